@@ -1,0 +1,1 @@
+"""Merging biological multimodal language models: an experiment-tracked benchmark."""

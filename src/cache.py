@@ -1,0 +1,79 @@
+"""A content-addressed store: work is done once for all that it depends on, and shared by runs and processes.
+
+A stage's folder is named by the hash of its key. It is built in a temporary folder and renamed into place, so what
+exists is whole; a file lock lets one process build while the others wait.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from filelock import FileLock
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Folders under ``root``, one per (kind, key)."""
+
+    root: Path
+
+    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Where the stage of this key is or will be."""
+        return self.root / kind / digest(key)
+
+    def folder(self, kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """The finished folder of a stage; ``make`` fills it if it is not there yet.
+
+        ``make`` gets the folder to fill. Beside it lies ``<folder>.partial``, which outlives an interruption: checkpoints
+        of long work belong there (see ``scratch``).
+        """
+        done = self.path(kind, key)
+        if done.exists():
+            return done
+        done.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{done}.lock"):
+            if done.exists():
+                return done
+            building = Path(tempfile.mkdtemp(prefix=f".{done.name}-", dir=done.parent))
+            try:
+                make(building)
+                (building / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
+                building.rename(done)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
+        return done
+
+    def scratch(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """A folder for checkpoints of a stage that is not finished."""
+        path = self.path(kind, key)
+        return path.with_name(f"{path.name}.partial")
+
+
+def digest(key: Any) -> str:
+    """A short, stable hash of anything JSON can say."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def code_digest(modules: Iterable[ModuleType]) -> str:
+    """A hash of what modules do: their syntax trees without comments, layout and docstrings."""
+    dumps = []
+    for module in modules:
+        tree = ast.parse(Path(str(module.__file__)).read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                value = body[0].value
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    body[0].value = ast.Constant("")
+        dumps.append(ast.dump(tree))
+    return digest(dumps)

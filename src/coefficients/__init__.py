@@ -1,0 +1,1 @@
+"""From embedding-space signals to merging coefficients: the paper's formulas and nothing else."""

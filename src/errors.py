@@ -1,0 +1,25 @@
+"""Errors that a user can act on. Each message names the thing, its value, what was expected and what to do."""
+
+
+class BenchError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class ConfigError(BenchError):
+    """A config value is unknown, of the wrong type, or does not fit the others."""
+
+
+class AdapterError(BenchError):
+    """A LoRA adapter cannot be read or cannot be merged with the others."""
+
+
+class InputError(BenchError):
+    """A molecule, protein, cell or table row is not valid input."""
+
+
+class StoreError(BenchError):
+    """A sweep or run folder is absent, or does not hold what the store writes."""
+
+
+class TrackingError(BenchError):
+    """Experiment tracking cannot work as configured."""

@@ -1,0 +1,42 @@
+"""One merge per file. A merge is a pure function ``(MergeInput, settings) -> Merged``, registered under its config name.
+
+Adding one takes a file here, a file in ``conf/method/`` and a test; the registry finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from src.coefficients.signals import Coefficients, Granularity, Signals
+from src.registry import Registry
+from src.specialists.lora import LoraState
+
+MERGES = Registry("merge", "src.merging")
+
+
+@dataclass(frozen=True)
+class MergeInput:
+    """What a merge may look at.
+
+    Attributes:
+        experts: name -> adapter, in a fixed order.
+        space: ``"factors"`` (combine A and B) or ``"delta"`` (combine scale * B @ A).
+        seed: for merges that draw random numbers.
+        signals: what the probe left behind; only for merges registered with ``needs_signals=True``.
+        granularity: only for merges registered with ``needs_signals=True``.
+    """
+
+    experts: Mapping[str, LoraState]
+    space: str
+    seed: int = 0
+    signals: Signals | None = None
+    granularity: Granularity | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged adapter and, where the merge has them, the coefficients that made it."""
+
+    state: LoraState
+    coefficients: Coefficients | None = None

@@ -1,0 +1,141 @@
+"""Weighted sums of experts in the two merge spaces: LoRA factors (A and B apart) and dense updates (s · B @ A)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from src.coefficients.signals import Coefficients
+from src.errors import ConfigError
+from src.merging.low_rank import (
+    Factored,
+    assemble,
+    common_base,
+    common_dtype,
+    factorise,
+    shorten,
+    stack,
+    wide,
+)
+from src.merging.settings import EXACT, ConvexSettings
+from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
+
+SPACES = ("factors", "delta")
+Weights = Mapping[str, Mapping[str, Tensor]]
+"""Expert -> tensor name -> a 0-dimensional weight or one weight per entry."""
+
+
+def tensor_shapes(state: LoraState, space: str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of everything that a merge combines in ``space``."""
+    check_space(space)
+    if space == "factors":
+        return {name: tuple(tensor.shape) for name, tensor in state.tensors().items()}
+    return {delta_name(module): (f.b.shape[0], f.a.shape[1]) for module, f in state.modules.items()}
+
+
+def check_space(space: str) -> None:
+    """Raise ``ConfigError`` unless ``space`` is a merge space."""
+    if space not in SPACES:
+        raise ConfigError(f"unknown merge_space {space!r}: expected one of {', '.join(SPACES)}")
+
+
+def equal_weights(experts: Mapping[str, LoraState], space: str, value: float) -> dict[str, dict[str, Tensor]]:
+    """The same weight ``value`` for every tensor of every expert."""
+    weight = torch.tensor(value, dtype=torch.float64)
+    return {name: dict.fromkeys(tensor_shapes(state, space), weight) for name, state in experts.items()}
+
+
+def tensor_weights(
+    coefficients: Coefficients, experts: Mapping[str, LoraState], space: str
+) -> dict[str, dict[str, Tensor]]:
+    """Weights of each tensor: its element-wise coefficients where there are any, else its layer's coefficient."""
+    return {
+        name: {
+            key: coefficients.elements[name][key] if coefficients.elements else coefficients.layer[name][layer_of(key)]
+            for key in tensor_shapes(state, space)
+        }
+        for name, state in experts.items()
+    }
+
+
+def combine(experts: Mapping[str, LoraState], space: str, weights: Weights, settings: ConvexSettings) -> LoraState:
+    """``scale`` times the weighted sum of the experts in ``space``, with the experts' number format."""
+    check_space(space)
+    if space == "factors":
+        return combine_factors(experts, weights, settings.scale, settings.fold_scales)
+    return combine_deltas(experts, weights, settings.scale, settings.rank)
+
+
+def combine_factors(
+    experts: Mapping[str, LoraState], weights: Weights, scale: float = 1.0, fold_scales: bool = False
+) -> LoraState:
+    """``A* = √scale · Σ w_i ⊙ A_i`` and likewise B*; the experts' LoRA scale is kept (1 if the scales are folded)."""
+    dtype = common_dtype(experts)
+    if fold_scales:
+        experts = {name: _folded(state) for name, state in experts.items()}
+    tensors = {name: state.tensors() for name, state in experts.items()}
+    first = next(iter(experts.values()))
+    merged = {
+        key: scale**0.5 * _weighted_sum((weights[name][key], wide(own[key])) for name, own in tensors.items())
+        for key in first.tensors()
+    }
+    modules = {
+        module: LoraFactors(
+            merged[factor_name(module, "A")].to(dtype), merged[factor_name(module, "B")].to(dtype), factors.scale
+        )
+        for module, factors in first.modules.items()
+    }
+    return LoraState(modules, common_base(experts))
+
+
+def combine_deltas(
+    experts: Mapping[str, LoraState], weights: Weights, scale: float = 1.0, rank: str | int = EXACT
+) -> LoraState:
+    """``scale · Σ w_i ⊙ ΔW_i``; modules with one weight per expert stay low-rank throughout."""
+    dtype = common_dtype(experts)
+    merged = {}
+    for module in next(iter(experts.values())).modules:
+        parts = [(weights[name][delta_name(module)], state.modules[module]) for name, state in experts.items()]
+        if all(weight.ndim == 0 for weight, _ in parts):
+            scaled = [(scale * float(weight), factors) for weight, factors in parts]
+            merged[module] = _stacked(scaled, rank, dtype)
+        else:
+            dense = _weighted_sum((weight, dense_delta(factors)) for weight, factors in parts)
+            merged[module] = factorise(scale * dense, rank, dtype)
+    return assemble(experts, merged)
+
+
+def dense_delta(factors: LoraFactors) -> Tensor:
+    """The dense update in at least float32, (out_features, in_features)."""
+    return factors.scale * (wide(factors.b) @ wide(factors.a))
+
+
+def generator(seed: int, *names: str) -> torch.Generator:
+    """Random numbers that depend on the seed and on what they are for, not on the order in which they are drawn."""
+    digest = hashlib.sha256("\0".join([str(seed), *names]).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    total = torch.zeros(())
+    for weight, tensor in pairs:
+        total = total + weight.to(tensor) * tensor
+    return total
+
+
+def _stacked(parts: list[tuple[float, LoraFactors]], rank: str | int, dtype: torch.dtype) -> Factored:
+    if rank == EXACT:
+        return Factored(stack(parts, dtype))
+    precise = stack(parts, torch.promote_types(dtype, torch.float32))
+    if precise.rank <= int(rank):
+        return Factored(stack(parts, dtype))
+    return shorten(precise, int(rank), dtype)
+
+
+def _folded(state: LoraState) -> LoraState:
+    modules = {name: LoraFactors(f.a, f.scale * wide(f.b), 1.0) for name, f in state.modules.items()}
+    return replace(state, modules=modules)

@@ -1,0 +1,44 @@
+"""Task arithmetic: the scaled sum of the experts' task vectors (arXiv 2212.04089)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from src.merging import MERGES, Merged, MergeInput
+from src.merging.settings import EXACT, check_positive, check_rank
+from src.merging.space import combine_deltas, equal_weights
+from src.specialists.lora import check_mergeable
+
+
+@dataclass(frozen=True)
+class TaskArithmeticSettings:
+    """Settings of task arithmetic.
+
+    Attributes:
+        scale: λ. The authors choose it on validation data between 0 and 1; 0.4 is their value for when there is none,
+            as quoted by TIES (arXiv 2306.01708).
+        rank: ``exact`` keeps the merged update lossless, a number truncates it by SVD.
+    """
+
+    scale: float = 0.4
+    rank: str | int = EXACT
+
+    def __post_init__(self) -> None:
+        check_positive("scale", self.scale)
+        check_rank(self.rank)
+
+
+@MERGES.register(
+    "task_arithmetic",
+    TaskArithmeticSettings,
+    title="Task arithmetic",
+    spaces=("delta",),
+    source="arXiv 2212.04089",
+    needs_signals=False,
+    convex=False,
+)
+def task_arithmetic(inputs: MergeInput, settings: TaskArithmeticSettings) -> Merged:
+    """``λ · Σ ΔW_i``."""
+    check_mergeable(inputs.experts, inputs.space)
+    weights = equal_weights(inputs.experts, "delta", 1.0)
+    return Merged(combine_deltas(inputs.experts, weights, settings.scale, settings.rank))

@@ -1,0 +1,81 @@
+"""LoRA adapters on a resident backbone, by PEFT: attach, switch, read, detach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from src.specialists.lora import LoraFactors, LoraState
+
+PREFIX = "base_model.model."  # how PEFT names modules of the model it wraps
+
+
+def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str | None], None]:
+    """Attach adapters under their names, none active; returns the switch between them."""
+    for name, state in states.items():
+        inject_adapter_in_model(_config(state), model, adapter_name=name)
+        layers = dict(_lora_layers(model))
+        for module, factors in state.modules.items():
+            layer = layers[module.removeprefix(PREFIX)]
+            layer.lora_A[name].weight.data.copy_(factors.a)
+            layer.lora_B[name].weight.data.copy_(factors.b)
+            layer.scaling[name] = factors.scale
+
+    def activate(name: str | None) -> None:
+        for _, layer in _lora_layers(model):
+            layer.enable_adapters(name is not None)
+            if name is not None:
+                layer.set_adapter([name])
+
+    activate(None)
+    return activate
+
+
+def detach(model: nn.Module) -> None:
+    """Take every adapter off, putting the original linear layers back."""
+    for name, layer in list(_lora_layers(model)):
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+def fresh(
+    model: nn.Module, name: str, rank: int, alpha: float, targets: Iterable[str], seed: int
+) -> list[nn.Parameter]:
+    """Attach a new, active, trainable adapter (B = 0, A drawn from ``seed``); returns its parameters."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0)  # type: ignore[arg-type]
+        inject_adapter_in_model(config, model, adapter_name=name)
+    for _, layer in _lora_layers(model):
+        layer.set_adapter([name])
+    return [parameter for key, parameter in model.named_parameters() if f".{name}." in key and "lora_" in key]
+
+
+def read(model: nn.Module, name: str, base_model: str) -> LoraState:
+    """A copy of an attached adapter's factors."""
+    modules = {
+        PREFIX + path: LoraFactors(
+            layer.lora_A[name].weight.detach().clone(), layer.lora_B[name].weight.detach().clone(), layer.scaling[name]
+        )
+        for path, layer in _lora_layers(model)
+        if name in layer.lora_A
+    }
+    return LoraState(modules, base_model)
+
+
+def _lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+
+
+def _config(state: LoraState) -> LoraConfig:
+    names = {module.removeprefix(PREFIX): factors.rank for module, factors in state.modules.items()}
+    rank = next(iter(names.values()))
+    other = {name: r for name, r in names.items() if r != rank}
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names), rank_pattern=other, lora_dropout=0.0)

@@ -1,0 +1,70 @@
+"""The shared language model: one resident copy, on which adapters are switched in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from src.specialists.lora import LoraState
+
+
+@dataclass
+class Backbone:
+    """A decoder-only causal language model and its tokenizer.
+
+    Attributes:
+        model: the transformers model without adapters.
+        tokenizer: its tokenizer.
+        name: Hugging Face id or folder, written into the adapters made for it.
+        fingerprint: content hash of the weights, part of every cache key.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def start_id(self) -> int | None:
+        """Id of the start token, if the tokenizer has one."""
+        return self.tokenizer.bos_token_id
+
+    @property
+    def padding_id(self) -> int:
+        """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings, (..., hidden)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, found as the list of modules that is as long as the config says."""
+        depth = self.model.config.get_text_config().num_hidden_layers
+        for module in self.model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == depth:
+                return module
+        raise ValueError(f"{type(self.model).__name__} has no list of {depth} decoder layers")
+
+    @contextmanager
+    def attached(self, states: Mapping[str, LoraState]) -> Iterator[Any]:
+        """Attach adapters for a while; yields ``activate(name)``, where ``None`` means the bare backbone.
+
+        The backbone is left as it was found, whatever happens in between.
+        """
+        from src.specialists.adapters import attach, detach
+
+        try:
+            yield attach(self.model, states)
+        finally:
+            detach(self.model)

@@ -1,0 +1,102 @@
+"""The backbone: a small Llama that learns the textbook's rules from text alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from src.specialists.backbone import Backbone
+from src.specialists.render import Renderer
+from src.specialists.training import Schedule, train
+from src.tasks.textbook.curriculum import reading_batch
+from src.tasks.textbook.language import PADDING, START, UNKNOWN, vocabulary
+from src.tasks.textbook.world import World
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """Size of the backbone and how long it reads.
+
+    Attributes:
+        hidden, layers, heads, intermediate: shape of the Llama.
+        steps: updates; ``batch`` scenes each.
+        rate: AdamW's rate for embeddings and norms; ``muon_rate`` Muon's for matrices.
+    """
+
+    hidden: int = 128
+    layers: int = 6
+    heads: int = 4
+    intermediate: int = 256
+    steps: int = 450
+    batch: int = 8
+    rate: float = 3e-3
+    muon_rate: float = 0.02
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of the textbook; words are separated by blanks."""
+    words = {word: index for index, word in enumerate(vocabulary())}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token=UNKNOWN, pad_token=PADDING, bos_token=START, padding_side="left"
+    )
+
+
+def make_model(settings: ReadingSettings, seed: int) -> LlamaForCausalLM:
+    """An untrained Llama for the textbook's words."""
+    words = vocabulary()
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=settings.hidden,
+        intermediate_size=settings.intermediate,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=words.index(START),
+        pad_token_id=words.index(PADDING),
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def read_textbook(world: World, settings: ReadingSettings, folder: Path, checkpoint: Path) -> None:
+    """Train the backbone on text and save model and tokenizer to ``folder``."""
+    model, tokenizer = make_model(settings, world.seed), make_tokenizer()
+    backbone = Backbone(model, tokenizer, "textbook", "")
+    renderer = Renderer(backbone, {})
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+
+    def loss_at(step: int) -> Tensor:
+        sequences, weights = reading_batch(world, world.seed, step, settings.steps, settings.batch)
+        return answer_loss(renderer, sequences, weights)
+
+    schedule = Schedule(settings.steps, settings.rate, muon_rate=settings.muon_rate)
+    model.train()
+    train("backbone reads", rest, loss_at, schedule, checkpoint, matrices)
+    model.eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def answer_loss(renderer: Renderer, sequences: list, weights: list[float] | None = None) -> Tensor:
+    """Mean cross-entropy over the answers' tokens of a batch, each sequence's tokens weighted by its weight."""
+    batch = renderer.batch(sequences)
+    model: nn.Module = renderer.backbone.model
+    rows, columns = (batch.targets != -100).nonzero(as_tuple=True)
+    hidden = model.get_decoder()(inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    logits = model.get_output_embeddings()(hidden[rows, columns]).float()
+    losses = functional.cross_entropy(logits, batch.targets[rows, columns], reduction="none")
+    weight = torch.ones(len(sequences)) if weights is None else torch.tensor(weights)
+    weight = weight.to(losses)[rows]
+    return (losses * weight).sum() / weight.sum()

@@ -1,0 +1,134 @@
+"""One training loop for everything that is trained here, with progress, checkpoints and resumption.
+
+What is drawn at a step depends on the step alone, so a run that was interrupted ends where it would have ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        steps: number of updates.
+        rate: peak learning rate of AdamW.
+        weight_decay: decoupled weight decay.
+        warmup: share of the steps with a rising rate.
+        decay: share of the steps, at the end, in which the rate falls to zero along a straight line.
+        muon_rate: peak rate of Muon for matrices; 0 trains everything with AdamW.
+    """
+
+    steps: int
+    rate: float
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    decay: float = 0.4
+    muon_rate: float = 0.0
+
+    def factor(self, step: int) -> float:
+        """Share of the peak rate at a step."""
+        rising, falling = max(1.0, self.warmup * self.steps), max(1.0, self.decay * self.steps)
+        return min(1.0, (step + 1) / rising, (self.steps - step) / falling)
+
+
+def train(
+    title: str,
+    parameters: Sequence[nn.Parameter],
+    loss_at: Callable[[int], Tensor],
+    schedule: Schedule,
+    checkpoint: Path | None = None,
+    matrices: Sequence[nn.Parameter] = (),
+) -> float:
+    """Minimise ``loss_at(step)`` over ``parameters`` (AdamW) and ``matrices`` (Muon, if the schedule has a rate for it).
+
+    Args:
+        title: shown beside the progress bar.
+        checkpoint: folder that keeps the state of interrupted training; None to keep none.
+
+    Returns:
+        The mean loss over the last tenth of the steps.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the message says at which step.
+    """
+    trained = [*parameters, *matrices]
+    optimisers = _optimisers(parameters, matrices, schedule)
+    start, losses = _resume(checkpoint, trained, optimisers)
+    saved = time.monotonic()
+    bar = tqdm(range(start, schedule.steps), initial=start, total=schedule.steps, desc=title, mininterval=2.0)
+    for step in bar:
+        loss = loss_at(step)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate")
+        _update(loss, trained, optimisers, schedule.factor(step))
+        losses.append(float(loss.detach()))
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{losses[-1]:.3f}")
+        if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            _save(checkpoint, step + 1, losses, trained, optimisers)
+            saved = time.monotonic()
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / max(1, len(tail))
+
+
+def _optimisers(
+    parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], schedule: Schedule
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    decay = schedule.weight_decay
+    plain = [*parameters] if schedule.muon_rate else [*parameters, *matrices]
+    found: list[tuple[torch.optim.Optimizer, float]] = []
+    if plain:
+        found.append((torch.optim.AdamW(plain, lr=schedule.rate, weight_decay=decay, betas=(0.9, 0.98)), schedule.rate))
+    if schedule.muon_rate and matrices:
+        muon = torch.optim.Muon(matrices, lr=schedule.muon_rate, weight_decay=decay)
+        found.append((muon, schedule.muon_rate))
+    return found
+
+
+def _update(
+    loss: Tensor, trained: Sequence[nn.Parameter], optimisers: list[tuple[torch.optim.Optimizer, float]], factor: float
+) -> None:
+    loss.backward()
+    nn.utils.clip_grad_norm_(trained, 1.0)
+    for optimiser, rate in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * factor
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "step": step,
+        "losses": losses,
+        "parameters": [parameter.detach() for parameter in trained],
+        "optimisers": [optimiser.state_dict() for optimiser, _ in optimisers],
+    }
+    torch.save(state, folder / "state.tmp")
+    (folder / "state.tmp").replace(folder / "state.pt")
+
+
+def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Any) -> tuple[int, list[float]]:
+    if folder is None or not (folder / "state.pt").exists():
+        return 0, []
+    state = torch.load(folder / "state.pt", weights_only=True)
+    with torch.no_grad():
+        for parameter, value in zip(trained, state["parameters"], strict=True):
+            parameter.copy_(value)
+    for (optimiser, _), saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    return state["step"], state["losses"]

@@ -1,0 +1,37 @@
+"""Benchmarks: where their rows come from, how they are split, and how they are asked.
+
+A benchmark source is a function ``(settings, request) -> Benchmark`` registered under the name its config gives as
+``source``. One benchmark is one file in ``conf/benchmark/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from src.registry import Registry
+
+SOURCES = Registry("benchmark source", "src.tasks")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every benchmark source is told, whatever its own settings.
+
+    Attributes:
+        name: the benchmark's config name.
+        title, family: as in ``Benchmark``.
+        language: ``textbook`` or ``english``: which wording of the prompt the specialists understand.
+        seed: fixes splits and subsampling.
+        limit: at most this many test examples (a seeded, label-stratified sample); None for all.
+        root: folder with the benchmark's tables; None for embedded benchmarks.
+        world: settings of the embedded world, for embedded benchmarks only.
+    """
+
+    name: str
+    language: str
+    seed: int
+    limit: int | None = None
+    root: str | None = None
+    world: object | None = None
+    title: str = ""
+    family: str = "cross_modal"

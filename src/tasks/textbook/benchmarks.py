@@ -1,0 +1,78 @@
+"""The embedded world's benchmarks: one question about one scene, every entity perceived."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.specialists.pieces import Benchmark, Entity, Example
+from src.tasks import SOURCES, Request
+from src.tasks.textbook.entities import Pool, world_and_pools
+from src.tasks.textbook.language import HEADS, NO, YES, kind_answers
+from src.tasks.textbook.questions import Form, ask, draw_scene, scene_pieces, solve
+from src.tasks.textbook.rng import generator
+from src.tasks.textbook.world import World, WorldSettings
+
+
+@dataclass(frozen=True)
+class TextbookQuestions:
+    """Settings of an embedded benchmark.
+
+    Attributes:
+        topic: ``bind``, ``kill``, ``clash``, ``combine``, or a modality whose kind is asked for.
+        form: modalities of the scene, in order.
+    """
+
+    topic: str
+    form: list[str]
+
+
+@SOURCES.register("textbook", TextbookQuestions)
+def textbook(settings: TextbookQuestions, request: Request) -> Benchmark:
+    """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows)."""
+    assert isinstance(request.world, WorldSettings)
+    world, pools = world_and_pools(request.seed, request.world)
+    sizes = request.world
+    test_size = min(sizes.questions, request.limit or sizes.questions)
+    splits = {
+        "train": _questions(world, settings, pools.train, f"{request.name}-train", sizes.train_questions),
+        "validation": _questions(world, settings, pools.validation, f"{request.name}-validation", sizes.train_questions),
+        "test": _questions(world, settings, pools.test, f"{request.name}-test", test_size),
+    }
+    labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
+    checksum = hashlib.sha256(repr(splits).encode()).hexdigest()
+    return Benchmark(request.name, request.title, request.family, labels, checksum=checksum, **splits)
+
+
+def _questions(
+    world: World, settings: TextbookQuestions, pool: dict[str, Pool], stream: str, count: int
+) -> tuple[Example, ...]:
+    """``count`` examples; each answer is drawn first, so that answers come in equal numbers."""
+    rng = generator(world.seed, stream)
+    labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
+    found = []
+    for index in range(count):
+        found.append(_question(world, settings, pool, labels, index % len(labels), f"{stream}-{index}", rng))
+    return tuple(found)
+
+
+def _question(
+    world: World,
+    settings: TextbookQuestions,
+    pool: dict[str, Pool],
+    labels: tuple[str, ...],
+    wanted: int,
+    name: str,
+    rng: np.random.Generator,
+) -> Example:
+    def show(modality: str, kind: int, r: np.random.Generator) -> Entity:
+        return Entity(modality, pool[modality].values[pool[modality].choose(kind, r)])
+
+    form: Form = tuple(settings.form)
+    scene = draw_scene(world, form, show, rng)
+    while solve(world, scene, settings.topic) != wanted or len({slot.shown for slot in scene}) < len(scene):
+        scene = draw_scene(world, form, show, rng)
+    prompt = (*scene_pieces(scene), ask(settings.topic, int(rng.integers(3))))
+    return Example(name, prompt, labels, wanted)

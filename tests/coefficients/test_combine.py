@@ -1,0 +1,127 @@
+"""The whole chain from signals to coefficients, against an independent NumPy version of the published formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.coefficients.combine import GRANULARITIES, coefficients
+from src.coefficients.layer import unit_directions
+from src.coefficients.signals import Granularity, Signals
+from src.errors import ConfigError, InputError
+from src.specialists.lora import layer_of
+from tests.coefficients import oracle
+
+LAYERS, SAMPLES, WIDTH = 3, 5, 4
+SHAPES = {
+    f"base_model.model.model.layers.{layer}.mlp.up_proj.lora_{factor}.weight": shape
+    for layer in range(LAYERS)
+    for factor, shape in (("A", (2, WIDTH)), ("B", (6, 2)))
+}
+
+
+def make_signals(experts: int, modalities: int, seed: int) -> Signals:
+    generator = torch.Generator().manual_seed(seed)
+    names = tuple(f"expert{i}" for i in range(experts))
+    kinds = tuple(f"kind{i}" for i in range(modalities))
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    backbone = {kind: draw(LAYERS, SAMPLES, WIDTH) for kind in kinds}
+    responses = {name: {kind: backbone[kind] + draw(LAYERS, SAMPLES, WIDTH) for kind in kinds} for name in names}
+    scores = {name: {key: draw(*shape).square() for key, shape in SHAPES.items()} for name in names}
+    return Signals(names, kinds, tuple(i % modalities for i in range(experts)), backbone, responses, scores)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(GRANULARITIES),
+    experts=st.integers(2, 5),
+    modalities=st.integers(1, 3),
+    power=st.sampled_from([1.0, 2.0]),
+    constants=st.tuples(
+        st.sampled_from([0.3, 0.5, 2.0]), st.sampled_from([0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])
+    ),
+    seed=st.integers(0, 10_000),
+)
+def test_agrees_with_the_oracle(
+    name: str, experts: int, modalities: int, power: float, constants: tuple[float, float, float], seed: int
+) -> None:
+    temperature, tau, cross_weight = constants
+    signals = make_signals(experts, modalities, seed)
+    granularity = Granularity(name, temperature, tau, projections=20, power=power, cross_weight=cross_weight)
+    found = coefficients(signals, granularity, SHAPES, seed)
+
+    backbone = np.stack([signals.backbone[kind].double().numpy() for kind in signals.modalities])
+    responses = np.stack(
+        [[signals.responses[i][t].double().numpy() for t in signals.modalities] for i in signals.experts]
+    )
+    directions = unit_directions(WIDTH, 20, seed).numpy()
+    alpha = oracle.alpha(backbone, responses, signals.own, directions, power, cross_weight, temperature)
+    if name == "element":
+        alpha = np.full_like(alpha, 1 / experts)
+    layer = np.stack([found.layer[i].numpy() for i in signals.experts])
+    np.testing.assert_allclose(layer, alpha, atol=2e-4)
+    if name == "layer":
+        assert found.elements == {}
+        return
+    for key in SHAPES:
+        beta = oracle.beta(np.stack([signals.scores[i][key].double().numpy() for i in signals.experts]), tau)
+        expected = oracle.joint(alpha[:, layer_of(key)], beta) if name == "joint" else beta
+        np.testing.assert_allclose(
+            np.stack([found.elements[i][key].numpy() for i in signals.experts]), expected, atol=2e-4
+        )
+
+
+def test_a_coefficient_file_names_experts_and_tensors() -> None:
+    found = coefficients(make_signals(2, 2, 0), Granularity("joint", projections=4), SHAPES, 0).tensors()
+    expected = {"expert0.layer", "expert1.layer"} | {f"expert{i}.{key}" for i in range(2) for key in SHAPES}
+    assert set(found) == expected
+    assert all(found[f"expert1.{key}"].shape == shape for key, shape in SHAPES.items())
+
+
+def test_element_wise_coefficients_need_no_responses_and_layer_wise_no_scores() -> None:
+    signals = make_signals(2, 1, 0)
+    bare = replace(signals, backbone={}, responses={})
+    assert torch.equal(
+        coefficients(bare, Granularity("element"), SHAPES, 0).layer["expert0"], torch.full((LAYERS,), 0.5)
+    )
+    unscored = replace(signals, scores={})
+    assert coefficients(unscored, Granularity("layer", projections=4), SHAPES, 0).elements == {}
+
+
+def test_unknown_granularity_says_what_there_is() -> None:
+    with pytest.raises(ConfigError, match="'neuron': expected one of layer, element, joint"):
+        coefficients(make_signals(2, 1, 0), Granularity("neuron"), SHAPES, 0)
+
+
+@pytest.mark.parametrize("field", ["temperature", "tau", "projections", "power"])
+def test_constants_must_be_positive(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"granularity.{field}=0 must be greater than 0"):
+        coefficients(make_signals(2, 1, 0), replace(Granularity("joint"), **{field: 0}), SHAPES, 0)
+
+
+def test_every_missing_or_misshapen_score_is_listed() -> None:
+    signals = make_signals(2, 1, 0)
+    gone, bent, torn = list(SHAPES)[:3]
+    scores = {name: dict(own) for name, own in signals.scores.items()}
+    del scores["expert0"][gone]
+    scores["expert1"][bent] = torch.ones(1, 1)
+    scores["expert1"][torn] = torch.full(SHAPES[torn], float("nan"))
+    with pytest.raises(InputError) as error:
+        coefficients(replace(signals, scores=scores), Granularity("element"), SHAPES, 0)
+    assert f"expert0: {gone} is missing" in str(error.value)
+    assert f"expert1: {bent} has shape (1, 1), expected {SHAPES[bent]}" in str(error.value)
+    assert f"expert1: {torn} holds NaN" in str(error.value)
+
+
+def test_layers_that_were_not_probed_are_refused() -> None:
+    deeper = {**SHAPES, "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": (2, WIDTH)}
+    with pytest.raises(InputError, match="measured 3 layers, but the adapters reach layer 7"):
+        coefficients(make_signals(2, 1, 0), Granularity("layer", projections=4), deeper, 0)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, bootstrap
+
+from src.errors import InputError
+from src.evaluation.significance import holm, paired_difference, sign_flip_p, stack
+
+
+def answers(right: list[int], prefix: str = "q") -> pd.DataFrame:
+    ids = [f"{prefix}{i}" for i in range(len(right))]
+    return pd.DataFrame({"id": ids, "label": "yes", "prediction": ["yes" if r else "no" for r in right]})
+
+
+def test_mcnemar_by_hand() -> None:
+    # 10 questions: a alone is right on five, b alone on one, both on four.
+    a, b = answers([1] * 9 + [0]), answers([0] * 5 + [1] * 5)
+    result = paired_difference(a, b, seed=0)
+    assert (result.only_a, result.only_b, result.n) == (5, 1, 10)
+    assert result.difference == pytest.approx(0.4)
+    assert result.p_value == pytest.approx(2 * (1 + 6) / 2**6)  # 2 P(at most one of six coins)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_single_examples_give_the_exact_mcnemar_test(only_a: int, only_b: int) -> None:
+    differences = np.array([1] * only_a + [-1] * only_b + [0] * 3)
+    expected = binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
+    assert sign_flip_p(differences) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
+def test_clusters_give_the_sign_flip_test(differences: list[int]) -> None:
+    sums = [abs(np.dot(signs, np.abs(differences))) for signs in itertools.product([-1, 1], repeat=len(differences))]
+    expected = np.mean([value >= abs(sum(differences)) for value in sums])
+    assert sign_flip_p(np.array(differences)) == pytest.approx(expected)
+
+
+def test_interval_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    right_a, right_b = rng.random(300) < 0.7, rng.random(300) < 0.6
+    ours = paired_difference(answers(list(right_a)), answers(list(right_b)), seed=1)
+    data = (right_a.astype(float), right_b.astype(float))
+    theirs = bootstrap(
+        data, lambda x, y, axis: (x - y).mean(axis=axis), paired=True, method="percentile", rng=2, vectorized=True
+    ).confidence_interval
+    assert (ours.ci_low, ours.ci_high) == pytest.approx((theirs.low, theirs.high), abs=0.008)
+
+
+def test_order_does_not_matter_and_swapping_changes_the_sign() -> None:
+    rng = np.random.default_rng(3)
+    a, b = answers(list(rng.random(80) < 0.7)), answers(list(rng.random(80) < 0.5))
+    forward, shuffled = paired_difference(a, b, 0), paired_difference(a.sample(frac=1, random_state=1), b, 0)
+    backward = paired_difference(b, a, 0)
+    assert forward == shuffled
+    assert backward.difference == -forward.difference and backward.p_value == forward.p_value
+
+
+def test_equal_methods_differ_by_nothing() -> None:
+    result = paired_difference(answers([1, 0, 1]), answers([1, 0, 1]), seed=0)
+    assert (result.difference, result.ci_low, result.ci_high, result.p_value) == (0, 0, 0, 1)
+
+
+def test_an_unparsable_answer_is_wrong() -> None:
+    silent = answers([1, 1]).assign(prediction=["yes", ""])
+    assert paired_difference(answers([1, 1]), silent, 0).only_a == 1
+
+
+def test_benchmarks_are_pooled_by_stacking() -> None:
+    a = stack({("0", "x"): answers([1, 1]), ("0", "y"): answers([1, 1])})
+    b = stack({("0", "x"): answers([0, 1]), ("0", "y"): answers([0, 1])})
+    result = paired_difference(a, b, seed=0)
+    assert (result.n, result.only_a) == (4, 2)
+    assert result.p_value == pytest.approx(2 * 0.5**2)
+
+
+def test_seeds_of_one_example_are_one_cluster() -> None:
+    seeds = [str(seed) for seed in range(5)]
+    a = stack({(seed, "x"): answers([1, 0]) for seed in seeds})
+    b = stack({(seed, "x"): answers([0, 0]) for seed in seeds})
+    result = paired_difference(a, b, seed=0)
+    assert (result.n, result.only_a, result.difference) == (10, 5, 0.5)
+    assert result.p_value == 1.0  # five times the same example is one observation
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (answers([1, 1, 1]), answers([1, 1]), "'q2' was not answered by the second"),
+        (answers([1]), answers([1, 0]), "'q1' was not answered by the first"),
+        (answers([1, 1]), answers([1, 1]).assign(label=["yes", "no"]), "'q1' has label 'yes'"),
+        (answers([1, 1]).assign(id="q0"), answers([1]), "answers example 'q0' twice"),
+        (answers([]), answers([]), "no predictions"),
+    ],
+)
+def test_unpaired_answers_are_refused_by_name(a: pd.DataFrame, b: pd.DataFrame, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        paired_difference(a, b, seed=0)
+
+
+def test_nothing_to_pool_is_refused() -> None:
+    with pytest.raises(InputError, match="no predictions to pool"):
+        stack({})
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 -> 0.02, 0.03, 0.06, 0.04 -> running maximum
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_holm_lies_between_the_raw_and_the_bonferroni_value(p_values: list[float]) -> None:
+    for raw, adjusted in zip(p_values, holm(p_values), strict=True):
+        assert raw <= adjusted <= min(1.0, raw * len(p_values)) + 1e-12

@@ -1,0 +1,75 @@
+"""The way in: what it refuses before a merge runs and what it refuses afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from src.errors import AdapterError, ConfigError
+from src.merging import MERGES, Merged, MergeInput
+from src.merging.run import merge
+from src.merging.settings import ConvexSettings
+from src.registry import Entry
+from src.specialists.lora import LoraState
+from tests.merging.builders import make_experts, make_input
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Settings of a merge that has none."""
+
+
+def register(monkeypatch: pytest.MonkeyPatch, state: LoraState) -> None:
+    """A merge called ``broken`` that returns ``state`` whatever it is given."""
+    MERGES.names()
+    facts = {"spaces": ("delta",), "needs_signals": False, "convex": False}
+    entry = Entry("broken", lambda inputs, settings: Merged(state), Nothing, facts)
+    monkeypatch.setitem(MERGES._entries, "broken", entry)
+
+
+def test_unknown_merges_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="unknown merge 'tise': expected one of .*ties"):
+        merge("tise", MergeInput(make_experts(2), "delta"), Nothing())
+
+
+def test_settings_of_another_merge_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'ties' takes TiesSettings, got ConvexSettings"):
+        merge("ties", MergeInput(make_experts(2), "delta"), ConvexSettings())
+
+
+def test_a_merge_by_signals_needs_them() -> None:
+    with pytest.raises(ConfigError, match="'es' needs a probe's signals and a granularity"):
+        merge("es", MergeInput(make_experts(2), "factors"), ConvexSettings())
+
+
+def test_a_granularity_that_a_merge_lacks_is_refused() -> None:
+    inputs = make_input("es", "factors", "layer", make_experts(2))
+    with pytest.raises(ConfigError, match="no granularity=neuron: it has layer, element, joint"):
+        merge("es", replace(inputs, granularity=replace(inputs.granularity, name="neuron")), ConvexSettings())
+
+
+def test_an_incomplete_result_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    experts = make_experts(2)
+    modules = dict(experts["expert1"].modules)
+    gone = next(iter(modules))
+    register(monkeypatch, LoraState({**{m: f for m, f in modules.items() if m != gone}, "stray": modules[gone]}))
+    with pytest.raises(AdapterError, match=f"'broken' left modules unmerged or misshapen: {gone}; and added stray"):
+        merge("broken", MergeInput(experts, "delta"), Nothing())
+
+
+def test_a_result_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    experts = make_experts(2)
+    modules = dict(experts["expert1"].modules)
+    name, factors = next(iter(modules.items()))
+    register(monkeypatch, LoraState({**modules, name: replace(factors, b=torch.full_like(factors.b, torch.inf))}))
+    with pytest.raises(AdapterError, match=f"'merged by broken' holds NaN or infinite values in {name}.lora_B"):
+        merge("broken", MergeInput(experts, "delta"), Nothing())
+
+
+@pytest.mark.parametrize("changes", [{"scale": 0}, {"rank": 0}, {"rank": "full"}, {"rank": True}, {"rank": -3}])
+def test_settings_out_of_range_are_refused(changes: dict) -> None:
+    ((field, value),) = changes.items()
+    with pytest.raises(ConfigError, match=f"method.{field}={value!r} must be"):
+        ConvexSettings(**changes)

@@ -1,0 +1,38 @@
+"""Task arithmetic against hand-worked numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from src.errors import ConfigError
+from src.merging import MergeInput
+from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
+from src.specialists.lora import LoraFactors, LoraState
+from tests.merging.builders import dense, distance, make_experts
+
+MODULE = "base_model.model.model.layers.0.q_proj"
+
+
+def test_by_hand() -> None:
+    # 0.4 * (2 * 5 * 1 + 1 * 1 * -3) = 0.4 * 7
+    experts = {
+        "x": LoraState({MODULE: LoraFactors(torch.tensor([[1.0]]), torch.tensor([[5.0]]), 2.0)}),
+        "y": LoraState({MODULE: LoraFactors(torch.tensor([[-3.0]]), torch.tensor([[1.0]]), 1.0)}),
+    }
+    merged = task_arithmetic(MergeInput(experts, "delta"), TaskArithmeticSettings()).state
+    assert merged.modules[MODULE].delta().item() == pytest.approx(2.8)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_identical_experts_add_up(count: int) -> None:
+    one = make_experts(2)["expert1"]
+    inputs = MergeInput({f"copy{i}": one for i in range(count)}, "delta")
+    merged = task_arithmetic(inputs, TaskArithmeticSettings(scale=0.5)).state
+    assert distance(merged, {module: 0.5 * count * delta for module, delta in dense(one).items()}) < 1e-6
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_scale_must_be_positive_and_finite(scale: float) -> None:
+    with pytest.raises(ConfigError, match=f"method.scale={scale} must be greater than 0"):
+        TaskArithmeticSettings(scale=scale)
