@@ -170,7 +170,7 @@ def _resampled_auroc(answers: Answers, counts: Floats) -> Floats:
         return np.where(known, each, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
 
 
-def _ranked_classes(answers: Answers) -> NDArray[np.integer[Any]]:
+def _ranked_classes(answers: Answers) -> NDArray[Any]:
     """Classes with positives and negatives: all of them one-vs-rest, the positive one only for a binary set."""
     candidates = np.array([1]) if answers.classes == 2 else np.arange(answers.classes)
     share = np.array([np.mean(answers.truth == index) for index in candidates])
@@ -214,7 +214,7 @@ def _indices(predictions: pd.DataFrame, column: str, index: dict[str, int]) -> N
         raise InputError(
             f"example {predictions['id'].iloc[row]!r}: {column} {values.iloc[row]!r} is not a label; expected {known}"
         )
-    return mapped.to_numpy(dtype=np.int64)
+    return np.array(mapped.tolist(), dtype=np.int64)
 
 
 def _mean_ratio(top: Floats, bottom: Floats) -> Floats:

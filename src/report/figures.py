@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from src.report.load import SweepResults
 from src.report.methods import BLOCKS, Kind
-from src.report.statistics import cell, family_title, headline
+from src.report.statistics import cell, heading, headline
 from src.tracking.files import replacing
 
 # Okabe and Ito's palette: told apart by readers with any colour vision; the shapes say the same once more
@@ -36,15 +36,27 @@ def write_figures(sweep: SweepResults) -> list[Path]:
     folder, written = sweep.folder / "figures", []
     if len(sweep.rows):
         written.append(_save(methods_figure(sweep), folder / "methods.png"))
-    panels = {}
-    for row in sweep.of_kind(Kind.ES):
-        for seed, run in row.runs.items():
-            stored = sweep.run(run).coefficients
-            if stored.exists():
-                panels[row.title if len(row.runs) == 1 else f"{row.title}, seed {seed}"] = layer_weights(stored)
+    panels = layer_panels(sweep)
     if panels:
         written.append(_save(layer_figure(panels), folder / "layer_weights.png"))
     return written
+
+
+def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.float64]]]:
+    """Title -> experts and their weights, one per ES row; the mean over seeds where the seeds are alike."""
+    panels = {}
+    for row in sweep.of_kind(Kind.ES):
+        stored = {seed: sweep.run(run).coefficients for seed, run in row.runs.items()}
+        found = {seed: layer_weights(path) for seed, path in stored.items() if path.exists()}
+        if len({(*names, weights.shape) for names, weights in found.values()}) == 1 < len(found):
+            names = next(iter(found.values()))[0]
+            mean = np.mean([weights for _, weights in found.values()], axis=0)
+            panels[f"{row.title}, mean of {len(found)} seeds"] = (names, mean)
+        else:
+            panels |= {
+                row.title if len(found) == 1 else f"{row.title}, seed {seed}": one for seed, one in found.items()
+            }
+    return panels
 
 
 def write_layer_map(coefficients: Path, title: str, path: Path) -> Path:
@@ -57,7 +69,7 @@ def methods_figure(sweep: SweepResults) -> Figure:
     columns, rows = headline(sweep), list(sweep.rows)
     widest = max(len(row.title) for row in rows)
     figure = Figure(figsize=(0.09 * widest + 3.1 * len(columns), 1.5 + 0.3 * len(rows)), layout="constrained")
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
         for place, row in enumerate(rows):
             colour, shape = LOOKS[row.kind]
@@ -67,11 +79,10 @@ def methods_figure(sweep: SweepResults) -> Figure:
             for benchmark in column.benchmarks if column.is_mean else ():
                 parts = [sweep.value(run, benchmark) for run in row.runs.values()]
                 part = np.mean([part["value"] for part in parts if part])
-                panel.plot(100 * part, place, ".", color=colour, alpha=0.3, markersize=5, zorder=1)
+                panel.plot(100 * part, place + 0.27, ".", color=colour, alpha=0.45, markersize=4.5, zorder=1)
             panel.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=1.8, zorder=2)
-            panel.plot(100 * found.value, place, shape, color=colour, markersize=6, markeredgecolor="white", zorder=3)
-        count = f"mean of {len(column.benchmarks)}" if column.is_mean else column.title
-        _frame_panel(panel, f"{family_title(column.family)}\n({count})")
+            panel.plot(100 * found.value, place, shape, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
+        _frame_panel(panel, heading(column))
     _name_rows(panels[0], sweep)
     _separate_blocks(panels, sweep)
     figure.supxlabel("Accuracy (%), 95 % interval; faint dots: single benchmarks", fontsize=9)

@@ -21,6 +21,7 @@ FAMILIES = {
     "single_modal": "Single-modal",
     "retention": "Retention",
 }
+FINENESS = {"layer": 1, "element": 2, "joint": 3}
 NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
 
 
@@ -140,7 +141,7 @@ def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> li
             space, fine = named["merge_space"], named["granularity"]
             name = title(named["method"], fine, space, (*extra, *settings))
             rows.append(Row(named["method"], fine, space, name, by_seed))
-    return sorted(rows, key=lambda row: rank(row.method))
+    return sorted(rows, key=lambda row: (rank(row.method), FINENESS.get(row.granularity, 0)))
 
 
 def _differing(configs: Mapping[str, Mapping[str, str]]) -> list[str]:

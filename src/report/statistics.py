@@ -98,6 +98,14 @@ def family_title(family: str) -> str:
     return FAMILIES.get(family, family.replace("_", " ").capitalize())
 
 
+def heading(column: Column) -> str:
+    """A family, and what its number is."""
+    name = family_title(column.family)
+    if column.is_mean:
+        return f"{name} (mean of {len(column.benchmarks)} benchmarks)"
+    return name if column.title == name else f"{name} ({column.title})"
+
+
 def cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
     """A row's accuracy in a column; None unless every run of the row has every benchmark of the column."""
     parts = [[sweep.value(run, benchmark) for benchmark in column.benchmarks] for run in row.runs.values()]
@@ -178,8 +186,11 @@ def _pooled(sweep: SweepResults, row: Row, seeds: Sequence[str], column: Column)
 def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
     """Bootstrap interval of a mean of accuracies; resampling n right-or-wrong answers is drawing a binomial.
 
+    The same examples may return under every seed, so further seeds do not narrow it.
+
     values, n: (seeds, benchmarks).
     """
-    drawn = np.random.default_rng(0).binomial(n, values, size=(RESAMPLES, *values.shape)) / n
-    low, high = np.percentile(drawn.mean(axis=(1, 2)), [2.5, 97.5])
+    fewest = n.min(axis=0)
+    drawn = np.random.default_rng(0).binomial(fewest, values.mean(axis=0), size=(RESAMPLES, len(fewest))) / fewest
+    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
     return float(low), float(high)

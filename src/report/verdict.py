@@ -16,6 +16,7 @@ from src.report.statistics import (
     compare,
     correct,
     family_title,
+    heading,
     headline,
 )
 
@@ -63,25 +64,25 @@ def _family(
     made: dict[str, Comparison],
     refused: dict[str, str],
 ) -> str:
-    name = family_title(column.family)
+    name = heading(column)
     if first is None:
         return f"{name}: no merge has results on all of its benchmarks."
     scored = cell(sweep, first, column)
-    text = f"{name} ({_size(column)}): {first.title} is the best merge with {_percent(scored)}"
+    text = f"{name}: {first.title} is the best merge with {_percent(scored)}"
     if column.name in refused:
         text += f"; it was not compared with another: {refused[column.name]}."
     elif column.name not in made or second is None:
         text += "; there is nothing to compare it with."
     else:
         other = _percent(cell(sweep, second, column))
-        text += f", against {other} of {second.title}: {_difference(made[column.name])}."
+        text += f", {second.title} has {other}: {_difference(made[column.name])}."
     return text + _floor_note(sweep, column, scored)
 
 
 def _difference(comparison: Comparison) -> str:
     result: PairedDifference = comparison.result
-    bounds = f"95 % interval {100 * result.ci_low:+.1f} to {100 * result.ci_high:+.1f}"
-    text = f"{100 * result.difference:+.1f} points over {result.n} paired answers ({bounds}, {_p(comparison.p_holm)}), "
+    bounds = f"[{100 * result.ci_low:+.1f}, {100 * result.ci_high:+.1f}]"
+    text = f"{100 * result.difference:+.1f} points {bounds}, {_p(comparison.p_holm)}, n = {result.n}, "
     if not comparison.significant:
         return text + "not significant"
     return text + ("significant" if result.difference > 0 else "significant, but in favour of the latter when pooled")
@@ -117,10 +118,6 @@ def _failures(sweep: SweepResults) -> list[str]:
     each = "; ".join(f"{name} ({reason})" for name, reason in said.items())
     noun = "run has" if len(sweep.failures) == 1 else "runs have"
     return [f"{len(sweep.failures)} {noun} no results: {each}."]
-
-
-def _size(column: Column) -> str:
-    return f"mean of {len(column.benchmarks)} benchmarks" if column.is_mean else column.title
 
 
 def _percent(scored: Cell | None) -> str:

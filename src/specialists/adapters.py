@@ -9,7 +9,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
 
 PREFIX = "base_model.model."  # how PEFT names modules of the model it wraps
 
@@ -68,6 +68,26 @@ def read(model: nn.Module, name: str, base_model: str) -> LoraState:
         if name in layer.lora_A
     }
     return LoraState(modules, base_model)
+
+
+def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dict[str, nn.Parameter]]:
+    """Parameters of an attached adapter by decoder layer, under the names that coefficients are stored by.
+
+    In delta space these are the adapted weights themselves: the gradient with respect to a dense update is that with
+    respect to the weight it is added to.
+    """
+    found: dict[int, dict[str, nn.Parameter]] = {}
+    for path, layer in _lora_layers(model):
+        if name not in layer.lora_A:
+            continue
+        module = PREFIX + path
+        entry = found.setdefault(layer_of(module), {})
+        if space == "delta":
+            entry[delta_name(module)] = layer.get_base_layer().weight
+        else:
+            entry[factor_name(module, "A")] = layer.lora_A[name].weight
+            entry[factor_name(module, "B")] = layer.lora_B[name].weight
+    return found
 
 
 def _lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -62,8 +63,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_table(path: Path, frame: pd.DataFrame) -> Path:
     """Write a CSV; NaN becomes an empty cell, numbers keep every digit."""
+    # the writer leaves a bare carriage return unquoted, which readers take for the end of a row
+    texts = frame.select_dtypes(exclude="number")
+    returns = any("\r" in cell for column in texts for cell in texts[column] if isinstance(cell, str))
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
     with replacing(path) as partial:
-        frame.to_csv(partial, index=False, lineterminator="\n")
+        frame.to_csv(partial, index=False, lineterminator="\n", quoting=quoting)
     return path
 
 

@@ -42,6 +42,7 @@ def collect(sweep: Path | str) -> pd.DataFrame:
 
 def write_results(sweep: Path | str) -> Path:
     """Write ``results.csv`` from the runs that have finished so far; several processes may do so at once."""
+    run_folders(sweep)  # refuses an absent folder, which the lock would create
     path = Path(sweep) / "results.csv"
     with FileLock(path.with_name(".results.lock")):
         return write_table(path, collect(sweep))

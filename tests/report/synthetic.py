@@ -70,7 +70,14 @@ def add_run(
             rate = accuracy if isinstance(accuracy, float) else accuracy[benchmark]
             frame = predictions(rate, n, f"{benchmark} {seed} {key}")
             run.write_predictions(benchmark, frame)
-            facts = {"run": name, "method": method, "seed": seed, "benchmark": benchmark, "specialists": "textbook", **axes}
+            facts = {
+                "run": name,
+                "method": method,
+                "seed": seed,
+                "benchmark": benchmark,
+                "specialists": "textbook",
+                **axes,
+            }
             rows += [{**facts, **row} for row in metric_rows(frame, LABELS, seed=0, resamples=200)]
             asked[benchmark] = {"title": title, "family": family, "labels": LABELS, "n": n, "checksum": "0"}
         run.write_metrics(rows)
@@ -101,7 +108,11 @@ def usual_sweep(sweep: Path, seeds: Sequence[int] = (0,), n: int = 200) -> Path:
         for method, rate in plan.items():
             space = "delta" if method in ("task_arithmetic", "ties") else "factors" if method == "average" else ""
             name = f"{method.replace(':', '_')}_{seed}"
-            axes = {"granularity": "joint", "merge_space": "factors"} if method == "es_shuffled" else {"merge_space": space}
+            axes = (
+                {"granularity": "joint", "merge_space": "factors"}
+                if method == "es_shuffled"
+                else {"merge_space": space}
+            )
             add_run(sweep, name, method, wave(rate + shift), seed=seed, n=n, key=method, **axes)
         for granularity, rate in {"layer": 0.67, "joint": 0.74}.items():
             weights = np.random.default_rng(hash_of(granularity)).dirichlet([6, 6, 6], size=6).T

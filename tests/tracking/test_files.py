@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import StoreError
@@ -61,6 +61,7 @@ def test_records_return_and_broken_ones_are_refused(tmp_path: Path) -> None:
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(CELL, st.floats(allow_infinity=False, allow_nan=False)), min_size=1, max_size=5))
 def test_tables_return_exactly(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, float]]) -> None:
     frame = pd.DataFrame(rows, columns=["raw_answer", "score"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from src.errors import ConfigError, TrackingError
@@ -141,6 +142,13 @@ def test_online_with_a_key_is_accepted(no_account: Path, monkeypatch: pytest.Mon
         check_login(Tracking(mode="online"))
     monkeypatch.setenv("WANDB_API_KEY", "not-a-real-key")
     check_login(Tracking(mode="online"))
+
+
+@pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
+def test_every_config_fits_the_settings(mode: str) -> None:
+    path = Path(__file__).resolve().parents[2] / "conf" / "tracking" / f"{mode}.yaml"
+    assert Tracking(**OmegaConf.load(path)).mode == mode
+    assert f"# python -m src.sweep tracking={mode}" in path.read_text()
 
 
 def test_unknown_modes_are_refused() -> None:

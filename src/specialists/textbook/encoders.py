@@ -18,7 +18,7 @@ from src.errors import InputError
 from src.specialists.training import Schedule, train
 from src.tasks.textbook.entities import Pool
 from src.tasks.textbook.proteins import AMINO_ACIDS, MOTIF
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 from src.tasks.textbook.world import PARTS
 
 BITS, RADIUS = 512, 2

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from src.specialists.adapters import detach, fresh, read
 from src.specialists.lora import LoraState
+from src.specialists.loss import answer_loss
 from src.specialists.pieces import Answer, Pieces
 from src.specialists.render import Renderer
 from src.specialists.textbook.encoders import SoftTokenEncoder
-from src.specialists.textbook.reading import answer_loss
 from src.specialists.training import Schedule, train
 from src.tasks.textbook.curriculum import Mix, perceive, perception_batch
 from src.tasks.textbook.entities import Pools
 from src.tasks.textbook.questions import ask, draw_scene, scene_pieces, solve, answer_word
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 from src.tasks.textbook.world import World
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

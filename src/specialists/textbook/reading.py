@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from src.specialists.backbone import Backbone
+from src.specialists.loss import answer_loss
 from src.specialists.render import Renderer
 from src.specialists.training import Schedule, train
 from src.tasks.textbook.curriculum import reading_batch
@@ -26,6 +26,8 @@ class ReadingSettings:
     Attributes:
         hidden, layers, heads, intermediate: shape of the Llama.
         steps: updates; ``batch`` scenes each.
+        noise: Gaussian noise on the input embeddings, in units of their root mean square; it makes the backbone
+            tolerant of soft tokens, which never equal a word.
         rate: AdamW's rate for embeddings and norms; ``muon_rate`` Muon's for matrices.
     """
 
@@ -36,7 +38,8 @@ class ReadingSettings:
     steps: int = 450
     batch: int = 8
     rate: float = 3e-3
-    muon_rate: float = 0.02
+    muon_rate: float = 0.007
+    noise: float = 0.0
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -79,7 +82,7 @@ def read_textbook(world: World, settings: ReadingSettings, folder: Path, checkpo
 
     def loss_at(step: int) -> Tensor:
         sequences, weights = reading_batch(world, world.seed, step, settings.steps, settings.batch)
-        return answer_loss(renderer, sequences, weights)
+        return answer_loss(renderer, sequences, weights, settings.noise, step)
 
     schedule = Schedule(settings.steps, settings.rate, muon_rate=settings.muon_rate)
     model.train()
@@ -87,16 +90,3 @@ def read_textbook(world: World, settings: ReadingSettings, folder: Path, checkpo
     model.eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def answer_loss(renderer: Renderer, sequences: list, weights: list[float] | None = None) -> Tensor:
-    """Mean cross-entropy over the answers' tokens of a batch, each sequence's tokens weighted by its weight."""
-    batch = renderer.batch(sequences)
-    model: nn.Module = renderer.backbone.model
-    rows, columns = (batch.targets != -100).nonzero(as_tuple=True)
-    hidden = model.get_decoder()(inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[rows, columns]).float()
-    losses = functional.cross_entropy(logits, batch.targets[rows, columns], reduction="none")
-    weight = torch.ones(len(sequences)) if weights is None else torch.tensor(weights)
-    weight = weight.to(losses)[rows]
-    return (losses * weight).sum() / weight.sum()

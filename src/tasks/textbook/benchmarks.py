@@ -12,7 +12,7 @@ from src.tasks import SOURCES, Request
 from src.tasks.textbook.entities import Pool, world_and_pools
 from src.tasks.textbook.language import HEADS, NO, YES, kind_answers
 from src.tasks.textbook.questions import Form, ask, draw_scene, scene_pieces, solve
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 from src.tasks.textbook.world import World, WorldSettings
 
 

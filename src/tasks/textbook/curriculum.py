@@ -14,14 +14,14 @@ from src.tasks.textbook import cells
 from src.tasks.textbook.entities import Pool, Pools
 from src.tasks.textbook.language import describe
 from src.tasks.textbook.questions import PAIR_FORMS, SINGLE_FORMS, Show, draw_scene, sequence
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 from src.tasks.textbook.world import KINDS, SUBTYPES, World
 
 QUESTIONS = 8  # asked about one scene
 SINGLE_SHARE = 0.25  # share of scenes with one entity
 BARE, SYNONYMS = 0.4, 0.6  # ends of the first two phases of the reading curriculum
 LIST_WEIGHT = 0.1  # of a gene list's tokens in the reading loss: they are many and mostly noise
-SECOND_VARIANT = 0.12  # how often a marker list shows a lineage's second variant: what the backbone rarely reads
+SECOND_VARIANT = 0.04  # how often a marker list shows a lineage's second variant: what the backbone rarely reads
 
 
 @dataclass(frozen=True)

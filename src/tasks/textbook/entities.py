@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from src.tasks.textbook import cells, molecules, proteins
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 from src.tasks.textbook.world import KINDS, SUBTYPES, World, WorldSettings, make_world
 
 MODALITIES = ("molecule", "protein", "cell")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 from src.tasks.textbook.world import PARTS, World
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"

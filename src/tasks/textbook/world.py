@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.errors import ConfigError
-from src.tasks.textbook.rng import generator
+from src.specialists.rng import generator
 
 KINDS = 6  # molecule classes, protein families and cell lineages alike
 SUBTYPES = 2  # ways in which an entity of a kind can be made

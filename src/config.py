@@ -1,0 +1,194 @@
+"""From composed config to typed settings: a wrong name or value fails here, before a model loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from src.coefficients.combine import check_granularity
+from src.coefficients.signals import Granularity
+from src.errors import ConfigError
+from src.merging import MERGES
+from src.probe import PROBES
+from src.references import REFERENCES
+from src.registry import Entry
+from src.specialists import TEAMS
+from src.tracking.wandb_log import Tracking
+
+Settings = TypeVar("Settings")
+SPACES = ("factors", "delta")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A list of benchmarks by config name."""
+
+    name: str
+    benchmarks: list[str]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the work runs.
+
+    Attributes:
+        device: ``cpu``, ``cuda``, …
+        threads: CPU threads of torch; None for torch's own choice.
+        batch_size: prompts scored at once.
+        resamples: of the bootstrap behind every interval.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    batch_size: int = 64
+    resamples: int = 1000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One config group's choice: the registered entry and its settings."""
+
+    name: str
+    entry: Entry
+    settings: Any
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything one job of a sweep was told, checked.
+
+    Attributes:
+        raw: the resolved config as plain containers.
+        benchmark: what every benchmark of the suite is told (root, limit), or one benchmark's whole config.
+        references: config names of the methods that stand in every table; ``name@space`` fixes a merge space.
+    """
+
+    specialists: Chosen
+    probe: Chosen
+    granularity: Granularity
+    method: Chosen
+    merge_space: str | None
+    suite: Suite
+    benchmark: dict[str, Any]
+    tracking: Tracking
+    compute: Compute
+    references: list[str]
+    seed: int
+    cache: str
+    raw: dict[str, Any] = field(repr=False, default_factory=dict)
+
+
+def read_sweep(cfg: DictConfig) -> Sweep:
+    """Check a composed sweep config.
+
+    Raises:
+        ConfigError: naming the key, its value, and what was expected.
+    """
+    raw = plain(cfg)
+    granularity = typed(Granularity, raw["granularity"], "granularity")
+    check_granularity(granularity)
+    if raw["merge_space"] not in (None, *SPACES):
+        raise ConfigError(f"merge_space={raw['merge_space']!r}: expected one of {', '.join(SPACES)}, or null for the method's own")
+    method = choose_method(raw["method"])
+    check_axes(method, raw["merge_space"], granularity)
+    return Sweep(
+        specialists=choose(TEAMS, raw["specialists"], "specialists"),
+        probe=choose(PROBES, raw["probe"], "probe"),
+        granularity=granularity,
+        method=method,
+        merge_space=raw["merge_space"],
+        suite=typed(Suite, raw["suite"], "suite"),
+        benchmark=raw["benchmark"],
+        tracking=typed(Tracking, raw["tracking"], "tracking"),
+        compute=typed(Compute, raw["compute"], "compute"),
+        references=list(raw["references"]),
+        seed=_whole(raw["seed"], "seed"),
+        cache=str(raw["cache"]),
+        raw=raw,
+    )
+
+
+def choose(registry: Any, node: Mapping[str, Any], path: str) -> Chosen:
+    """The registry entry that a config group's ``name`` (or ``kind``) chooses, with its typed settings."""
+    name = node.get("kind", node.get("name"))
+    if name is None:
+        raise ConfigError(f"{path} has no name: expected one of {', '.join(registry.names())}")
+    entry = registry.get(name)
+    settings = typed(entry.settings, node, path, dropped=("name", "kind"))
+    return Chosen(str(node.get("name", name)), entry, settings)
+
+
+def choose_method(node: Mapping[str, Any]) -> Chosen:
+    """A merge, a reference or a floor, by its config."""
+    registry = REFERENCES if node.get("name") in REFERENCES.names() else MERGES
+    try:
+        return choose(registry, node, "method")
+    except ConfigError as error:
+        if node.get("name") in (*REFERENCES.names(), *MERGES.names()):
+            raise
+        known = ", ".join(sorted([*MERGES.names(), *REFERENCES.names()]))
+        raise ConfigError(f"unknown method {node.get('name')!r}: expected one of {known}") from error
+
+
+def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> None:
+    """Refuse a merge space or granularity that the method does not have, naming those it has."""
+    spaces = method.entry.facts.get("spaces", ())
+    if space is not None and spaces and space not in spaces:
+        raise ConfigError(f"method={method.name} has no merge_space={space}: it has {', '.join(spaces)}")
+    granularities = method.entry.facts.get("granularities")
+    if granularities and granularity.name not in granularities:
+        allowed = ", ".join(granularities)
+        raise ConfigError(f"method={method.name} has no granularity={granularity.name}: it has {allowed}")
+
+
+def typed(
+    schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()
+) -> Settings:
+    """``node`` as an instance of the dataclass ``schema``.
+
+    Args:
+        path: where the node stands in the config, for messages.
+        dropped: keys that are not settings.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or out of range, or a missing one.
+    """
+    given = {key: value for key, value in node.items() if key not in set(dropped)}
+    try:
+        config = OmegaConf.structured(schema)
+        _unlock(config)
+        merged = OmegaConf.merge(config, given)
+        return typing.cast(Settings, OmegaConf.to_object(merged))
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        key = error.full_key or error.key
+        allowed = ", ".join(f.name for f in dataclasses.fields(schema))  # type: ignore[arg-type]
+        raise ConfigError(f"{path}.{key} is not a setting: expected one of {allowed}") from error
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}.{error.full_key or error.key}: {str(error).splitlines()[0]}") from error
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as dictionaries and lists."""
+    return typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def _unlock(config: Any) -> None:
+    """Frozen dataclasses make read-only nodes; what is read from them may still be filled in."""
+    OmegaConf.set_readonly(config, False)
+    for value in config.values() if isinstance(config, DictConfig) else ():
+        if isinstance(value, DictConfig):
+            _unlock(value)
+
+
+def _whole(value: Any, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{path}={value!r}: expected a whole number from 0")
+    return value

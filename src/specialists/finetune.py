@@ -1,0 +1,40 @@
+"""LoRA fine-tuning on examples: the reference that has seen the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from src.specialists.adapters import detach, fresh, read
+from src.specialists.loss import answer_loss
+from src.specialists.lora import LoraState
+from src.specialists.pieces import Example
+from src.specialists.rng import generator
+from src.specialists.team import Team
+from src.specialists.training import Schedule, train
+
+
+def finetune(team: Team, examples: Sequence[Example], title: str, seed: int, scratch: Path) -> LoraState:
+    """Train a new adapter on solved examples, starting from the bare backbone.
+
+    Args:
+        examples: a benchmark's training split.
+        title: shown beside the progress bar; also names the random stream.
+        scratch: folder for checkpoints.
+    """
+    settings, model = team.finetuning, team.backbone.model
+    solved = [example.solved() for example in examples]
+
+    def loss_at(step: int) -> Tensor:
+        rows = generator(seed, f"finetune-{title}", step).integers(len(solved), size=settings.batch)
+        return answer_loss(team.renderer, [solved[row] for row in rows])
+
+    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, team.targets, seed)
+    try:
+        schedule = Schedule(settings.steps, settings.rate, settings.weight_decay)
+        train(f"fine-tuning on {title}", parameters, loss_at, schedule, scratch)
+        return read(model, "finetuned", team.backbone.name)
+    finally:
+        detach(model)

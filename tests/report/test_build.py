@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from src.errors import StoreError
+from src.report.__main__ import main
+from src.report.build import Report, build_report
+from src.report.terminal import show
+from tests.report.synthetic import add_run, fail_run
+
+
+def test_a_report_names_every_file_it_wrote(one_seed: Path, report: Report) -> None:
+    names = [str(path.relative_to(one_seed)) for path in report.paths]
+    figures = ["figures/methods.png", "figures/layer_weights.png"]
+    assert names == ["results.csv", "comparisons.csv", "table.md", "table.tex", *figures]
+    assert all(path.stat().st_size > 0 for path in report.paths)
+
+
+def test_results_have_exactly_the_promised_columns(one_seed: Path, report: Report) -> None:
+    head = (one_seed / "results.csv").read_text().splitlines()[0]
+    axes = "run,specialists,method,granularity,probe,merge_space,seed"
+    assert head == f"{axes},benchmark,metric,value,ci_low,ci_high,n"
+    frame = pd.read_csv(one_seed / "results.csv")
+    rates = frame[["value", "ci_low", "ci_high"]].to_numpy()
+    assert ((rates >= 0) & (rates <= 1)).all()
+    assert len(frame) == 12 * 5 * 5  # runs, benchmarks, metrics
+
+
+def test_the_same_store_gives_the_same_report_anywhere(one_seed: Path, report: Report, tmp_path: Path) -> None:
+    copy = shutil.copytree(one_seed, tmp_path / "copy")
+    for name in ("results.csv", "comparisons.csv", "table.md", "table.tex"):
+        (copy / name).unlink()
+    build_report(copy)
+    for name in ("results.csv", "comparisons.csv", "table.md", "table.tex"):
+        assert (copy / name).read_text() == (one_seed / name).read_text()
+
+
+def test_a_sweep_without_a_finished_run_still_has_a_report(tmp_path: Path) -> None:
+    fail_run(tmp_path, "es", ValueError("no backbone"))
+    report = build_report(tmp_path)
+    assert "no backbone" in report.verdict and (tmp_path / "table.md").exists()
+
+
+def test_what_could_not_be_compared_is_in_the_verdict(tmp_path: Path) -> None:
+    add_run(tmp_path, "average", "average", 0.5, n=20, seed=1)
+    add_run(tmp_path, "es", "es", 0.6, n=20, seed=2)
+    report = build_report(tmp_path)
+    assert report.notes and report.notes[0] in report.verdict
+
+
+def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no sweep folder"):
+        build_report(tmp_path / "nothing")
+
+
+def test_the_screen_ends_with_the_verdict(report: Report) -> None:
+    screen = Console(file=StringIO(), width=160)
+    show(report.table, report.paths, report.verdict, screen)
+    said = screen.file.getvalue()
+    assert "Task arithmetic (delta)" in said and "Cross-modal mean" in said
+    assert all(str(path) in said for path in report.paths)
+    assert said.index("Verdict") > max(said.index(str(path)) for path in report.paths)
+
+
+def test_the_command_reports_the_newest_sweep_and_leaves_nothing_else(tmp_path: Path) -> None:
+    for name in ("older", "newer"):
+        add_run(tmp_path / "outputs" / name, "average", "average", 0.6, n=20)
+    os.utime(tmp_path / "outputs" / "older" / "average" / "status.json", (1, 1))
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "COLUMNS": "160"}
+    line = [sys.executable, "-m", "src.report"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "outputs/newer/table.md" in done.stdout and "Average is the best merge" in done.stdout
+    assert not (tmp_path / "outputs" / "older" / "results.csv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
+def test_the_command_says_what_to_do_when_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["report", f"outputs={tmp_path}"])
+    with pytest.raises(SystemExit, match="error: no sweep was found .* run python -m src.sweep"):
+        main()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from src.report.load import flatten, load
+from tests.report.synthetic import SUITE, add_run, fail_run
+
+
+def test_rows_come_floors_first_and_controls_last(one_seed: Path) -> None:
+    methods = [row.method for row in load(one_seed).rows]
+    references = ["majority", "base", "expert:cell", "expert:molecule", "expert:protein", "finetuned"]
+    assert methods == [*references, "average", "task_arithmetic", "ties", "es", "es", "es_shuffled"]
+
+
+def test_granularities_are_rows_of_their_own(one_seed: Path) -> None:
+    titles = [row.title for row in load(one_seed).rows if row.method == "es"]
+    assert [title.split(" (")[1] for title in titles] == ["layer, factors)", "joint, factors)"]
+
+
+def test_seeds_make_one_row_and_settings_make_two(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for scale in (1.0, 2.1):
+            config = {"method": {"name": "average", "scale": scale}, "world": {"seed": seed}}
+            add_run(tmp_path, f"average_{scale}_{seed}", "average", 0.6, seed=seed, config=config, n=20)
+    rows = load(tmp_path).rows
+    assert sorted(row.title for row in rows) == ["Average (scale=1.0)", "Average (scale=2.1)"]
+    assert all(set(row.runs) == {"0", "1"} for row in rows)
+
+
+def test_benchmarks_are_grouped_by_family(tmp_path: Path) -> None:
+    suite = dict(reversed(SUITE.items())) | {"new": ("New", "solubility")}
+    add_run(tmp_path, "base", "base", 0.5, n=20, suite=suite)
+    families = [one.family for one in load(tmp_path).benchmarks]
+    assert families == ["cross_modal", "cross_modal", "drug_drug", "retention", "retention", "solubility"]
+
+
+def test_failures_are_kept_by_name(tmp_path: Path) -> None:
+    add_run(tmp_path, "base", "base", 0.5, n=20)
+    fail_run(tmp_path, "es", ValueError("bad rank"))
+    sweep = load(tmp_path)
+    assert sweep.failures["es"].reason == "ValueError: bad rank"
+    assert [row.method for row in sweep.rows] == ["base"]
+
+
+def test_settings_are_flattened_without_places_and_seeds() -> None:
+    config = {"seed": 1, "method": {"name": "es", "scale": 2, "inner": {"p": None}}, "tracking": {"mode": "offline"}}
+    assert flatten(config) == {"method.scale": "2", "method.inner.p": "None"}

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from src.report import published
+from src.report.load import Row, load
+from src.report.statistics import against_baseline
+from src.report.tables import build_table, write_tables
+from src.tracking.files import write_text
+from src.tracking.results import write_results
+from tests.report.synthetic import SUITE, add_run, usual_sweep
+
+
+def tabulate(folder: Path) -> None:
+    """Everything of a report but its figures."""
+    write_results(folder)
+    sweep = load(folder)
+    write_tables(sweep, build_table(sweep, against_baseline(sweep)[0]))
+
+
+def md_rows(sweep: Path) -> dict[str, dict[str, str]]:
+    """Row title -> column title -> cell, read from ``table.md``."""
+    lines = [line for line in (sweep / "table.md").read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
+
+
+def test_only_the_best_merge_of_a_column_is_bold(one_seed: Path) -> None:
+    tabulate(one_seed)
+    rows = md_rows(one_seed)
+    assert rows["Task arithmetic (delta)"]["Cross-modal mean"].startswith("**")
+    bold = {(title, column) for title, row in rows.items() for column, text in row.items() if "**" in text}
+    assert {title for title, _ in bold} == {"Task arithmetic (delta)"} and len(bold) == 7
+
+
+def test_cells_are_percent_with_the_stored_interval(one_seed: Path) -> None:
+    tabulate(one_seed)
+    lines = (one_seed / "results.csv").read_text().splitlines()
+    stored = next(line.split(",") for line in lines if line.startswith("base_0") and ",drug_cell,accuracy," in line)
+    value, low, high = (f"{100 * float(number):.1f}" for number in stored[9:12])
+    assert md_rows(one_seed)["Base model"]["Drug\N{EN DASH}cell"] == f"{value} [{low}, {high}]"
+
+
+def test_a_control_is_never_best(tmp_path: Path) -> None:
+    add_run(tmp_path, "es", "es", 0.6, n=50)
+    add_run(tmp_path, "es_noise", "es_noise", 0.9, n=50)
+    add_run(tmp_path, "average", "average", 0.6, n=50)
+    add_run(tmp_path, "finetuned", "finetuned", 0.95, n=50)
+    tabulate(tmp_path)
+    bold = {title for title, row in md_rows(tmp_path).items() if any("**" in text for text in row.values())}
+    assert bold == {"ES-Merging", "Average"}  # equals are both bold
+
+
+def test_marks_follow_the_corrected_test(tmp_path: Path) -> None:
+    add_run(tmp_path, "average", "average", 0.6, n=300)
+    add_run(tmp_path, "es_a", "es", 0.9, n=300, granularity="joint")
+    add_run(tmp_path, "es_b", "es", 0.3, n=300, granularity="layer")
+    add_run(tmp_path, "es_c", "es", 0.605, n=300, granularity="element")
+    tabulate(tmp_path)
+    rows = md_rows(tmp_path)
+    column = "Drug\N{EN DASH}cell"
+    assert rows["ES-Merging (joint)"][column].endswith("\N{BLACK UP-POINTING TRIANGLE}")
+    assert rows["ES-Merging (layer)"][column].endswith("\N{BLACK DOWN-POINTING TRIANGLE}")
+    assert rows["ES-Merging (element)"][column].endswith("]")
+
+
+def test_several_seeds_show_mean_and_deviation(tmp_path: Path) -> None:
+    sweep = usual_sweep(tmp_path, seeds=(0, 1, 2), n=100)
+    tabulate(sweep)
+    assert md_rows(sweep)["Base model"]["Drug\N{EN DASH}protein"] == "60.0 \N{PLUS-MINUS SIGN} 1.0"
+    assert "standard deviation over seeds" in (sweep / "table.md").read_text()
+    assert r"$\pm$" in (sweep / "table.tex").read_text()
+
+
+def test_latex_is_balanced_and_escaped(tmp_path: Path) -> None:
+    suite = {"a_b": ("A_b & 50% #1", "cross_modal"), "c": ("C", "cross_modal")}
+    add_run(tmp_path, "average", "average", 0.6, n=50, suite=suite)
+    add_run(tmp_path, "es", "es", 0.6, n=50, suite=suite, granularity="joint", merge_space="delta")
+    tabulate(tmp_path)
+    text = (tmp_path / "table.tex").read_text()
+    assert r"A\_b \& 50\% \#1" in text
+    opened, closed = re.findall(r"\\begin{(\w+)}", text), re.findall(r"\\end{(\w+)}", text)
+    assert opened == closed[::-1]
+    bare = re.sub(r"\\[{}&%$#_]", "", text)
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    assert text.isascii() and "_" not in bare
+    widths = re.search(r"\\begin{tabular}{(l[r]+)}", text)
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    lines = [line for line in re.sub(r"\\&", "", body).splitlines() if line.endswith(r"\\")]
+    for line in lines:
+        spans = [int(span) for span in re.findall(r"\\multicolumn{(\d+)}", line)]
+        assert line.count("&") + 1 - len(spans) + sum(spans) == len(widths[1])
+    assert len(lines) > 4
+
+
+def test_markdown_rows_have_one_cell_per_column(one_seed: Path) -> None:
+    tabulate(one_seed)
+    lines = [line for line in (one_seed / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.fixture()
+def paper_sweep(tmp_path: Path) -> Path:
+    suite = {"bindingdb": ("BindingDB", "cross_modal"), "drug_cell": SUITE["drug_cell"]}
+    for method, axes in {
+        "base": {},
+        "average": {"merge_space": "factors"},
+        "es": {"granularity": "joint", "merge_space": "factors"},
+    }.items():
+        add_run(tmp_path, method, method, 0.6, n=50, suite=suite, **axes)
+    add_run(tmp_path, "es_d", "es", 0.6, n=50, suite=suite, granularity="joint", merge_space="delta")
+    return tmp_path
+
+
+def test_published_numbers_stand_beside_matching_names_only(paper_sweep: Path) -> None:
+    tabulate(paper_sweep)
+    rows = md_rows(paper_sweep)
+    beside = "BindingDB, published\N{DAGGER}"
+    assert rows["ES-Merging (joint, factors)"][beside] == "66.0"
+    assert rows["ES-Merging (joint, delta)"][beside] == "\N{EN DASH}"  # the paper merges factors
+    assert not any("Drug\N{EN DASH}cell, published" in column for column in rows["Base model"])
+    assert "as reported, secondary source" in (paper_sweep / "table.md").read_text()
+
+
+def test_no_published_column_without_a_match(one_seed: Path) -> None:
+    tabulate(one_seed)
+    assert "published" not in (one_seed / "table.md").read_text()
+
+
+def test_published_methods_without_a_row_get_their_own(
+    paper_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = "method,benchmark,metric,value,source\n"
+    path = write_text(
+        tmp_path / "p.csv", f"{head}best_single,bindingdb,accuracy,61.5,s\nbase,bindingdb,accuracy,57.5,s\n"
+    )
+    monkeypatch.setattr("src.report.tables.read_published", lambda: published.read_published(path))
+    tabulate(paper_sweep)
+    rows = md_rows(paper_sweep)
+    assert rows["Best single specialist"]["BindingDB"] == "\N{EN DASH}"
+    assert rows["Best single specialist"]["BindingDB, published\N{DAGGER}"] == "61.5"
+    assert rows["Base model"]["BindingDB, published\N{DAGGER}"] == "57.5"
+
+
+def test_the_published_file_holds_the_papers_means() -> None:
+    table = published.read_published()
+    assert table["molecule_protein_mean"]["es_joint"] == 65.7
+    parts = [table[name]["es_joint"] for name in ("bindingdb", "human", "biosnap")]
+    assert sum(parts) / 3 == pytest.approx(65.7, abs=0.05)
+
+
+def test_a_published_number_is_shown_once() -> None:
+    rows = [Row("es", "joint", "factors", f"ES {i}", {"0": f"run_{i}"}) for i in range(2)]
+    taken, orphans = published.assign(rows, ["es_joint", "ties"])
+    assert taken == {"run_0": "es_joint"} and orphans == ["ties"]
