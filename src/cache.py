@@ -17,7 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from filelock import FileLock
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,12 @@ def code_digest(modules: Iterable[ModuleType]) -> str:
                     body[0].value = ast.Constant("")
         dumps.append(ast.dump(tree))
     return digest(dumps)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], extra: Any = None) -> str:
+    """Content hash of named tensors, and of anything JSON can say beside them."""
+    total = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]

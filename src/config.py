@@ -183,9 +183,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 def _unlock(config: Any) -> None:
     """Frozen dataclasses make read-only nodes; what is read from them may still be filled in."""
     OmegaConf.set_readonly(config, False)
-    for value in config.values() if isinstance(config, DictConfig) else ():
-        if isinstance(value, DictConfig):
-            _unlock(value)
+    for key in config:
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            _unlock(config[key])
 
 
 def _whole(value: Any, path: str) -> int:

@@ -1,0 +1,134 @@
+"""Carrying runs out: each in its own folder, skipped if it is done, recorded if it fails."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import Timeout
+
+from src.evaluation.metrics import metric_rows
+from src.merging import MergeInput
+from src.merging.run import merge
+from src.references import NotApplicable
+from src.report.figures import write_layer_map
+from src.runs.card import model_card
+from src.runs.plan import RunSpec
+from src.runs.session import Session
+from src.runs.stages import stage
+from src.specialists.adapter_io import save_adapter
+from src.specialists.pieces import Benchmark
+from src.tracking.provenance import provenance
+from src.tracking.store import RunFolder
+from src.tracking.wandb_log import log_run
+
+Ask = Callable[[Benchmark], pd.DataFrame]
+
+
+def execute_all(specs: list[RunSpec], session: Session, folder: Path) -> list[str]:
+    """Carry out every run that is not done yet; returns the names of those that failed.
+
+    A run that another process is working on is left for last, so that processes share the work.
+    """
+    waiting = [spec for spec in specs if not _try(spec, session, folder, timeout=0)]
+    for spec in waiting:
+        _try(spec, session, folder, timeout=-1)
+    return [spec.name for spec in specs if RunFolder(folder / spec.name).status().state == "failed"]
+
+
+def _try(spec: RunSpec, session: Session, folder: Path, timeout: float) -> bool:
+    """False if another process holds the run."""
+    run = RunFolder(folder / spec.name)
+    try:
+        with run.lock(timeout=timeout):
+            if not run.is_done(spec.hash):
+                _execute(spec, session, run)
+    except Timeout:
+        return False
+    return True
+
+
+def _execute(spec: RunSpec, session: Session, run: RunFolder) -> None:
+    try:
+        with run.working(spec.config, spec.hash):
+            rows = _work(spec, session, run)
+    except Exception as error:  # the other runs go on; the reason is in status.json and in the verdict
+        warnings.warn(f"run {spec.name} failed: {type(error).__name__}: {error}", stacklevel=2)
+        return
+    with stage("tracking"):
+        _track(spec, session, run, rows)
+
+
+def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any]]:
+    benchmarks = session.benchmarks()
+    ask = _merged(spec, session, run) if spec.is_merge else _reference(spec, session, run)
+    rows: list[dict[str, Any]] = []
+    asked: dict[str, Any] = {}
+    for benchmark in benchmarks:
+        try:
+            predictions = ask(benchmark)
+        except NotApplicable:
+            continue
+        run.write_predictions(benchmark.name, predictions)
+        rows += _rows(spec, session, benchmark, predictions)
+        asked[benchmark.name] = _describe(benchmark)
+    run.write_benchmarks(asked)
+    run.write_metrics(rows)
+    run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in benchmarks}, spec.sweep.seed))
+    return rows
+
+
+def _merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
+    """Merge, store what came out, and ask it."""
+    signals = session.signals(str(spec.space)) if spec.uses_probe else None
+    with stage("merging"), run.stage("merge"):
+        inputs = MergeInput(
+            session.team.adapters,
+            str(spec.space),
+            spec.sweep.seed,
+            signals,
+            spec.sweep.granularity if spec.uses_probe else None,
+        )
+        merged = merge(spec.method.name, inputs, spec.method.settings)
+        if merged.coefficients is not None:
+            run.write_coefficients(merged.coefficients.tensors())
+        name = session.team.backbone.name
+        save_adapter(merged.state, run.path / "adapter", name, model_card(spec, session.team, merged))
+    return lambda benchmark: session.ask(merged.state, benchmark)
+
+
+def _reference(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
+    function, settings = spec.method.entry.function, spec.method.settings
+    return lambda benchmark: function(settings, session, benchmark)
+
+
+def _rows(spec: RunSpec, session: Session, benchmark: Benchmark, predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    with stage("statistics"):
+        labels = [label.strip() for label in benchmark.labels]
+        found = metric_rows(predictions, labels, spec.sweep.seed, session.sweep.compute.resamples)
+    return [{**spec.axes(), "benchmark": benchmark.name, **row} for row in found]
+
+
+def _describe(benchmark: Benchmark) -> dict[str, Any]:
+    return {
+        "title": benchmark.title,
+        "family": benchmark.family,
+        "labels": [label.strip() for label in benchmark.labels],
+        "n": len(benchmark.test),
+        "checksum": benchmark.checksum,
+        "rejects": len(benchmark.rejects),
+    }
+
+
+def _track(spec: RunSpec, session: Session, run: RunFolder, rows: list[dict[str, Any]]) -> None:
+    coefficients = run.coefficients if run.coefficients.exists() else None
+    images: dict[str, Path] = {}
+    if coefficients is not None and session.sweep.tracking.mode != "disabled":
+        images["layer coefficients"] = run.path / "layer_coefficients.png"
+        write_layer_map(coefficients, spec.name, images["layer coefficients"])
+    job_type = "merge" if spec.is_merge else "reference"
+    group = run.path.parent.name
+    log_run(session.sweep.tracking, run, spec.config, group, spec.name, job_type, rows, images, coefficients)

@@ -1,0 +1,132 @@
+"""Which runs a job consists of: the references that stand in every table, and the merge that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from src.config import Chosen, Sweep, check_axes, choose_method, plain
+from src.errors import ConfigError
+from src.tracking.store import config_hash
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run.
+
+    Attributes:
+        method: the chosen merge or reference.
+        space: merge space; None for references.
+        sweep: the job it belongs to.
+        config: everything that decides its results, as plain values.
+    """
+
+    method: Chosen
+    space: str | None
+    sweep: Sweep
+    config: dict[str, Any]
+
+    @property
+    def uses_probe(self) -> bool:
+        """Whether granularity and probe are axes of this run."""
+        return bool(self.method.entry.facts.get("needs_signals"))
+
+    @property
+    def is_merge(self) -> bool:
+        return "spaces" in self.method.entry.facts
+
+    @property
+    def label(self) -> str:
+        """``method`` in the results: the config name; specialists as ``expert:NAME``."""
+        expert = getattr(self.method.settings, "expert", None)
+        return f"{self.method.name}:{expert}" if expert else self.method.name
+
+    @property
+    def hash(self) -> str:
+        return config_hash(self.config)
+
+    @property
+    def name(self) -> str:
+        """Folder name: readable, and unique by the hash of its config."""
+        parts = [self.label.replace(":", "-")]
+        if self.uses_probe:
+            parts += [self.sweep.granularity.name, self.sweep.probe.name]
+        parts += [self.space] if self.space else []
+        return "-".join([*parts, f"s{self.sweep.seed}", self.hash[:6]])
+
+    def axes(self) -> dict[str, Any]:
+        """This run's cells in the axis columns of ``results.csv``."""
+        return {
+            "run": self.name,
+            "specialists": self.sweep.specialists.name,
+            "method": self.label,
+            "granularity": self.sweep.granularity.name if self.uses_probe else None,
+            "probe": self.sweep.probe.name if self.uses_probe else None,
+            "merge_space": self.space,
+            "seed": self.sweep.seed,
+        }
+
+
+def plan(sweep: Sweep) -> list[RunSpec]:
+    """The references in the order of the config, then the job's own run; each once.
+
+    Raises:
+        ConfigError: a reference is unknown or has not the space it was given.
+    """
+    specs = [spec for name in sweep.references for spec in _reference(sweep, name)]
+    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space)
+    return list({spec.name: spec for spec in specs}.values())
+
+
+def method_config(name: str) -> dict[str, Any]:
+    """The config file of a method, as plain values; raises ``ConfigError`` if there is none."""
+    path = CONF / "method" / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise ConfigError(f"references names the method {name!r}: expected one of {known}")
+    return plain(OmegaConf.load(path))  # type: ignore[arg-type]
+
+
+def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
+    method, _, space = name.partition("@")
+    node = method_config(method)
+    return _runs(sweep, choose_method(node), node, space or None)
+
+
+def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None) -> list[RunSpec]:
+    if method.name == "expert" and method.settings.expert is None:
+        return [
+            run
+            for expert in experts_of(sweep)
+            for run in _runs(sweep, choose_method({**node, "expert": expert}), {**node, "expert": expert}, None)
+        ]
+    check_axes(method, space, sweep.granularity)
+    spaces: Sequence[str] = method.entry.facts.get("spaces", ())
+    chosen = (space or spaces[0]) if spaces else None
+    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen))]
+
+
+def experts_of(sweep: Sweep) -> list[str]:
+    """Names of the specialists, as their config lists them."""
+    return list(sweep.specialists.settings.experts)
+
+
+def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None) -> dict[str, Any]:
+    config = {
+        "specialists": sweep.raw["specialists"],
+        "method": node,
+        "merge_space": space,
+        "seed": sweep.seed,
+        "suite": sweep.raw["suite"],
+        "benchmark": sweep.raw["benchmark"],
+        "resamples": sweep.compute.resamples,
+    }
+    if method.entry.facts.get("needs_signals"):
+        config |= {"granularity": sweep.raw["granularity"], "probe": sweep.raw["probe"]}
+    return config

@@ -1,0 +1,134 @@
+"""What the runs of one job share: the team, the benchmarks, the probe's signals. Each is made when first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from src.cache import Cache, tensors_digest
+from src.coefficients.signals import Signals
+from src.config import Sweep
+from src.evaluation.predictions import predictions_frame
+from src.evaluation.scoring import score
+from src.probe.responses import collect
+from src.probe.stored import load_signals, save_signals
+from src.runs.stages import stage
+from src.specialists import Context
+from src.specialists.adapter_io import load_adapter, save_adapter
+from src.specialists.finetune import finetune
+from src.specialists.lora import LoraState
+from src.specialists.pieces import Benchmark
+from src.specialists.team import Team
+from src.tasks.load import benchmark_names, load_benchmark
+from src.tracking.files import read_table, write_table
+
+SCORING = 1  # raised when scores of the same model on the same prompts could change
+PROBING = 1  # likewise for signals
+_TEAMS: dict[str, Team] = {}  # jobs of one process share their models
+
+
+class Session:
+    """The shared state of one job's runs."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.cache = Cache(Path(sweep.cache))
+        self._benchmarks: dict[str, Benchmark] = {}
+        if sweep.compute.threads:
+            torch.set_num_threads(sweep.compute.threads)
+
+    @cached_property
+    def team(self) -> Team:
+        """The specialists; trained now if they are not in the cache."""
+        chosen = self.sweep.specialists
+        key = repr((chosen, self.sweep.seed, self.sweep.cache, self.sweep.compute.device))
+        if key not in _TEAMS:
+            with stage("specialists"):
+                context = Context(self.sweep.seed, self.cache, self.sweep.compute.device)
+                _TEAMS.clear()  # one set of models in memory at a time
+                _TEAMS[key] = chosen.entry.function(chosen.settings, context)
+        return _TEAMS[key]
+
+    def benchmarks(self) -> list[Benchmark]:
+        """The benchmarks of the suite, loaded once."""
+        with stage("benchmarks"):
+            return [self._benchmark(name) for name in benchmark_names(self.sweep)]
+
+    def _benchmark(self, name: str) -> Benchmark:
+        if name not in self._benchmarks:
+            self._benchmarks[name] = load_benchmark(self.sweep, name)
+        return self._benchmarks[name]
+
+    def signals(self, space: str) -> Signals:
+        """The probe's signals for one merge space, from the cache where they are there."""
+        probe, score_kind = self.sweep.probe, self.sweep.granularity.score
+        prompts = probe.entry.function(probe.settings, self.team, self.sweep.seed)
+        key = {
+            "version": PROBING,
+            "team": self.team.fingerprint,
+            "prompts": repr(prompts),
+            "batch_size": probe.settings.batch_size,
+            "space": space,
+            "score": score_kind,
+        }
+
+        def make(folder: Path) -> None:
+            save_signals(collect(self.team, prompts, probe.settings.batch_size, space, score_kind), folder)
+
+        with stage("probe"):
+            return load_signals(self.cache.folder("signals", key, make))
+
+    def ask(self, adapter: LoraState | None, benchmark: Benchmark) -> pd.DataFrame:
+        """Predictions of the backbone under an adapter (None: without one) on a benchmark's test split."""
+        key: dict[str, Any] = {
+            "version": SCORING,
+            "team": self.team.fingerprint,
+            "adapter": None if adapter is None else adapter_digest(adapter),
+            "benchmark": benchmark.checksum,
+            "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),
+            "batch_size": self.sweep.compute.batch_size,
+        }
+
+        def make(folder: Path) -> None:
+            write_table(folder / "predictions.csv", self._score(adapter, benchmark))
+
+        with stage("scoring"):
+            return read_table(self.cache.folder("predictions", key, make) / "predictions.csv", numbers=("score",))
+
+    def finetuned(self, benchmark: Benchmark) -> LoraState:
+        """An adapter trained on a benchmark's training split, from the cache where it is there."""
+        key = {
+            "team": self.team.fingerprint,
+            "settings": repr((self.team.finetuning, self.team.targets)),
+            "train": repr([example.solved() for example in benchmark.train]),
+            "seed": self.sweep.seed,
+        }
+        scratch = self.cache.scratch("finetuned", key)
+
+        def make(folder: Path) -> None:
+            state = finetune(self.team, benchmark.train, benchmark.name, self.sweep.seed, scratch)
+            save_adapter(state, folder / "adapter")
+
+        with stage("fine-tuning"):
+            return load_adapter(self.cache.folder("finetuned", key, make) / "adapter", f"finetuned {benchmark.name}")
+
+    def _score(self, adapter: LoraState | None, benchmark: Benchmark) -> pd.DataFrame:
+        states = {} if adapter is None else {"asked": adapter}
+        with (
+            self.team.backbone.attached(states) as activate,
+            tqdm(total=len(benchmark.test), desc=benchmark.name, leave=False, mininterval=2.0) as bar,
+        ):
+            activate("asked" if states else None)
+            scores = score(self.team.renderer, benchmark.test, self.sweep.compute.batch_size, bar.update)
+        return predictions_frame(benchmark, scores)
+
+
+def adapter_digest(adapter: LoraState) -> str:
+    """Content hash of an adapter: its factors and scales."""
+    scales = {module: factors.scale for module, factors in adapter.modules.items()}
+    return tensors_digest(adapter.tensors(), scales)

@@ -1,0 +1,179 @@
+"""The embedded specialist set: every stage trained on first use and kept by what it depends on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from src.cache import code_digest, digest, tensors_digest
+from src.errors import ConfigError
+from src.specialists import TEAMS, Context
+from src.specialists.adapter_io import load_adapter, save_adapter
+from src.specialists.backbone import Backbone
+from src.specialists.lora import LoraState
+from src.specialists.render import Renderer
+from src.specialists.team import FineTuning, Team, Wording
+from src.specialists.textbook import encoders, perception, reading
+from src.specialists.textbook.encoders import EncoderSettings, SoftTokenEncoder
+from src.specialists.textbook.perception import AlignmentSettings, LoraSettings
+from src.specialists.textbook.reading import ReadingSettings
+from src.tasks.textbook.entities import MODALITIES, world_and_pools
+from src.tasks.textbook.language import HEADS
+from src.tasks.textbook.world import WorldSettings
+
+ENCODED = ("molecule", "protein")  # a cell is read as text
+INTERFERENCE = {"mild": {}, "strong": {"rate_factor": 2.0, "replay": 0.0}}
+LEARNT_FROM = (  # modules whose code decides what is trained
+    "src.specialists.adapters", "src.specialists.loss", "src.specialists.render", "src.specialists.rng",
+    "src.specialists.training", "src.specialists.textbook.reading", "src.specialists.textbook.encoders",
+    "src.specialists.textbook.perception", "src.tasks.textbook.cells", "src.tasks.textbook.curriculum",
+    "src.tasks.textbook.entities", "src.tasks.textbook.language", "src.tasks.textbook.molecules",
+    "src.tasks.textbook.proteins", "src.tasks.textbook.questions", "src.tasks.textbook.world",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TextbookSettings:
+    """Settings of the embedded specialists.
+
+    Attributes:
+        experts: which specialists there are, each named by its modality.
+        shared_init: whether the adapters start from the same random A; with independent ones factor-space merges mix more.
+        interference: ``mild``, or ``strong``: twice the LoRA rate and no text-only replay, so that adapters disturb
+            each other.
+    """
+
+    experts: list[str] = field(default_factory=lambda: list(MODALITIES))
+    language: str = "textbook"
+    shared_init: bool = True
+    interference: str = "mild"
+    world: WorldSettings = field(default_factory=WorldSettings)
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    finetuning: FineTuning = field(default_factory=FineTuning)
+
+    def __post_init__(self) -> None:
+        if self.interference not in INTERFERENCE:
+            raise ConfigError(f"specialists.interference={self.interference!r}: expected {' or '.join(INTERFERENCE)}")
+        unknown = [name for name in self.experts if name not in MODALITIES]
+        if unknown or len(set(self.experts)) < 2:
+            raise ConfigError(
+                f"specialists.experts={self.experts}: expected two or more of {', '.join(MODALITIES)}, each once"
+            )
+        if self.language != "textbook":
+            raise ConfigError(f"specialists.language={self.language!r}: these specialists understand textbook only")
+
+    def specialist(self) -> LoraSettings:
+        """LoRA training under the chosen interference."""
+        changed: dict[str, Any] = dict(INTERFERENCE[self.interference])
+        rate = self.lora.rate * changed.pop("rate_factor", 1.0)
+        return replace(self.lora, rate=rate, **changed)
+
+
+class _Builder:
+    """Makes each stage, or finds it in the cache."""
+
+    def __init__(self, settings: TextbookSettings, context: Context) -> None:
+        self.settings, self.context = settings, context
+        self.world, self.pools = world_and_pools(context.seed, settings.world)
+        versions = (torch.__version__, transformers.__version__, peft.__version__)
+        code = code_digest(sys.modules[name] for name in LEARNT_FROM)
+        self.base = {"seed": context.seed, "world": asdict(settings.world), "versions": versions, "code": code}
+
+    def backbone(self) -> Backbone:
+        key = {**self.base, "reading": asdict(self.settings.reading)}
+        scratch = self.context.cache.scratch("textbook-backbone", key)
+        folder = self.context.cache.folder(
+            "textbook-backbone",
+            key,
+            lambda out: reading.read_textbook(self.world, self.settings.reading, out, scratch),
+        )
+        model = AutoModelForCausalLM.from_pretrained(folder).eval().requires_grad_(False).to(self.context.device)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return Backbone(model, tokenizer, str(folder), tensors_digest(dict(model.named_parameters())))
+
+    def encoder(self, modality: str, backbone: Backbone) -> SoftTokenEncoder:
+        """Trunk first, projector then."""
+        settings, cache = self.settings, self.context.cache
+        trunk_key = {**self.base, "encoder": asdict(settings.encoder), "modality": modality}
+        key = {**trunk_key, "alignment": asdict(settings.alignment), "backbone": backbone.fingerprint}
+
+        def make_trunk(out: Path) -> None:
+            encoder = self._blank(modality, backbone)
+            pool = self.pools.train[modality]
+            encoders.train_encoder(encoder, pool, settings.encoder, self.context.seed, cache.scratch("textbook-encoder", trunk_key))
+            encoders.save_encoder(encoder, out)
+
+        def make(out: Path) -> None:
+            trunk = cache.folder("textbook-encoder", trunk_key, make_trunk)
+            encoder = encoders.load_encoder(self._blank(modality, backbone), trunk)
+            renderer = Renderer(backbone, {modality: encoder})
+            scratch = cache.scratch("textbook-alignment", key)
+            perception.align(renderer, encoder, self.world, self.pools, settings.alignment, scratch)
+            encoders.save_encoder(encoder, out)
+
+        folder = cache.folder("textbook-alignment", key, make)
+        return encoders.load_encoder(self._blank(modality, backbone), folder).to(self.context.device)
+
+    def specialist(self, index: int, modality: str, renderer: Renderer) -> LoraState:
+        settings, cache, backbone = self.settings.specialist(), self.context.cache, renderer.backbone
+        init = self.context.seed if self.settings.shared_init else self.context.seed + 1000 * (index + 1)
+        key = {
+            **self.base,
+            "lora": asdict(settings),
+            "init": init,
+            "modality": modality,
+            "backbone": backbone.fingerprint,
+            "encoder": _encoder_digest(renderer.encoders.get(modality)),
+        }
+        scratch = cache.scratch("textbook-specialist", key)
+
+        def make(out: Path) -> None:
+            state = perception.specialise(renderer, modality, self.world, self.pools, settings, init, scratch)
+            save_adapter(state, out / "adapter", backbone.name)
+
+        return load_adapter(cache.folder("textbook-specialist", key, make) / "adapter", modality)
+
+    def _blank(self, modality: str, backbone: Backbone) -> SoftTokenEncoder:
+        hidden = backbone.model.config.hidden_size
+        return encoders.make_encoder(modality, self.settings.encoder, hidden, self.context.seed)
+
+
+@TEAMS.register("textbook", TextbookSettings)
+def textbook(settings: TextbookSettings, context: Context) -> Team:
+    """Backbone, encoders and specialists of the embedded world; trained now where the cache lacks them."""
+    builder = _Builder(settings, context)
+    backbone = builder.backbone()
+    perceived = {modality: builder.encoder(modality, backbone) for modality in ENCODED}
+    renderer = Renderer(backbone, perceived)
+    adapters = {name: builder.specialist(i, name, renderer) for i, name in enumerate(settings.experts)}
+    parts = [backbone.fingerprint, *(_encoder_digest(encoder) for encoder in perceived.values())]
+    parts += [tensors_digest(state.tensors()) for state in adapters.values()]
+    return Team(
+        name="textbook",
+        backbone=backbone,
+        adapters=adapters,
+        own={name: name for name in settings.experts},
+        encoders=perceived,
+        language=settings.language,
+        wording=Wording({modality: f"{head} : " for modality, head in HEADS.items()}, " ; "),
+        pool={modality: pool.values for modality, pool in builder.pools.train.items()},
+        fingerprint=digest(parts),
+        finetuning=settings.finetuning,
+        world=settings.world,
+        targets=perception.TARGETS,
+        facts={name: encoders.parts_accuracy(e, builder.pools.test[name]) for name, e in perceived.items()},
+    )
+
+
+def _encoder_digest(encoder: SoftTokenEncoder | None) -> str | None:
+    return None if encoder is None else tensors_digest(encoder.state_dict())

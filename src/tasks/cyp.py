@@ -1,0 +1,82 @@
+"""Inhibition of a cytochrome P450 by a molecule: a table of molecules per enzyme; the sequence is added here."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from src.errors import ConfigError
+from src.specialists.pieces import Benchmark
+from src.tasks import SOURCES, Request
+from src.tasks.assemble import TableSettings, assemble
+from src.tasks.chemistry import canonical_smiles
+from src.tasks.splits import hashed_sides
+from src.tasks.tables import Sieve, checksum, one_of, read_table, table_path
+
+SEQUENCES = Path(__file__).parent / "data" / "cyp_sequences.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CypSettings(TableSettings):
+    """Settings of a CYP benchmark.
+
+    Attributes:
+        table: file under the benchmark's root.
+        enzyme: a name in ``src/tasks/data/cyp_sequences.csv``.
+        columns: ``molecule`` and ``label`` -> the table's column.
+        label_values: the table's labels, negative first.
+        validation_share, test_share: shares of the molecules. The split depends on the seed and the canonical SMILES
+            alone, so a molecule is on the same side for every enzyme.
+    """
+
+    table: str
+    enzyme: str
+    columns: dict[str, str] = field(default_factory=lambda: {"molecule": "SMILES", "label": "label"})
+    label_values: list[str] = field(default_factory=lambda: ["0", "1"])
+    validation_share: float = 0.1
+    test_share: float = 0.2
+
+
+@SOURCES.register("cyp", CypSettings)
+def cyp(settings: CypSettings, request: Request) -> Benchmark:
+    """Does this molecule inhibit this enzyme?
+
+    Raises:
+        ConfigError: an unknown enzyme, or settings that do not fit.
+        InputError: a missing file or column, or too many bad rows.
+    """
+    protein = enzyme_sequence(settings.enzyme)
+    path = table_path(request.root, settings.table, request.name)
+    molecule, label = settings.columns["molecule"], settings.columns["label"]
+    sieve = Sieve(read_table(path, [molecule, label]))
+    sieve.require([molecule, label])
+    sieve.convert(label, one_of(label, settings.label_values))
+    sieve.convert(molecule, canonical_smiles)
+    sieve.distinct([molecule], label)
+    sieve.finish(settings.max_rejects)
+    frame = sieve.frame.assign(
+        molecule=sieve.frame[molecule],
+        key=sieve.frame[molecule],
+        side=hashed_sides(sieve.frame[molecule], request.seed, settings.validation_share, settings.test_share),
+        answer=sieve.frame[label],
+        protein=protein,
+        group=settings.enzyme,
+    )
+    total = checksum([path, SEQUENCES], request.name, settings.sha256)
+    return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)
+
+
+@lru_cache(maxsize=1)
+def _sequences() -> dict[str, str]:
+    with SEQUENCES.open(newline="") as file:
+        return {row["enzyme"]: row["sequence"] for row in csv.DictReader(file)}
+
+
+def enzyme_sequence(enzyme: str) -> str:
+    """The human enzyme's amino acids; raises ``ConfigError`` naming the enzymes there are."""
+    if enzyme not in _sequences():
+        known = ", ".join(_sequences())
+        raise ConfigError(f"benchmark.enzyme={enzyme!r} has no sequence in {SEQUENCES.name}: use one of {known}")
+    return _sequences()[enzyme]
