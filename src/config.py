@@ -94,7 +94,9 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     granularity = typed(Granularity, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):
-        raise ConfigError(f"merge_space={raw['merge_space']!r}: expected one of {', '.join(SPACES)}, or null for the method's own")
+        raise ConfigError(
+            f"merge_space={raw['merge_space']!r}: expected one of {', '.join(SPACES)}, or null for the method's own"
+        )
     method = choose_method(raw["method"])
     check_axes(method, raw["merge_space"], granularity)
     return Sweep(
@@ -147,9 +149,7 @@ def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> N
         raise ConfigError(f"method={method.name} has no granularity={granularity.name}: it has {allowed}")
 
 
-def typed(
-    schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()
-) -> Settings:
+def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()) -> Settings:
     """``node`` as an instance of the dataclass ``schema``.
 
     Args:

@@ -1,4 +1,4 @@
-"""Front door: merge the specialists and ask the benchmarks. ``python -m src.sweep -m granularity=layer,element,joint``."""
+"""Front door: merge specialists, ask benchmarks. ``python -m src.sweep -m granularity=layer,element,joint``."""
 
 from __future__ import annotations
 

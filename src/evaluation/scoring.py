@@ -70,12 +70,12 @@ def score(
     return Scores(torch.tensor(loglik, dtype=torch.float64), greedy)
 
 
-def _batches(
-    renderer: Renderer, examples: Sequence[Example], window: range, batch_size: int
-) -> Iterator[list[_Unit]]:
+def _batches(renderer: Renderer, examples: Sequence[Example], window: range, batch_size: int) -> Iterator[list[_Unit]]:
     rendered = renderer.render([examples[row].prompt for row in window])
     units = [
-        unit for row, prompt in zip(window, rendered, strict=True) for unit in _units(renderer, examples[row], row, prompt)
+        unit
+        for row, prompt in zip(window, rendered, strict=True)
+        for unit in _units(renderer, examples[row], row, prompt)
     ]
     units.sort(key=lambda unit: unit.length)
     for start in range(0, len(units), batch_size):

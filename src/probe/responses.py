@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from src.coefficients.signals import Signals
 from src.errors import InputError
+from src.progress import progress
 from src.specialists.adapters import adapted_parameters
 from src.specialists.pieces import Pieces
 from src.specialists.render import Batch
@@ -39,10 +39,12 @@ def collect(team: Team, prompts: Sequence[Pieces], batch_size: int, space: str, 
     Raises:
         InputError: a modality of the team is in no prompt.
     """
-    pooled: dict[str, dict[str, list[Tensor]]] = {name: {m: [] for m in team.modalities} for name in ("", *team.adapters)}
+    pooled: dict[str, dict[str, list[Tensor]]] = {
+        name: {m: [] for m in team.modalities} for name in ("", *team.adapters)
+    }
     scores: dict[str, dict[str, Tensor]] = {name: {} for name in team.adapters}
-    with team.backbone.attached(team.adapters) as activate:
-        for start in tqdm(range(0, len(prompts), batch_size), desc="probe", mininterval=2.0):
+    with team.backbone.attached(team.adapters) as activate, progress("probe", len(prompts)) as bar:
+        for start in range(0, len(prompts), batch_size):
             with torch.no_grad():
                 batch = team.renderer.batch(prompts[start : start + batch_size])
             activate(None)
@@ -52,6 +54,7 @@ def collect(team: Team, prompts: Sequence[Pieces], batch_size: int, space: str, 
                 parameters = adapted_parameters(team.backbone.model, name, space)
                 with _requiring_grad(parameters):
                     _expert_pass(team, name, batch, reference, pooled[name], parameters, scores[name], score)
+            bar.update(len(batch.spans))
     return _signals(team, pooled, scores)
 
 
@@ -152,14 +155,13 @@ def _requiring_grad(parameters: dict[int, dict[str, nn.Parameter]]) -> Iterator[
             parameter.requires_grad_(flag)
 
 
-def _signals(
-    team: Team, pooled: dict[str, dict[str, list[Tensor]]], scores: dict[str, dict[str, Tensor]]
-) -> Signals:
+def _signals(team: Team, pooled: dict[str, dict[str, list[Tensor]]], scores: dict[str, dict[str, Tensor]]) -> Signals:
     missing = [modality for modality in team.modalities if not pooled[""][modality]]
     if missing:
         raise InputError(f"the probe holds no {', '.join(missing)}: every expert's modality must occur")
     stacked = {
-        name: {modality: torch.stack(rows, dim=1) for modality, rows in columns.items()} for name, columns in pooled.items()
+        name: {modality: torch.stack(rows, dim=1) for modality, rows in columns.items()}
+        for name, columns in pooled.items()
     }
     return Signals(
         experts=tuple(team.adapters),

@@ -45,5 +45,7 @@ def _weights(merged: Merged) -> list[str]:
     depth = len(next(iter(layers.values())))
     head = ["", "Layer-wise coefficients:", "", "| expert | " + " | ".join(str(layer) for layer in range(depth)) + " |"]
     rule = "|---" * (depth + 1) + "|"
-    rows = [f"| {name} | " + " | ".join(f"{float(value):.3f}" for value in values) + " |" for name, values in layers.items()]
+    rows = [
+        f"| {name} | " + " | ".join(f"{float(value):.3f}" for value in values) + " |" for name, values in layers.items()
+    ]
     return [*head, rule, *rows]

@@ -13,6 +13,7 @@ from filelock import Timeout
 from src.evaluation.metrics import metric_rows
 from src.merging import MergeInput
 from src.merging.run import merge
+from src.progress import progress
 from src.references import NotApplicable
 from src.report.figures import write_layer_map
 from src.runs.card import model_card
@@ -64,17 +65,24 @@ def _execute(spec: RunSpec, session: Session, run: RunFolder) -> None:
 
 def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any]]:
     benchmarks = session.benchmarks()
+    if spec.uses_model:
+        session.prepare()  # before the run's own progress bar appears
     ask = _merged(spec, session, run) if spec.is_merge else _reference(spec, session, run)
     rows: list[dict[str, Any]] = []
     asked: dict[str, Any] = {}
-    for benchmark in benchmarks:
-        try:
-            predictions = ask(benchmark)
-        except NotApplicable:
-            continue
-        run.write_predictions(benchmark.name, predictions)
-        rows += _rows(spec, session, benchmark, predictions)
-        asked[benchmark.name] = _describe(benchmark)
+    with progress(spec.name, sum(len(benchmark.test) for benchmark in benchmarks)) as bar:
+        session.advance = bar.update
+        for benchmark in benchmarks:
+            before = bar.n
+            try:
+                predictions = ask(benchmark)
+            except NotApplicable:
+                continue
+            finally:
+                bar.update(before + len(benchmark.test) - bar.n)
+            run.write_predictions(benchmark.name, predictions)
+            rows += _rows(spec, session, benchmark, predictions)
+            asked[benchmark.name] = _describe(benchmark)
     run.write_benchmarks(asked)
     run.write_metrics(rows)
     run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in benchmarks}, spec.sweep.seed))

@@ -42,6 +42,11 @@ class RunSpec:
         return "spaces" in self.method.entry.facts
 
     @property
+    def uses_model(self) -> bool:
+        """False for floors, which need no language model."""
+        return self.is_merge or bool(self.method.entry.facts.get("model"))
+
+    @property
     def label(self) -> str:
         """``method`` in the results: the config name; specialists as ``expert:NAME``."""
         expert = getattr(self.method.settings, "expert", None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from src.cache import Cache, tensors_digest
 from src.coefficients.signals import Signals
@@ -38,6 +38,7 @@ class Session:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.cache = Cache(Path(sweep.cache))
+        self.advance: Callable[[int], object] = lambda count: None  # told how many examples were scored
         self._benchmarks: dict[str, Benchmark] = {}
         if sweep.compute.threads:
             torch.set_num_threads(sweep.compute.threads)
@@ -53,6 +54,10 @@ class Session:
                 _TEAMS.clear()  # one set of models in memory at a time
                 _TEAMS[key] = chosen.entry.function(chosen.settings, context)
         return _TEAMS[key]
+
+    def prepare(self) -> None:
+        """Make or load the team now."""
+        _ = self.team.renderer
 
     def benchmarks(self) -> list[Benchmark]:
         """The benchmarks of the suite, loaded once."""
@@ -119,12 +124,9 @@ class Session:
 
     def _score(self, adapter: LoraState | None, benchmark: Benchmark) -> pd.DataFrame:
         states = {} if adapter is None else {"asked": adapter}
-        with (
-            self.team.backbone.attached(states) as activate,
-            tqdm(total=len(benchmark.test), desc=benchmark.name, leave=False, mininterval=2.0) as bar,
-        ):
+        with self.team.backbone.attached(states) as activate:
             activate("asked" if states else None)
-            scores = score(self.team.renderer, benchmark.test, self.sweep.compute.batch_size, bar.update)
+            scores = score(self.team.renderer, benchmark.test, self.sweep.compute.batch_size, self.advance)
         return predictions_frame(benchmark, scores)
 
 

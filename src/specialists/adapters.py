@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -17,7 +18,9 @@ PREFIX = "base_model.model."  # how PEFT names modules of the model it wraps
 def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str | None], None]:
     """Attach adapters under their names, none active; returns the switch between them."""
     for name, state in states.items():
-        inject_adapter_in_model(_config(state), model, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
+            inject_adapter_in_model(_config(state), model, adapter_name=name)
         layers = dict(_lora_layers(model))
         for module, factors in state.modules.items():
             layer = layers[module.removeprefix(PREFIX)]

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from src.specialists.adapters import detach, fresh, read
-from src.specialists.loss import answer_loss
 from src.specialists.lora import LoraState
+from src.specialists.loss import answer_loss
 from src.specialists.pieces import Example
 from src.specialists.rng import generator
 from src.specialists.team import Team

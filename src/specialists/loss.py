@@ -13,7 +13,11 @@ from src.specialists.render import IGNORED, Renderer
 
 
 def answer_loss(
-    renderer: Renderer, sequences: Sequence[Pieces], weights: Sequence[float] | None = None, noise: float = 0.0, seed: int = 0
+    renderer: Renderer,
+    sequences: Sequence[Pieces],
+    weights: Sequence[float] | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> Tensor:
     """Mean cross-entropy over the answers' tokens of a batch, each sequence's tokens weighted by its weight."""
     batch = renderer.batch(sequences)

@@ -111,7 +111,10 @@ class Renderer:
         soft: dict[Entity, Tensor] = {}
         for modality, encoder in self.encoders.items():
             wanted = dict.fromkeys(
-                piece for pieces in sequences for piece in pieces if isinstance(piece, Entity) and piece.modality == modality
+                piece
+                for pieces in sequences
+                for piece in pieces
+                if isinstance(piece, Entity) and piece.modality == modality
             )
             if wanted:
                 encoded = encoder.encode([entity.value for entity in wanted])

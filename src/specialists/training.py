@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+
+from src.progress import progress
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -68,18 +69,19 @@ def train(
     optimisers = _optimisers(parameters, matrices, schedule)
     start, losses = _resume(checkpoint, trained, optimisers)
     saved = time.monotonic()
-    bar = tqdm(range(start, schedule.steps), initial=start, total=schedule.steps, desc=title, mininterval=2.0)
-    for step in bar:
+    bar = progress(title, schedule.steps, start)
+    for step in range(start, schedule.steps):
         loss = loss_at(step)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate")
         _update(loss, trained, optimisers, schedule.factor(step))
         losses.append(float(loss.detach()))
-        if step % 20 == 0:
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
+        bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+        bar.update()
         if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
             _save(checkpoint, step + 1, losses, trained, optimisers)
             saved = time.monotonic()
+    bar.close()
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / max(1, len(tail))
 

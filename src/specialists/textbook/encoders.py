@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.errors import InputError
+from src.specialists.rng import generator
 from src.specialists.training import Schedule, train
 from src.tasks.textbook.entities import Pool
 from src.tasks.textbook.proteins import AMINO_ACIDS, MOTIF
-from src.specialists.rng import generator
 from src.tasks.textbook.world import PARTS
 
 BITS, RADIUS = 512, 2
@@ -113,7 +113,9 @@ def make_encoder(modality: str, settings: EncoderSettings, hidden: int, seed: in
         return SoftTokenEncoder(modality, trunk, settings.width, hidden)
 
 
-def train_encoder(encoder: SoftTokenEncoder, pool: Pool, settings: EncoderSettings, seed: int, checkpoint: Path) -> None:
+def train_encoder(
+    encoder: SoftTokenEncoder, pool: Pool, settings: EncoderSettings, seed: int, checkpoint: Path
+) -> None:
     """Teach the trunk which two parts an entity is made of; the heads are used for this alone."""
     inputs, parts = encoder.prepare(pool.values), torch.from_numpy(pool.parts)
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from src.specialists.adapters import detach, fresh, read
 from src.specialists.lora import LoraState
 from src.specialists.loss import answer_loss
 from src.specialists.pieces import Answer, Pieces
 from src.specialists.render import Renderer
+from src.specialists.rng import generator
 from src.specialists.textbook.encoders import SoftTokenEncoder
 from src.specialists.training import Schedule, train
 from src.tasks.textbook.curriculum import Mix, perceive, perception_batch
 from src.tasks.textbook.entities import Pools
-from src.tasks.textbook.questions import ask, draw_scene, scene_pieces, solve, answer_word
-from src.specialists.rng import generator
+from src.tasks.textbook.questions import answer_word, ask, draw_scene, scene_pieces, solve
 from src.tasks.textbook.world import World
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -58,7 +56,12 @@ class LoraSettings:
 
 
 def align(
-    renderer: Renderer, encoder: SoftTokenEncoder, world: World, pools: Pools, settings: AlignmentSettings, scratch: Path
+    renderer: Renderer,
+    encoder: SoftTokenEncoder,
+    world: World,
+    pools: Pools,
+    settings: AlignmentSettings,
+    scratch: Path,
 ) -> float:
     """Train an encoder's projector in place; returns the final loss."""
     modality = encoder.modality

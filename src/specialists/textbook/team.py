@@ -110,7 +110,9 @@ class _Builder:
         def make_trunk(out: Path) -> None:
             encoder = self._blank(modality, backbone)
             pool = self.pools.train[modality]
-            encoders.train_encoder(encoder, pool, settings.encoder, self.context.seed, cache.scratch("textbook-encoder", trunk_key))
+            encoders.train_encoder(
+                encoder, pool, settings.encoder, self.context.seed, cache.scratch("textbook-encoder", trunk_key)
+            )
             encoders.save_encoder(encoder, out)
 
         def make(out: Path) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.specialists.pieces import Benchmark, Entity, Example
+from src.specialists.rng import generator
 from src.tasks import SOURCES, Request
 from src.tasks.textbook.entities import Pool, world_and_pools
 from src.tasks.textbook.language import HEADS, NO, YES, kind_answers
 from src.tasks.textbook.questions import Form, ask, draw_scene, scene_pieces, solve
-from src.specialists.rng import generator
 from src.tasks.textbook.world import World, WorldSettings
 
 
@@ -38,7 +38,9 @@ def textbook(settings: TextbookQuestions, request: Request) -> Benchmark:
     test_size = min(sizes.questions, request.limit or sizes.questions)
     splits = {
         "train": _questions(world, settings, pools.train, f"{request.name}-train", sizes.train_questions),
-        "validation": _questions(world, settings, pools.validation, f"{request.name}-validation", sizes.train_questions),
+        "validation": _questions(
+            world, settings, pools.validation, f"{request.name}-validation", sizes.train_questions
+        ),
         "test": _questions(world, settings, pools.test, f"{request.name}-test", test_size),
     }
     labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)

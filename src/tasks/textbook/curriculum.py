@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.specialists.pieces import Answer, Entity, Pieces
+from src.specialists.rng import generator
 from src.tasks.textbook import cells
 from src.tasks.textbook.entities import Pool, Pools
 from src.tasks.textbook.language import describe
 from src.tasks.textbook.questions import PAIR_FORMS, SINGLE_FORMS, Show, draw_scene, sequence
-from src.specialists.rng import generator
 from src.tasks.textbook.world import KINDS, SUBTYPES, World
 
 QUESTIONS = 8  # asked about one scene
@@ -41,9 +41,7 @@ class Mix:
     single: float = SINGLE_SHARE
 
 
-def reading_batch(
-    world: World, seed: int, step: int, steps: int, size: int
-) -> tuple[list[Pieces], list[float]]:
+def reading_batch(world: World, seed: int, step: int, steps: int, size: int) -> tuple[list[Pieces], list[float]]:
     """Text for the backbone: ``size`` scenes at the difficulty of this step, gene lists beside them, and loss weights."""
     rng = generator(seed, "reading", step)
     progress = step / steps

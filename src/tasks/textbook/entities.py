@@ -8,8 +8,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from src.tasks.textbook import cells, molecules, proteins
 from src.specialists.rng import generator
+from src.tasks.textbook import cells, molecules, proteins
 from src.tasks.textbook.world import KINDS, SUBTYPES, World, WorldSettings, make_world
 
 MODALITIES = ("molecule", "protein", "cell")
@@ -62,7 +62,11 @@ def world_and_pools(seed: int, settings: WorldSettings) -> tuple[World, Pools]:
         return proteins.draw(world, kind, subtype, rng, motif_table)
 
     draws: dict[str, Draw] = {"molecule": partial(molecules.draw, world), "protein": protein, "cell": cell}
-    sizes = {"test": settings.test_entities, "validation": settings.validation_entities, "train": settings.train_entities}
+    sizes = {
+        "test": settings.test_entities,
+        "validation": settings.validation_entities,
+        "train": settings.train_entities,
+    }
     pools: dict[str, dict[str, Pool]] = {split: {} for split in sizes}
     for modality in MODALITIES:
         seen: set[str] = set()

@@ -45,9 +45,52 @@ WORDINGS = {
 }
 NO, YES = "no", "yes"
 FILLER = tuple(
-    "the a of with shows known seen here some this sample typical as in from about noted measured recorded assay "
-    "report table study group level line batch source clean fresh stored pure given common second third early late "
-    "small large high low mild strong".split()
+    [
+        "the",
+        "a",
+        "of",
+        "with",
+        "shows",
+        "known",
+        "seen",
+        "here",
+        "some",
+        "this",
+        "sample",
+        "typical",
+        "as",
+        "in",
+        "from",
+        "about",
+        "noted",
+        "measured",
+        "recorded",
+        "assay",
+        "report",
+        "table",
+        "study",
+        "group",
+        "level",
+        "line",
+        "batch",
+        "source",
+        "clean",
+        "fresh",
+        "stored",
+        "pure",
+        "given",
+        "common",
+        "second",
+        "third",
+        "early",
+        "late",
+        "small",
+        "large",
+        "high",
+        "low",
+        "mild",
+        "strong",
+    ]
 )
 PUNCTUATION = (":", ";", "?")
 UNKNOWN, PADDING, START = "<unk>", "<pad>", "<s>"

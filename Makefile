@@ -1,0 +1,44 @@
+# The project's verbs. `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test test-slow lint format report train clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/ready ## create .venv and install by constraints.txt
+
+.venv/ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+sweep: setup ## the main job on the embedded default: three granularities beside every reference
+	$(BIN)/python -m src.sweep -m granularity=layer,element,joint $(ARGS)
+
+test: setup ## the default tests (minutes)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+test-slow: setup ## the tests that need a real language model
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+lint: setup ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## let ruff put the layout right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+report: setup ## rebuild the newest sweep's tables and figures
+	$(BIN)/python -m src.report $(ARGS)
+
+train: setup ## train the embedded backbone and specialists
+	$(BIN)/python -m src.train $(ARGS)
+
+clean: ## remove outputs and caches, not the environment
+	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.tasks.wording import LABELS, PROMPT
+
+from src.errors import ConfigError, InputError
+from src.specialists.pieces import Benchmark
+from src.tasks import Request
+from src.tasks.chemistry import canonical_smiles
+from src.tasks.cyp import CypSettings, cyp, enzyme_sequence
+from src.tasks.sequences import check_sequence
+
+CHAINS = ["C" * length + tail for length in range(1, 41) for tail in ("O", "N", "F", "Cl", "Br")]
+SETTINGS = CypSettings(prompt=PROMPT, labels=LABELS, table="cyp.csv", enzyme="CYP3A4", train_limit=None)
+
+
+def table(molecules: list[str]) -> str:
+    return "SMILES,label\n" + "".join(f"{smiles},{len(smiles) % 2}\n" for smiles in molecules)
+
+
+def sides(benchmark: Benchmark) -> dict[str, str]:
+    """Molecule -> the split it stands in."""
+    splits = {"train": benchmark.train, "validation": benchmark.validation, "test": benchmark.test}
+    return {e.entities("molecule")[0].value: side for side, examples in splits.items() for e in examples}
+
+
+def test_a_question_holds_molecule_and_enzyme(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS))
+    benchmark = cyp(SETTINGS, ask(title="3A4"))
+    example = benchmark.test[0]
+    molecule, protein = example.entities()
+    assert (molecule.modality, protein.modality) == ("molecule", "protein")
+    assert protein.value == enzyme_sequence("CYP3A4")
+    assert example.prompt == ("Molecule ", molecule, ", protein ", protein, ". Final answer:")
+    assert example.labels == (" No way", " Yes") and benchmark.labels == ("No way", "Yes")
+    file, line = example.id.split(":")
+    assert file == "cyp.csv" and canonical_smiles(CHAINS[int(line) - 2]) == molecule.value
+    assert example.answer == len(CHAINS[int(line) - 2]) % 2
+    assert (benchmark.title, example.group) == ("3A4", "CYP3A4")
+
+
+def test_all_rows_are_used_once_and_the_splits_are_disjoint(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS))
+    benchmark = cyp(SETTINGS, ask())
+    assert len(benchmark.train) + len(benchmark.validation) + len(benchmark.test) == len(CHAINS) == len(sides(benchmark))
+    assert min(len(benchmark.train), len(benchmark.validation), len(benchmark.test)) > 0
+
+
+def test_a_molecule_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS[:150]))
+    write("other.csv", table([smiles[::-1] if smiles[-1] in "ONF" else smiles for smiles in reversed(CHAINS[50:])]))
+    one = sides(cyp(SETTINGS, ask(name="one")))
+    two = sides(cyp(replace(SETTINGS, table="other.csv", enzyme="CYP2D6"), ask(name="two")))
+    shared = one.keys() & two.keys()
+    assert len(shared) == 100
+    assert all(one[smiles] == two[smiles] for smiles in shared)
+
+
+def test_limits_are_stratified_and_seeded(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS))
+    limited = replace(SETTINGS, train_limit=20, validation_limit=4)
+    benchmark = cyp(limited, ask(limit=10))
+    assert [len(split) for split in (benchmark.train, benchmark.validation, benchmark.test)] == [20, 4, 10]
+    assert benchmark == cyp(limited, ask(limit=10))
+    full = cyp(SETTINGS, ask())
+    share = sum(example.answer for example in full.test) / len(full.test)
+    assert abs(sum(example.answer for example in benchmark.test) - 10 * share) < 1
+    assert {example.id for example in benchmark.test} <= {example.id for example in full.test}
+
+
+def test_rejects_are_kept(write: Callable, ask: Callable[..., Request]) -> None:
+    path: Path = write("cyp.csv", table(CHAINS) + "C1CC,1\nCCO,maybe\n")
+    benchmark = cyp(SETTINGS, ask())
+    assert [reject.row for reject in benchmark.rejects] == [f"cyp.csv:{len(CHAINS) + 3}", f"cyp.csv:{len(CHAINS) + 2}"]
+    path.write_text(table(CHAINS) + "C1CC,1\n" * 20, encoding="utf-8")
+    with pytest.raises(InputError, match=f"20 of {len(CHAINS) + 20} rows"):
+        cyp(SETTINGS, ask())
+
+
+def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS))
+    assert cyp(SETTINGS, ask(language="textbook")).test[0].labels == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"enzyme": "CYP9Z9"}, "CYP9Z9.*CYP1A2, CYP2C9"),
+        ({"labels": {"english": ["same", "same"]}}, "labels.english"),
+        ({"prompt": {"english": "{molecule}"}}, "{protein}"),
+        ({"prompt": {"latin": "x"}}, "no prompt for language 'english'"),
+        ({"test_share": 1.0}, "test_share=1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_name(
+    changes: dict, named: str, write: Callable, ask: Callable[..., Request]
+) -> None:
+    write("cyp.csv", table(CHAINS))
+    with pytest.raises(ConfigError, match=named):
+        cyp(replace(SETTINGS, **changes), ask())
+
+
+@pytest.mark.parametrize("field", ["train_limit", "validation_limit"])
+def test_a_limit_below_one_is_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}=0"):
+        replace(SETTINGS, **{field: 0})
+
+
+def test_the_request_s_limit_is_checked(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS))
+    with pytest.raises(ConfigError, match="limit=0"):
+        cyp(SETTINGS, ask(limit=0))
+
+
+@pytest.mark.parametrize(
+    ("enzyme", "length"), [("CYP1A2", 516), ("CYP2C9", 490), ("CYP2C19", 490), ("CYP2D6", 497), ("CYP3A4", 503)]
+)
+def test_enzymes_have_their_published_length_and_the_haem_motif(enzyme: str, length: int) -> None:
+    sequence = check_sequence(enzyme_sequence(enzyme))
+    assert len(sequence) == length and sequence.startswith("M")
+    # FxxGxRxCxG around the cysteine that binds the haem is the signature of the family
+    windows = (sequence[start : start + 10] for start in range(length - 9))
+    assert any(w[0] == "F" and w[3] == "G" and w[5] == "R" and w[7] == "C" and w[9] == "G" for w in windows)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.tasks.wording import LABELS, PROMPT
+
+from src.errors import ConfigError, InputError
+from src.specialists.pieces import Benchmark
+from src.tasks import Request
+from src.tasks.interactions import InteractionSettings, interactions
+
+SETTINGS = InteractionSettings(prompt=PROMPT, labels=LABELS, table="dti.csv", max_rejects=0.9)
+HEAD = "SMILES,sequence,label,split\n"
+GOOD = "CCO,MKV,1,train\nCCN,MKV,0,train\nCCO,MXU,0,val\nCCC,MKV,1,test\nCCC,MLL,0,test\n"
+
+
+def pairs(benchmark: Benchmark, side: str) -> list[tuple[str, str, int]]:
+    return [(*(entity.value for entity in e.entities()), e.answer) for e in getattr(benchmark, side)]
+
+
+def test_the_tables_own_split_is_kept(write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", HEAD + GOOD)
+    benchmark = interactions(SETTINGS, ask())
+    assert pairs(benchmark, "train") == [("CCO", "MKV", 1), ("CCN", "MKV", 0)]
+    assert pairs(benchmark, "validation") == [("CCO", "MXU", 0)]
+    assert pairs(benchmark, "test") == [("CCC", "MKV", 1), ("CCC", "MLL", 0)]
+    assert benchmark.rejects == ()
+    groups = [example.group for example in (*benchmark.train, *benchmark.test)]
+    assert groups[0] == groups[1] == groups[2] != groups[3]
+
+
+def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", HEAD + GOOD)
+    one = interactions(SETTINGS, ask())
+    for split in ("train", "val", "test"):
+        rows = [line.rsplit(",", 1)[0] for line in GOOD.splitlines() if line.endswith(f",{split}")]
+        write(f"random/{split}.csv", "SMILES,sequence,label\n" + "\n".join(rows) + "\n")
+    many = interactions(replace(SETTINGS, table="random/{split}.csv"), ask())
+    for side in ("train", "validation", "test"):
+        assert pairs(many, side) == pairs(one, side)
+    assert many.train[0].id == "train.csv:2" and many.test[1].id == "test.csv:3"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("C1CC,MKV,1,train", "C1CC"),
+        ("CCO,MK*V,1,train", r"'\*' at position 3"),
+        ("CCO,mkv,1,train", "'m' at position 1"),
+        ("CCO,,1,train", "sequence is missing"),
+        (",MKV,1,train", "SMILES is missing"),
+        ("CCS,MKV,,train", "label is missing"),
+        ("CCS,MKV,yes,train", "label 'yes' is not one of 0, 1"),
+        ("CCS,MKV,1,holdout", "split 'holdout' is not one of"),
+        ("CCS,MKV,1,", "side is missing"),
+        ("OCC,MKV,1,train", "as in dti.csv:2"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line(row: str, reason: str, write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", HEAD + GOOD + row + "\n")
+    (reject,) = interactions(SETTINGS, ask()).rejects
+    assert reject.row == "dti.csv:7"
+    assert re.search(reason, reject.reason)
+
+
+def test_opposite_labels_refuse_both_rows(write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", HEAD + GOOD + "OCC,MKV,0,test\n")
+    benchmark = interactions(SETTINGS, ask())
+    assert {reject.row for reject in benchmark.rejects} == {"dti.csv:2", "dti.csv:7"}
+    assert ("CCO", "MKV") not in {pair[:2] for side in ("train", "test") for pair in pairs(benchmark, side)}
+
+
+def test_a_pair_on_two_sides_stays_in_test(write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", HEAD + GOOD + "OCC,MKV,1,test\n")
+    benchmark = interactions(SETTINGS, ask())
+    assert [reject.row for reject in benchmark.rejects] == ["dti.csv:2"]
+    assert ("CCO", "MKV", 1) in pairs(benchmark, "test")
+    assert ("CCO", "MKV", 1) not in pairs(benchmark, "train")
+
+
+def test_other_names_are_mapped(write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", "Drug,Target,Y,part\nCCO,MKV,1.0,fit\nCCN,MKV,0.0,pick\nCC,MKV,0,judge\n")
+    columns = {"molecule": "Drug", "protein": "Target", "label": "Y", "split": "part"}
+    splits = {"train": "fit", "validation": "pick", "test": "judge"}
+    benchmark = interactions(replace(SETTINGS, columns=columns, splits=splits), ask())
+    assert pairs(benchmark, "train") == [("CCO", "MKV", 1)] and pairs(benchmark, "test") == [("CC", "MKV", 0)]
+
+
+def test_a_split_without_a_name_and_a_missing_file_are_refused(ask: Callable[..., Request]) -> None:
+    with pytest.raises(ConfigError, match="benchmark.splits"):
+        replace(SETTINGS, splits={"train": "train", "test": "test"})
+    with pytest.raises(InputError, match="dti.csv"):
+        interactions(SETTINGS, ask())
