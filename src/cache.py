@@ -10,7 +10,6 @@ import ast
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,8 @@ class Cache:
     def folder(self, kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The finished folder of a stage; ``make`` fills it if it is not there yet.
 
-        ``make`` gets the folder to fill. Beside it lies ``<folder>.partial``, which outlives an interruption: checkpoints
-        of long work belong there (see ``scratch``).
+        ``make`` gets the folder to fill. Beside it lies ``<folder>.partial``, which outlives an interruption:
+        checkpoints of long work belong there (see ``scratch``).
         """
         done = self.path(kind, key)
         if done.exists():
@@ -45,7 +44,9 @@ class Cache:
         with FileLock(f"{done}.lock"):
             if done.exists():
                 return done
-            building = Path(tempfile.mkdtemp(prefix=f".{done.name}-", dir=done.parent))
+            building = done.with_name(f".{done.name}.building")
+            shutil.rmtree(building, ignore_errors=True)  # what a killed process left
+            building.mkdir()
             try:
                 make(building)
                 (building / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
@@ -76,7 +77,7 @@ def code_digest(modules: Iterable[ModuleType]) -> str:
             if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
                 value = body[0].value
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    body[0].value = ast.Constant("")
+                    body.pop(0)
         dumps.append(ast.dump(tree))
     return digest(dumps)
 
@@ -86,5 +87,5 @@ def tensors_digest(tensors: Mapping[str, Tensor], extra: Any = None) -> str:
     total = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]

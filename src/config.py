@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from src.checks import at_least
 from src.coefficients.combine import check_granularity
 from src.coefficients.signals import Granularity
 from src.errors import ConfigError
@@ -23,6 +25,7 @@ from src.tracking.wandb_log import Tracking
 
 Settings = TypeVar("Settings")
 SPACES = ("factors", "delta")
+VALUES = ("merge_space", "references", "seed", "cache")  # of a sweep's keys, those that are not groups
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,15 @@ class Compute:
     threads: int | None = None
     batch_size: int = 64
     resamples: int = 1000
+
+    def __post_init__(self) -> None:
+        at_least(self, "compute", 1, "threads", "batch_size", "resamples")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise ConfigError(f"compute.device={self.device!r}: {str(error).splitlines()[0]}") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"compute.device={self.device}: torch sees no GPU here, use compute.device=cpu")
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
         ConfigError: naming the key, its value, and what was expected.
     """
     raw = plain(cfg)
+    _check_keys(raw)
     granularity = typed(Granularity, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):
@@ -109,9 +122,9 @@ def read_sweep(cfg: DictConfig) -> Sweep:
         benchmark=raw["benchmark"],
         tracking=typed(Tracking, raw["tracking"], "tracking"),
         compute=typed(Compute, raw["compute"], "compute"),
-        references=list(raw["references"]),
+        references=_names(raw["references"], "references"),
         seed=_whole(raw["seed"], "seed"),
-        cache=str(raw["cache"]),
+        cache=_text(raw["cache"], "cache"),
         raw=raw,
     )
 
@@ -186,6 +199,29 @@ def _unlock(config: Any) -> None:
     for key in config:
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
             _unlock(config[key])
+
+
+def _check_keys(raw: Mapping[str, Any]) -> None:
+    """Refuse top-level keys that are not a sweep's, and groups that are not there."""
+    allowed = [f.name for f in dataclasses.fields(Sweep) if f.name != "raw"]
+    unknown = sorted(set(raw) - set(allowed))
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: not a setting of a sweep, expected one of {', '.join(allowed)}")
+    absent = [name for name in allowed if name not in raw or (name not in VALUES and not isinstance(raw[name], dict))]
+    if absent:
+        raise ConfigError(f"{', '.join(absent)} must be given: a sweep consists of {', '.join(allowed)}")
+
+
+def _names(value: Any, path: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{path}={value!r}: expected a list of names, such as [base,expert]")
+    return value
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{path}={value!r}: expected a folder")
+    return value
 
 
 def _whole(value: Any, path: str) -> int:

@@ -23,3 +23,7 @@ class StoreError(BenchError):
 
 class TrackingError(BenchError):
     """Experiment tracking cannot work as configured."""
+
+
+class NotApplicable(BenchError):
+    """A reference has no answer to a benchmark; the table shows an empty cell."""

@@ -13,6 +13,7 @@ from src.frontdoor import CONF, finish, quiet, sweep_folder
 from src.runs.execute import execute_all
 from src.runs.plan import plan
 from src.runs.session import Session
+from src.tasks.load import check_benchmarks
 from src.tracking.callback import started_folder
 from src.tracking.wandb_log import check_login
 
@@ -22,6 +23,7 @@ def job(config: DictConfig) -> None:
     """One job of the sweep: the references that are not there yet, and one merge."""
     try:
         sweep = read_sweep(config)
+        check_benchmarks(sweep)
         check_login(sweep.tracking)
         execute_all(plan(sweep), Session(sweep), sweep_folder())
     except BenchError as error:

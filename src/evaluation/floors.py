@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
-from src.errors import BenchError, InputError
+from src.errors import InputError, NotApplicable
 from src.specialists.pieces import Benchmark, Example
 from src.tasks.chemistry import BITS, fingerprint_bits
 
@@ -25,11 +25,11 @@ DRUG = "molecule"
 # How a modality becomes words: amino acids as overlapping triples, genes as they are.
 WORDS: dict[str, dict[str, Any]] = {
     "protein": {"analyzer": "char", "ngram_range": (3, 3), "lowercase": False},
-    "cell": {"token_pattern": r"\S+", "binary": True, "lowercase": False},
+    "cell": {"token_pattern": r"\S+", "lowercase": False},
 }
 
 
-class NoFloor(BenchError):
+class NoFloor(NotApplicable):
     """A floor does not apply to a benchmark: it lacks the modality, or there is nothing to train on."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from src.errors import InputError
 from src.specialists.pieces import Example
 from src.specialists.render import Rendered, Renderer
 
@@ -46,18 +47,18 @@ class _Unit:
 
 @torch.no_grad()
 def score(
-    renderer: Renderer, examples: Sequence[Example], batch_size: int, on_progress: Callable[[int], None] | None = None
+    renderer: Renderer, examples: Sequence[Example], batch_size: int, on_progress: Callable[[int], object] | None = None
 ) -> Scores:
     """Score every label of every example under the adapter that is active now.
 
-    Sequences are batched by length and padded on the left. Labels that differ in their last token only (one-token labels
-    above all) share one pass.
+    Sequences are batched by length and padded on the left. Labels that differ in their last token only
+    (one-token labels above all) share one pass.
 
     Args:
         on_progress: told how many examples were finished since the last call.
 
     Raises:
-        InputError: an entity of an example is invalid.
+        InputError: an entity of an example is invalid, or a label has no tokens or another's.
     """
     loglik = [[0.0] * len(example.labels) for example in examples]
     greedy = [""] * len(examples)
@@ -85,7 +86,11 @@ def _batches(renderer: Renderer, examples: Sequence[Example], window: range, bat
 def _units(renderer: Renderer, example: Example, row: int, prompt: Rendered) -> list[_Unit]:
     grouped: dict[tuple[int, ...], dict[int, int]] = {}
     for column, label in enumerate(example.labels):
+        if not renderer.tokens(label):
+            raise InputError(f"label {label!r} of example {example.id} has no tokens: it cannot be scored")
         *shared, last = renderer.tokens(label)
+        if last in grouped.get(tuple(shared), {}).values():
+            raise InputError(f"labels {example.labels} of example {example.id}: two have the same tokens, so they tie")
         grouped.setdefault(tuple(shared), {})[column] = last
     return [_Unit(row, prompt, shared, last) for shared, last in grouped.items()]
 
@@ -106,4 +111,4 @@ def _forward(renderer: Renderer, units: list[_Unit], loglik: list[list[float]], 
         shared = sum(float(tail[place, token]) for place, token in enumerate(unit.shared))
         for column, token in unit.last.items():
             loglik[unit.row][column] = shared + float(tail[-1, token])
-        greedy[unit.row] = renderer.backbone.tokenizer.decode([int(tail[0].argmax())]).strip()
+        greedy[unit.row] = str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip()

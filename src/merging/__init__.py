@@ -1,4 +1,4 @@
-"""One merge per file. A merge is a pure function ``(MergeInput, settings) -> Merged``, registered under its config name.
+"""One merge per file: a pure function ``(MergeInput, settings) -> Merged``, registered under its config name.
 
 Adding one takes a file here, a file in ``conf/method/`` and a test; the registry finds it.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.errors import ConfigError
+from src.checks import at_least
 from src.specialists.pieces import Entity, Piece, Pieces
 from src.specialists.rng import generator
 from src.specialists.team import Team
@@ -24,9 +24,7 @@ class ProbeSettings:
     batch_size: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("samples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"probe.{name}={getattr(self, name)}: expected a whole number from 1")
+        at_least(self, "probe", 1, "samples", "batch_size")
 
 
 def draw_entities(team: Team, modality: str, count: int, seed: int) -> list[Entity]:

@@ -1,8 +1,8 @@
 """How each specialist's embedding space responds to the probe: one prefill per model, one layer's graph at a time.
 
 The gradient of layer l's loss with respect to layer l's own parameters needs only that layer's backward pass. So each
-layer's input is detached, the layer runs with gradients, its loss is differentiated, and its graph is dropped before the
-next layer runs. The numbers are those of the whole retained graph, at the activation memory of one layer.
+layer's input is detached, the layer runs with gradients, its loss is differentiated, and its graph is dropped before
+the next layer runs. The numbers are those of the whole retained graph, at the activation memory of one layer.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.checks import at_least
 from src.errors import ConfigError, InputError
 from src.probe import PROBES
 from src.specialists.pieces import Entity, Piece, Pieces
@@ -28,10 +29,7 @@ class TextProbe:
     batch_size: int = 2
 
     def __post_init__(self) -> None:
-        if self.samples is not None and self.samples < 1:
-            raise ConfigError(f"probe.samples={self.samples}: expected a whole number from 1, or null for every line")
-        if self.batch_size < 1:
-            raise ConfigError(f"probe.batch_size={self.batch_size}: expected a whole number from 1")
+        at_least(self, "probe", 1, "samples", "batch_size")
 
 
 @PROBES.register("text", TextProbe)
@@ -45,22 +43,25 @@ def text(settings: TextProbe, team: Team, seed: int) -> list[Pieces]:
     if settings.file is None:
         raise ConfigError("probe=text needs probe.file: JSON lines with one text per expert name")
     path = Path(settings.file)
-    if not path.exists():
-        raise ConfigError(f"probe.file {path} does not exist")
-    lines = [line for line in path.read_text().splitlines() if line.strip()][: settings.samples]
-    if not lines:
+    if not path.is_file():
+        raise ConfigError(
+            f"probe.file {path} {'is a folder' if path.exists() else 'does not exist'}: expected JSON lines"
+        )
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
+    if not samples:
         raise InputError(f"probe.file {path} holds no samples")
-    return [_prompt(team, _sample(line, number, path)) for number, line in enumerate(lines, start=1)]
+    return [_prompt(team, _sample(line, number, path)) for number, line in samples]
 
 
 def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
     try:
         sample = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}, sample {number} is not JSON: {error}") from error
+        raise InputError(f"{path}, line {number} is not JSON: {error}") from error
     if not isinstance(sample, dict):
-        raise InputError(f"{path}, sample {number} is a {type(sample).__name__}: expected an object of expert: text")
-    return {"": f"{path}, sample {number}", **sample}
+        raise InputError(f"{path}, line {number} is a {type(sample).__name__}: expected an object of expert: text")
+    return {"": f"{path}, line {number}", **sample}
 
 
 def _prompt(team: Team, sample: dict[str, Any]) -> Pieces:

@@ -7,21 +7,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from src.evaluation import floors
-from src.references import REFERENCES, NotApplicable
+from src.references import REFERENCES
 from src.runs.session import Session
 from src.specialists.pieces import Benchmark
 
 
 @dataclass(frozen=True)
 class DrugOnlySettings:
-    """Which modality is looked at."""
-
-    modality: str = "molecule"
+    """Nothing to set."""
 
 
 @REFERENCES.register("drug_only", DrugOnlySettings, title="Drug only", model=False)
 def drug_only(settings: DrugOnlySettings, session: Session, benchmark: Benchmark) -> pd.DataFrame:
-    """Logistic regression on the molecules' fingerprints."""
-    if not benchmark.train or not benchmark.test[0].entities(settings.modality):
-        raise NotApplicable(f"benchmark {benchmark.name} shows no {settings.modality}, or has no training split")
-    return floors.single_modality(benchmark, settings.modality)
+    """Logistic regression on the molecules of the training split."""
+    return floors.drug_only(benchmark)

@@ -23,6 +23,6 @@ class ExpertSettings:
 def expert(settings: ExpertSettings, session: Session, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions under one specialist's adapter."""
     known = session.team.adapters
-    if settings.expert not in known:
+    if settings.expert is None or settings.expert not in known:
         raise ConfigError(f"method.expert={settings.expert!r}: expected one of {', '.join(known)}")
     return session.ask(known[settings.expert], benchmark)

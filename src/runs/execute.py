@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from filelock import Timeout
 
+from src.errors import NotApplicable
 from src.evaluation.metrics import metric_rows
 from src.merging import MergeInput
 from src.merging.run import merge
 from src.progress import progress
-from src.references import NotApplicable
 from src.report.figures import write_layer_map
 from src.runs.card import model_card
 from src.runs.plan import RunSpec

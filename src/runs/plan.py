@@ -101,6 +101,8 @@ def method_config(name: str) -> dict[str, Any]:
 def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
     method, _, space = name.partition("@")
     node = method_config(method)
+    if space and not choose_method(node).entry.facts.get("spaces"):
+        raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
     return _runs(sweep, choose_method(node), node, space or None)
 
 
@@ -111,6 +113,9 @@ def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None)
             for expert in experts_of(sweep)
             for run in _runs(sweep, choose_method({**node, "expert": expert}), {**node, "expert": expert}, None)
         ]
+    expert = getattr(method.settings, "expert", None)
+    if expert is not None and expert not in experts_of(sweep):
+        raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)
     spaces: Sequence[str] = method.entry.facts.get("spaces", ())
     chosen = (space or spaces[0]) if spaces else None

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from src.cache import Cache, tensors_digest
+from src.cache import Cache
 from src.coefficients.signals import Signals
 from src.config import Sweep
 from src.evaluation.predictions import predictions_frame
@@ -20,6 +20,7 @@ from src.probe.stored import load_signals, save_signals
 from src.runs.stages import stage
 from src.specialists import Context
 from src.specialists.adapter_io import load_adapter, save_adapter
+from src.specialists.adapters import adapter_digest
 from src.specialists.finetune import finetune
 from src.specialists.lora import LoraState
 from src.specialists.pieces import Benchmark
@@ -110,6 +111,7 @@ class Session:
         key = {
             "team": self.team.fingerprint,
             "settings": repr((self.team.finetuning, self.team.targets)),
+            "name": benchmark.name,
             "train": repr([example.solved() for example in benchmark.train]),
             "seed": self.sweep.seed,
         }
@@ -128,9 +130,3 @@ class Session:
             activate("asked" if states else None)
             scores = score(self.team.renderer, benchmark.test, self.sweep.compute.batch_size, self.advance)
         return predictions_frame(benchmark, scores)
-
-
-def adapter_digest(adapter: LoraState) -> str:
-    """Content hash of an adapter: its factors and scales."""
-    scales = {module: factors.scale for module, factors in adapter.modules.items()}
-    return tensors_digest(adapter.tensors(), scales)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from src.cache import tensors_digest
+from src.errors import AdapterError
 from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
 
 PREFIX = "base_model.model."  # how PEFT names modules of the model it wraps
@@ -21,12 +24,7 @@ def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str |
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
             inject_adapter_in_model(_config(state), model, adapter_name=name)
-        layers = dict(_lora_layers(model))
-        for module, factors in state.modules.items():
-            layer = layers[module.removeprefix(PREFIX)]
-            layer.lora_A[name].weight.data.copy_(factors.a)
-            layer.lora_B[name].weight.data.copy_(factors.b)
-            layer.scaling[name] = factors.scale
+        _fill(model, name, state)
 
     def activate(name: str | None) -> None:
         for _, layer in _lora_layers(model):
@@ -73,6 +71,11 @@ def read(model: nn.Module, name: str, base_model: str) -> LoraState:
     return LoraState(modules, base_model)
 
 
+def adapter_digest(state: LoraState) -> str:
+    """Content hash of an adapter: its factors and scales."""
+    return tensors_digest(state.tensors(), {module: factors.scale for module, factors in state.modules.items()})
+
+
 def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dict[str, nn.Parameter]]:
     """Parameters of an attached adapter by decoder layer, under the names that coefficients are stored by.
 
@@ -93,7 +96,26 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
     return found
 
 
-def _lora_layers(model: nn.Module) -> Iterable[tuple[str, LoraLayer]]:
+def _fill(model: nn.Module, name: str, state: LoraState) -> None:
+    """Copy an adapter's factors into the layers that were made for it."""
+    layers = dict(_lora_layers(model))
+    absent = [module for module in state.modules if module.removeprefix(PREFIX) not in layers]
+    if absent:
+        raise AdapterError(f"adapter {name!r} adapts {', '.join(absent)}: the backbone has no such linear layers")
+    for module, factors in state.modules.items():
+        layer = layers[module.removeprefix(PREFIX)]
+        shapes = tuple(layer.lora_A[name].weight.shape), tuple(layer.lora_B[name].weight.shape)
+        if shapes != (tuple(factors.a.shape), tuple(factors.b.shape)):
+            raise AdapterError(
+                f"adapter {name!r}: {module} has A {tuple(factors.a.shape)} and B {tuple(factors.b.shape)}, the "
+                f"backbone needs {shapes[0]} and {shapes[1]}"
+            )
+        layer.lora_A[name].weight.data.copy_(factors.a)
+        layer.lora_B[name].weight.data.copy_(factors.b)
+        layer.scaling[name] = factors.scale
+
+
+def _lora_layers(model: nn.Module) -> Iterable[tuple[str, Any]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
 
 

@@ -64,7 +64,10 @@ class Backbone:
         """
         from src.specialists.adapters import attach, detach
 
+        flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
         try:
             yield attach(self.model, states)
         finally:
             detach(self.model)
+            for parameter, flag in flags.items():
+                parameter.requires_grad_(flag)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from src.errors import InputError
 from src.specialists.adapters import detach, fresh, read
 from src.specialists.lora import LoraState
 from src.specialists.loss import answer_loss
@@ -23,7 +24,12 @@ def finetune(team: Team, examples: Sequence[Example], title: str, seed: int, scr
         examples: a benchmark's training split.
         title: shown beside the progress bar; also names the random stream.
         scratch: folder for checkpoints.
+
+    Raises:
+        InputError: there are no examples.
     """
+    if not examples:
+        raise InputError(f"{title} has no training examples to fine-tune on")
     settings, model = team.finetuning, team.backbone.model
     solved = [example.solved() for example in examples]
 

@@ -62,7 +62,7 @@ class LoraState:
         return named
 
     def norm_ratio(self, weights: Mapping[str, Tensor]) -> float:
-        """Frobenius norm of the update over that of ``weights`` (module name -> backbone weight), all modules pooled."""
+        """Frobenius norm of the update over that of ``weights`` (module name -> backbone weight), modules pooled."""
         update = sum(float(f.delta().float().square().sum()) for f in self.modules.values())
         backbone = sum(float(weights[name].float().square().sum()) for name in self.modules)
         return (update / backbone) ** 0.5

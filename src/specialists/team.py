@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from src.checks import above_zero, at_least
 from src.specialists.backbone import Backbone
 from src.specialists.encoder import ModalityEncoder
 from src.specialists.lora import LoraState
@@ -36,6 +37,11 @@ class FineTuning:
     weight_decay: float = 0.05
     rank: int = 8
     alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        at_least(self, "specialists.finetuning", 1, "steps", "batch", "rank")
+        at_least(self, "specialists.finetuning", 0, "weight_decay")
+        above_zero(self, "specialists.finetuning", "rate", "alpha")
 
 
 @dataclass(frozen=True)

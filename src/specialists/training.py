@@ -5,6 +5,7 @@ What is drawn at a step depends on the step alone, so a run that was interrupted
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from src.progress import progress
 
 CHECKPOINT_SECONDS = 20.0
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def train(
     checkpoint: Path | None = None,
     matrices: Sequence[nn.Parameter] = (),
 ) -> float:
-    """Minimise ``loss_at(step)`` over ``parameters`` (AdamW) and ``matrices`` (Muon, if the schedule has a rate for it).
+    """Minimise ``loss_at(step)`` over ``parameters`` (AdamW) and ``matrices`` (Muon, if it has a rate).
 
     Args:
         title: shown beside the progress bar.
@@ -69,19 +73,18 @@ def train(
     optimisers = _optimisers(parameters, matrices, schedule)
     start, losses = _resume(checkpoint, trained, optimisers)
     saved = time.monotonic()
-    bar = progress(title, schedule.steps, start)
-    for step in range(start, schedule.steps):
-        loss = loss_at(step)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate")
-        _update(loss, trained, optimisers, schedule.factor(step))
-        losses.append(float(loss.detach()))
-        bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-        bar.update()
-        if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            _save(checkpoint, step + 1, losses, trained, optimisers)
-            saved = time.monotonic()
-    bar.close()
+    with progress(title, schedule.steps, start) as bar:
+        for step in range(start, schedule.steps):
+            loss = loss_at(step)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate")
+            _update(loss, trained, optimisers, schedule.factor(step))
+            losses.append(float(loss.detach()))
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            bar.update()
+            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _save(checkpoint, step + 1, losses, trained, optimisers)
+                saved = time.monotonic()
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / max(1, len(tail))
 
@@ -114,23 +117,31 @@ def _update(
 
 def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        "step": step,
-        "losses": losses,
-        "parameters": [parameter.detach() for parameter in trained],
-        "optimisers": [optimiser.state_dict() for optimiser, _ in optimisers],
-    }
-    torch.save(state, folder / "state.tmp")
-    (folder / "state.tmp").replace(folder / "state.pt")
+    states = [optimiser.state_dict() for optimiser, _ in optimisers]
+    tensors = {f"parameter.{index}": parameter.detach() for index, parameter in enumerate(trained)}
+    for number, state in enumerate(states):
+        for index, values in state["state"].items():
+            tensors |= {f"optimiser.{number}.{index}.{name}": value for name, value in values.items()}
+    record = {"step": step, "losses": losses, "groups": [state["param_groups"] for state in states]}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, folder / "state.tmp", metadata={"record": json.dumps(record)})
+    (folder / "state.tmp").replace(folder / STATE)
 
 
 def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Any) -> tuple[int, list[float]]:
-    if folder is None or not (folder / "state.pt").exists():
+    if folder is None or not (folder / STATE).exists():
         return 0, []
-    state = torch.load(folder / "state.pt", weights_only=True)
+    with safe_open(folder / STATE, framework="pt") as file:
+        record = json.loads(file.metadata()["record"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     with torch.no_grad():
-        for parameter, value in zip(trained, state["parameters"], strict=True):
-            parameter.copy_(value)
-    for (optimiser, _), saved in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
-    return state["step"], state["losses"]
+        for index, parameter in enumerate(trained):
+            parameter.copy_(tensors[f"parameter.{index}"])
+    for number, ((optimiser, _), groups) in enumerate(zip(optimisers, record["groups"], strict=True)):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, *address = name.split(".")
+            if kind == "optimiser" and address[0] == str(number):
+                state.setdefault(int(address[1]), {})[address[2]] = tensor
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return record["step"], record["losses"]

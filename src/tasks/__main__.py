@@ -1,46 +1,49 @@
-"""List the benchmarks of a suite with their counts: ``python -m src.tasks root=../data [suite=real] [seed=0]``."""
+"""List a suite's benchmarks with their counts: ``python -m src.tasks root=../shared/data [suite=real] [seed=0]``."""
 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from src.config import choose, plain
 from src.errors import BenchError, ConfigError
 from src.specialists.pieces import Benchmark, Example
 from src.tasks import SOURCES, Request
 from src.tasks.assemble import whole
+from src.tasks.load import COMMON
 
 CONF = Path(__file__).parents[2] / "conf"
-COMMON = ("name", "title", "family", "source", "root", "limit")
 DEFAULTS = {"root": None, "suite": "real", "seed": 0, "language": "english", "limit": None}
-HEADER = f"{'benchmark':<20}{'train':>16}{'validation':>16}{'test':>16}{'rejects':>9}{'seconds':>9}  sha256"
+HEADER = f"{'benchmark':<20}{'train':>16}{'validation':>16}{'test':>16}{'rejects':>9}{'seen in training':>30}  sha256"
 
 
 def load(config: Any, options: Any) -> Benchmark:
     """One benchmark as its config says, its training and validation splits whole."""
-    entry = SOURCES.get(config.source)
-    own: dict[str, Any] = {str(key): _plain(config[key]) for key in config if key not in COMMON}
-    request = Request(
-        config.name,
-        options.language,
-        options.seed,
-        options.limit,
-        options.root or config.root,
-        title=config.title,
-        family=config.family,
-    )
-    return entry.function(whole(entry.settings(**own)), request)
+    node = plain(config)
+    own = {key: value for key, value in node.items() if key not in COMMON}
+    chosen = choose(SOURCES, {**own, "name": config.source}, f"benchmark {config.name}")
+    root = node.get("root") if options.root is None else options.root
+    facts = {key: node[key] for key in ("name", "title", "family")}
+    request = Request(language=options.language, seed=options.seed, limit=options.limit, root=root, **facts)
+    return chosen.entry.function(whole(chosen.settings), request)  # type: ignore[no-any-return]
 
 
-def line(benchmark: Benchmark, seconds: float) -> str:
-    """Counts with the share of positive labels for each split."""
+def line(benchmark: Benchmark) -> str:
+    """Counts with the share of positive labels for each split, and how much of the test split training has seen."""
     splits = (_count(examples) for examples in (benchmark.train, benchmark.validation, benchmark.test))
     counts = "".join(f"{count:>16}" for count in splits)
-    return f"{benchmark.name:<20}{counts}{len(benchmark.rejects):>9}{seconds:>9.1f}  {benchmark.checksum[:16]}"
+    found = dict.fromkeys(entity.modality for entity in benchmark.test[0].entities())
+    seen = ", ".join(f"{modality} {seen_in_training(benchmark, modality):.3f}" for modality in found)
+    return f"{benchmark.name:<20}{counts}{len(benchmark.rejects):>9}{seen:>30}  {benchmark.checksum[:16]}"
+
+
+def seen_in_training(benchmark: Benchmark, modality: str) -> float:
+    """Share of the test examples whose entities of this modality all occur in training: what a model may remember."""
+    known = {entity for example in benchmark.train for entity in example.entities(modality)}
+    return sum(known.issuperset(example.entities(modality)) for example in benchmark.test) / len(benchmark.test)
 
 
 def main(arguments: list[str]) -> None:
@@ -53,15 +56,10 @@ def main(arguments: list[str]) -> None:
     refused = []
     suite: Any = OmegaConf.load(CONF / "suite" / f"{options.suite}.yaml")
     for name in suite.benchmarks:
-        started = time.perf_counter()
         benchmark = load(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"), options)
-        print(line(benchmark, time.perf_counter() - started), flush=True)
+        print(line(benchmark), flush=True)
         refused += [f"{name}  {reject.row}: {reject.reason}" for reject in benchmark.rejects]
     print("\n".join(refused))
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _count(examples: tuple[Example, ...]) -> str:

@@ -17,7 +17,7 @@ from src.tasks.sequences import gene_list
 from src.tasks.splits import hashed_sides
 from src.tasks.tables import Sieve, checksum, read_table, table_path
 
-SPLITS = {"random": "key", "cold_drug": "molecule", "cold_cell": "line"}  # what must not stand on two sides
+SPLITS = {"random": "pair", "cold_drug": "molecule", "cold_cell": "line"}  # what must not stand on two sides
 
 
 def _columns() -> dict[str, str]:
@@ -72,9 +72,10 @@ def drug_response(settings: DrugResponseSettings, request: Request) -> Benchmark
     """
     paths = [table_path(request.root, file, request.name) for file in (settings.pairs, settings.drugs, settings.cells)]
     pairs, rejects = _pairs(settings, paths)
-    frame = pairs.assign(key=pairs["molecule"] + " " + pairs["line"], group=pairs["line"])
+    frame = pairs.assign(pair=pairs["molecule"] + " " + pairs["line"], group=pairs["line"])
     held_out = frame[SPLITS[settings.split]]
-    frame = frame.assign(side=hashed_sides(held_out, request.seed, settings.validation_share, settings.test_share))
+    sides = hashed_sides(held_out, request.seed, settings.validation_share, settings.test_share)
+    frame = frame.assign(key=held_out, side=sides)
     total = checksum(paths, request.name, settings.sha256)
     return assemble(frame, ("molecule", "cell"), settings, request, total, rejects)
 

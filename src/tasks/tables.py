@@ -24,7 +24,7 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
     if root is None:
         raise ConfigError(
             f"benchmark {benchmark!r} reads {file}, but benchmark.root is not set: give the folder that holds it, e.g. "
-            "benchmark.root=../data (benchmarks/cards says where the table comes from)"
+            "benchmark.root=../shared/data (benchmarks/cards says where the table comes from)"
         )
     path = Path(root).expanduser() / file
     if not path.is_file():
@@ -50,8 +50,8 @@ def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) ->
 
     frame = _read_text(path, [*texts, *numbers])
     for column in texts:
-        stripped = frame[column].str.strip()
-        frame[column] = stripped.where(stripped != "", None)
+        stripped = frame[column].astype("string").str.strip()
+        frame[column] = stripped.mask(stripped == "")
     for column in numbers:
         frame[column] = pd.to_numeric(frame[column], errors="coerce")
     frame["row"] = [f"{path.name}:{line}" for line in range(2, len(frame) + 2)]
@@ -129,7 +129,7 @@ class Sieve:
         """Raise ``InputError`` if no row is left or more than this share was refused."""
         count = len(self.rejects)
         if count > max_rejects * self._total or self.frame.empty:
-            shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in self.rejects[:SHOWN]) or "no rows"
+            shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in self.rejects[:SHOWN])
             raise InputError(
                 f"{count} of {self._total} rows were refused, more than benchmark.max_rejects={max_rejects:g} allows. "
                 f"First reasons: {shown}"
@@ -159,10 +159,9 @@ def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
                 f"{path} has no column {', '.join(missing)}; it has {', '.join(found)}: correct the table or the "
                 "benchmark's columns setting"
             )
-        return pd.read_csv(
+        frame = pd.read_csv(
             path,
             sep=separator,
-            usecols=list(columns),
             dtype=str,
             keep_default_na=False,  # "NA" is text here, not a missing value
             na_values=[""],
@@ -170,3 +169,10 @@ def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table: {error}") from error
+    if frame.empty:
+        raise InputError(f"{path} has a header but no rows")
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes fields without a header as row names
+        raise InputError(
+            f"{path} has rows of more fields than its header ({', '.join(found)}): quote fields with {separator!r}"
+        )
+    return frame[list(columns)]

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.tasks.wording import LABELS, PROMPT
 
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark
@@ -13,6 +12,7 @@ from src.tasks import Request
 from src.tasks.chemistry import canonical_smiles
 from src.tasks.cyp import CypSettings, cyp, enzyme_sequence
 from src.tasks.sequences import check_sequence
+from tests.tasks.wording import LABELS, PROMPT
 
 CHAINS = ["C" * length + tail for length in range(1, 41) for tail in ("O", "N", "F", "Cl", "Br")]
 SETTINGS = CypSettings(prompt=PROMPT, labels=LABELS, table="cyp.csv", enzyme="CYP3A4", train_limit=None)
@@ -46,7 +46,9 @@ def test_a_question_holds_molecule_and_enzyme(write: Callable, ask: Callable[...
 def test_all_rows_are_used_once_and_the_splits_are_disjoint(write: Callable, ask: Callable[..., Request]) -> None:
     write("cyp.csv", table(CHAINS))
     benchmark = cyp(SETTINGS, ask())
-    assert len(benchmark.train) + len(benchmark.validation) + len(benchmark.test) == len(CHAINS) == len(sides(benchmark))
+    assert (
+        len(benchmark.train) + len(benchmark.validation) + len(benchmark.test) == len(CHAINS) == len(sides(benchmark))
+    )
     assert min(len(benchmark.train), len(benchmark.validation), len(benchmark.test)) > 0
 
 

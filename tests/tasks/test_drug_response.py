@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from tests.tasks.wording import CELL_PROMPT, LABELS
 
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark, Example
 from src.tasks import Request
 from src.tasks.drug_response import DrugResponseSettings, drug_response, sensitive
+from tests.tasks.wording import CELL_PROMPT, LABELS
 
 SETTINGS = DrugResponseSettings(
     prompt=CELL_PROMPT,
@@ -83,7 +83,7 @@ def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Ca
         ({"extra": "LINE1,unknown,1\n"}, "pairs.csv:578: drug 'unknown' has no valid row in drugs.csv"),
         ({"extra": "NOWHERE,drug1,1\n"}, "pairs.csv:578: cell_line 'NOWHERE' has no valid row in cells.csv"),
         ({"extra": "LINE1,drug1,high\n"}, "pairs.csv:578: LN_IC50 is missing"),
-        ({"extra": "LINE1,drug1,-99\n"}, "different answers between pairs.csv:3 and pairs.csv:578"),
+        ({"extra": "LINE1,drug1,99\n"}, "different answers between pairs.csv:3 and pairs.csv:578"),
         ({"drugs": "bad,C1CC\n"}, "drugs.csv:26: SMILES 'C1CC'"),
         ({"cells": "EMPTY,\n"}, "cells.csv:26: top200_by_expression is missing"),
         ({"cells": "BAD,tp53\n"}, "cells.csv:26: gene list has 'tp53'"),

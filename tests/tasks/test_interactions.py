@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.tasks.wording import LABELS, PROMPT
 
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark
 from src.tasks import Request
 from src.tasks.interactions import InteractionSettings, interactions
+from tests.tasks.wording import LABELS, PROMPT
 
 SETTINGS = InteractionSettings(prompt=PROMPT, labels=LABELS, table="dti.csv", max_rejects=0.9)
 HEAD = "SMILES,sequence,label,split\n"
@@ -59,7 +59,9 @@ def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., R
         ("OCC,MKV,1,train", "as in dti.csv:2"),
     ],
 )
-def test_a_bad_row_is_refused_with_its_line(row: str, reason: str, write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_bad_row_is_refused_with_its_line(
+    row: str, reason: str, write: Callable, ask: Callable[..., Request]
+) -> None:
     write("dti.csv", HEAD + GOOD + row + "\n")
     (reject,) = interactions(SETTINGS, ask()).rejects
     assert reject.row == "dti.csv:7"

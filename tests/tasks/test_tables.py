@@ -36,7 +36,7 @@ def test_a_missing_column_names_file_column_and_what_there_is(write: Writer) -> 
         read_table(path, ["SMILES", "label"])
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n1,2,3,4\n", 'a,b\n"1,2\n'])
+@pytest.mark.parametrize("text", ["", "a,b\n", "a,b\n1,2\n1,2,3\n", "a,b\n1,2,3\n", 'a,b\n"1,2\n'])
 def test_a_file_that_is_no_table_is_refused_by_name(write: Writer, text: str) -> None:
     path = write("t.csv", text)
     with pytest.raises(InputError, match=str(path)):
@@ -88,6 +88,14 @@ def test_too_many_rejects_fail_with_count_and_first_reasons(write: Writer) -> No
         sieve.finish(0.2)
 
 
-def test_a_table_without_rows_fails(write: Writer) -> None:
-    with pytest.raises(InputError, match="no rows"):
-        Sieve(read_table(write("t.csv", "a\n"), ["a"])).finish(0.5)
+def test_a_table_whose_rows_are_all_refused_fails(write: Writer) -> None:
+    sieve = Sieve(read_table(write("t.csv", "a,b\n,1\n"), ["a", "b"]))
+    sieve.require(["a"])
+    with pytest.raises(InputError, match="1 of 1 rows"):
+        sieve.finish(1.0)
+
+
+def test_an_empty_column_is_missing_in_every_row(write: Writer) -> None:
+    sieve = Sieve(read_table(write("t.csv", "a,b\n1,\n2, \n"), ["a", "b"]))
+    sieve.require(["b"])
+    assert reasons(sieve) == {row: "b is missing or cannot be read" for row in ("t.csv:2", "t.csv:3")}

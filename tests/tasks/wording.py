@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-PROMPT = {"english": "Molecule {molecule}, protein {protein}. Final answer:", "textbook": "drug : {molecule} ; {protein} ? "}
+PROMPT = {
+    "english": "Molecule {molecule}, protein {protein}. Final answer:",
+    "textbook": "drug : {molecule} ; {protein} ? ",
+}
 CELL_PROMPT = {"english": "Molecule {molecule}, cell {cell}. Final answer:"}
 LABELS = {"english": ["No way", "Yes"], "textbook": ["no", "yes"]}

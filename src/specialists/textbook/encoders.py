@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rdkit import Chem, RDLogger
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdFingerprintGenerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from src.checks import above_zero, at_least
 from src.errors import InputError
 from src.specialists.rng import generator
 from src.specialists.training import Schedule, train
@@ -39,6 +40,10 @@ class EncoderSettings:
     batch: int = 128
     rate: float = 3e-3
     width: int = 64
+
+    def __post_init__(self) -> None:
+        at_least(self, "specialists.encoder", 1, "steps", "batch", "width")
+        above_zero(self, "specialists.encoder", "rate")
 
 
 class SoftTokenEncoder(nn.Module):
@@ -72,7 +77,8 @@ class SoftTokenEncoder(nn.Module):
         with torch.no_grad():
             for start in range(0, len(new), 256):
                 part = new[start : start + 256]
-                self._known.update(zip(part, self.norm(self.trunk(self.prepare(part))), strict=True))
+                inputs = self.prepare(part).to(self.projector.weight.device)
+                self._known.update(zip(part, self.norm(self.trunk(inputs)), strict=True))
         return torch.stack([self._known[value] for value in values])
 
     def encode(self, values: Sequence[str]) -> list[Tensor]:
@@ -96,7 +102,7 @@ class MotifScanner(nn.Module):
         """
         found = functional.relu(self.scan(residues[:, :-1]))
         places = residues[:, -1].sum(dim=1, keepdim=True) - MOTIF + 1
-        index = torch.arange(found.shape[2])[None, :]
+        index = torch.arange(found.shape[2], device=found.device)[None, :]
         first = (index < places // 2)[:, None, :]
         second = ((index >= places // 2) & (index < places))[:, None, :]
         pooled = torch.cat([(found * first).amax(2), (found * second).amax(2)], dim=1)
@@ -104,9 +110,9 @@ class MotifScanner(nn.Module):
 
 
 def make_encoder(modality: str, settings: EncoderSettings, hidden: int, seed: int) -> SoftTokenEncoder:
-    """An untrained encoder."""
+    """An untrained encoder; each modality's weights are drawn on their own, so that soft tokens do not share a subspace."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(generator(seed, f"encoder-{modality}-init").integers(2**31)))
         trunk: nn.Module = MotifScanner(settings.width)
         if modality == "molecule":
             trunk = nn.Sequential(nn.Linear(BITS, settings.width), nn.ReLU())
@@ -151,10 +157,10 @@ def fingerprints(values: Sequence[str]) -> Tensor:
     """Morgan fingerprints (radius 2), (n, BITS)."""
     maker = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
     rows = np.zeros((len(values), BITS), dtype=np.float32)
-    with _quiet():
+    with rdBase.BlockLogs():  # our error says the same and more
         for row, value in zip(rows, values, strict=True):
-            molecule = Chem.MolFromSmiles(value) if value else None
-            if molecule is None:
+            molecule = Chem.MolFromSmiles(value)
+            if molecule is None or not molecule.GetNumAtoms():
                 raise InputError(f"SMILES {value!r} is not a molecule that RDKit can read: correct or drop the row")
             row[:] = maker.GetFingerprintAsNumPy(molecule)
     return torch.from_numpy(rows)
@@ -184,13 +190,3 @@ def check_sequence(value: str) -> None:
 
 
 PREPARE = {"molecule": fingerprints, "protein": one_hot}
-
-
-class _quiet:
-    """RDKit's own log is silent inside; our errors say the same and more."""
-
-    def __enter__(self) -> None:
-        RDLogger.DisableLog("rdApp.*")
-
-    def __exit__(self, *_: object) -> None:
-        RDLogger.EnableLog("rdApp.*")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.checks import above_zero, at_least, shares
 from src.specialists.adapters import detach, fresh, read
 from src.specialists.lora import LoraState
 from src.specialists.loss import answer_loss
@@ -33,7 +34,12 @@ class AlignmentSettings:
     steps: int = 40
     batch: int = 48
     rate: float = 2e-3
-    first_only: float = 0.94
+    first_only: float = 0.92
+
+    def __post_init__(self) -> None:
+        at_least(self, "specialists.alignment", 1, "steps", "batch")
+        above_zero(self, "specialists.alignment", "rate")
+        shares(self, "specialists.alignment", "first_only")
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,16 @@ class LoraSettings:
     rank: int = 8
     alpha: float = 32.0
     steps: int = 200
-    batch: int = 8
-    rate: float = 2e-3
+    batch: int = 16
+    rate: float = 1e-3
     weight_decay: float = 0.05
     replay: float = 0.25
+
+    def __post_init__(self) -> None:
+        at_least(self, "specialists.lora", 1, "rank", "steps", "batch")
+        at_least(self, "specialists.lora", 0, "weight_decay")
+        above_zero(self, "specialists.lora", "rate", "alpha")
+        shares(self, "specialists.lora", "replay")
 
 
 def align(

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from src.checks import above_zero, at_least
 from src.specialists.backbone import Backbone
 from src.specialists.loss import answer_loss
 from src.specialists.render import Renderer
@@ -35,11 +36,16 @@ class ReadingSettings:
     layers: int = 6
     heads: int = 4
     intermediate: int = 256
-    steps: int = 450
-    batch: int = 8
+    steps: int = 420
+    batch: int = 24
     rate: float = 3e-3
     muon_rate: float = 0.007
-    noise: float = 0.0
+    noise: float = 0.4
+
+    def __post_init__(self) -> None:
+        at_least(self, "specialists.reading", 1, "hidden", "layers", "heads", "intermediate", "steps", "batch")
+        at_least(self, "specialists.reading", 0, "muon_rate", "noise")
+        above_zero(self, "specialists.reading", "rate")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

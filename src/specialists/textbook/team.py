@@ -16,7 +16,9 @@ from src.cache import code_digest, digest, tensors_digest
 from src.errors import ConfigError
 from src.specialists import TEAMS, Context
 from src.specialists.adapter_io import load_adapter, save_adapter
+from src.specialists.adapters import adapter_digest
 from src.specialists.backbone import Backbone
+from src.specialists.encoder import ModalityEncoder
 from src.specialists.lora import LoraState
 from src.specialists.render import Renderer
 from src.specialists.team import FineTuning, Team, Wording
@@ -45,7 +47,7 @@ class TextbookSettings:
 
     Attributes:
         experts: which specialists there are, each named by its modality.
-        shared_init: whether the adapters start from the same random A; with independent ones factor-space merges mix more.
+        shared_init: whether the adapters start from the same random A; independent ones mix more in factor space.
         interference: ``mild``, or ``strong``: twice the LoRA rate and no text-only replay, so that adapters disturb
             each other.
     """
@@ -65,7 +67,7 @@ class TextbookSettings:
         if self.interference not in INTERFERENCE:
             raise ConfigError(f"specialists.interference={self.interference!r}: expected {' or '.join(INTERFERENCE)}")
         unknown = [name for name in self.experts if name not in MODALITIES]
-        if unknown or len(set(self.experts)) < 2:
+        if unknown or len(self.experts) < 2 or len(set(self.experts)) < len(self.experts):
             raise ConfigError(
                 f"specialists.experts={self.experts}: expected two or more of {', '.join(MODALITIES)}, each once"
             )
@@ -99,7 +101,7 @@ class _Builder:
         )
         model = AutoModelForCausalLM.from_pretrained(folder).eval().requires_grad_(False).to(self.context.device)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        return Backbone(model, tokenizer, str(folder), tensors_digest(dict(model.named_parameters())))
+        return Backbone(model, tokenizer, str(folder.resolve()), tensors_digest(dict(model.named_parameters())))
 
     def encoder(self, modality: str, backbone: Backbone) -> SoftTokenEncoder:
         """Trunk first, projector then."""
@@ -158,8 +160,8 @@ def textbook(settings: TextbookSettings, context: Context) -> Team:
     perceived = {modality: builder.encoder(modality, backbone) for modality in ENCODED}
     renderer = Renderer(backbone, perceived)
     adapters = {name: builder.specialist(i, name, renderer) for i, name in enumerate(settings.experts)}
-    parts = [backbone.fingerprint, *(_encoder_digest(encoder) for encoder in perceived.values())]
-    parts += [tensors_digest(state.tensors()) for state in adapters.values()]
+    parts: list[Any] = [backbone.fingerprint, *(_encoder_digest(encoder) for encoder in perceived.values())]
+    parts += [[name, adapter_digest(state)] for name, state in adapters.items()]
     return Team(
         name="textbook",
         backbone=backbone,
@@ -177,5 +179,5 @@ def textbook(settings: TextbookSettings, context: Context) -> Team:
     )
 
 
-def _encoder_digest(encoder: SoftTokenEncoder | None) -> str | None:
-    return None if encoder is None else tensors_digest(encoder.state_dict())
+def _encoder_digest(encoder: ModalityEncoder | None) -> str | None:
+    return tensors_digest(encoder.state_dict()) if isinstance(encoder, SoftTokenEncoder) else None

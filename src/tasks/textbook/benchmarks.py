@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.errors import ConfigError
 from src.specialists.pieces import Benchmark, Entity, Example
 from src.specialists.rng import generator
 from src.tasks import SOURCES, Request
 from src.tasks.textbook.entities import Pool, world_and_pools
 from src.tasks.textbook.language import HEADS, NO, YES, kind_answers
-from src.tasks.textbook.questions import Form, ask, draw_scene, scene_pieces, solve
+from src.tasks.textbook.questions import Form, ask, draw_scene, scene_pieces, solve, topics_of
 from src.tasks.textbook.world import World, WorldSettings
 
 
@@ -28,24 +29,33 @@ class TextbookQuestions:
     topic: str
     form: list[str]
 
+    def __post_init__(self) -> None:
+        asked = topics_of(self.form) if set(self.form) <= set(HEADS) else []
+        if self.topic not in asked:
+            raise ConfigError(
+                f"topic={self.topic!r} cannot be asked about form={list(self.form)}: expected one of "
+                f"{', '.join(asked) or 'nothing'}; a form is made of {', '.join(HEADS)}"
+            )
+
 
 @SOURCES.register("textbook", TextbookQuestions)
 def textbook(settings: TextbookQuestions, request: Request) -> Benchmark:
     """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows)."""
-    assert isinstance(request.world, WorldSettings)
+    if not isinstance(request.world, WorldSettings):
+        raise ConfigError(f"benchmark {request.name} needs specialists that live in the embedded world: textbook")
     world, pools = world_and_pools(request.seed, request.world)
     sizes = request.world
     test_size = min(sizes.questions, request.limit or sizes.questions)
-    splits = {
-        "train": _questions(world, settings, pools.train, f"{request.name}-train", sizes.train_questions),
-        "validation": _questions(
-            world, settings, pools.validation, f"{request.name}-validation", sizes.train_questions
-        ),
-        "test": _questions(world, settings, pools.test, f"{request.name}-test", test_size),
-    }
+    count = request.world.train_questions
+
+    def split(name: str, pool: dict[str, Pool], size: int) -> tuple[Example, ...]:
+        return _questions(world, settings, pool, f"{request.name}-{name}", size)
+
+    train, validation = split("train", pools.train, count), split("validation", pools.validation, count)
+    test = split("test", pools.test, test_size)
     labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
-    checksum = hashlib.sha256(repr(splits).encode()).hexdigest()
-    return Benchmark(request.name, request.title, request.family, labels, checksum=checksum, **splits)
+    checksum = hashlib.sha256(repr((train, validation, test)).encode()).hexdigest()
+    return Benchmark(request.name, request.title, request.family, labels, train, validation, test, checksum)
 
 
 def _questions(

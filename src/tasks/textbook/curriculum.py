@@ -42,7 +42,7 @@ class Mix:
 
 
 def reading_batch(world: World, seed: int, step: int, steps: int, size: int) -> tuple[list[Pieces], list[float]]:
-    """Text for the backbone: ``size`` scenes at the difficulty of this step, gene lists beside them, and loss weights."""
+    """Text for the backbone: ``size`` scenes at this step's difficulty, gene lists beside them, and loss weights."""
     rng = generator(seed, "reading", step)
     progress = step / steps
     level = 0 if progress < BARE else 1 if progress < SYNONYMS else 2

@@ -8,11 +8,13 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from src.errors import ConfigError
 from src.specialists.rng import generator
 from src.tasks.textbook import cells, molecules, proteins
 from src.tasks.textbook.world import KINDS, SUBTYPES, World, WorldSettings, make_world
 
 MODALITIES = ("molecule", "protein", "cell")
+REPEATS = 20_000  # draws in a row without a new entity after which a pool counts as exhausted
 Draw = Callable[..., tuple[str, tuple[int, int]]]
 
 
@@ -78,11 +80,21 @@ def world_and_pools(seed: int, settings: WorldSettings) -> tuple[World, Pools]:
 def _pool(modality: str, draw: Draw, seed: int, split: str, size: int, seen: set[str]) -> Pool:
     """``size`` entities that are not in ``seen``, kinds and subtypes in equal numbers; adds them to ``seen``."""
     rng = generator(seed, f"{modality}-{split}")
-    values, kinds, subtypes, parts = [], [], [], []
+    values: list[str] = []
+    kinds: list[int] = []
+    subtypes: list[int] = []
+    parts: list[tuple[int, int]] = []
+    repeats = 0
     while len(values) < size:
         kind, subtype = len(values) % KINDS, len(values) // KINDS % SUBTYPES
         value, made_of = draw(kind, subtype, rng, split == "test")
-        if value in seen:
+        repeats = repeats + 1 if value in seen else 0
+        if repeats > REPEATS:
+            raise ConfigError(
+                f"world.{split}_entities={size}: after {len(values)} this world has no more {modality}s that are new to "
+                "every split; ask for fewer"
+            )
+        if repeats:
             continue
         seen.add(value)
         values.append(value)

@@ -43,7 +43,7 @@ def draw(world: World, kind: int, subtype: int, rng: np.random.Generator, test: 
     Under the scaffold split the last scaffold of each group is kept for the test.
     """
     scaffold_group, key_group = (int(part) for part in world.molecule_parts[kind, subtype])
-    scaffolds = SCAFFOLDS[scaffold_group]
+    scaffolds: tuple[str, ...] = SCAFFOLDS[scaffold_group]
     if world.settings.split == "scaffold":
         scaffolds = scaffolds[-1:] if test else scaffolds[:-1]
     smiles = build(

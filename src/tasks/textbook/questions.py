@@ -6,7 +6,7 @@ benchmark asks one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,11 @@ def draw_scene(world: World, form: Form, show: Show, rng: np.random.Generator) -
 
 def topics(scene: Scene) -> list[str]:
     """What can be asked about a scene: the kind of each entity that is alone in its modality, and the rules."""
-    form = [slot.modality for slot in scene]
+    return topics_of([slot.modality for slot in scene])
+
+
+def topics_of(form: Sequence[str]) -> list[str]:
+    """What can be asked about scenes of a form."""
     found = [modality for modality in HEADS if form.count(modality) == 1]
     pair = form.count(DRUG) == 2
     rules = {

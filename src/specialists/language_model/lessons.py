@@ -1,0 +1,207 @@
+"""What the specialists learn from: rows of real tables, turned into closed questions with short answers.
+
+A lesson is one question asked about one column of one table. Its answers are balanced by drawing the answer first and
+then an entity that has it. Which entities are held out is decided by what they are, so an entity that two tables share
+is held out of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from src.errors import ConfigError, InputError
+from src.specialists.pieces import Entity, Example
+from src.specialists.rng import generator
+from src.tasks.prompts import answers, fill
+from src.tasks.sequences import gene_list
+from src.tasks.splits import hashed_sides
+from src.tasks.tables import SHOWN, Sieve, read_table
+
+ANSWER_FROM = ("above", "contains", "classes")
+
+
+@dataclass(frozen=True)
+class LessonSettings:
+    """One question about one column of a table.
+
+    Attributes:
+        expert: who is taught.
+        modality: what the entities are; the prompt holds it in braces.
+        table: CSV or TSV file under the root.
+        entity, answer: columns of the raw entity and of what is asked.
+        prompt: the question, in the style of the benchmarks' English prompts.
+        labels: the answers; of two, the negative one first.
+        above: the second label is right where the answer column is a number above this.
+        contains: the second label is right where the answer column's text contains this.
+        classes: value of the answer column -> label; null leaves rows of that value out.
+        rows: column -> the value that a row must have to be used at all, e.g. ``{split: train}``.
+        words: an entity that is read as text is cut to this many words; None for all.
+    """
+
+    expert: str
+    modality: str
+    table: str
+    entity: str
+    answer: str
+    prompt: str
+    labels: list[str]
+    above: float | None = None
+    contains: str | None = None
+    classes: dict[str, str | None] | None = None
+    rows: dict[str, str] = field(default_factory=dict)
+    words: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ANSWER_FROM if getattr(self, name) is not None]
+        where = f"a lesson of {self.expert!r} on {self.table}"
+        if len(given) != 1:
+            raise ConfigError(f"{where} sets {', '.join(given) or 'none'} of {', '.join(ANSWER_FROM)}: expected one")
+        if len(set(self.labels)) < 2 or (self.classes is None and len(self.labels) != 2):
+            raise ConfigError(f"{where} has labels {self.labels}: expected two different ones, negative first")
+        if self.words is not None and self.words < 1:
+            raise ConfigError(f"{where} has words={self.words}: expected a whole number from 1, or null for all")
+        strange = {label for label in (self.classes or {}).values() if label not in (None, *self.labels)}
+        if strange:
+            raise ConfigError(f"{where} maps classes to {', '.join(sorted(map(str, strange)))}: not among its labels")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A lesson with its entities.
+
+    Attributes:
+        name: its name in the config.
+        labels: the answers as they follow the prompt.
+        train, held_out: for each label, the entities it is right for.
+        rejects: rows that could not be used, with the reason.
+    """
+
+    name: str
+    expert: str
+    modality: str
+    prompt: str
+    labels: tuple[str, ...]
+    train: tuple[tuple[str, ...], ...]
+    held_out: tuple[tuple[str, ...], ...]
+    rejects: tuple[str, ...] = ()
+
+    def ask(self, value: str, answer: int) -> Example:
+        """One question about one entity."""
+        prompt = fill(self.prompt, {self.modality: [Entity(self.modality, value)]})
+        return Example(f"{self.name}:{value}", prompt, self.labels, answer)
+
+
+def read_lesson(
+    name: str, settings: LessonSettings, root: Path, check: Callable[[str], str], held_out: float, seed: int
+) -> Lesson:
+    """Read a lesson's table.
+
+    Args:
+        root: folder with the tables.
+        check: raw entity -> the form that is asked about; raises ``InputError``.
+        held_out: share of the entities that is kept for the exam.
+
+    Raises:
+        InputError: the file or a column is missing, or a label is right for no training or no held-out entity.
+    """
+    sieve = _sieve(name, settings, root)
+    sieve.convert(settings.entity, check)
+    sieve.convert(settings.answer, _answer(settings))
+    left_out = sieve.frame[settings.answer] < 0  # by the config, so not a reject
+    sieve.frame = sieve.frame[~left_out]
+    sieve.distinct([settings.entity], settings.answer)
+    frame = sieve.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
+    taught = hashed_sides(frame["value"], seed, held_out / 2, held_out / 2) == "train"
+    sides = {"train": frame[taught], "held_out": frame[~taught]}
+    found = {side: _by_label(rows, len(settings.labels)) for side, rows in sides.items()}
+    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in sieve.rejects)
+    for side, columns in found.items():
+        empty = [label for label, values in zip(settings.labels, columns, strict=True) if not values]
+        if empty:
+            shown = f"; {len(rejects)} rows were refused, first: {'; '.join(rejects[:SHOWN])}" if rejects else ""
+            raise InputError(
+                f"lesson {name!r}: {root / settings.table} has no {side} row for {', '.join(empty)}{shown}"
+            )
+    labels = answers(settings.labels, settings.prompt)
+    return Lesson(name, settings.expert, settings.modality, settings.prompt, labels, **found, rejects=rejects)
+
+
+def cells(words: int | None) -> Callable[[str], str]:
+    """The check of an entity that is read as text: gene symbols, the first ``words`` of them."""
+    return lambda text: gene_list(text, words)
+
+
+def draw(lessons: Sequence[Lesson], count: int, seed: int, stream: str, step: int) -> list[Example]:
+    """``count`` training questions: lesson, answer and entity each drawn uniformly."""
+    rng = generator(seed, stream, step)
+    found = []
+    for _ in range(count):
+        lesson = lessons[rng.integers(len(lessons))]
+        answer = int(rng.integers(len(lesson.labels)))
+        values = lesson.train[answer]
+        found.append(lesson.ask(values[rng.integers(len(values))], answer))
+    return found
+
+
+def exam(lessons: Sequence[Lesson], count: int, seed: int) -> list[Example]:
+    """About ``count`` questions about held-out entities, none twice, as many for every lesson and answer as there are."""
+    cells_ = [(lesson, answer) for lesson in lessons for answer in range(len(lesson.labels))]
+    share = -(-count // len(cells_))
+    found = []
+    for lesson, answer in cells_:
+        values = lesson.held_out[answer]
+        order = generator(seed, f"exam-{lesson.name}", answer).permutation(len(values))[:share]
+        found += [lesson.ask(values[index], answer) for index in order]
+    return found
+
+
+def _sieve(name: str, settings: LessonSettings, root: Path) -> Sieve:
+    path = root / settings.table
+    if not path.is_file():
+        raise InputError(f"lesson {name!r}: no file {path}; does specialists.root={root} hold {settings.table}?")
+    sieve = Sieve(read_table(path, [settings.entity, settings.answer, *settings.rows]))
+    for column, wanted in settings.rows.items():
+        sieve.frame = sieve.frame[sieve.frame[column] == wanted]
+    sieve.require([settings.entity, settings.answer])
+    return sieve
+
+
+def _answer(settings: LessonSettings) -> Callable[[str], int]:
+    """From the answer column's text to the place of the right label; -1 leaves the row out."""
+    if settings.above is not None:
+        return lambda text: int(_number(text, settings.answer) > float(settings.above or 0))
+    if settings.contains is not None:
+        return lambda text: int(str(settings.contains) in text)
+    classes = settings.classes or {}
+
+    def place(text: str) -> int:
+        if text not in classes:
+            raise InputError(f"{settings.answer} {text!r} is not one of {', '.join(classes)}")
+        label = classes[text]
+        return -1 if label is None else settings.labels.index(label)
+
+    return place
+
+
+def _number(text: str, column: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{column} {text!r} is not a number") from error
+
+
+def _by_label(rows: pd.DataFrame, labels: int) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(rows["value"][rows["label"] == label]) for label in range(labels))
+
+
+def values_of(lessons: Sequence[Lesson]) -> Mapping[str, tuple[str, ...]]:
+    """Modality -> its training entities in the lessons' order, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for lesson in lessons:
+        known = found.setdefault(lesson.modality, {})
+        known.update(dict.fromkeys(value for values in lesson.train for value in values))
+    return {modality: tuple(known) for modality, known in found.items()}

@@ -1,0 +1,114 @@
+"""How specialists are taught: the projector alone first, then a LoRA on the backbone behind the frozen projector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from src.evaluation.scoring import score
+from src.specialists.adapters import detach, fresh, read
+from src.specialists.language_model.encoders import SoftTokenEncoder
+from src.specialists.language_model.lessons import Lesson, draw
+from src.specialists.lora import LoraState
+from src.specialists.loss import answer_loss
+from src.specialists.pieces import Example
+from src.specialists.render import Renderer
+from src.specialists.training import Schedule, train
+
+EXAM_BATCH = 16  # questions scored at once
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Stage 1: only the projector learns; ``batch`` questions in each of ``steps`` updates."""
+
+    steps: int = 80
+    batch: int = 8
+    rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Stage 2: a LoRA learns, the projector is frozen; ``batch`` questions in each of ``steps`` updates."""
+
+    rank: int = 8
+    alpha: float = 32.0
+    steps: int = 100
+    batch: int = 8
+    rate: float = 5e-4
+    weight_decay: float = 0.01
+
+
+def align(
+    renderer: Renderer,
+    encoder: SoftTokenEncoder,
+    lessons: Sequence[Lesson],
+    settings: AlignmentSettings,
+    seed: int,
+    scratch: Path,
+) -> float:
+    """Train an encoder's projector in place; returns the final loss."""
+    stream = f"alignment-{encoder.modality}"
+    encoder.projector.requires_grad_(True)
+    try:
+        return train(
+            f"{encoder.modality} alignment",
+            list(encoder.projector.parameters()),
+            lambda step: answer_loss(renderer, _solved(draw(lessons, settings.batch, seed, stream, step))),
+            Schedule(settings.steps, settings.rate),
+            scratch,
+        )
+    finally:
+        encoder.projector.requires_grad_(False)
+
+
+def specialise(
+    renderer: Renderer,
+    expert: str,
+    lessons: Sequence[Lesson],
+    settings: LoraSettings,
+    targets: Sequence[str],
+    seeds: tuple[int, int],
+    scratch: Path,
+) -> tuple[LoraState, float]:
+    """Train a specialist's LoRA.
+
+    Args:
+        seeds: of the training questions, and of the adapter's initial A.
+
+    Returns:
+        The adapter in float32, and the final loss.
+    """
+    backbone, (seed, init) = renderer.backbone, seeds
+    parameters = fresh(backbone.model, "trained", settings.rank, settings.alpha, targets, init)
+    for parameter in parameters:
+        # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
+        parameter.data = parameter.data.float()
+    try:
+        loss = train(
+            f"{expert} specialist",
+            parameters,
+            lambda step: answer_loss(renderer, _solved(draw(lessons, settings.batch, seed, f"lora-{expert}", step))),
+            Schedule(settings.steps, settings.rate, settings.weight_decay),
+            scratch,
+        )
+        return read(backbone.model, "trained", backbone.name), loss
+    finally:
+        detach(backbone.model)
+
+
+def accuracy(renderer: Renderer, questions: Sequence[Example], adapter: LoraState | None) -> float:
+    """Share of questions whose most probable label is the right one, under an adapter or without one."""
+    states = {} if adapter is None else {"examined": adapter}
+    with renderer.backbone.attached(states) as activate:
+        activate("examined" if states else None)
+        found = score(renderer, questions, EXAM_BATCH).loglik.argmax(dim=1)
+    right = torch.tensor([question.answer for question in questions])
+    return float((found == right).double().mean())
+
+
+def _solved(examples: Sequence[Example]) -> list:
+    return [example.solved() for example in examples]

@@ -1,0 +1,140 @@
+"""What each probe variant shows: how many prompts, of what, in which order, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.errors import ConfigError, InputError
+from src.probe import PROBES
+from src.probe.mixed import mixed
+from src.probe.prompts import ProbeSettings
+from src.probe.responses import collect
+from src.probe.shuffled import shuffled
+from src.probe.single import single
+from src.probe.stored import load_signals, save_signals
+from src.probe.text import TextProbe, text
+from src.specialists.pieces import Entity, Pieces
+from src.specialists.team import Team
+from tests import small
+
+THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
+
+
+@pytest.fixture(scope="module")
+def team() -> Team:
+    return small.team(THREE)
+
+
+def modalities(pieces: Pieces) -> list[str]:
+    return [piece.modality for piece in pieces if isinstance(piece, Entity)]
+
+
+def test_mixed_holds_every_modality_in_the_teams_order(team: Team) -> None:
+    prompts = mixed(ProbeSettings(samples=7), team, 0)
+    assert [modalities(pieces) for pieces in prompts] == [["molecule", "protein", "cell"]] * 7
+    first = prompts[0]
+    assert first[0] == "drug : " and first[2] == " ; " and first[3] == "protein : "
+
+
+def test_entities_come_from_the_pool_each_as_often_as_the_others(team: Team) -> None:
+    prompts = mixed(ProbeSettings(samples=9), team, 0)
+    proteins = [piece.value for pieces in prompts for piece in pieces if getattr(piece, "modality", "") == "protein"]
+    assert {value: proteins.count(value) for value in team.pool["protein"]} == dict.fromkeys(team.pool["protein"], 3)
+
+
+def test_single_holds_one_modality_and_k_prompts_of_each(team: Team) -> None:
+    prompts = single(ProbeSettings(samples=4), team, 0)
+    assert [modalities(pieces) for pieces in prompts] == [["molecule"]] * 4 + [["protein"]] * 4 + [["cell"]] * 4
+
+
+def test_shuffled_holds_the_same_entities_as_mixed_in_varying_orders(team: Team) -> None:
+    settings = ProbeSettings(samples=12)
+    ours, plain = shuffled(settings, team, 0), mixed(settings, team, 0)
+    entities = [[{p for p in pieces if isinstance(p, Entity)} for pieces in prompts] for prompts in (ours, plain)]
+    assert entities[0] == entities[1]
+    orders = {tuple(modalities(pieces)) for pieces in ours}
+    assert len(orders) > 1 and all(sorted(order) == sorted(team.modalities) for order in orders)
+
+
+@pytest.mark.parametrize("variant", [mixed, single, shuffled])
+def test_the_seed_decides(team: Team, variant: object) -> None:
+    settings = ProbeSettings(samples=6)
+    assert variant(settings, team, 1) == variant(settings, team, 1)  # type: ignore[operator]
+    assert variant(settings, team, 1) != variant(settings, team, 2)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["samples", "batch_size"])
+def test_sizes_below_one_are_refused(name: str) -> None:
+    for schema in (ProbeSettings, TextProbe):
+        with pytest.raises(ConfigError, match=f"probe.{name}=0: expected"):
+            schema(**{name: 0})
+
+
+def written(folder: Path, *lines: object) -> str:
+    path = folder / "probe.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return str(path)
+
+
+SAMPLE = {"gene": "ALB TTR", "mol": "CCO", "prot": "MKTAY"}
+
+
+def test_text_puts_each_experts_line_in_the_experts_order(team: Team, tmp_path: Path) -> None:
+    prompts = text(TextProbe(file=written(tmp_path, SAMPLE, "", {**SAMPLE, "mol": "CCN"})), team, 0)
+    assert len(prompts) == 2, "blank lines are no samples"
+    assert prompts[0] == (
+        *("mol: ", Entity("molecule", "CCO"), "\n"),
+        *("prot: ", Entity("protein", "MKTAY"), "\n"),
+        *("gene: ", Entity("cell", "ALB TTR"), "\n"),
+    )
+    assert len(text(TextProbe(file=written(tmp_path, SAMPLE, SAMPLE, SAMPLE), samples=2), team, 0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([SAMPLE, {"mol": "CCO", "prot": "MKTAY"}], r"line 2 has no text for expert 'gene'"),
+        ([{**SAMPLE, "mol": "  "}], r"line 1 has no text for expert 'mol'"),
+        ([{**SAMPLE, "mol": 3}], r"line 1 has no text for expert 'mol'"),
+        ([SAMPLE, "{not json"], r"line 2 is not JSON"),
+        (["[1, 2]"], r"line 1 is a list: expected an object"),
+        ([], r"holds no samples"),
+        (["", "  "], r"holds no samples"),
+    ],
+)
+def test_bad_probe_files_are_refused_by_sample(team: Team, tmp_path: Path, lines: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        text(TextProbe(file=written(tmp_path, *lines)), team, 0)
+
+
+def test_the_line_is_counted_as_an_editor_does(team: Team, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 3"):
+        text(TextProbe(file=written(tmp_path, SAMPLE, "", "{not json")), team, 0)
+
+
+def test_a_missing_probe_file_is_named(team: Team, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.jsonl does not exist"):
+        text(TextProbe(file=str(tmp_path / "nowhere.jsonl")), team, 0)
+    with pytest.raises(ConfigError, match="probe=text needs probe.file"):
+        text(TextProbe(), team, 0)
+    with pytest.raises(ConfigError, match="is a folder"):
+        text(TextProbe(file=str(tmp_path)), team, 0)
+
+
+@pytest.mark.parametrize("name", ["mixed", "single", "shuffled", "text"])
+@pytest.mark.parametrize("space", ["factors", "delta"])
+def test_signals_of_every_variant_survive_the_disk(team: Team, tmp_path: Path, name: str, space: str) -> None:
+    entry = PROBES.get(name)
+    settings = TextProbe(file=written(tmp_path, SAMPLE)) if name == "text" else ProbeSettings(samples=1)
+    signals = collect(team, entry.function(settings, team, 0), 2, space)
+    save_signals(signals, tmp_path)
+    back = load_signals(tmp_path)
+    assert (back.experts, back.modalities, back.own) == (signals.experts, signals.modalities, signals.own)
+    assert all((back.backbone[m] == signals.backbone[m]).all() for m in signals.modalities)
+    for expert in signals.experts:
+        assert all((back.responses[expert][m] == signals.responses[expert][m]).all() for m in signals.modalities)
+        assert list(sorted(back.scores[expert])) == sorted(signals.scores[expert])
+        assert all((back.scores[expert][key] == value).all() for key, value in signals.scores[expert].items())
