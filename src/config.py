@@ -175,17 +175,19 @@ def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: I
     given = {key: value for key, value in node.items() if key not in set(dropped)}
     try:
         config = OmegaConf.structured(schema)
-        _unlock(config)
+        _unlock(config, given)
         merged = OmegaConf.merge(config, given)
         return typing.cast(Settings, OmegaConf.to_object(merged))
     except (ConfigKeyError, ConfigAttributeError) as error:
         key = error.full_key or error.key
-        allowed = ", ".join(f.name for f in dataclasses.fields(schema))  # type: ignore[arg-type]
+        holder: Any = error.object_type if dataclasses.is_dataclass(error.object_type) else schema
+        allowed = ", ".join(f.name for f in dataclasses.fields(holder))
         raise ConfigError(f"{path}.{key} is not a setting: expected one of {allowed}") from error
     except MissingMandatoryValue as error:
         raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}.{error.full_key or error.key}: {str(error).splitlines()[0]}") from error
+        where = ".".join(str(part) for part in (path, error.full_key or error.key) if part is not None)
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -193,12 +195,22 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def _unlock(config: Any) -> None:
-    """Frozen dataclasses make read-only nodes; what is read from them may still be filled in."""
+def _unlock(config: Any, given: Any) -> None:
+    """Frozen dataclasses make read-only nodes; what is read from them may still be filled in.
+
+    The entries of a dictionary of dataclasses are made here, since the merge would make them read-only.
+    """
     OmegaConf.set_readonly(config, False)
+    entry = config._metadata.element_type
+    if dataclasses.is_dataclass(entry) and isinstance(given, Mapping):
+        for key in given:
+            config.setdefault(key, OmegaConf.structured(entry))
     for key in config:
+        inner = given.get(key) if isinstance(given, Mapping) else None
+        if OmegaConf.is_missing(config, key) and isinstance(config._get_node(key), DictConfig) and inner is not None:
+            config[key] = {}
         if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
-            _unlock(config[key])
+            _unlock(config[key], inner)
 
 
 def _check_keys(raw: Mapping[str, Any]) -> None:

@@ -67,7 +67,11 @@ class Registry:
     def _import_all(self) -> None:
         if self._imported:
             return
-        self._imported = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
-            importlib.import_module(module.name)
+        self._imported = True  # first, since a module may ask for names while it is imported
+        try:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+                importlib.import_module(module.name)
+        except BaseException:
+            self._imported = False  # half a list would name the wrong choices
+            raise

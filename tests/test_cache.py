@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
+import os
+import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -11,18 +13,33 @@ import torch
 from src.cache import Cache, code_digest, digest, tensors_digest
 
 KEY = {"a": 1, "b": [0.5, "x"]}
-BUILDER = """
-import sys, time
-from pathlib import Path
-from src.cache import Cache
-def make(folder):
-    with open(sys.argv[2], "a") as log:
-        log.write("built\\n")
-    time.sleep(0.5)
-    (folder / "result").write_text("whole")
-folder = Cache(Path(sys.argv[1])).folder("kind", {"a": 1}, make)
-assert (folder / "result").read_text() == "whole"
-"""
+PROCESSES = multiprocessing.get_context("fork")
+
+
+def build_slowly(cache: Path, log: Path) -> None:
+    def make(folder: Path) -> None:
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.5)
+        (folder / "result").write_text("whole")
+
+    assert (Cache(cache).folder("kind", KEY, make) / "result").read_text() == "whole"
+
+
+def die_half_way(cache: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "half").touch()
+        os._exit(9)
+
+    Cache(cache).folder("kind", KEY, make)
+
+
+def run(*processes: BaseProcess) -> list[int | None]:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    return [process.exitcode for process in processes]
 
 
 def test_work_is_done_once_per_key(tmp_path: Path) -> None:
@@ -59,19 +76,16 @@ def test_a_failing_make_leaves_nothing_but_its_checkpoints(tmp_path: Path) -> No
 
 
 def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_result(tmp_path: Path) -> None:
-    script = "import os, sys; from pathlib import Path; from src.cache import Cache\n"
-    script += "Cache(Path(sys.argv[1])).folder('kind', {}, lambda f: ((f / 'half').touch(), os._exit(9)))"
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 9
-    done = Cache(tmp_path).folder("kind", {}, lambda folder: (folder / "result").touch())
+    assert run(PROCESSES.Process(target=die_half_way, args=(tmp_path,))) == [9]
+    done = Cache(tmp_path).folder("kind", KEY, lambda folder: (folder / "result").touch())
     assert {path.name for path in done.iterdir()} == {"result", "key.json"}
     assert {path.name for path in (tmp_path / "kind").iterdir()} <= {done.name, f"{done.name}.lock"}
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    command = [sys.executable, "-c", BUILDER, str(tmp_path / "cache"), str(log)]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    both = [PROCESSES.Process(target=build_slowly, args=(tmp_path / "cache", log)) for _ in range(2)]
+    assert run(*both) == [0, 0]
     assert log.read_text() == "built\n"
 
 

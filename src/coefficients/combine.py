@@ -15,6 +15,7 @@ from src.errors import ConfigError, InputError
 from src.specialists.lora import layer_of
 
 GRANULARITIES = ("layer", "element", "joint")
+SCORES = ("absolute", "squared")
 
 
 def coefficients(
@@ -57,6 +58,8 @@ def check_granularity(granularity: Granularity) -> None:
         value = getattr(granularity, field)
         if not value > 0:
             raise ConfigError(f"granularity.{field}={value} must be greater than 0")
+    if granularity.score not in SCORES:
+        raise ConfigError(f"granularity.score={granularity.score!r}: expected one of {', '.join(SCORES)}")
 
 
 def _layers(signals: Signals, granularity: Granularity, depth: int, seed: int) -> Tensor:

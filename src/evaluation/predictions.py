@@ -13,7 +13,8 @@ def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
     """One row per test example.
 
     Columns: ``id, label, prediction, score, raw_answer`` and ``score:<label>`` (log-likelihood) for each label.
-    ``score`` is the probability, among the labels, of the positive class of a binary set, and of the predicted label otherwise.
+    ``score`` is the probability, among the labels, of the positive class of a binary set, and of the predicted label
+    otherwise.
     """
     labels = [label.strip() for label in benchmark.labels]
     loglik = scores.loglik.numpy()

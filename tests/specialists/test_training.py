@@ -79,7 +79,7 @@ def test_training_lowers_the_loss_and_returns_the_mean_of_its_end() -> None:
 
     def loss_at(step: int) -> Tensor:
         loss = weight.square().sum()
-        seen.append(float(loss))
+        seen.append(float(loss.detach()))
         return loss
 
     end = train("square", [weight], loss_at, Schedule(40, 0.2))

@@ -38,7 +38,7 @@ class EncoderSettings:
         tokens: soft tokens per entity.
     """
 
-    steps: int = 300
+    steps: int = 150
     batch: int = 64
     rate: float = 1e-3
     weight_decay: float = 0.1
@@ -92,6 +92,10 @@ class SoftTokenEncoder(nn.Module):
         settings: widths.
         hidden: width of the backbone's embeddings.
     """
+
+    mean: Tensor  # of the features, (size,)
+    spread: Tensor  # of the features, (1,)
+    scale: Tensor  # root mean square of the backbone's embeddings, (1,)
 
     def __init__(self, modality: str, kind: str, settings: EncoderSettings, hidden: int) -> None:
         super().__init__()

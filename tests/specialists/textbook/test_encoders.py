@@ -25,7 +25,7 @@ from src.tasks.textbook.world import WorldSettings
 SETTINGS = EncoderSettings(steps=40, batch=32, width=16)
 VALUES = {
     "molecule": ["CCO", "c1ccccc1C(=O)O", "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "[Na+].[Cl-]"],
-    "protein": ["M", "MKTAYIAK", "MKTAYIAKQR" * 7, "GAVLIWFYXU" * 20],
+    "protein": ["M", "MKTAYIAKQRC", "MKTAYIAKQR" * 7, "GAVLIWFYXU" * 20],
 }
 
 

@@ -1,0 +1,79 @@
+"""What the references answer, and where they have no answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from src.config import choose_method, read_sweep
+from src.errors import ConfigError
+from src.references import REFERENCES, NotApplicable
+from src.runs.session import Session
+from src.specialists.pieces import Benchmark
+from src.specialists.team import Team
+from tests.conftest import composed
+
+FLOORS = [name for name in REFERENCES.names() if not REFERENCES.get(name).facts["model"]]
+
+
+@pytest.fixture
+def session(shared_cache: Path, tiny_team: Team) -> Session:
+    overrides = ("specialists=textbook_tiny", "benchmark.limit=12", f"cache={shared_cache}")
+    return Session(read_sweep(composed(*overrides)))
+
+
+def benchmark(session: Session, name: str) -> Benchmark:
+    return next(found for found in session.benchmarks() if found.name == name)
+
+
+def ask(session: Session, asked: Benchmark, **node: str) -> pd.DataFrame:
+    method = choose_method(node)
+    return method.entry.function(method.settings, session, asked)
+
+
+@pytest.mark.parametrize("name", [name for name in REFERENCES.names() if name != "expert"])
+def test_every_reference_answers_every_example_with_a_label_and_a_score(session: Session, name: str) -> None:
+    asked = benchmark(session, "drug_protein")
+    frame = ask(session, asked, name=name)
+    assert frame["id"].tolist() == [example.id for example in asked.test]
+    assert frame["label"].tolist() == [asked.labels[example.answer] for example in asked.test]
+    assert set(frame["prediction"]) <= set(asked.labels) and frame["score"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_floors_load_no_model(session: Session, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the team was loaded")
+
+    monkeypatch.setattr(Session, "team", property(refuse))
+    assert len(ask(session, benchmark(session, "drug_cell"), name=name)) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("drug_only", "protein_family"), ("drug_only", "cell_lineage"), ("partner_only", "molecule_class")],
+)
+def test_a_floor_without_its_modality_does_not_apply(session: Session, name: str, asked: str) -> None:
+    with pytest.raises(NotApplicable, match=asked):
+        ask(session, benchmark(session, asked), name=name)
+
+
+@pytest.mark.parametrize("name", ["majority", "drug_only", "finetuned"])
+def test_without_a_training_split_there_is_nothing_to_learn_from(session: Session, name: str) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(NotApplicable, match="drug_protein"):
+        ask(session, replace(benchmark(session, "drug_protein"), train=()), name=name)
+
+
+def test_specialists_differ_from_the_backbone_and_an_unknown_one_is_refused(session: Session, tiny_team: Team) -> None:
+    asked = benchmark(session, "drug_protein")
+    frames = [ask(session, asked, name="base")] + [
+        ask(session, asked, name="expert", expert=name) for name in tiny_team.adapters
+    ]
+    scores = {tuple(frame["score"]) for frame in frames}
+    assert len(scores) == len(frames)
+    with pytest.raises(ConfigError, match="method.expert='nobody': expected one of molecule, protein, cell"):
+        ask(session, asked, name="expert", expert="nobody")
