@@ -15,6 +15,7 @@ from src.runs.plan import plan
 from src.runs.session import Session
 from src.tasks.load import check_benchmarks
 from src.tracking.callback import started_folder
+from src.tracking.results import run_folders
 from src.tracking.wandb_log import check_login
 
 
@@ -31,12 +32,19 @@ def job(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run every job, then report on the whole sweep."""
+    """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
-    job()
+    code: int | str | None = 0
+    try:
+        job()
+    except KeyboardInterrupt:
+        code = "stopped; the same command goes on from what is finished"
+    except SystemExit as stop:
+        code = stop.code
     folder = started_folder()
-    if folder is not None:
-        sys.exit(finish(folder))
+    reportable = folder is not None and folder.is_dir() and bool(run_folders(folder))
+    failed = finish(folder) if folder is not None and reportable else 0
+    sys.exit(code or failed)
 
 
 if __name__ == "__main__":
