@@ -346,3 +346,21 @@ def test_an_unknown_choice_ends_the_sweep_before_any_job(
     told = capsys.readouterr().err
     assert "Could not find 'granularity/deep'" in told and "joint" in told and "Traceback" not in told
     assert not (tmp_path / "cache").exists()
+
+
+def test_ctrl_c_leaves_a_report_of_what_is_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    from src import sweep
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "job", interrupted)
+    monkeypatch.setattr(sweep, "started_folder", lambda: folder)
+    (folder / "table.md").unlink()
+    with pytest.raises(SystemExit) as stop:
+        sweep.main()
+    assert "goes on from what is finished" in str(stop.value.code)
+    assert "Verdict" in capsys.readouterr().out
+    assert (folder / "table.md").exists()
