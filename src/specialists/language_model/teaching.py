@@ -25,9 +25,9 @@ EXAM_BATCH = 16  # questions scored at once
 class AlignmentSettings:
     """Stage 1: only the projector learns; ``batch`` questions in each of ``steps`` updates."""
 
-    steps: int = 80
+    steps: int = 60
     batch: int = 8
-    rate: float = 1e-3
+    rate: float = 5e-3
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LoraSettings:
 
     rank: int = 8
     alpha: float = 32.0
-    steps: int = 100
+    steps: int = 60
     batch: int = 8
     rate: float = 5e-4
     weight_decay: float = 0.01
