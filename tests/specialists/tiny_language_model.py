@@ -55,7 +55,9 @@ def write_tables(root: Path, rows: int = 60) -> None:
     cells = [" ".join([f"G{row}", *rng.permutation(GENES[kind.split()[0]])]) for row, kind in enumerate(types)]
     molecules = pd.DataFrame({"SMILES": smiles, "weight": [str(len(text)) for text in smiles], "note": "heavy"})
     molecules.to_csv(root / "m.csv", index=False)
-    pd.DataFrame({"sequence": chains, "fold": folds}).to_csv(root / "p.csv", index=False)
+    pd.DataFrame({"sequence": chains, "fold": folds, "last": [chain[-1] for chain in chains]}).to_csv(
+        root / "p.csv", index=False
+    )
     pd.DataFrame({"genes": cells, "type": types}).to_csv(root / "c.csv", index=False)
     (root / "dti_human").mkdir(exist_ok=True)
     pairs = pd.DataFrame({"SMILES": smiles, "sequence": chains, "label": np.arange(rows) % 2})
@@ -71,11 +73,19 @@ def lesson(modality: str, table: str, entity: str, answer: str, **more: Any) -> 
 
 
 def lessons() -> dict[str, dict[str, Any]]:
-    """One lesson for each modality and each way to find the answer."""
+    """Lessons for each modality and each way to find the answer; one modality has two, with different answers."""
     return {
         "size": lesson("molecule", "m.csv", "SMILES", "weight", above=15, labels=["No", "Yes"]),
         "fold": lesson(
             "protein", "p.csv", "sequence", "fold", classes={"a": "Coil", "b": "Beta"}, labels=["Coil", "Beta"]
+        ),
+        "ends": lesson(
+            "protein",
+            "p.csv",
+            "sequence",
+            "last",
+            classes={x: x for x in "AEL"} | dict.fromkeys("VTY"),
+            labels=[*"AEL"],
         ),
         "kind": lesson("cell", "c.csv", "genes", "type", contains="T cell", labels=["Monocyte", "T"], words=3),
     }

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from src.evaluation.scoring import score
 from src.specialists.adapters import detach, fresh, read
 from src.specialists.language_model.encoders import SoftTokenEncoder
 from src.specialists.language_model.lessons import Lesson, draw
 from src.specialists.lora import LoraState
 from src.specialists.loss import answer_loss
-from src.specialists.pieces import Example
+from src.specialists.pieces import Example, Pieces
 from src.specialists.render import Renderer
 from src.specialists.training import Schedule, train
 
@@ -103,12 +101,15 @@ def specialise(
 def accuracy(renderer: Renderer, questions: Sequence[Example], adapter: LoraState | None) -> float:
     """Share of questions whose most probable label is the right one, under an adapter or without one."""
     states = {} if adapter is None else {"examined": adapter}
+    right = 0
     with renderer.backbone.attached(states) as activate:
         activate("examined" if states else None)
-        found = score(renderer, questions, EXAM_BATCH).loglik.argmax(dim=1)
-    right = torch.tensor([question.answer for question in questions])
-    return float((found == right).double().mean())
+        for labels in dict.fromkeys(question.labels for question in questions):
+            asked = [question for question in questions if question.labels == labels]
+            found = score(renderer, asked, EXAM_BATCH).loglik.argmax(dim=1)
+            right += sum(int(place) == question.answer for place, question in zip(found, asked, strict=True))
+    return right / len(questions)
 
 
-def _solved(examples: Sequence[Example]) -> list:
+def _solved(examples: Sequence[Example]) -> list[Pieces]:
     return [example.solved() for example in examples]
