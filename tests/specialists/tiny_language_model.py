@@ -84,8 +84,8 @@ def lessons() -> dict[str, dict[str, Any]]:
             "p.csv",
             "sequence",
             "last",
-            classes={x: x for x in "AEL"} | dict.fromkeys("VTY"),
-            labels=[*"AEL"],
+            classes={"A": "Alanine", "E": "Other"} | dict.fromkeys("LVTY", "Neither"),
+            labels=["Alanine", "Other", "Neither"],
         ),
         "kind": lesson("cell", "c.csv", "genes", "type", contains="T cell", labels=["Monocyte", "T"], words=3),
     }
