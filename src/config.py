@@ -20,12 +20,14 @@ from src.merging import MERGES
 from src.probe import PROBES
 from src.references import REFERENCES
 from src.registry import Entry
+from src.runs.search import Tuning
 from src.specialists import TEAMS
 from src.tracking.wandb_log import Tracking
 
 Settings = TypeVar("Settings")
 SPACES = ("factors", "delta")
-VALUES = ("merge_space", "references", "seed", "cache")  # of a sweep's keys, those that are not groups
+SPLITS = ("test", "validation")
+VALUES = ("merge_space", "references", "seed", "split", "cache")  # of a sweep's keys, those that are not groups
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Sweep:
         raw: the resolved config as plain containers.
         benchmark: what every benchmark of the suite is told (root, limit), or one benchmark's whole config.
         references: config names of the methods that stand in every table; ``name@space`` fixes a merge space.
+        tuning: whether, and how, the job's method is tuned on the validation split.
+        split: which questions are asked: ``test``, or ``validation`` for searches.
     """
 
     specialists: Chosen
@@ -90,8 +94,10 @@ class Sweep:
     benchmark: dict[str, Any]
     tracking: Tracking
     compute: Compute
+    tuning: Tuning
     references: list[str]
     seed: int
+    split: str
     cache: str
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
 
@@ -122,8 +128,10 @@ def read_sweep(cfg: DictConfig) -> Sweep:
         benchmark=raw["benchmark"],
         tracking=typed(Tracking, raw["tracking"], "tracking"),
         compute=typed(Compute, raw["compute"], "compute"),
+        tuning=typed(Tuning, raw["tuning"], "tuning"),
         references=_names(raw["references"], "references"),
         seed=_whole(raw["seed"], "seed"),
+        split=_split(raw["split"]),
         cache=_text(raw["cache"], "cache"),
         raw=raw,
     )
@@ -234,6 +242,12 @@ def _text(value: Any, path: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{path}={value!r}: expected a folder")
     return value
+
+
+def _split(value: Any) -> str:
+    if value not in SPLITS:
+        raise ConfigError(f"split={value!r}: expected {' or '.join(SPLITS)}")
+    return str(value)
 
 
 def _whole(value: Any, path: str) -> int:

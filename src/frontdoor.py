@@ -45,7 +45,7 @@ def finish(folder: Path) -> int:
     spent = seconds()
     (folder / "timings.json").write_text(json.dumps(spent, indent=1))
     _show_stages(spent)
-    show(report.table, report.paths, report.verdict)
+    show(report.tables, report.paths, report.verdict)
     return int(any(run.outcome().state == "failed" for run in run_folders(folder)))
 
 

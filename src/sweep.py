@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from src.config import read_sweep
 from src.errors import BenchError
 from src.frontdoor import CONF, finish, quiet, sweep_folder
-from src.runs.execute import execute_all
+from src.runs.execute import execute_all, objective
 from src.runs.plan import plan
 from src.runs.session import Session
 from src.tasks.load import check_benchmarks
@@ -20,13 +20,15 @@ from src.tracking.wandb_log import check_login
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
-def job(config: DictConfig) -> None:
-    """One job of the sweep: the references that are not there yet, and one merge."""
+def job(config: DictConfig) -> float | None:
+    """One job of the sweep: the references that are not there yet, and one merge; returns what a search maximises."""
     try:
         sweep = read_sweep(config)
         check_benchmarks(sweep)
         check_login(sweep.tracking)
-        execute_all(plan(sweep), Session(sweep), sweep_folder())
+        specs, session, folder = plan(sweep), Session(sweep), sweep_folder()
+        execute_all(specs, session, folder)
+        return objective(folder, specs[-1], session)
     except BenchError as error:
         sys.exit(f"error: {error}")
 

@@ -6,13 +6,19 @@ Adding one takes a file here, a file in ``conf/method/`` and a test; the registr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from src.coefficients.signals import Coefficients, Granularity, Signals
 from src.registry import Registry
+from src.specialists.dense import Update
 from src.specialists.lora import LoraState
 
 MERGES = Registry("merge", "src.merging")
+Measured = Mapping[str, Mapping[str, Tensor]]
+"""What a measure found: expert -> tensor name -> tensor; what concerns no expert stands under ``BACKBONE``."""
+BACKBONE = "(backbone)"
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class MergeInput:
         seed: for merges that draw random numbers.
         signals: what the probe left behind; only for merges registered with ``needs_signals=True``.
         granularity: only for merges registered with ``needs_signals=True``.
+        measured: measure -> expert -> tensor name -> tensor; only what the merge's fact ``measures`` lists.
+        task: experts that the question at hand concerns; only for merges registered with ``per_task=True``.
     """
 
     experts: Mapping[str, LoraState]
@@ -32,11 +40,13 @@ class MergeInput:
     seed: int = 0
     signals: Signals | None = None
     granularity: Granularity | None = None
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    task: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A merged adapter and, where the merge has them, the coefficients that made it."""
+    """A merged adapter or dense updates and, where the merge has them, the coefficients that made it."""
 
-    state: LoraState
+    state: Update
     coefficients: Coefficients | None = None

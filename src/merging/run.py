@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from src.errors import AdapterError, ConfigError
-from src.merging import MERGES, Merged, MergeInput
+from src.merging import BACKBONE, MERGES, Merged, MergeInput
 from src.registry import Entry
-from src.specialists.lora import LoraState, check_finite, check_mergeable
+from src.specialists.dense import DenseState, Update, checked
+from src.specialists.lora import check_finite, check_mergeable
 
 
 def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
@@ -20,6 +22,9 @@ def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
         inputs: the experts, the space and, for merges that need them, signals and granularity.
         settings: an instance of the settings dataclass that the merge was registered with.
 
+    Returns:
+        The merged adapter; or dense updates, which are computed when they are read.
+
     Raises:
         ConfigError: the merge is unknown, lacks the space or granularity, or was given other settings than its own.
         AdapterError: the experts cannot be merged, or the result is incomplete or not finite.
@@ -29,8 +34,7 @@ def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
     check_mergeable(inputs.experts, inputs.space, getattr(settings, "fold_scales", False))
     with torch.no_grad():
         merged = entry.function(inputs, settings)
-    _check_result(name, inputs, merged.state)
-    return merged
+    return replace(merged, state=_checked(name, inputs, merged.state))
 
 
 def _check_request(entry: Entry, inputs: MergeInput, settings: Any) -> None:
@@ -39,6 +43,9 @@ def _check_request(entry: Entry, inputs: MergeInput, settings: Any) -> None:
     spaces = entry.facts["spaces"]
     if inputs.space not in spaces:
         raise ConfigError(f"merge {entry.name!r} has no merge_space={inputs.space}: it has {', '.join(spaces)}")
+    _check_measured(entry, inputs)
+    if entry.facts.get("per_task") and (not inputs.task or not set(inputs.task) <= set(inputs.experts)):
+        raise ConfigError(f"merge {entry.name!r} needs to know the task: name some of {', '.join(inputs.experts)}")
     if not entry.facts["needs_signals"]:
         return
     if inputs.signals is None or inputs.granularity is None:
@@ -50,19 +57,29 @@ def _check_request(entry: Entry, inputs: MergeInput, settings: Any) -> None:
         )
 
 
-def _check_result(name: str, inputs: MergeInput, state: LoraState) -> None:
+def _check_measured(entry: Entry, inputs: MergeInput) -> None:
+    for measure in entry.facts.get("measures", ()):
+        found = inputs.measured.get(measure)
+        if not found:
+            raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")
+        lacking = [] if set(found) == {BACKBONE} else sorted(set(inputs.experts) - set(found))
+        if lacking:
+            raise ConfigError(f"merge {entry.name!r}: the measure {measure!r} lacks the experts {', '.join(lacking)}")
+
+
+def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
+    """The result, complete, of the right shapes and finite; dense updates are checked when they are read."""
     first = next(iter(inputs.experts.values()))
-    wrong = [
-        module
-        for module, factors in first.modules.items()
-        if module not in state.modules
-        or (state.modules[module].b.shape[0], state.modules[module].a.shape[1])
-        != (factors.b.shape[0], factors.a.shape[1])
-    ]
-    extra = sorted(set(state.modules) - set(first.modules))
+    shapes = {module: (factors.b.shape[0], factors.a.shape[1]) for module, factors in first.modules.items()}
+    if isinstance(state, DenseState):
+        return checked(state, f"merge {name!r}", shapes)
+    found = {module: (factors.b.shape[0], factors.a.shape[1]) for module, factors in state.modules.items()}
+    wrong = [module for module, shape in shapes.items() if found.get(module) != shape]
+    extra = sorted(set(found) - set(shapes))
     if wrong or extra:
         raise AdapterError(
             f"merge {name!r} left modules unmerged or misshapen: {', '.join(wrong) or 'none'}; "
             f"and added {', '.join(extra) or 'none'}"
         )
     check_finite(state, f"merged by {name}")
+    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from src.errors import ConfigError
@@ -15,7 +16,8 @@ class ConvexSettings:
 
     Attributes:
         scale: multiplies the merged task vector, in both spaces.
-        rank: delta space only: ``exact`` keeps the merged update lossless, a number truncates it by SVD.
+        rank: delta space only: ``exact`` keeps the merged update lossless (an adapter of the experts' summed rank, or
+            dense updates where weights differ from entry to entry); a number truncates it by SVD.
         fold_scales: factor space only: accept experts with different LoRA scales by folding them into B.
     """
 
@@ -26,6 +28,29 @@ class ConvexSettings:
     def __post_init__(self) -> None:
         check_positive("scale", self.scale)
         check_rank(self.rank)
+
+
+@dataclass(frozen=True)
+class DeltaSettings:
+    """Settings of merges of dense updates that are not convex.
+
+    Attributes:
+        scale: λ, multiplies the merged task vector.
+        rank: ``exact`` keeps the merged update lossless, a number truncates it by SVD.
+    """
+
+    scale: float = 1.0
+    rank: str | int = EXACT
+
+    def __post_init__(self) -> None:
+        check_positive("scale", self.scale)
+        check_rank(self.rank)
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise ``ConfigError`` unless ``method.<name>`` is one of the allowed words."""
+    if value not in allowed:
+        raise ConfigError(f"method.{name}={value!r} must be one of {', '.join(allowed)}")
 
 
 def check_positive(name: str, value: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,7 @@ from src.merging.low_rank import (
     wide,
 )
 from src.merging.settings import EXACT, ConvexSettings
+from src.specialists.dense import DenseState, OnDemand, Update
 from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
 
 SPACES = ("factors", "delta")
@@ -62,7 +63,7 @@ def tensor_weights(
     }
 
 
-def combine(experts: Mapping[str, LoraState], space: str, weights: Weights, settings: ConvexSettings) -> LoraState:
+def combine(experts: Mapping[str, LoraState], space: str, weights: Weights, settings: ConvexSettings) -> Update:
     """``scale`` times the weighted sum of the experts in ``space``, with the experts' number format."""
     check_space(space)
     if space == "factors":
@@ -94,19 +95,50 @@ def combine_factors(
 
 def combine_deltas(
     experts: Mapping[str, LoraState], weights: Weights, scale: float = 1.0, rank: str | int = EXACT
+) -> Update:
+    """``scale · Σ w_i ⊙ ΔW_i``: low-rank throughout with one weight per expert and module, dense with one per entry."""
+    modules = list(next(iter(experts.values())).modules)
+    if all(weights[name][delta_name(module)].ndim == 0 for name in experts for module in modules):
+        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale), rank)
+
+    def update(module: str) -> Tensor:
+        key = delta_name(module)
+        pairs = ((weights[name][key], dense_delta(state.modules[module])) for name, state in experts.items())
+        return scale * _weighted_sum(pairs)
+
+    return dense_state(experts, update, rank)
+
+
+def low_rank_state(
+    experts: Mapping[str, LoraState], factors: Callable[[str], LoraFactors], rank: str | int
 ) -> LoraState:
-    """``scale · Σ w_i ⊙ ΔW_i``; modules with one weight per expert stay low-rank throughout."""
-    dtype = common_dtype(experts)
-    merged = {}
+    """An adapter of low-rank updates, given module by module.
+
+    Args:
+        factors: module name -> factors of the merged update; of any number format.
+        rank: ``exact`` keeps them as they are, a number truncates them.
+    """
+    dtype, merged = common_dtype(experts), {}
     for module in next(iter(experts.values())).modules:
-        parts = [(weights[name][delta_name(module)], state.modules[module]) for name, state in experts.items()]
-        if all(weight.ndim == 0 for weight, _ in parts):
-            scaled = [(scale * float(weight), factors) for weight, factors in parts]
-            merged[module] = _stacked(scaled, rank, dtype)
+        found = factors(module)
+        if rank == EXACT or found.rank <= int(rank):
+            merged[module] = Factored(LoraFactors(found.a.to(dtype), found.b.to(dtype), found.scale))
         else:
-            dense = _weighted_sum((weight, dense_delta(factors)) for weight, factors in parts)
-            merged[module] = factorise(scale * dense, rank, dtype)
+            merged[module] = shorten(found, int(rank), dtype)
     return assemble(experts, merged)
+
+
+def dense_state(experts: Mapping[str, LoraState], update: Callable[[str], Tensor], rank: str | int) -> Update:
+    """Dense updates, given module by module: computed when they are read, or truncated to an adapter.
+
+    Args:
+        update: module name -> merged update, (out_features, in_features); called again whenever it is read.
+        rank: ``exact`` leaves dense updates, a number leaves an adapter by truncated SVD, with the residual noted.
+    """
+    dtype, modules = common_dtype(experts), list(next(iter(experts.values())).modules)
+    if rank == EXACT:
+        return DenseState(OnDemand(modules, lambda module: update(module).to(dtype)), common_base(experts))
+    return assemble(experts, {module: factorise(update(module), int(rank), dtype) for module in modules})
 
 
 def dense_delta(factors: LoraFactors) -> Tensor:
@@ -127,13 +159,9 @@ def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
-def _stacked(parts: list[tuple[float, LoraFactors]], rank: str | int, dtype: torch.dtype) -> Factored:
-    if rank == EXACT:
-        return Factored(stack(parts, dtype))
-    precise = stack(parts, torch.promote_types(dtype, torch.float32))
-    if precise.rank <= int(rank):
-        return Factored(stack(parts, dtype))
-    return shorten(precise, int(rank), dtype)
+def _stacked(experts: Mapping[str, LoraState], weights: Weights, module: str, scale: float) -> LoraFactors:
+    parts = [(scale * float(weights[name][delta_name(module)]), e.modules[module]) for name, e in experts.items()]
+    return stack(parts, torch.promote_types(common_dtype(experts), torch.float32))
 
 
 def _folded(state: LoraState) -> LoraState:

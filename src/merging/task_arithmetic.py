@@ -5,27 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from src.merging import MERGES, Merged, MergeInput
-from src.merging.settings import EXACT, check_positive, check_rank
+from src.merging.settings import DeltaSettings
 from src.merging.space import combine_deltas, equal_weights
 from src.specialists.lora import check_mergeable
 
 
 @dataclass(frozen=True)
-class TaskArithmeticSettings:
+class TaskArithmeticSettings(DeltaSettings):
     """Settings of task arithmetic.
 
     Attributes:
         scale: λ. The authors choose it on validation data between 0 and 1; 0.4 is their value for when there is none,
             as quoted by TIES (arXiv 2306.01708).
-        rank: ``exact`` keeps the merged update lossless, a number truncates it by SVD.
     """
 
     scale: float = 0.4
-    rank: str | int = EXACT
-
-    def __post_init__(self) -> None:
-        check_positive("scale", self.scale)
-        check_rank(self.rank)
 
 
 @MERGES.register(

@@ -13,30 +13,25 @@ import torch
 from torch import Tensor
 
 from src.merging import MERGES, Merged, MergeInput
-from src.merging.low_rank import assemble, common_dtype, factorise
-from src.merging.settings import EXACT, check_fraction, check_positive, check_rank
+from src.merging.entrywise import elected_mean, merge_entrywise
+from src.merging.settings import DeltaSettings, check_fraction
 from src.merging.space import dense_delta
-from src.specialists.lora import LoraState, check_mergeable
+from src.specialists.lora import LoraState
 
 
 @dataclass(frozen=True)
-class TiesSettings:
+class TiesSettings(DeltaSettings):
     """Settings of TIES.
 
     Attributes:
         keep: share of each expert's entries that survive the trim, counted over the whole adapter.
-        scale: λ, multiplies the merged task vector.
-        rank: ``exact`` keeps the merged update lossless, a number truncates it by SVD.
     """
 
     keep: float = 0.2
-    scale: float = 1.0
-    rank: str | int = EXACT
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_fraction("keep", self.keep)
-        check_positive("scale", self.scale)
-        check_rank(self.rank)
 
 
 @MERGES.register(
@@ -50,16 +45,12 @@ class TiesSettings:
 )
 def ties(inputs: MergeInput, settings: TiesSettings) -> Merged:
     """Keep each expert's largest entries, elect the sign of their sum, average the entries that agree with it."""
-    experts = inputs.experts
-    check_mergeable(experts, inputs.space)
-    dtype = common_dtype(experts)
-    thresholds = {name: trim_threshold(state, settings.keep) for name, state in experts.items()}
-    merged = {}
-    for module in next(iter(experts.values())).modules:
-        deltas = {name: dense_delta(state.modules[module]) for name, state in experts.items()}
-        trimmed = torch.stack([trim(delta, thresholds[name]) for name, delta in deltas.items()])
-        merged[module] = factorise(settings.scale * disjoint_mean(trimmed), settings.rank, dtype)
-    return Merged(assemble(experts, merged))
+    thresholds = [trim_threshold(state, settings.keep) for state in inputs.experts.values()]
+
+    def rule(module: str, deltas: Tensor) -> Tensor:
+        return elected_mean(torch.stack([trim(delta, at) for delta, at in zip(deltas, thresholds, strict=True)]))
+
+    return merge_entrywise(inputs, settings, rule)
 
 
 def trim_threshold(state: LoraState, keep: float) -> float:
@@ -72,11 +63,3 @@ def trim_threshold(state: LoraState, keep: float) -> float:
 def trim(delta: Tensor, threshold: float) -> Tensor:
     """Entries below the threshold in magnitude become zero."""
     return torch.where(delta.abs() >= threshold, delta, torch.zeros_like(delta))
-
-
-def disjoint_mean(trimmed: Tensor) -> Tensor:
-    """Mean over the experts whose entry is not zero and has the elected sign; (N, *shape) -> (*shape)."""
-    elected = trimmed.sum(dim=0).sign()
-    agreeing = (trimmed.sign() == elected) & (elected != 0)
-    total = torch.where(agreeing, trimmed, torch.zeros_like(trimmed)).sum(dim=0)
-    return total / agreeing.sum(dim=0).clamp_min(1)

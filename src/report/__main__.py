@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
         report = build_report(folder)
     except BenchError as error:
         sys.exit(f"error: {error}")
-    show(report.table, report.paths, report.verdict)
+    show(report.tables, report.paths, report.verdict)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from src.report.costs import cost_lines, tuned_lines, write_costs
 from src.report.figures import write_figures
 from src.report.load import load
 from src.report.statistics import Comparison, against_baseline
@@ -26,11 +27,12 @@ class Report:
     Attributes:
         paths: every file written.
         verdict: one paragraph; the last thing to show.
+        tables: of published settings and, where there are any, of tuned ones.
         notes: comparisons that could not be made, and why.
     """
 
     folder: Path
-    table: Table
+    tables: tuple[Table, ...]
     paths: tuple[Path, ...]
     verdict: str
     notes: tuple[str, ...]
@@ -44,13 +46,18 @@ def build_report(folder: Path | str) -> Report:
     """
     paths = [write_results(folder)]
     sweep = load(folder)
-    comparisons, notes = against_baseline(sweep)
-    table = build_table(sweep, comparisons)
+    comparisons, notes, tables = [], [], []
+    for title, part in sweep.parts().items():
+        made, refused = against_baseline(part)
+        comparisons += made
+        notes += refused
+        tables.append(build_table(part, made, title))
     paths.append(_write_comparisons(sweep.folder / "comparisons.csv", comparisons))
-    paths += write_tables(sweep, table)
-    paths += write_figures(sweep)
+    tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
+    paths += write_tables(sweep, *tables, appendix=[*tuned, *cost_lines(sweep)])
+    paths += [*write_costs(sweep), *write_figures(sweep)]
     text = " ".join([verdict(sweep), *[f"Not compared: {note}." for note in notes]])
-    return Report(sweep.folder, table, tuple(paths), text, tuple(notes))
+    return Report(sweep.folder, tuple(tables), tuple(paths), text, tuple(notes))
 
 
 def _write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ FAMILIES = {
     "retention": "Retention",
 }
 FINENESS = {"layer": 1, "element": 2, "joint": 3}
+PUBLISHED, TUNED = "Published settings", "Settings tuned on the validation split"
 NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
 
 
@@ -40,6 +41,7 @@ class Row:
 
     Attributes:
         runs: seed -> run name.
+        tuned: whether its settings were chosen on the validation split.
     """
 
     method: str
@@ -47,6 +49,7 @@ class Row:
     merge_space: str
     title: str
     runs: Mapping[str, str]
+    tuned: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -78,6 +81,15 @@ class SweepResults:
     def of_kind(self, *kinds: Kind) -> list[Row]:
         """The rows of some blocks, in table order."""
         return [row for row in self.rows if row.kind in kinds]
+
+    def parts(self) -> dict[str, SweepResults]:
+        """Published and tuned settings apart, each beside the floors and references; one part if nothing is tuned."""
+        if not any(row.tuned for row in self.rows):
+            return {"": self}
+        beside = (Kind.FLOOR, Kind.REFERENCE)
+        tuned = tuple(row for row in self.rows if row.tuned or row.kind in beside)
+        published = tuple(row for row in self.rows if not row.tuned)
+        return {PUBLISHED: replace(self, rows=published), TUNED: replace(self, rows=tuned)}
 
     def run(self, name: str) -> RunFolder:
         """The folder of a run."""
@@ -125,13 +137,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> list[Row]:
     """One row per method and settings, over the seeds; settings that tell rows apart go into the title."""
     runs = results.drop_duplicates("run")
+    runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
     several = [axis for axis in ("specialists", "probe") if len(set(runs[axis]) - {""}) > 1]
     rows = []
-    for axes, same in runs.groupby(list(VARIANT_AXES), sort=False):
-        named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes), strict=True))
+    for axes, same in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
+        named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes[:-1]), strict=True))
+        tuned = bool(axes[-1])
         mine = {name: configs[name] for name in same["run"]}
         telling = _differing(mine)
-        extra = tuple(named[axis] for axis in several)
+        extra = (*(named[axis] for axis in several), *(["tuned"] if tuned else []))
         groups: dict[tuple[str, ...], dict[str, str]] = {}
         for run, seed in zip(same["run"], same["seed"], strict=True):
             settings = tuple(f"{key.removeprefix('method.')}={mine[run].get(key, '?')}" for key in telling)
@@ -140,8 +154,8 @@ def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> li
         for settings, by_seed in groups.items():
             space, fine = named["merge_space"], named["granularity"]
             name = title(named["method"], fine, space, (*extra, *settings))
-            rows.append(Row(named["method"], fine, space, name, by_seed))
-    return sorted(rows, key=lambda row: (rank(row.method), FINENESS.get(row.granularity, 0)))
+            rows.append(Row(named["method"], fine, space, name, by_seed, tuned))
+    return sorted(rows, key=lambda row: (rank(row.method), FINENESS.get(row.granularity, 0), row.tuned))
 
 
 def _differing(configs: Mapping[str, Mapping[str, str]]) -> list[str]:

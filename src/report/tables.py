@@ -50,15 +50,17 @@ class Table:
 
     Attributes:
         quoted: names of the columns that have published numbers beside them.
+        title: what tells this table from another of the same sweep; empty if it is the only one.
     """
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     quoted: frozenset[str]
     seeds: int
+    title: str = ""
 
 
-def build_table(sweep: SweepResults, comparisons: Sequence[Comparison]) -> Table:
+def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> Table:
     """Lay the results of a sweep out; ``comparisons`` are those against the best baseline."""
     across = columns(sweep)
     names = [column.name for column in across]
@@ -79,14 +81,14 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison]) -> Table
         entries = [Entry(published=reported.get(name, {}).get(method)) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
     seeds = max((len(row.runs) for row in sweep.rows), default=1)
-    return Table(tuple(across), tuple(lines), frozenset(reported), seeds)
+    return Table(tuple(across), tuple(lines), frozenset(reported), seeds, title)
 
 
-def write_tables(sweep: SweepResults, table: Table) -> list[Path]:
-    """Write ``table.md`` and ``table.tex`` into the sweep folder."""
+def write_tables(sweep: SweepResults, *tables: Table, appendix: Sequence[str] = ()) -> list[Path]:
+    """Write ``table.md``, closed by the appendix, and ``table.tex`` into the sweep folder."""
     return [
-        write_text(sweep.folder / "table.md", markdown(table)),
-        write_text(sweep.folder / "table.tex", latex(table)),
+        write_text(sweep.folder / "table.md", "\n".join([*map(markdown, tables), *appendix])),
+        write_text(sweep.folder / "table.tex", "\n".join(map(latex, tables))),
     ]
 
 
@@ -95,7 +97,8 @@ def markdown(table: Table) -> str:
     heads = ["method"]
     for column in table.columns:
         heads += [column.title, *([f"{column.title}, published\N{DAGGER}"] if column.name in table.quoted else [])]
-    parts = ["| " + " | ".join(_md(head) for head in heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    parts = [f"## {table.title}", ""] if table.title else []
+    parts += ["| " + " | ".join(_md(head) for head in heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
     for block, lines in groupby(table.lines, key=lambda line: line.block):
         parts.append(f"| *{_md(block)}* |" + " |" * (len(heads) - 1))
         for line in lines:
@@ -119,7 +122,8 @@ def latex(table: Table) -> str:
     for block, lines in groupby(table.lines, key=lambda line: line.block):
         body += [r"\midrule", rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{_tex(block)}}}}} \\"]
         body += [" & ".join([_tex(line.title), *_cells(table, line, _entry_tex)]) + r" \\" for line in lines]
-    notes = " ".join(_tex(note) for note in legend(table, "+ / -"))
+    opening = [f"{table.title}."] if table.title else []
+    notes = " ".join(_tex(note) for note in [*opening, *legend(table, "+ / -")])
     top = [
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
         r"\begin{table}",

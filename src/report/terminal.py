@@ -16,11 +16,12 @@ from src.report.tables import MARKS, NOTHING, Entry, Table, interval, number
 WIDE_ENOUGH = 6  # benchmarks that fit beside their means on a usual screen
 
 
-def show(table: Table, paths: Sequence[Path], verdict: str, console: Console | None = None) -> None:
+def show(tables: Sequence[Table], paths: Sequence[Path], verdict: str, console: Console | None = None) -> None:
     """Print the report; all columns if they are few, the means (and lone benchmarks) otherwise."""
     screen = console or Console()
-    if table.lines:
-        screen.print(_grid(table))
+    for table in tables:
+        if table.lines:
+            screen.print(_grid(table))
     screen.print("\nWritten:")
     for path in paths:
         screen.print(f"  {path}", soft_wrap=True, highlight=False)
@@ -30,7 +31,11 @@ def show(table: Table, paths: Sequence[Path], verdict: str, console: Console | N
 
 def _grid(table: Table) -> Grid:
     places = _places(table)
-    grid = Grid(title="Accuracy in %, best merge in bold", title_justify="left", header_style="bold")
+    grid = Grid(
+        title=": ".join([*filter(None, [table.title]), "accuracy in %, best merge in bold"]).capitalize(),
+        title_justify="left",
+        header_style="bold",
+    )
     grid.add_column("method")
     for place in places:
         grid.add_column(table.columns[place].title, justify="right")

@@ -22,7 +22,14 @@ from src.report.statistics import (
 
 
 def verdict(sweep: SweepResults) -> str:
-    """The paragraph. It names failed runs, and says so where a difference is not significant."""
+    """The paragraph, of published and of tuned settings apart; it names failed runs."""
+    parts = sweep.parts()
+    said = [text for title, part in parts.items() for text in ([f"{title}:"] * bool(title) + [_part(part)])]
+    return " ".join([*said, *_failures(sweep)])
+
+
+def _part(sweep: SweepResults) -> str:
+    """The verdict on one table; it says so where a difference is not significant."""
     families = headline(sweep)
     rivals = {column.name: _rivals(sweep, column) for column in families}
     made, refused = {}, {}
@@ -37,7 +44,7 @@ def verdict(sweep: SweepResults) -> str:
     sentences = [_family(sweep, column, *rivals[column.name], corrected, refused) for column in families]
     if not families:
         sentences.append("No run has finished, so there is nothing to compare.")
-    return " ".join([*sentences, *_control_notes(sweep, families), *_failures(sweep)])
+    return " ".join([*sentences, *_control_notes(sweep, families)])
 
 
 def _rivals(sweep: SweepResults, column: Column) -> tuple[Row | None, Row | None]:

@@ -25,7 +25,7 @@ def model_card(spec: RunSpec, team: Team, merged: Merged) -> str:
         f"Merged from {len(team.adapters)} LoRA adapters ({facts.get('source', 'no source')}).",
         "",
         f"- merge space: {spec.space}",
-        f"- granularity: {spec.sweep.granularity.name if spec.uses_probe else 'does not apply'}",
+        f"- granularity: {spec.sweep.granularity.name if spec.uses_granularity else 'does not apply'}",
         f"- probe: {spec.sweep.probe.name if spec.uses_probe else 'none'}",
         f"- settings: `{json.dumps(spec.config['method'])}`",
         f"- seed: {spec.sweep.seed}, config hash: {spec.hash}",

@@ -12,15 +12,13 @@ from filelock import Timeout
 
 from src.errors import NotApplicable
 from src.evaluation.metrics import metric_rows
-from src.merging import MergeInput
-from src.merging.run import merge
 from src.progress import progress
 from src.report.figures import write_layer_map
-from src.runs.card import model_card
+from src.runs.merge import merged
 from src.runs.plan import RunSpec
 from src.runs.session import Session
 from src.runs.stages import stage
-from src.specialists.adapter_io import save_adapter
+from src.runs.tune import deciding
 from src.specialists.pieces import Benchmark
 from src.tracking.provenance import provenance
 from src.tracking.store import RunFolder
@@ -38,6 +36,20 @@ def execute_all(specs: list[RunSpec], session: Session, folder: Path) -> list[st
     for spec in waiting:
         _try(spec, session, folder, timeout=-1)
     return [spec.name for spec in specs if RunFolder(folder / spec.name).status().state == "failed"]
+
+
+def objective(folder: Path, spec: RunSpec, session: Session) -> float | None:
+    """Mean accuracy of the job's own run over the family that the sweep tunes for; None if it has no results.
+
+    It is what a search of Hydra's (``hydra/sweeper=optuna``) maximises, so it is taken on the validation split alone.
+    """
+    run = RunFolder(folder / spec.name)
+    if spec.sweep.split != "validation" or not run.is_done(spec.hash):
+        return None
+    metrics = run.read_metrics()
+    names = [benchmark.name for benchmark in deciding(session.benchmarks(), spec.sweep.tuning)]
+    chosen = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
+    return float(chosen["value"].mean())
 
 
 def _try(spec: RunSpec, session: Session, folder: Path, timeout: float) -> bool:
@@ -67,7 +79,7 @@ def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any
     benchmarks = session.benchmarks()
     if spec.uses_model:
         session.prepare()  # before the run's own progress bar appears
-    ask = _merged(spec, session, run) if spec.is_merge else _reference(spec, session, run)
+    ask = merged(spec, session, run) if spec.is_merge else _reference(spec, session, run)
     rows: list[dict[str, Any]] = []
     asked: dict[str, Any] = {}
     with progress(spec.name, sum(len(benchmark.test) for benchmark in benchmarks)) as bar:
@@ -87,25 +99,6 @@ def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any
     run.write_metrics(rows)
     run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in benchmarks}, spec.sweep.seed))
     return rows
-
-
-def _merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
-    """Merge, store what came out, and ask it."""
-    signals = session.signals(str(spec.space)) if spec.uses_probe else None
-    with stage("merging"), run.stage("merge"):
-        inputs = MergeInput(
-            session.team.adapters,
-            str(spec.space),
-            spec.sweep.seed,
-            signals,
-            spec.sweep.granularity if spec.uses_probe else None,
-        )
-        merged = merge(spec.method.name, inputs, spec.method.settings)
-        if merged.coefficients is not None:
-            run.write_coefficients(merged.coefficients.tensors())
-        name = session.team.backbone.name
-        save_adapter(merged.state, run.path / "adapter", name, model_card(spec, session.team, merged))
-    return lambda benchmark: session.ask(merged.state, benchmark)
 
 
 def _reference(spec: RunSpec, session: Session, run: RunFolder) -> Ask:

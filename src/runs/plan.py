@@ -25,17 +25,34 @@ class RunSpec:
         space: merge space; None for references.
         sweep: the job it belongs to.
         config: everything that decides its results, as plain values.
+        tuned: whether the method's numbers are tuned on the validation split before the test.
     """
 
     method: Chosen
     space: str | None
     sweep: Sweep
     config: dict[str, Any]
+    tuned: bool = False
+
+    @property
+    def uses_granularity(self) -> bool:
+        """Whether granularity is an axis of this run."""
+        return bool(self.method.entry.facts.get("needs_signals"))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What the merge measures on data."""
+        return tuple(self.method.entry.facts.get("measures", ()))
 
     @property
     def uses_probe(self) -> bool:
-        """Whether granularity and probe are axes of this run."""
-        return bool(self.method.entry.facts.get("needs_signals"))
+        """Whether the probe is an axis of this run."""
+        return self.uses_granularity or bool(self.measures)
+
+    @property
+    def per_task(self) -> bool:
+        """Whether there is a merge of its own for each set of experts that a question concerns."""
+        return bool(self.method.entry.facts.get("per_task"))
 
     @property
     def is_merge(self) -> bool:
@@ -60,9 +77,10 @@ class RunSpec:
     def name(self) -> str:
         """Folder name: readable, and unique by the hash of its config."""
         parts = [self.label.replace(":", "-")]
-        if self.uses_probe:
-            parts += [self.sweep.granularity.name, self.sweep.probe.name]
+        parts += [self.sweep.granularity.name] if self.uses_granularity else []
+        parts += [self.sweep.probe.name] if self.uses_probe else []
         parts += [self.space] if self.space else []
+        parts += ["tuned"] if self.tuned else []
         return "-".join([*parts, f"s{self.sweep.seed}", self.hash[:6]])
 
     def axes(self) -> dict[str, Any]:
@@ -71,7 +89,7 @@ class RunSpec:
             "run": self.name,
             "specialists": self.sweep.specialists.name,
             "method": self.label,
-            "granularity": self.sweep.granularity.name if self.uses_probe else None,
+            "granularity": self.sweep.granularity.name if self.uses_granularity else None,
             "probe": self.sweep.probe.name if self.uses_probe else None,
             "merge_space": self.space,
             "seed": self.sweep.seed,
@@ -85,7 +103,7 @@ def plan(sweep: Sweep) -> list[RunSpec]:
         ConfigError: a reference is unknown or has not the space it was given.
     """
     specs = [spec for name in sweep.references for spec in _reference(sweep, name)]
-    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space)
+    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
     return list({spec.name: spec for spec in specs}.values())
 
 
@@ -106,7 +124,7 @@ def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
     return _runs(sweep, choose_method(node), node, space or None)
 
 
-def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None) -> list[RunSpec]:
+def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tune: bool = False) -> list[RunSpec]:
     if method.name == "expert" and method.settings.expert is None:
         return [
             run
@@ -119,7 +137,8 @@ def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None)
     check_axes(method, space, sweep.granularity)
     spaces: Sequence[str] = method.entry.facts.get("spaces", ())
     chosen = (space or spaces[0]) if spaces else None
-    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen))]
+    tuned = tune and bool(spaces)
+    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
 
 
 def experts_of(sweep: Sweep) -> list[str]:
@@ -127,7 +146,8 @@ def experts_of(sweep: Sweep) -> list[str]:
     return list(sweep.specialists.settings.experts)
 
 
-def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None) -> dict[str, Any]:
+def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
+    facts = method.entry.facts
     config = {
         "specialists": sweep.raw["specialists"],
         "method": node,
@@ -137,6 +157,12 @@ def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | Non
         "benchmark": sweep.raw["benchmark"],
         "resamples": sweep.compute.resamples,
     }
-    if method.entry.facts.get("needs_signals"):
-        config |= {"granularity": sweep.raw["granularity"], "probe": sweep.raw["probe"]}
+    if facts.get("needs_signals"):
+        config |= {"granularity": sweep.raw["granularity"]}
+    if facts.get("needs_signals") or facts.get("measures"):
+        config |= {"probe": sweep.raw["probe"]}
+    if tuned:
+        config |= {"tuning": sweep.raw["tuning"]}
+    if sweep.split != "test":
+        config |= {"split": sweep.split}
     return config

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,26 +12,31 @@ from typing import Any
 import pandas as pd
 import torch
 
-from src.cache import Cache
+from src.cache import Cache, code_digest
 from src.coefficients.signals import Signals
 from src.config import Sweep
 from src.evaluation.predictions import predictions_frame
 from src.evaluation.scoring import score
+from src.measures import MEASURES, Material
+from src.measures.stored import load_measured, save_measured
+from src.merging import Measured
 from src.probe.responses import collect
 from src.probe.stored import load_signals, save_signals
+from src.runs.cost import Cost, cost, load_cost, save_cost
 from src.runs.stages import stage
 from src.specialists import Context
 from src.specialists.adapter_io import load_adapter, save_adapter
 from src.specialists.adapters import adapter_digest
+from src.specialists.dense import Update
 from src.specialists.finetune import finetune
 from src.specialists.lora import LoraState
-from src.specialists.pieces import Benchmark
+from src.specialists.pieces import Benchmark, Pieces
 from src.specialists.team import Team
 from src.tasks.load import benchmark_names, load_benchmark
 from src.tracking.files import read_table, write_table
 
 SCORING = 1  # raised when scores of the same model on the same prompts could change
-PROBING = 1  # likewise for signals
+PROBING = 2  # likewise for signals
 _TEAMS: dict[str, Team] = {}  # jobs of one process share their models
 
 
@@ -61,36 +68,73 @@ class Session:
         _ = self.team.renderer
 
     def benchmarks(self) -> list[Benchmark]:
-        """The benchmarks of the suite, loaded once."""
+        """The benchmarks of the suite, loaded once; what is asked is the split that the sweep names."""
         with stage("benchmarks"):
-            return [self._benchmark(name) for name in benchmark_names(self.sweep)]
+            found = [self._benchmark(name) for name in benchmark_names(self.sweep)]
+        return [validating(one, None) for one in found] if self.sweep.split == "validation" else found
 
     def _benchmark(self, name: str) -> Benchmark:
         if name not in self._benchmarks:
             self._benchmarks[name] = load_benchmark(self.sweep, name)
         return self._benchmarks[name]
 
-    def signals(self, space: str) -> Signals:
-        """The probe's signals for one merge space, from the cache where they are there."""
-        probe, score_kind = self.sweep.probe, self.sweep.granularity.score
-        prompts = probe.entry.function(probe.settings, self.team, self.sweep.seed)
+    def signals(self, space: str) -> tuple[Signals, Cost]:
+        """The probe's signals for one merge space, from the cache where they are there, and what they cost."""
+        score_kind = self.sweep.granularity.score
+        key = {**self._probed(), "version": PROBING, "space": space, "score": score_kind}
+
+        def make(folder: Path) -> None:
+            with cost(self.device) as spent:
+                batch_size = self.sweep.probe.settings.batch_size
+                save_signals(collect(self.team, self._prompts, batch_size, space, score_kind), folder)
+            save_cost(spent, folder)
+
+        with stage("probe"):
+            folder = self.cache.folder("signals", key, make)
+            return load_signals(folder), load_cost(folder)
+
+    def measure(self, name: str, settings: Any, space: str) -> tuple[Measured, Cost]:
+        """What a merge measures on the probe's prompts or on the questions, and what it cost."""
+        entry = MEASURES.get(name)
+        asked = self.benchmarks() if entry.facts.get("questions") else []
+        questions = {benchmark.name: benchmark.test for benchmark in asked}
         key = {
-            "version": PROBING,
-            "team": self.team.fingerprint,
-            "prompts": repr(prompts),
-            "batch_size": probe.settings.batch_size,
+            **self._probed(),
+            "measure": (name, repr(settings), code_digest([sys.modules[entry.function.__module__]])),
             "space": space,
-            "score": score_kind,
+            "seed": self.sweep.seed,
+            "questions": repr([(e.prompt, e.labels) for examples in questions.values() for e in examples]),
         }
 
         def make(folder: Path) -> None:
-            save_signals(collect(self.team, prompts, probe.settings.batch_size, space, score_kind), folder)
+            batch_size = self.sweep.probe.settings.batch_size
+            material = Material(self.team, self._prompts, batch_size, self.sweep.seed, space, questions)
+            with cost(self.device) as spent:
+                save_measured(entry.function(material, settings), folder)
+            save_cost(spent, folder)
 
-        with stage("probe"):
-            return load_signals(self.cache.folder("signals", key, make))
+        with stage("measures"):
+            folder = self.cache.folder("measures", key, make)
+            return load_measured(folder), load_cost(folder)
 
-    def ask(self, adapter: LoraState | None, benchmark: Benchmark) -> pd.DataFrame:
-        """Predictions of the backbone under an adapter (None: without one) on a benchmark's test split."""
+    @property
+    def device(self) -> str:
+        return self.sweep.compute.device
+
+    @cached_property
+    def _prompts(self) -> list[Pieces]:
+        probe = self.sweep.probe
+        return list(probe.entry.function(probe.settings, self.team, self.sweep.seed))
+
+    def _probed(self) -> dict[str, Any]:
+        return {
+            "team": self.team.fingerprint,
+            "prompts": repr(self._prompts),
+            "batch_size": self.sweep.probe.settings.batch_size,
+        }
+
+    def ask(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+        """Predictions of the backbone under a merge (None: the bare one) on a benchmark's test split."""
         key: dict[str, Any] = {
             "version": SCORING,
             "team": self.team.fingerprint,
@@ -124,9 +168,14 @@ class Session:
         with stage("fine-tuning"):
             return load_adapter(self.cache.folder("finetuned", key, make) / "adapter", f"finetuned {benchmark.name}")
 
-    def _score(self, adapter: LoraState | None, benchmark: Benchmark) -> pd.DataFrame:
+    def _score(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
         states = {} if adapter is None else {"asked": adapter}
         with self.team.backbone.attached(states) as activate:
             activate("asked" if states else None)
             scores = score(self.team.renderer, benchmark.test, self.sweep.compute.batch_size, self.advance)
         return predictions_frame(benchmark, scores)
+
+
+def validating(benchmark: Benchmark, limit: int | None) -> Benchmark:
+    """A benchmark that asks its validation split, or the first ``limit`` questions of it."""
+    return replace(benchmark, title=f"{benchmark.title} (validation)", test=benchmark.validation[:limit])

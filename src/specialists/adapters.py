@@ -13,6 +13,7 @@ from torch import nn
 
 from src.cache import tensors_digest
 from src.errors import AdapterError
+from src.specialists.dense import DenseState, Update
 from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
 
 PREFIX = "base_model.model."  # how PEFT names modules of the model it wraps
@@ -71,8 +72,10 @@ def read(model: nn.Module, name: str, base_model: str) -> LoraState:
     return LoraState(modules, base_model)
 
 
-def adapter_digest(state: LoraState) -> str:
-    """Content hash of an adapter: its factors and scales."""
+def adapter_digest(state: Update) -> str:
+    """Content hash of an adapter, its factors and scales, or of dense updates."""
+    if isinstance(state, DenseState):
+        return tensors_digest(state.tensors())
     return tensors_digest(state.tensors(), {module: factors.scale for module, factors in state.modules.items()})
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from src.specialists.dense import DenseState, Update
 from src.specialists.lora import LoraState
 
 
@@ -57,17 +58,27 @@ class Backbone:
         raise ValueError(f"{type(self.model).__name__} has no list of {depth} decoder layers")
 
     @contextmanager
-    def attached(self, states: Mapping[str, LoraState]) -> Iterator[Any]:
-        """Attach adapters for a while; yields ``activate(name)``, where ``None`` means the bare backbone.
+    def attached(self, states: Mapping[str, Update]) -> Iterator[Any]:
+        """Attach adapters and dense updates for a while; yields ``activate(name)``; ``None`` is the bare backbone.
 
         The backbone is left as it was found, whatever happens in between.
         """
         from src.specialists.adapters import attach, detach
+        from src.specialists.baking import Baked
 
         flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
+        adapters = {name: state for name, state in states.items() if isinstance(state, LoraState)}
+        dense = Baked(self.model, {name: state for name, state in states.items() if isinstance(state, DenseState)})
         try:
-            yield attach(self.model, states)
+            switch = attach(self.model, adapters)
+
+            def activate(name: str | None) -> None:
+                switch(name if name in adapters else None)
+                dense.switch(None if name in adapters else name)
+
+            yield activate
         finally:
             detach(self.model)
+            dense.switch(None)
             for parameter, flag in flags.items():
                 parameter.requires_grad_(flag)

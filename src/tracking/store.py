@@ -31,7 +31,8 @@ AXES = ("run", "specialists", "method", "granularity", "probe", "merge_space", "
 RESULT_COLUMNS = (*AXES, "benchmark", "metric", "value", "ci_low", "ci_high", "n")
 NUMBERS = ("value", "ci_low", "ci_high")
 KILLED = "stopped half-way; the same command goes on from what is finished"
-RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors", "adapter")
+RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors", "adapter",
+                    "adapters", "costs.json", "tuning.csv")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,24 @@ class RunFolder:
         with replacing(self.coefficients) as partial:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
         return self.coefficients
+
+    def write_costs(self, costs: Mapping[str, Mapping[str, float | None]]) -> Path:
+        """Store what work cost: ``measuring`` and ``merging`` -> ``seconds`` and ``memory`` (MiB)."""
+        return write_json(self.path / "costs.json", costs)
+
+    def read_costs(self) -> dict[str, dict[str, float | None]]:
+        """What was stored by ``write_costs``; empty for runs that merge nothing."""
+        path = self.path / "costs.json"
+        return read_json(path) if path.exists() else {}
+
+    def write_tuning(self, trials: pd.DataFrame) -> Path:
+        """Store the trials of a tuned method: the settings, and the validation accuracy they reached."""
+        return write_table(self.path / "tuning.csv", trials)
+
+    def read_tuning(self) -> pd.DataFrame | None:
+        """The trials, all numbers; None for a run with published settings."""
+        path = self.path / "tuning.csv"
+        return pd.read_csv(path) if path.exists() else None
 
     def write_provenance(self, record: Mapping[str, Any]) -> Path:
         """Store where the results came from."""

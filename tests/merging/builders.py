@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from src.coefficients.signals import Granularity, Signals
-from src.merging import MERGES, MergeInput
-from src.merging.space import tensor_shapes
-from src.specialists.lora import LoraFactors, LoraState
+from src.merging import BACKBONE, MERGES, Measured, MergeInput
+from src.merging.space import generator, tensor_shapes
+from src.specialists.dense import DenseState, Update
+from src.specialists.lora import LoraFactors, LoraState, layer_count
 
 PROJECTIONS = 8
 
@@ -74,11 +75,60 @@ def make_signals(experts: Mapping[str, LoraState], space: str, seed: int = 0) ->
 def make_input(
     name: str, space: str, granularity: str | None, experts: Mapping[str, LoraState], seed: int = 0
 ) -> MergeInput:
-    """What merge ``name`` needs to run on ``experts``, signals only where it uses them."""
-    if not MERGES.get(name).facts["needs_signals"]:
-        return MergeInput(experts, space, seed)
-    signals = make_signals(experts, space, seed)
-    return MergeInput(experts, space, seed, signals, Granularity(granularity or "joint", projections=PROJECTIONS))
+    """What merge ``name`` needs to run on ``experts``: signals, measures and a task only where it uses them."""
+    facts = MERGES.get(name).facts
+    measured = {measure: MEASURED[measure](experts, space, seed) for measure in facts.get("measures", ())}
+    inputs = MergeInput(experts, space, seed, measured=measured, task=(sorted(experts)[0],))
+    if not facts["needs_signals"]:
+        return inputs
+    granularity_ = Granularity(granularity or "joint", projections=PROJECTIONS)
+    return replace(inputs, signals=make_signals(experts, space, seed), granularity=granularity_)
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    return generator(seed, "measured", name)
+
+
+def make_gram(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+    """Input Gram matrices, (in, in), of a few random inputs."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, state in experts.items():
+        draw = _generator(seed, name)
+        inputs = {module: torch.randn(7, f.a.shape[1], generator=draw) for module, f in state.modules.items()}
+        found[name] = {module: x.T @ x / len(x) for module, x in inputs.items()}
+    return found
+
+
+def make_fisher(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+    """Squared gradients of every entry that is merged in ``space``."""
+    found = {}
+    for name, state in experts.items():
+        draw = _generator(seed, name)
+        shapes = tensor_shapes(state, space).items()
+        found[name] = {key: torch.randn(*shape, generator=draw).square() for key, shape in shapes}
+    return found
+
+
+def make_channels(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+    """Mean magnitudes of the backbone's inputs, (in,)."""
+    modules = next(iter(experts.values())).modules
+    draw = _generator(seed, BACKBONE)
+    return {BACKBONE: {module: torch.rand(f.a.shape[1], generator=draw) for module, f in modules.items()}}
+
+
+def make_layer_weights(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+    """One fitted weight per expert and layer."""
+    depth = layer_count(next(iter(experts.values())))
+    return {name: {"layer": torch.rand(depth, generator=_generator(seed, name))} for name in experts}
+
+
+MEASURED = {
+    "gram": make_gram,
+    "fisher": make_fisher,
+    "channels": make_channels,
+    "alignment": make_layer_weights,
+    "entropy": make_layer_weights,
+}
 
 
 def cases() -> list[tuple[str, str, str | None]]:
@@ -96,7 +146,7 @@ def default_settings(name: str, **changes: Any) -> Any:
     return replace(MERGES.get(name).settings(), **changes)
 
 
-def distance(found: LoraState, expected: Mapping[str, Tensor]) -> float:
+def distance(found: Update, expected: Mapping[str, Tensor]) -> float:
     """Largest relative Frobenius distance between an adapter's updates and given dense ones."""
     return max(
         float((dense(found)[module] - delta).norm() / delta.norm().clamp_min(1e-12))
@@ -104,8 +154,10 @@ def distance(found: LoraState, expected: Mapping[str, Tensor]) -> float:
     )
 
 
-def dense(state: LoraState) -> dict[str, Tensor]:
+def dense(state: Update) -> dict[str, Tensor]:
     """Module -> dense update in double precision."""
+    if isinstance(state, DenseState):
+        return {module: update.double() for module, update in state.modules.items()}
     return {module: f.scale * f.b.double() @ f.a.double() for module, f in state.modules.items()}
 
 

@@ -14,6 +14,7 @@ from src.merging.es_family import measure, merge_by
 from src.merging.run import merge
 from src.merging.settings import ConvexSettings
 from src.merging.space import dense_delta, tensor_shapes
+from src.specialists.dense import DenseState
 from src.specialists.lora import delta_name, layer_of
 from tests.merging.builders import dense, distance, make_experts, make_input
 
@@ -88,8 +89,8 @@ def test_layer_wise_merging_in_delta_space_stays_low_rank() -> None:
     layer = merge("es", make_input("es", "delta", "layer", make_experts(2, rank=1)), PLAIN).state
     assert {factors.rank for factors in layer.modules.values()} == {2} and layer.notes == {}
     element = merge("es", make_input("es", "delta", "element", make_experts(2, rank=1)), PLAIN).state
-    assert {factors.rank for factors in element.modules.values()} == {5}
-    assert element.notes["svd_relative_residual"] < 1e-6
+    assert isinstance(element, DenseState)
+    assert element.notes == {}
     short = merge("es", make_input("es", "delta", "element", make_experts(2, rank=1)), ConvexSettings(rank=2)).state
     assert {factors.rank for factors in short.modules.values()} == {2}
     assert short.notes["svd_relative_residual"] == pytest.approx(_pooled(short, element), rel=1e-3)

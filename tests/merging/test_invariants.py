@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from src.errors import AdapterError, ConfigError
 from src.merging import MERGES
 from src.merging.run import merge
+from src.specialists.dense import DenseState
 from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import (
     cases,
@@ -47,6 +48,11 @@ def test_every_tensor_is_merged_in_the_experts_dtype(name: str, space: str, gran
     first = next(iter(experts.values()))
     assert merged.base_model == "backbone"
     assert list(merged.modules) == list(first.modules)
+    if isinstance(merged, DenseState):
+        for module, update in merged.modules.items():
+            assert update.shape == (first.modules[module].b.shape[0], first.modules[module].a.shape[1])
+            assert update.dtype == shape["dtype"] and torch.isfinite(update).all()
+        return
     for module, factors in merged.modules.items():
         assert factors.a.shape[1] == first.modules[module].a.shape[1]
         assert factors.b.shape[0] == first.modules[module].b.shape[0]
@@ -131,6 +137,23 @@ def test_scale_multiplies_the_task_vector(name: str, space: str, granularity: st
     plain = dense(merge(name, inputs, default_settings(name, scale=1.0)).state)
     scaled = merge(name, inputs, default_settings(name, scale=scale)).state
     assert distance(scaled, {module: scale * delta for module, delta in plain.items()}) < tolerance(shape["dtype"])
+
+
+@pytest.mark.parametrize(("name", "space", "granularity"), [c for c in CASES if c[1] == "delta"])
+@quick
+@given(shape=shapes, rank=st.integers(1, 3))
+def test_a_rank_leaves_the_best_adapter_of_that_rank(
+    name: str, space: str, granularity: str, shape: dict, rank: int
+) -> None:
+    inputs = make_input(name, space, granularity, make_experts(**{**shape, "dtype": torch.float32}))
+    whole = dense(merge(name, inputs, default_settings(name)).state)
+    short = merge(name, inputs, default_settings(name, rank=rank)).state
+    assert isinstance(short, LoraState)
+    for module, found in dense(short).items():
+        assert short.modules[module].rank <= rank or short.modules[module].rank <= shape["rank"]
+        values = torch.linalg.svdvals(whole[module])
+        least = float(values[rank:].square().sum().sqrt())  # Eckart-Young
+        assert float((found - whole[module]).norm()) <= least + 1e-4 * float(values.norm())
 
 
 @every_case

@@ -12,7 +12,8 @@ from peft.utils.merge_utils import ties as peft_ties
 
 from src.errors import ConfigError
 from src.merging import MergeInput
-from src.merging.ties import TiesSettings, disjoint_mean, ties, trim_threshold
+from src.merging.entrywise import elected_mean
+from src.merging.ties import TiesSettings, ties, trim_threshold
 from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
 
@@ -35,9 +36,9 @@ def test_by_hand() -> None:
     experts = {"x": vector(q=[5, -1, 2, 0.1, 3]), "y": vector(q=[-4, 2, 1, 6, 0.2])}
     merged = ties(MergeInput(experts, "delta"), TiesSettings(keep=0.6)).state
     expected = torch.tensor([[5.0, 2, 2, 6, 3]])
-    torch.testing.assert_close(merged.modules[f"{ROOT}.0.q"].delta(), expected)
+    torch.testing.assert_close(merged.modules[f"{ROOT}.0.q"], expected)
     doubled = ties(MergeInput(experts, "delta"), TiesSettings(keep=0.6, scale=2.0)).state
-    torch.testing.assert_close(doubled.modules[f"{ROOT}.0.q"].delta(), 2 * expected)
+    torch.testing.assert_close(doubled.modules[f"{ROOT}.0.q"], 2 * expected)
 
 
 def test_the_trim_counts_over_the_whole_adapter() -> None:
@@ -45,14 +46,14 @@ def test_the_trim_counts_over_the_whole_adapter() -> None:
     state = vector(q=[1, 2, 3], k=[10, -20, 30])
     assert trim_threshold(state, 0.5) == 10
     merged = ties(MergeInput({"x": state, "y": state}, "delta"), TiesSettings(keep=0.5)).state
-    assert torch.equal(merged.modules[f"{ROOT}.0.q"].delta(), torch.zeros(1, 3))
-    torch.testing.assert_close(merged.modules[f"{ROOT}.1.k"].delta(), torch.tensor([[10.0, -20, 30]]))
+    assert torch.equal(merged.modules[f"{ROOT}.0.q"], torch.zeros(1, 3))
+    torch.testing.assert_close(merged.modules[f"{ROOT}.1.k"], torch.tensor([[10.0, -20, 30]]))
 
 
-def test_disjoint_mean_by_hand() -> None:
+def test_elected_mean_by_hand() -> None:
     # entry 0: sum 3 > 0, mean of 4 and 2; entry 1: sum -4 < 0, only -5; entry 2: sum exactly 0 -> 0; entry 3: no one
     stacked = torch.tensor([[4.0, -5, 1, 0], [2, 1, -1, 0], [-3, 0, 0, 0]])
-    assert disjoint_mean(stacked).tolist() == [3, -5, 0, 0]
+    assert elected_mean(stacked).tolist() == [3, -5, 0, 0]
 
 
 def test_identical_experts_keep_their_largest_entries() -> None:
@@ -78,7 +79,7 @@ def test_agrees_with_peft_on_one_tensor(count: int, keep: float, seed: int) -> N
         warnings.simplefilter("ignore")  # PEFT warns that a density of 1 prunes nothing
         expected = peft_ties([row.clone() for row in rows], torch.ones(count), keep)
     merged = ties(MergeInput(experts, "delta"), TiesSettings(keep=keep)).state
-    torch.testing.assert_close(merged.modules[f"{ROOT}.0.q"].delta(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(merged.modules[f"{ROOT}.0.q"], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.5, -0.2, float("nan")])

@@ -64,7 +64,7 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
 
 def test_the_screen_ends_with_the_verdict(report: Report) -> None:
     screen = Console(file=StringIO(), width=160)
-    show(report.table, report.paths, report.verdict, screen)
+    show(report.tables, report.paths, report.verdict, screen)
     said = screen.file.getvalue()
     assert "Task arithmetic (delta)" in said and "Cross-modal mean" in said
     assert all(str(path) in said for path in report.paths)

@@ -48,9 +48,11 @@ def test_an_answer_is_kept_by_adapter_scale_and_question(session: Session, tiny_
 
 
 def test_signals_are_kept_by_probe_space_and_score(shared_cache: Path, session: Session) -> None:
-    first = session.signals("factors")
+    first, spent = session.signals("factors")
     before = count(session, "signals")
-    assert session.signals("factors").scores.keys() == first.scores.keys() and count(session, "signals") == before
+    again, kept = session.signals("factors")
+    assert again.scores.keys() == first.scores.keys() and count(session, "signals") == before
+    assert kept == spent and spent.seconds > 0  # what it cost when it was done, not what the cache cost
     make(shared_cache, "granularity.temperature=2.0").signals("factors")
     assert count(session, "signals") == before, "the temperature is not the probe's business"
     for overrides in (("probe=single",), ("probe.samples=5",), ("probe.batch_size=1",), ("granularity.score=squared",)):

@@ -1,0 +1,75 @@
+"""What a piece of work costs: its wall time, and the memory that it needs beyond what was held before."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+PEAK, NOW = "VmHWM:", "VmRSS:"
+MIB = 1024
+FILE = "cost.json"
+
+
+@dataclass
+class Cost:
+    """Seconds, and MiB of memory at the peak; None where the system does not tell."""
+
+    seconds: float = 0.0
+    memory: float | None = None
+
+
+@contextmanager
+def cost(device: str = "cpu") -> Iterator[Cost]:
+    """Measure a block; the numbers are there when it has ended.
+
+    On Linux the peak is the kernel's own, reset at the start; on a GPU it is the allocator's.
+    """
+    found, on_gpu = Cost(), torch.device(device).type == "cuda"
+    before = _begin(on_gpu)
+    clock = time.perf_counter()
+    try:
+        yield found
+    finally:
+        found.seconds = round(time.perf_counter() - clock, 3)
+        after = _peak(on_gpu)
+        found.memory = None if before is None or after is None else round(max(0.0, after - before), 1)
+
+
+def _begin(on_gpu: bool) -> float | None:
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / MIB**2
+    try:
+        RESET.write_text("5")  # the kernel's code for: set the peak to what is held now
+    except OSError:
+        return None
+    return _read(NOW)
+
+
+def _peak(on_gpu: bool) -> float | None:
+    return torch.cuda.max_memory_allocated() / MIB**2 if on_gpu else _read(PEAK)
+
+
+def _read(name: str) -> float | None:
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / MIB for line in lines if line.startswith(name)), None)
+
+
+def save_cost(spent: Cost, folder: Path) -> None:
+    """Write a cost beside what it paid for."""
+    (folder / FILE).write_text(json.dumps(asdict(spent)))
+
+
+def load_cost(folder: Path) -> Cost:
+    """Read what ``save_cost`` wrote."""
+    return Cost(**json.loads((folder / FILE).read_text()))

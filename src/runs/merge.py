@@ -1,0 +1,95 @@
+"""One merge of a sweep: measure, tune if that was asked for, merge, store, and hand over what can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from src.coefficients.signals import Granularity
+from src.merging import Merged, MergeInput
+from src.merging.run import merge
+from src.runs.card import model_card
+from src.runs.cost import Cost, cost
+from src.runs.plan import RunSpec
+from src.runs.session import Session
+from src.runs.stages import stage
+from src.runs.tune import tune
+from src.specialists.adapter_io import save_adapter
+from src.specialists.dense import DenseState, as_adapter
+from src.specialists.pieces import Benchmark
+from src.tracking.store import RunFolder
+
+Ask = Callable[[Benchmark], pd.DataFrame]
+
+
+def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
+    """Merge, store what came out, and return how it is asked."""
+    work = _Work(spec, session, *measure(spec, session))
+    settings, granularity = spec.method.settings, spec.sweep.granularity if spec.uses_granularity else None
+    if spec.tuned:
+        settings, granularity = tune(spec, session, run, work.ask)
+    with run.stage("merge"), cost(session.device) as merging:
+        made = {task: work.merge(settings, granularity, task) for task in work.tasks()}
+    run.write_costs({"measuring": asdict(work.measuring), "merging": asdict(merging)})
+    for task, one in made.items():
+        _store(spec, session, run, one, f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
+    return lambda benchmark: session.ask(made[work.task(benchmark)].state, benchmark)
+
+
+def measure(spec: RunSpec, session: Session) -> tuple[MergeInput, Cost]:
+    """Everything that the merge may look at, and what that cost when it was measured."""
+    space, costs = str(spec.space), []
+    inputs = MergeInput(session.team.adapters, space, spec.sweep.seed)
+    if spec.uses_granularity:
+        signals, spent = session.signals(space)
+        inputs = replace(inputs, signals=signals)
+        costs.append(spent)
+    measured = {}
+    for name in spec.measures:
+        measured[name], spent = session.measure(name, getattr(spec.method.settings, name), space)
+        costs.append(spent)
+    memory = [spent.memory for spent in costs if spent.memory is not None]
+    total = Cost(round(sum(spent.seconds for spent in costs), 3), max(memory) if memory else None)
+    return replace(inputs, measured=measured), total
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A merge with everything that it may look at."""
+
+    spec: RunSpec
+    session: Session
+    inputs: MergeInput
+    measuring: Cost
+
+    def merge(self, settings: Any, granularity: Granularity | None, task: tuple[str, ...] = ()) -> Merged:
+        with stage("merging"):
+            inputs = replace(self.inputs, granularity=granularity, task=task)
+            made = merge(self.spec.method.name, inputs, settings)
+            state = made.state.kept() if isinstance(made.state, DenseState) else made.state
+            return replace(made, state=state)
+
+    def ask(self, settings: Any, granularity: Granularity | None, benchmark: Benchmark) -> pd.DataFrame:
+        """Merge with other settings, and ask."""
+        return self.session.ask(self.merge(settings, granularity, self.task(benchmark)).state, benchmark)
+
+    def task(self, benchmark: Benchmark) -> tuple[str, ...]:
+        """The experts whose modality a benchmark's questions hold, all if none; empty where one merge is for all."""
+        if not self.spec.per_task:
+            return ()
+        seen, own = {entity.modality for entity in benchmark.test[0].entities()}, self.session.team.own
+        return tuple(expert for expert, modality in own.items() if modality in seen) or tuple(own)
+
+    def tasks(self) -> list[tuple[str, ...]]:
+        """Every task of the suite, once."""
+        return list(dict.fromkeys(self.task(benchmark) for benchmark in self.session.benchmarks()))
+
+
+def _store(spec: RunSpec, session: Session, run: RunFolder, made: Merged, place: str) -> None:
+    if made.coefficients is not None:
+        run.write_coefficients(made.coefficients.tensors())
+    state = as_adapter(made.state) if isinstance(made.state, DenseState) else made.state
+    save_adapter(state, run.path / place, session.team.backbone.name, model_card(spec, session.team, made))
