@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from src.errors import ConfigError
@@ -63,6 +65,12 @@ class Registry:
         if name not in self._entries:
             raise ConfigError(f"unknown {self.kind} {name!r}: expected one of {', '.join(self.names())}")
         return self._entries[name]
+
+    def modules(self) -> list[ModuleType]:
+        """The package and all of its modules, helpers of the entries among them; sorted by name."""
+        self._import_all()
+        found = (name for name in sys.modules if name == self.package or name.startswith(f"{self.package}."))
+        return [sys.modules[name] for name in sorted(found)]
 
     def _import_all(self) -> None:
         if self._imported:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -100,7 +99,7 @@ class Session:
         questions = {benchmark.name: benchmark.test for benchmark in asked}
         key = {
             **self._probed(),
-            "measure": (name, repr(settings), code_digest([sys.modules[entry.function.__module__]])),
+            "measure": (name, repr(settings), code_digest(MEASURES.modules())),
             "space": space,
             "seed": self.sweep.seed,
             "questions": repr([(e.prompt, e.labels) for examples in questions.values() for e in examples]),

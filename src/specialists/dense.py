@@ -11,6 +11,8 @@ from torch import Tensor
 from src.errors import AdapterError
 from src.specialists.lora import LoraFactors, LoraState, delta_name
 
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what a weight can be stored in and added to
+
 
 @dataclass(frozen=True)
 class DenseState:
@@ -27,8 +29,9 @@ class DenseState:
     notes: Mapping[str, float | int | str] = field(default_factory=dict)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The updates under the names they are stored by."""
-        return {delta_name(module): update for module, update in self.modules.items()}
+        """The updates under the names they are stored by, computed on demand where the modules are."""
+        modules = {delta_name(module): module for module in self.modules}
+        return OnDemand(list(modules), lambda name: self.modules[modules[name]])
 
     def kept(self) -> DenseState:
         """The same with every update in memory, computed once."""
@@ -49,6 +52,9 @@ class OnDemand(Mapping[str, Tensor]):
         if module not in self._names:
             raise KeyError(module)
         return self._compute(module)
+
+    def __contains__(self, module: object) -> bool:
+        return module in self._names  # a Mapping's own way would compute the update
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -77,6 +83,26 @@ def checked(state: DenseState, name: str, shapes: Mapping[str, tuple[int, ...]])
         return update
 
     return replace(state, modules=OnDemand(list(state.modules), read))
+
+
+def added(module: str, weight: Tensor, update: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A weight plus its update, summed in at least float32 on the weight's device and rounded once.
+
+    Args:
+        module: its name, for error messages.
+        weight: (out_features, in_features).
+        update: of the same shape.
+        dtype: of the sum; the weight's own by default.
+
+    Raises:
+        AdapterError: the shapes differ, or the weight is quantised.
+    """
+    if weight.dtype not in FLOATS:
+        raise AdapterError(f"{module}: the weight is quantised ({weight.dtype}): load or save the backbone dequantised")
+    if weight.shape != update.shape:
+        raise AdapterError(f"{module}: the update is {tuple(update.shape)}, the weight {tuple(weight.shape)}")
+    wide = torch.promote_types(torch.promote_types(weight.dtype, update.dtype), torch.float32)
+    return (weight.to(wide) + update.to(weight.device, wide)).to(dtype or weight.dtype)
 
 
 def as_adapter(state: DenseState) -> LoraState:

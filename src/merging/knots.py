@@ -1,0 +1,121 @@
+"""KnOTS: align the updates by one joint SVD, then merge them entry by entry (arXiv 2410.19735).
+
+``[ΔW_1 | … | ΔW_N] = U S [V_1; …; V_N]ᵀ`` gives every expert coordinates in the same output directions U. The
+``S V_iᵀ`` are merged, by TIES or by DARE with TIES's election, and mapped back by U. They are found from the cores in
+shared bases; no dense update is formed.
+
+The paper merges the ``V_iᵀ`` and multiplies by S afterwards; its authors' code merges the ``S V_iᵀ``, and so does this.
+Election, mean and drop come out the same, the trim does not: all rows of ``[V_1; …; V_N]ᵀ`` have norm 1, so a trim of V
+would leave the weakest direction as many entries as the strongest. As in their code, the trim counts over the whole
+adapter. Signs of singular vectors cancel; the result is unique as long as the joint singular values differ.
+
+Differences from the authors' code, on purpose: it leaves alpha / r out; its bound on singular values is 1e-5 whatever
+their size, here it is relative to the largest one of the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src.errors import ConfigError
+from src.merging import MERGES, Merged, MergeInput
+from src.merging.entrywise import elected_mean
+from src.merging.selection import dropped, threshold, trimmed
+from src.merging.settings import DeltaSettings, check_choice, check_fraction
+from src.merging.shared_basis import shared_basis
+from src.merging.space import generator
+from src.merging.spectral import factors_of, merge_low_rank, significant
+from src.specialists.lora import LoraFactors, check_mergeable
+
+THEN = ("ties", "dare")
+
+
+@dataclass(frozen=True)
+class KnotsSettings(DeltaSettings):
+    """Settings of KnOTS. The defaults are the authors' for Llama-3 8B with LoRA of rank 16.
+
+    Attributes:
+        scale: λ; theirs is 0.5 with TIES and 0.4 with DARE (vision: 0.5 to 0.7).
+        then: what merges the aligned updates: ``ties``, or ``dare`` (drop, then TIES's election without its trim).
+        keep: only for ``ties``: share of each expert's entries that survive the trim, over the whole adapter. Theirs
+            is 1, no trim (vision: 0.2).
+        drop: only for ``dare``: the probability that an entry is dropped. Theirs is 0.8 (vision: 0.1).
+    """
+
+    scale: float = 0.5
+    then: str = "ties"
+    keep: float = 1.0
+    drop: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("then", self.then, THEN)
+        check_fraction("keep", self.keep)
+        if not 0 <= self.drop < 1:
+            raise ConfigError(f"method.drop={self.drop} must be at least 0 and less than 1")
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """``ΔW_i = left @ rows[i]``.
+
+    Attributes:
+        left: U, (out_features, k), orthonormal columns; k is the rank of all updates together.
+        rows: S V_iᵀ, (N, k, in_features).
+    """
+
+    left: Tensor
+    rows: Tensor
+
+
+@MERGES.register(
+    "knots",
+    KnotsSettings,
+    title="KnOTS",
+    spaces=("delta",),
+    source="arXiv 2410.19735",
+    needs_signals=False,
+    convex=False,
+)
+def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
+    """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
+    check_mergeable(inputs.experts, inputs.space)
+    least = _thresholds(inputs, settings.keep) if settings.then == "ties" else []
+
+    def rule(module: str, parts: Mapping[str, LoraFactors]) -> LoraFactors:
+        found = aligned(parts)
+        rows = _trim(found.rows, least) if settings.then == "ties" else _drop(inputs, module, found, settings.drop)
+        return LoraFactors(elected_mean(rows), found.left, 1.0)
+
+    return merge_low_rank(inputs, settings, rule)
+
+
+def aligned(parts: Mapping[str, LoraFactors]) -> Aligned:
+    """The joint SVD of one module's updates, without the directions that no update has.
+
+    With ``ΔW_i = P C_i Qᵀ`` the joint matrix is ``P [C_1 | … | C_N]`` times a matrix with orthonormal rows, so U is P
+    times the left singular vectors of the cores side by side, and ``S V_iᵀ = Uᵀ ΔW_i``.
+    """
+    basis = shared_basis(parts)
+    u, values, _ = torch.linalg.svd(torch.cat(list(basis.cores), dim=1), full_matrices=False)
+    u = u[:, : max(1, int(significant(values).sum()))]
+    return Aligned(basis.left @ u, u.T @ basis.cores @ basis.right.T)
+
+
+def _thresholds(inputs: MergeInput, keep: float) -> list[float]:
+    modules = next(iter(inputs.experts.values())).modules
+    rows = [aligned(factors_of(inputs.experts, module)).rows for module in modules]
+    return [threshold([own[i] for own in rows], keep) for i in range(len(inputs.experts))]
+
+
+def _trim(rows: Tensor, least: Sequence[float]) -> Tensor:
+    return torch.stack([trimmed(own, bound) for own, bound in zip(rows, least, strict=True)])
+
+
+def _drop(inputs: MergeInput, module: str, found: Aligned, drop: float) -> Tensor:
+    named = zip(inputs.experts, found.rows, strict=True)
+    return torch.stack([dropped(own, drop, generator(inputs.seed, "knots", name, module)) for name, own in named])

@@ -1,0 +1,73 @@
+"""AdaMerging: task arithmetic with one fitted coefficient per expert and layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from src.errors import AdapterError, ConfigError
+from src.measures import MEASURES, Material
+from src.measures.entropy import EntropySettings
+from src.merging import MERGES, MergeInput
+from src.merging.adamerging import AdaMergingSettings, adamerging
+from src.merging.run import merge
+from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
+from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.pieces import Entity, Example
+from tests import small
+from tests.merging.builders import dense, distance, make_experts
+
+ROOT = "base_model.model.model.layers"
+
+
+def test_by_hand() -> None:
+    # layer 0: 0.3 * 2 * (1, 0) + 0.1 * (10, 20) = (1.6, 2); the LoRA scale of x is 2, that of y is 1
+    x = LoraState({f"{ROOT}.0.q": LoraFactors(torch.tensor([[1.0, 0]]), torch.ones(1, 1), 2.0)})
+    y = LoraState({f"{ROOT}.0.q": LoraFactors(torch.tensor([[10.0, 20]]), torch.ones(1, 1), 1.0)})
+    found = {"x": {"layer": torch.tensor([0.3])}, "y": {"layer": torch.tensor([0.1])}}
+    inputs = MergeInput({"x": x, "y": y}, "delta", measured={"entropy": found})
+    merged = adamerging(inputs, AdaMergingSettings()).state
+    torch.testing.assert_close(dense(merged)[f"{ROOT}.0.q"], torch.tensor([[1.6, 2.0]]).double())
+
+
+def test_equal_coefficients_are_task_arithmetic() -> None:
+    experts = make_experts(3)
+    found = {name: {"layer": torch.full((2,), 0.3)} for name in experts}
+    merged = adamerging(MergeInput(experts, "delta", measured={"entropy": found}), AdaMergingSettings()).state
+    expected = task_arithmetic(MergeInput(experts, "delta"), TaskArithmeticSettings(scale=0.3)).state
+    assert distance(merged, dense(expected)) < 1e-6
+
+
+def test_from_unlabelled_questions_to_a_merged_adapter() -> None:
+    team = small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
+    asked = {
+        "binary": [
+            Example(str(i), ("drug : ", Entity("molecule", value), " ? "), ("no", "yes"), i % 2)
+            for i, value in enumerate(small.POOL["molecule"])
+        ]
+    }
+    own = AdaMergingSettings(entropy=EntropySettings(steps=4, rate=0.02, batch=3))
+    found = MEASURES.get("entropy").function(Material(team, (), 2, questions=asked), own.entropy)
+    merged = merge("adamerging", MergeInput(team.adapters, "delta", measured={"entropy": found}), own).state
+    for module, delta in dense(merged).items():
+        layer = int(module.removeprefix(f"{ROOT}.").split(".")[0])
+        expected = sum(found[n]["layer"][layer].double() * dense(s)[module] for n, s in team.adapters.items())
+        torch.testing.assert_close(delta, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_coefficients_of_other_layers_are_refused() -> None:
+    experts = make_experts(2)
+    found = {name: {"layer": torch.ones(3)} for name in experts}
+    with pytest.raises(AdapterError, match=r"'entropy' gives expert 'expert2' coefficients of shape \(3,\).*2 layers"):
+        merge("adamerging", MergeInput(experts, "delta", measured={"entropy": found}), AdaMergingSettings())
+
+
+def test_it_stands_apart_since_it_reads_test_questions() -> None:
+    facts = MERGES.get("adamerging").facts
+    assert facts["separate"] and facts["measures"] == ("entropy",)
+    assert MEASURES.get("entropy").facts["questions"]
+
+
+def test_scale_must_be_positive() -> None:
+    with pytest.raises(ConfigError, match="method.scale=-1 must be greater than 0"):
+        AdaMergingSettings(scale=-1)
