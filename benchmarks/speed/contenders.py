@@ -153,9 +153,7 @@ def _mergekit(job: Job) -> Callable[[], None]:
             if based:
                 tensors = [torch.zeros(shape), *tensors]
             parameters = dict(job.options)
-            merge_tensors(
-                tensors, job.method, parameters=parameters, base_index=0 if based else None, out_dtype=dtype
-            )
+            merge_tensors(tensors, job.method, parameters=parameters, base_index=0 if based else None, out_dtype=dtype)
 
     return work
 

@@ -7,18 +7,16 @@ import resource
 import sys
 import time
 import traceback
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from benchmarks.speed.contenders import Job, prepare
-from benchmarks.speed.inputs import SHAPES
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["benchmarks.speed.measure"])  # imports are done once, and outside of all measurements
+CONTEXT.set_forkserver_preload(["benchmarks.speed.measure"])  # imports happen once, outside of all measurements
 ENOUGH = 10.0  # seconds after which work is not repeated
 
 
@@ -29,7 +27,7 @@ class Measurement:
     Attributes:
         seconds: the quickest of the repetitions; None if the job failed or ran into the limit.
         memory: bytes at the peak, beyond the peak of a process that only prepares the same inputs.
-        fault: why there are no seconds.
+        fault: why there are no seconds: ``> LIMIT s``, or the error.
     """
 
     seconds: float | None = None
@@ -37,33 +35,66 @@ class Measurement:
     fault: str = ""
 
 
-def measure(job: Job, repeats: int, limit: float, threads: int) -> Measurement:
-    """Run the job in a process of its own, and once more without the work to know what its inputs take."""
-    prepared = _idle(job.inputs(), job, limit, threads)
-    found = _in_process(job, repeats, limit, threads)
-    if isinstance(prepared, str) or isinstance(found, str):
-        return Measurement(fault=prepared if isinstance(prepared, str) else str(found))
-    seconds, peak = found
-    return Measurement(seconds, max(0, peak - prepared[1]))
+@dataclass
+class Meter:
+    """Runs jobs one after the other.
+
+    Attributes:
+        repeats: how often the work is timed, unless it is slow.
+        limit: seconds after which a process is ended.
+        threads: that torch may use.
+    """
+
+    repeats: int
+    limit: float
+    threads: int
+    _prepared: dict[tuple[Any, ...], Measurement] = field(default_factory=dict)
+
+    def measure(self, job: Job) -> Measurement:
+        """Run the job, and once for all jobs with the same inputs, a process that prepares them and does no work."""
+        key = job.inputs()
+        if key not in self._prepared:
+            self._prepared[key] = self._run(job, 0)
+        prepared = self._prepared[key]
+        found = self._run(job, self.repeats) if prepared.memory is not None else prepared
+        if found.memory is None or prepared.memory is None:
+            return found
+        return replace(found, memory=max(0, found.memory - prepared.memory))
+
+    def _run(self, job: Job, repeats: int) -> Measurement:
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=_child, args=(job, repeats, self.threads, sender), daemon=True)
+        process.start()
+        sender.close()  # so that the pipe ends when the process does
+        try:
+            if not receiver.poll(self.limit):
+                return Measurement(fault=f"> {self.limit:g} s")
+            return receiver.recv()
+        except EOFError:
+            process.join()
+            return Measurement(fault=f"the process ended with exit code {process.exitcode}")
+        finally:
+            process.kill()
+            process.join()
 
 
-class _Anyhow:
-    """A job that is no part of a cache's key."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return True
+def _child(job: Job, repeats: int, threads: int, sender: Connection) -> None:
+    try:
+        torch.set_num_threads(threads)
+        sender.send(_measured(job, repeats))
+    except Exception as error:
+        traceback.print_exc()
+        sender.send(Measurement(fault=f"{type(error).__name__}: {error}"))
 
 
-def _idle(inputs: tuple[Any, ...], job: Job, limit: float, threads: int) -> tuple[float, int] | str:
-    return _idle_once(inputs, _Anyhow(job), limit, threads)
-
-
-@cache
-def _idle_once(inputs: tuple[Any, ...], job: _Anyhow, limit: float, threads: int) -> tuple[float, int] | str:
-    return _in_process(job.job, 0, limit, threads)
+def _measured(job: Job, repeats: int) -> Measurement:
+    """Time and peak of this process; the same work on tiny adapters comes first, so that no first call is timed."""
+    with torch.no_grad():
+        prepare(replace(job, adapters=replace(job.adapters, shapes="tiny", layers=1)))()
+        work, seconds = prepare(job), []
+        while len(seconds) < repeats and sum(seconds) < ENOUGH:
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Measurement(min(seconds, default=None), peak if sys.platform == "darwin" else peak * 1024)

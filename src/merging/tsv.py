@@ -26,7 +26,7 @@ from src.merging.shared_basis import shared_basis
 from src.merging.spectral import merge_low_rank, significant
 from src.specialists.lora import LoraFactors
 
-ROUNDING = 1e-9  # 1/N times a multiple of N must not round up
+ROUNDING = 1e-9  # 0.55 · 100 is a little more than 55 in floating point, and must not round up to 56
 
 
 @dataclass(frozen=True)

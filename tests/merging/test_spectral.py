@@ -71,6 +71,16 @@ def test_signs_of_singular_vectors_do_not_matter(name: str, team: dict) -> None:
         assert_same(MERGES[name](inputs).state, expected)
 
 
+@pytest.mark.parametrize("name", MERGES)
+@settings(max_examples=10, deadline=None)
+@given(team=teams)
+def test_expert_order_does_not_matter(name: str, team: dict) -> None:
+    experts = make_team(**team)
+    expected = dense_of(MERGES[name](MergeInput(experts, "delta")).state)
+    moved = dict(reversed(experts.items()))
+    assert_same(MERGES[name](MergeInput(moved, "delta")).state, expected)
+
+
 @pytest.mark.parametrize("name", FROM_UPDATES)
 @settings(max_examples=10, deadline=None)
 @given(team=teams)

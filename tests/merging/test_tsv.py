@@ -71,6 +71,11 @@ def test_one_nth_of_n_triplets_is_one(count: int) -> None:
     assert leading(torch.ones(1, 3 * count), 1 / count).sum() == 3
 
 
+def test_a_whole_number_of_triplets_is_not_rounded_up() -> None:
+    assert 0.55 * 100 > 55
+    assert leading(torch.ones(1, 100), 0.55).sum() == 55
+
+
 def test_nearest_orthonormal() -> None:
     columns = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = nearest_orthonormal(columns)

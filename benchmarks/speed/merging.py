@@ -1,0 +1,73 @@
+"""Seconds and peak memory of every merge, beside mergekit's and PEFT's own, as a table.
+
+    python -m benchmarks.speed.merging --out benchmarks/results/speed.md
+
+Merges that stay low-rank are measured on --layers layers, those that compute dense updates on --dense-layers; seconds
+are scaled to the model's depth and marked where they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.speed.cases import cases
+from benchmarks.speed.contenders import Job
+from benchmarks.speed.inputs import SHAPES, Adapters
+from benchmarks.speed.measure import Measurement, Meter
+from benchmarks.speed.table import report
+from src.progress import progress
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", choices=SHAPES, default="llama-3.1-8b", help="whose linear layers are adapted")
+    parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--layers", type=int, help="layers for low-rank merges; all by default")
+    parser.add_argument("--dense-layers", type=int, default=1, help="layers for merges of dense updates")
+    parser.add_argument("--repeats", type=int, default=3, help="the quickest counts")
+    parser.add_argument("--limit", type=float, default=900, help="seconds after which a measurement is given up")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", default="", help="names of merges, separated by commas")
+    parser.add_argument("--ours", action="store_true", help="leave mergekit and PEFT out")
+    parser.add_argument("--out", type=Path, help="markdown file to write")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 1 if one of our merges could not be measured."""
+    asked = arguments(given)
+    depth, only = SHAPES[asked.shapes].layers, set(filter(None, asked.only.split(",")))
+    low = Adapters(asked.shapes, min(asked.layers or depth, depth), asked.experts, asked.rank, asked.dtype)
+    wanted = cases(low, replace(low, layers=min(asked.dense_layers, depth)), only, asked.ours)
+    jobs = list(dict.fromkeys(job for case in wanted for job in case.jobs()))
+    found = measure(jobs, Meter(asked.repeats, asked.limit, asked.threads))
+    text = report(wanted, found, low, asked.threads)
+    print(text)
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(text, encoding="utf-8")
+    return int(any(found[case.ours].seconds is None for case in wanted if case.ours))
+
+
+def measure(jobs: Sequence[Job], meter: Meter) -> dict[Job, Measurement]:
+    """Every job, with a bar that says which one it is."""
+    found = {}
+    with progress("measuring merges", len(jobs)) as bar:
+        for job in jobs:
+            bar.set_postfix_str(f"{job.side} {job.method} {job.space}")
+            found[job] = meter.measure(job)
+            bar.update()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The measurements as markdown, with what has to be known to read them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+
+from benchmarks.speed.cases import Case
+from benchmarks.speed.contenders import Job, versions
+from benchmarks.speed.inputs import SHAPES, Adapters
+from benchmarks.speed.measure import Measurement
+
+MB = 1e6
+HEAD = ("merge", "space", "s", "MB", "mergekit", "s", "MB", "ours / mergekit", "PEFT", "s", "MB", "ours / PEFT")
+ALONE = ("PEFT's combination type", "s", "MB")
+NOTES = """\
+- Seconds are the quickest repetition, in a process of its own, with the adapters in memory. A `~` marks seconds that
+  were measured on fewer layers and multiplied to the full depth. Ratios are of seconds; below 1, ours is quicker.
+- MB is the peak beyond that of a process that only makes the same inputs. It is that of the layers measured, not
+  scaled: one module's for merges that compute dense updates on demand, while results that are kept grow with the depth.
+- Ours compute in float32 or double and store in the adapters' format. Dense results are computed one by one and dropped,
+  as they are when they are baked into a checkpoint. Time to measure activations, gradients or responses is not included.
+- mergekit has no merge of LoRA adapters. Its functions get the dense updates s·B·A in float32, tensor by tensor; the
+  product is part of its time, as it is of ours. Methods with a base model get one of zeros. Its TIES trims within each
+  tensor (ours within the whole adapter, as in the paper), its Breadcrumbs ranks within each tensor (ours within rows), and
+  its random drops rescale to the L1 norm.
+- PEFT's `linear` works on factors too, but puts the square root of weight · scale on each of them; `cat` is the exact
+  sum, as ours is. Its other types named `…_svd` decompose dense updates in full; ours with a rank truncate by a
+  randomised SVD, or by an exact one of the small core where the update has low rank. Base weights take no memory here."""
+
+
+def report(cases: Sequence[Case], found: Mapping[Job, Measurement], low: Adapters, threads: int) -> str:
+    """The whole page."""
+    depth = SHAPES[low.shapes].layers
+    mine = [(_label(case.ours), *_row(case, found, depth)) for case in cases if case.ours]
+    alone = [(f"`{c.peft.method}`", *_cells(c.peft, found, depth)) for c in cases if c.ours is None and c.peft]
+    parts = [_title(low, threads), _markdown(HEAD, mine)]
+    if alone:
+        parts += ["PEFT's merges of factors that have no counterpart here:", _markdown(ALONE, alone)]
+    faults = [
+        f"- {job.side} {job.method}: {found[job].fault}" for case in cases for job in case.jobs() if found[job].fault
+    ]
+    return "\n\n".join([*parts, NOTES, *(["Not measured:\n\n" + "\n".join(faults)] if faults else [])]) + "\n"
+
+
+def ratio(ours: Job, theirs: Job, found: Mapping[Job, Measurement]) -> float | None:
+    """Our seconds per layer over theirs; None if either was not measured."""
+    mine, other = found[ours].seconds, found[theirs].seconds
+    if mine is None or other is None:
+        return None
+    return (mine / ours.adapters.layers) / (other / theirs.adapters.layers)
+
+
+def _title(low: Adapters, threads: int) -> str:
+    library = ", ".join(f"{name} {version}" for name, version in versions().items())
+    size = f"{low.size() / MB:.1f} MB on {low.layers} layers"
+    return (
+        f"# Speed of merging\n\n{low.experts} random adapters of rank {low.rank} in {low.dtype} at the shapes of "
+        f"{low.shapes} ({SHAPES[low.shapes].layers} layers): {size}. {_processor()}, {threads} of {os.cpu_count()} "
+        f"threads; Python {platform.python_version()}, {library}."
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _label(job: Job) -> str:
+    changes = [f"{name}={value}" for name, value in job.options]
+    return " ".join([job.method, *([job.granularity] if job.granularity else []), *changes])
+
+
+def _row(case: Case, found: Mapping[Job, Measurement], depth: int) -> list[str]:
+    assert case.ours is not None
+    cells = [case.ours.space, *_cells(case.ours, found, depth)]
+    for other in (case.mergekit, case.peft):
+        if other is None:
+            cells += ["", "", "", ""]
+            continue
+        quotient = ratio(case.ours, other, found)
+        shown = "" if quotient is None else f"{quotient:.3g}"
+        cells += [f"`{other.method}`", *_cells(other, found, depth), shown]
+    return cells
+
+
+def _cells(job: Job, found: Mapping[Job, Measurement], depth: int) -> tuple[str, str]:
+    """Seconds at full depth, and memory as measured."""
+    measured, layers = found[job], job.adapters.layers
+    if measured.seconds is None or measured.memory is None:
+        return measured.fault if measured.fault.startswith(">") else "failed", ""
+    mark = "" if layers == depth else "~"
+    return f"{mark}{measured.seconds * depth / layers:.3g}", f"{measured.memory / MB:.0f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
