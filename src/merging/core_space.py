@@ -27,7 +27,7 @@ from torch import Tensor
 from src.merging import MERGES, Merged, MergeInput
 from src.merging.entrywise import elected_mean
 from src.merging.iso_c import flattened
-from src.merging.selection import threshold, trimmed
+from src.merging.selection import thresholds, trimmed
 from src.merging.settings import DeltaSettings, check_choice, check_fraction
 from src.merging.shared_basis import SharedBasis
 from src.merging.spectral import merge_low_rank
@@ -87,7 +87,7 @@ def reference_basis(parts: Mapping[str, LoraFactors]) -> SharedBasis:
 
 def ties_of(cores: Tensor, keep: float) -> Tensor:
     """TIES of matrices, each trimmed by itself: (N, p, q) -> (p, q)."""
-    return elected_mean(torch.stack([trimmed(core, threshold([core], keep)) for core in cores]))
+    return elected_mean(trimmed(cores, thresholds(lambda: [cores], cores[0].numel(), keep)))
 
 
 MERGED_CORES: dict[str, Callable[[Tensor, float], Tensor]] = {

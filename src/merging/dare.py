@@ -13,6 +13,7 @@ restores the L1 norm of each tensor instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,17 @@ from torch import Tensor
 from src.errors import ConfigError
 from src.merging import MERGES, Merged, MergeInput
 from src.merging.entrywise import elected_mean, merge_entrywise
+from src.merging.selection import drop_and_rescale
 from src.merging.settings import DeltaSettings, check_choice
 from src.merging.space import generator
 
 THEN = ("average", "ties")
+FACTS: dict[str, Any] = {
+    "spaces": ("delta",),
+    "source": "arXiv 2311.03099",
+    "needs_signals": False,
+    "convex": False,
+}
 
 
 @dataclass(frozen=True)
@@ -46,35 +54,23 @@ class DareSettings(DeltaSettings):
         check_choice("then", self.then, THEN)
 
 
-@MERGES.register(
-    "dare",
-    DareSettings,
-    title="DARE",
-    spaces=("delta",),
-    source="arXiv 2311.03099",
-    needs_signals=False,
-    convex=False,
-)
+@dataclass(frozen=True)
+class DareTiesSettings(DareSettings):
+    """DARE followed by the sign election of TIES."""
+
+    then: str = "ties"
+
+
+@MERGES.register("dare", DareSettings, title="DARE", **FACTS)
+@MERGES.register("dare_ties", DareTiesSettings, title="DARE + TIES", **FACTS)
 def dare(inputs: MergeInput, settings: DareSettings) -> Merged:
     """Drop and rescale each expert's entries, then take their mean or TIES's elected mean."""
 
     def rule(module: str, deltas: Tensor) -> Tensor:
-        drop = torch.full_like(deltas, settings.drop)
-        dropped = drop_and_rescale(deltas, drop, uniform_numbers(inputs, module).to(deltas))
+        dropped = drop_and_rescale(deltas, settings.drop, uniform_numbers(inputs, module).to(deltas))
         return elected_mean(dropped) if settings.then == "ties" else dropped.mean(dim=0)
 
     return merge_entrywise(inputs, settings, rule)
-
-
-def drop_and_rescale(deltas: Tensor, drop: Tensor, numbers: Tensor) -> Tensor:
-    """``m ⊙ Δ / (1 − p)`` with m = 0 where the number is below p; its expectation is Δ. All of one shape.
-
-    Args:
-        deltas: updates.
-        drop: p, the probability that each entry is dropped, in [0, 1).
-        numbers: uniform random numbers in [0, 1).
-    """
-    return torch.where(numbers < drop, 0.0, deltas / (1 - drop))
 
 
 def uniform_numbers(inputs: MergeInput, module: str) -> Tensor:

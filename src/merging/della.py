@@ -18,8 +18,9 @@ from torch import Tensor
 
 from src.errors import ConfigError
 from src.merging import MERGES, Merged, MergeInput
-from src.merging.dare import drop_and_rescale, uniform_numbers
+from src.merging.dare import uniform_numbers
 from src.merging.entrywise import elected_mean, merge_entrywise
+from src.merging.selection import drop_and_rescale
 from src.merging.settings import DeltaSettings
 
 

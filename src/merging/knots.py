@@ -15,8 +15,9 @@ their size, here it is relative to the largest one of the module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch import Tensor
 from src.errors import ConfigError
 from src.merging import MERGES, Merged, MergeInput
 from src.merging.entrywise import elected_mean
-from src.merging.selection import dropped, threshold, trimmed
+from src.merging.selection import drop_and_rescale, thresholds, trimmed
 from src.merging.settings import DeltaSettings, check_choice, check_fraction
 from src.merging.shared_basis import shared_basis
 from src.merging.space import generator
@@ -32,6 +33,12 @@ from src.merging.spectral import factors_of, merge_low_rank, significant
 from src.specialists.lora import LoraFactors, check_mergeable
 
 THEN = ("ties", "dare")
+FACTS: dict[str, Any] = {
+    "spaces": ("delta",),
+    "source": "arXiv 2410.19735",
+    "needs_signals": False,
+    "convex": False,
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,14 @@ class KnotsSettings(DeltaSettings):
 
 
 @dataclass(frozen=True)
+class KnotsDareSettings(KnotsSettings):
+    """KnOTS with DARE at the authors' values."""
+
+    scale: float = 0.4
+    then: str = "dare"
+
+
+@dataclass(frozen=True)
 class Aligned:
     """``ΔW_i = left @ rows[i]``.
 
@@ -72,23 +87,16 @@ class Aligned:
     rows: Tensor
 
 
-@MERGES.register(
-    "knots",
-    KnotsSettings,
-    title="KnOTS",
-    spaces=("delta",),
-    source="arXiv 2410.19735",
-    needs_signals=False,
-    convex=False,
-)
+@MERGES.register("knots", KnotsSettings, title="KnOTS + TIES", **FACTS)
+@MERGES.register("knots_dare", KnotsDareSettings, title="KnOTS + DARE", **FACTS)
 def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
     """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
     check_mergeable(inputs.experts, inputs.space)
-    least = _thresholds(inputs, settings.keep) if settings.then == "ties" else []
+    least = _thresholds(inputs, settings.keep) if settings.then == "ties" else None
 
     def rule(module: str, parts: Mapping[str, LoraFactors]) -> LoraFactors:
         found = aligned(parts)
-        rows = _trim(found.rows, least) if settings.then == "ties" else _drop(inputs, module, found, settings.drop)
+        rows = _drop(inputs, module, found, settings.drop) if least is None else trimmed(found.rows, least)
         return LoraFactors(elected_mean(rows), found.left, 1.0)
 
     return merge_low_rank(inputs, settings, rule)
@@ -106,16 +114,15 @@ def aligned(parts: Mapping[str, LoraFactors]) -> Aligned:
     return Aligned(basis.left @ u, u.T @ basis.cores @ basis.right.T)
 
 
-def _thresholds(inputs: MergeInput, keep: float) -> list[float]:
+def _thresholds(inputs: MergeInput, keep: float) -> Tensor:
+    """TIES's trim over all modules' rows together, (N,); the rows are as small as the adapters, so they are held."""
     modules = next(iter(inputs.experts.values())).modules
     rows = [aligned(factors_of(inputs.experts, module)).rows for module in modules]
-    return [threshold([own[i] for own in rows], keep) for i in range(len(inputs.experts))]
-
-
-def _trim(rows: Tensor, least: Sequence[float]) -> Tensor:
-    return torch.stack([trimmed(own, bound) for own, bound in zip(rows, least, strict=True)])
+    return thresholds(lambda: rows, sum(own[0].numel() for own in rows), keep)
 
 
 def _drop(inputs: MergeInput, module: str, found: Aligned, drop: float) -> Tensor:
-    named = zip(inputs.experts, found.rows, strict=True)
-    return torch.stack([dropped(own, drop, generator(inputs.seed, "knots", name, module)) for name, own in named])
+    """DARE's drop; an expert's numbers depend on its name, not on its place."""
+    draws = [generator(inputs.seed, "knots", name, module) for name in inputs.experts]
+    numbers = torch.stack([torch.rand(found.rows.shape[1:], generator=draw, dtype=found.rows.dtype) for draw in draws])
+    return drop_and_rescale(found.rows, drop, numbers)

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from src.merging import MERGES, Merged, MergeInput
-from src.merging.entrywise import elected_mean, merge_entrywise
+from src.merging.entrywise import elected_mean, merge_entrywise, stacked_deltas
+from src.merging.selection import thresholds, trimmed
 from src.merging.settings import DeltaSettings, check_fraction
-from src.merging.space import dense_delta
-from src.specialists.lora import LoraState
 
 
 @dataclass(frozen=True)
@@ -45,21 +43,12 @@ class TiesSettings(DeltaSettings):
 )
 def ties(inputs: MergeInput, settings: TiesSettings) -> Merged:
     """Keep each expert's largest entries, elect the sign of their sum, average the entries that agree with it."""
-    thresholds = [trim_threshold(state, settings.keep) for state in inputs.experts.values()]
-
-    def rule(module: str, deltas: Tensor) -> Tensor:
-        return elected_mean(torch.stack([trim(delta, at) for delta, at in zip(deltas, thresholds, strict=True)]))
-
-    return merge_entrywise(inputs, settings, rule)
+    least = trim_thresholds(inputs, settings.keep)
+    return merge_entrywise(inputs, settings, lambda _, deltas: elected_mean(trimmed(deltas, least)))
 
 
-def trim_threshold(state: LoraState, keep: float) -> float:
-    """Magnitude of the smallest entry among the ``keep`` share of largest ones, over all modules together."""
-    magnitudes = torch.cat([dense_delta(factors).abs().flatten() for factors in state.modules.values()])
-    kept = max(1, round(keep * len(magnitudes)))
-    return float(magnitudes.kthvalue(len(magnitudes) - kept + 1).values)
-
-
-def trim(delta: Tensor, threshold: float) -> Tensor:
-    """Entries below the threshold in magnitude become zero."""
-    return torch.where(delta.abs() >= threshold, delta, torch.zeros_like(delta))
+def trim_thresholds(inputs: MergeInput, keep: float) -> Tensor:
+    """Magnitude of the smallest entry that each expert keeps, counted over all modules together, (N,)."""
+    modules = next(iter(inputs.experts.values())).modules
+    count = sum(factors.b.shape[0] * factors.a.shape[1] for factors in modules.values())
+    return thresholds(lambda: (stacked_deltas(inputs, module) for module in modules), count, keep)

@@ -59,7 +59,8 @@ def tuned_lines(rows: Iterable[Row], sweep: SweepResults) -> list[str]:
 def _chosen(trials: pd.DataFrame) -> str:
     tried = trials.to_dict("records")
     best = max(tried, key=lambda trial: trial["accuracy"])  # the earlier of equals
-    values = ", ".join(f"{name}={value:.3g}" for name, value in best.items() if name != "accuracy")
+    numbers = {name: value for name, value in best.items() if name != "accuracy" and not pd.isna(value)}
+    values = ", ".join(f"{name}={value:.3g}" for name, value in numbers.items()) or "published settings"
     return f"{values} ({100 * best['accuracy']:.1f} %, published settings {100 * tried[0]['accuracy']:.1f} %)"
 
 

@@ -12,6 +12,8 @@ from src.errors import ConfigError
 
 GRANULARITY_FIELDS = {"layer": ("temperature",), "element": ("tau",), "joint": ("temperature", "tau")}
 EVERYTHING = "all"
+Values = Mapping[str, float | None]
+"""Setting -> value; None where a method's own rule stands, such as TSV-Merge's share of 1/N."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Range:
                 f"tuning.search: low={self.low}, high={self.high}, log={self.log}: expected low < high, and low above "
                 "0 where log is true"
             )
+
+    def holds(self, value: float | None) -> bool:
+        """Whether a value lies in the range."""
+        return value is not None and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,12 @@ class Tuning:
         return {name: found for name, found in self.search.items() if name in own}
 
 
-def values_of(names: Mapping[str, Range], settings: Any, granularity: Granularity | None) -> dict[str, float]:
+def values_of(names: Mapping[str, Range], settings: Any, granularity: Granularity | None) -> Values:
     """The published values of what is tuned."""
-    return {name: float(getattr(settings if hasattr(settings, name) else granularity, name)) for name in names}
+    return {name: getattr(settings if hasattr(settings, name) else granularity, name) for name in names}
 
 
-def with_values(
-    values: Mapping[str, float], settings: Any, granularity: Granularity | None
-) -> tuple[Any, Granularity | None]:
+def with_values(values: Values, settings: Any, granularity: Granularity | None) -> tuple[Any, Granularity | None]:
     """Settings and granularity with other values."""
     mine: dict[str, Any] = {name: value for name, value in values.items() if hasattr(settings, name)}
     theirs: dict[str, Any] = {name: value for name, value in values.items() if name not in mine}

@@ -15,7 +15,7 @@ from src.coefficients.signals import Granularity
 from src.errors import ConfigError
 from src.progress import progress
 from src.runs.plan import RunSpec
-from src.runs.search import EVERYTHING, Range, Tuning, values_of, with_values
+from src.runs.search import EVERYTHING, Range, Tuning, Values, values_of, with_values
 from src.runs.session import Session, validating
 from src.runs.stages import stage
 from src.specialists.pieces import Benchmark
@@ -36,10 +36,10 @@ def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[
     if not ranges:
         raise ConfigError(f"method={spec.method.name} has none of {', '.join(plan.search)}: nothing can be tuned")
     asked = deciding(session.benchmarks(), plan)
-    trials: list[dict[str, float]] = []
+    trials: list[dict[str, float | None]] = []
     with progress(f"tuning {spec.name}", plan.trials) as bar:
 
-        def score(values: Mapping[str, float]) -> float:
+        def score(values: Values) -> float:
             chosen = with_values(values, settings, granularity)
             found = sum(share_right(ask(*chosen, benchmark)) for benchmark in asked) / len(asked)
             trials.append({**values, "accuracy": found})
@@ -70,11 +70,11 @@ def share_right(predictions: pd.DataFrame) -> float:
 
 def search(
     ranges: Mapping[str, Range],
-    published: Mapping[str, float],
+    published: Values,
     trials: int,
     seed: int,
-    score: Callable[[Mapping[str, float]], float],
-) -> dict[str, float]:
+    score: Callable[[Values], float],
+) -> Values:
     """Optuna's tree-structured Parzen estimator over the ranges, started from the published values; highest score."""
     with stage("tuning"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this release of Optuna calls its own interface experimental
@@ -84,13 +84,13 @@ def search(
         shapes = {False: optuna.distributions.UniformDistribution, True: optuna.distributions.LogUniformDistribution}
         space: dict[str, Any] = {name: shapes[one.log](one.low, one.high) for name, one in ranges.items()}
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-        best, top = dict(published), score(published)
-        if all(one.low <= published[name] <= one.high for name, one in ranges.items()):
-            study.add_trial(optuna.trial.create_trial(params=best, distributions=space, value=top))
+        best, top = published, score(published)
+        if all(one.holds(published[name]) for name, one in ranges.items()):
+            study.add_trial(optuna.trial.create_trial(params=dict(published), distributions=space, value=top))
         for _ in range(trials - 1):
             trial = study.ask(space)
             found = score(trial.params)
             study.tell(trial, found)
             if found > top:
-                best, top = dict(trial.params), found
+                best, top = trial.params, found
         return best

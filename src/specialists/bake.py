@@ -21,6 +21,7 @@ from torch import Tensor
 from src.errors import AdapterError
 from src.specialists.baking import PREFIX
 from src.specialists.dense import FLOATS, DenseState, Update, added
+from src.specialists.finite import all_finite
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PLAIN = ("F64", "F32", "F16", "BF16")  # safetensors' names of what is not quantised
@@ -146,7 +147,7 @@ def _baked(name: str, weight: Tensor, update: Update, module: str | None, dtype:
     if module is None and (dtype in (None, weight.dtype) or weight.dtype not in FLOATS):
         return weight
     total = weight.to(dtype) if module is None else added(module, weight, _delta(update, module), dtype)
-    if not torch.isfinite(total).all():
+    if not all_finite(total):
         raise AdapterError(f"{name} is not finite in {total.dtype}: bake in a wider dtype, or look at the update")
     return total.contiguous()
 

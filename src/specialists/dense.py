@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from src.errors import AdapterError
+from src.specialists.finite import all_finite
 from src.specialists.lora import LoraFactors, LoraState, delta_name
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what a weight can be stored in and added to
@@ -75,7 +76,7 @@ def checked(state: DenseState, name: str, shapes: Mapping[str, tuple[int, ...]])
 
     def read(module: str) -> Tensor:
         update = state.modules[module]
-        if tuple(update.shape) != shapes[module] or not torch.isfinite(update).all():
+        if tuple(update.shape) != shapes[module] or not all_finite(update):
             raise AdapterError(
                 f"{name}: the update of {module} is {tuple(update.shape)} and must be {shapes[module]}, without NaN or "
                 "infinite values"

@@ -11,7 +11,8 @@ from peft.utils.merge_utils import dare_linear, dare_ties
 
 from src.errors import ConfigError
 from src.merging import MergeInput
-from src.merging.dare import DareSettings, dare, drop_and_rescale, uniform_numbers
+from src.merging.dare import DareSettings, dare, uniform_numbers
+from src.merging.selection import drop_and_rescale
 from tests.merging.builders import dense, distance, make_experts
 from tests.merging.drops import MODULE, draw_with, experts_of, mergekit, random_input
 

@@ -1,15 +1,19 @@
-"""Task arithmetic against hand-worked numbers."""
+"""Task arithmetic against hand-worked numbers and mergekit."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from src.errors import ConfigError
 from src.merging import MergeInput
 from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
 from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
+from tests.merging.drops import MODULE as ONLY
+from tests.merging.drops import mergekit, random_input
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 
@@ -30,6 +34,15 @@ def test_identical_experts_add_up(count: int) -> None:
     inputs = MergeInput({f"copy{i}": one for i in range(count)}, "delta")
     merged = task_arithmetic(inputs, TaskArithmeticSettings(scale=0.5)).state
     assert distance(merged, {module: 0.5 * count * delta for module, delta in dense(one).items()}) < 1e-6
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(2, 5), st.integers(0, 999))
+def test_agrees_with_mergekit(count: int, seed: int) -> None:
+    inputs, deltas = random_input(count, seed)
+    merged = task_arithmetic(inputs, TaskArithmeticSettings(scale=0.4)).state
+    expected = 0.4 * mergekit("task_arithmetic", deltas, normalize=False)
+    torch.testing.assert_close(merged.modules[ONLY].delta(), expected)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])

@@ -1,4 +1,4 @@
-"""TIES against hand-worked numbers and PEFT's tensor function."""
+"""TIES against hand-worked numbers, PEFT's tensor function and mergekit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from peft.utils.merge_utils import ties as peft_ties
 from src.errors import ConfigError
 from src.merging import MergeInput
 from src.merging.entrywise import elected_mean
-from src.merging.ties import TiesSettings, ties, trim_threshold
+from src.merging.ties import TiesSettings, ties, trim_thresholds
 from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
+from tests.merging.drops import MODULE as ONLY
+from tests.merging.drops import mergekit, random_input
 
 ROOT = "base_model.model.model.layers"
 
@@ -44,7 +46,7 @@ def test_by_hand() -> None:
 def test_the_trim_counts_over_the_whole_adapter() -> None:
     # of 6 entries the largest 3 survive: all of k, none of q, though each has 3
     state = vector(q=[1, 2, 3], k=[10, -20, 30])
-    assert trim_threshold(state, 0.5) == 10
+    assert trim_thresholds(MergeInput({"x": state}, "delta"), 0.5).tolist() == [10]
     merged = ties(MergeInput({"x": state, "y": state}, "delta"), TiesSettings(keep=0.5)).state
     assert torch.equal(merged.modules[f"{ROOT}.0.q"], torch.zeros(1, 3))
     torch.testing.assert_close(merged.modules[f"{ROOT}.1.k"], torch.tensor([[10.0, -20, 30]]))
@@ -60,7 +62,7 @@ def test_identical_experts_keep_their_largest_entries() -> None:
     one = make_experts(2)["expert1"]
     inputs = MergeInput({"x": one, "y": one, "z": one}, "delta")
     assert distance(ties(inputs, TiesSettings(keep=1.0)).state, dense(one)) < 1e-5
-    threshold = trim_threshold(one, 0.2)
+    threshold = trim_thresholds(MergeInput({"x": one}, "delta"), 0.2).item()
     kept = {m: torch.where(delta.abs() >= threshold * (1 - 1e-6), delta, 0.0) for m, delta in dense(one).items()}
     share = sum(int((delta != 0).sum()) for delta in kept.values()) / sum(delta.numel() for delta in kept.values())
     assert share == pytest.approx(0.2, abs=0.01)
@@ -80,6 +82,16 @@ def test_agrees_with_peft_on_one_tensor(count: int, keep: float, seed: int) -> N
         expected = peft_ties([row.clone() for row in rows], torch.ones(count), keep)
     merged = ties(MergeInput(experts, "delta"), TiesSettings(keep=keep)).state
     torch.testing.assert_close(merged.modules[f"{ROOT}.0.q"], expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 5), st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 999))
+def test_agrees_with_mergekit_on_one_tensor(count: int, keep: float, seed: int) -> None:
+    # mergekit trims each tensor by itself, so the two agree where there is one; it gives entries whose sum is exactly
+    # zero a positive sign, which normal entries never need
+    inputs, deltas = random_input(count, seed)
+    merged = ties(inputs, TiesSettings(keep=keep)).state
+    torch.testing.assert_close(merged.modules[ONLY], mergekit("ties", deltas, normalize=True, density=keep))
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.5, -0.2, float("nan")])

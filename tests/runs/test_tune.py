@@ -49,6 +49,17 @@ def test_published_values_outside_the_range_are_tried_too() -> None:
     assert search({"x": Range(0, 1)}, {"x": 5.0}, 3, 0, lambda values: values["x"]) == {"x": 5.0}
 
 
+def test_a_rule_in_place_of_a_number_is_tried_as_it_is() -> None:
+    tried: list[object] = []
+
+    def score(values: dict) -> float:
+        tried.append(values["keep"])
+        return 1.0 if values["keep"] is None else 0.5
+
+    assert search({"keep": Range(0.1, 1)}, {"keep": None}, 3, 0, score) == {"keep": None}
+    assert tried[0] is None and all(0.1 <= value <= 1 for value in tried[1:])
+
+
 def test_a_method_is_tuned_in_what_it_has() -> None:
     plan_ = read_sweep(composed("tuning=validation")).tuning
     granularity = read_sweep(composed("granularity=joint")).granularity

@@ -1,0 +1,13 @@
+"""A quick look for NaN and infinity, since every expert, merge and weight is looked through."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether there is neither NaN nor infinity, in one pass without a mask: both reach the smallest or the largest."""
+    if tensor.numel() == 0:
+        return True
+    least, most = tensor.aminmax()  # a NaN anywhere makes both NaN
+    return bool(least.isfinite() & most.isfinite())
