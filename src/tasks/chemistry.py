@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
+from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+from rdkit.DataStructs import ExplicitBitVect
 from rdkit.rdBase import BlockLogs
 
 from src.errors import InputError
@@ -22,20 +24,31 @@ def canonical_smiles(smiles: str) -> str:
     Raises:
         InputError: not a molecule, or more than one word (RDKit would read the rest as the molecule's name).
     """
-    molecule = None if not smiles or len(smiles.split()) != 1 else _parse(smiles)
-    if molecule is None or molecule.GetNumAtoms() == 0:
-        raise InputError(f"SMILES {smiles!r} is not a valid molecule: RDKit cannot read it; correct or remove it")
-    return str(Chem.MolToSmiles(molecule))
+    return str(Chem.MolToSmiles(_valid(smiles)))
+
+
+@lru_cache(maxsize=200_000)
+def scaffold(smiles: str) -> str:
+    """Bemis-Murcko scaffold, without stereochemistry; a molecule without rings is its own.
+
+    Rings with what links them: Bemis and Murcko, J. Med. Chem. 39 (1996) 2887.
+
+    Args:
+        smiles: canonical, so that a molecule without rings has one name.
+    """
+    return str(MurckoScaffoldSmiles(mol=_valid(smiles))) or smiles
 
 
 @lru_cache(maxsize=20_000)
 def fingerprint_bits(smiles: str, radius: int = RADIUS, bits: int = BITS) -> tuple[int, ...]:
     """Indices of the Morgan fingerprint's set bits."""
+    return tuple(bit_vector(smiles, radius, bits).GetOnBits())
+
+
+def bit_vector(smiles: str, radius: int = RADIUS, bits: int = BITS) -> ExplicitBitVect:
+    """Morgan fingerprint as RDKit compares it in bulk."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    molecule = _parse(smiles)
-    if molecule is None:
-        raise InputError(f"SMILES {smiles!r} is not a valid molecule: RDKit cannot read it; correct or remove it")
-    return tuple(generator.GetFingerprint(molecule).GetOnBits())
+    return generator.GetFingerprint(_valid(smiles))
 
 
 def fingerprint(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[np.float32]:
@@ -45,6 +58,9 @@ def fingerprint(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[
     return vector
 
 
-def _parse(smiles: str) -> Chem.Mol | None:
+def _valid(smiles: str) -> Chem.Mol:
     with BlockLogs():  # what RDKit prints for a bad SMILES is said again, with the SMILES, by the error
-        return Chem.MolFromSmiles(smiles)
+        molecule = Chem.MolFromSmiles(smiles) if len(smiles.split()) == 1 else None
+    if molecule is None or molecule.GetNumAtoms() == 0:
+        raise InputError(f"SMILES {smiles!r} is not a valid molecule: RDKit cannot read it; correct or remove it")
+    return molecule

@@ -14,10 +14,10 @@ from src.tasks import SOURCES, Request
 from src.tasks.assemble import TableSettings, assemble
 from src.tasks.chemistry import canonical_smiles
 from src.tasks.sequences import gene_list
-from src.tasks.splits import hashed_sides
+from src.tasks.splits import check_kind, split_rows
 from src.tasks.tables import Sieve, checksum, read_table, table_path
 
-SPLITS = {"random": "pair", "cold_drug": "molecule", "cold_cell": "line"}  # what must not stand on two sides
+SPLITS = ("random", "cold_drug", "cold_cell", "scaffold")
 
 
 def _columns() -> dict[str, str]:
@@ -40,8 +40,9 @@ class DrugResponseSettings(TableSettings):
         genes: how many of a cell's ranked genes the prompt holds.
         threshold: a pair is Sensitive where the response (log IC50) lies below it: ``drug_median`` (of that drug over
             all its cell lines), ``global_median`` (of all pairs), or a number.
-        split: ``random`` pairs, ``cold_drug`` or ``cold_cell``, where test drugs or test cell lines are new.
-        validation_share, test_share: shares of the pairs, drugs or cell lines.
+        split: ``random`` pairs, or ``cold_drug``, ``cold_cell`` or ``scaffold``, where test drugs, test cell lines or
+            the drugs' scaffolds are new.
+        validation_share, test_share: shares of the pairs, drugs, cell lines or scaffolds.
     """
 
     pairs: str
@@ -56,8 +57,7 @@ class DrugResponseSettings(TableSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split not in SPLITS:
-            raise ConfigError(f"benchmark.split={self.split!r} must be one of {', '.join(SPLITS)}")
+        check_kind(self.split, SPLITS)
         if self.genes < 1:
             raise ConfigError(f"benchmark.genes={self.genes} must be at least 1")
 
@@ -72,10 +72,8 @@ def drug_response(settings: DrugResponseSettings, request: Request) -> Benchmark
     """
     paths = [table_path(request.root, file, request.name) for file in (settings.pairs, settings.drugs, settings.cells)]
     pairs, rejects = _pairs(settings, paths)
-    frame = pairs.assign(pair=pairs["molecule"] + " " + pairs["line"], group=pairs["line"])
-    held_out = frame[SPLITS[settings.split]]
-    sides = hashed_sides(held_out, request.seed, settings.validation_share, settings.test_share)
-    frame = frame.assign(key=held_out, side=sides)
+    frame = pairs.assign(group=pairs["line"])
+    frame = split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
     total = checksum(paths, request.name, settings.sha256)
     return assemble(frame, ("molecule", "cell"), settings, request, total, rejects)
 

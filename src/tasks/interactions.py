@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from src.errors import ConfigError
 from src.specialists.pieces import Benchmark
 from src.tasks import SOURCES, Request
 from src.tasks.assemble import TableSettings, assemble
 from src.tasks.chemistry import canonical_smiles
 from src.tasks.sequences import check_sequence
-from src.tasks.splits import SIDES
+from src.tasks.splits import PUBLISHED, SIDES, check_kind, split_rows
 from src.tasks.tables import Sieve, checksum, one_of, read_table, table_path
 
 SPLIT_MARK = "{split}"
+SPLITS = (PUBLISHED, "random", "cold_drug", "cold_target", "scaffold")
 
 
 def _columns() -> dict[str, str]:
@@ -32,24 +35,36 @@ class InteractionSettings(TableSettings):
         columns: ``molecule``, ``protein``, ``label`` and, for a single file, ``split`` -> the table's column.
         label_values: the table's labels, negative first.
         splits: ``train``, ``validation`` and ``test`` -> the table's name of that split.
+        split: ``published``, the table's own; ``random`` pairs; or ``cold_drug``, ``cold_target`` or ``scaffold``,
+            where test molecules, test proteins or the molecules' scaffolds are new. Only the first reads ``split``.
+        validation_share, test_share: shares of the pairs, molecules, proteins or scaffolds; ``published`` has its own.
     """
 
     table: str
     columns: dict[str, str] = field(default_factory=_columns)
     label_values: list[str] = field(default_factory=lambda: ["0", "1"])
     splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "validation": "val", "test": "test"})
+    split: str = PUBLISHED
+    validation_share: float = 0.1
+    test_share: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_kind(self.split, SPLITS)
+        if self.split == PUBLISHED and SPLIT_MARK not in self.table and "split" not in self.columns:
+            raise ConfigError(
+                f"benchmark.split=published needs benchmark.columns.split, the column of {self.table} that names it; "
+                f"without one choose one of {', '.join(SPLITS[1:])}"
+            )
         if set(self.splits) != set(SIDES):
             raise ConfigError(f"benchmark.splits names {', '.join(self.splits)}: expected {', '.join(sorted(SIDES))}")
 
 
 @SOURCES.register("interactions", InteractionSettings)
 def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
-    """Does this molecule interact with this protein? Splits are the table's own.
+    """Does this molecule interact with this protein?
 
-    A pair that the table holds on several sides stays on the first of test, validation and train.
+    A pair that the table holds on several sides of its own split stays on the first of test, validation and train.
 
     Raises:
         ConfigError: settings that do not fit.
@@ -57,32 +72,43 @@ def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
     """
     molecule, protein, label = (settings.columns[name] for name in ("molecule", "protein", "label"))
     paths, sieve = _read(settings, request, [molecule, protein, label])
-    sieve.require([molecule, protein, label, "side"])
-    sieve.convert("side", _side_of(settings))
+    sieve.require([molecule, protein, label])
+    if settings.split == PUBLISHED:
+        sieve.require(["side"])
+        sieve.convert("side", _side_of(settings))
     sieve.convert(label, one_of(label, settings.label_values))
     sieve.convert(protein, check_sequence)
     sieve.convert(molecule, canonical_smiles)
-    sieve.frame = sieve.frame.sort_values("side", key=lambda sides: sides.map(SIDES.index), kind="stable")
+    if settings.split == PUBLISHED:
+        sieve.frame = sieve.frame.sort_values("side", key=lambda sides: sides.map(SIDES.index), kind="stable")
     sieve.distinct([molecule, protein], label)
     sieve.finish(settings.max_rejects)
     frame = sieve.frame.sort_index()
+    hashes = {value: _short_hash(value) for value in frame[protein].unique()}
     frame = frame.assign(
-        molecule=frame[molecule],
-        protein=frame[protein],
-        key=frame[molecule] + " " + frame[protein],
-        answer=frame[label],
-        group=frame[protein].map({value: _short_hash(value) for value in frame[protein].unique()}),
+        molecule=frame[molecule], protein=frame[protein], answer=frame[label], group=frame[protein].map(hashes)
     )
+    frame = _split(frame, settings, request.seed)
     total = checksum(paths, request.name, settings.sha256)
     return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)
 
 
+def _split(frame: pd.DataFrame, settings: InteractionSettings, seed: int) -> pd.DataFrame:
+    """The checked pairs with ``key`` and ``side``."""
+    if settings.split == PUBLISHED:
+        return frame.assign(key=frame["molecule"] + " " + frame["protein"])
+    return split_rows(frame, settings.split, seed, settings.validation_share, settings.test_share)
+
+
 def _read(settings: InteractionSettings, request: Request, texts: Sequence[str]) -> tuple[list[Path], Sieve]:
-    """The table or tables, with the table's name of each row's split as ``side``."""
+    """The table or tables; ``side`` is the table's name of each row's split, where that is asked for or in its file."""
     from datasets import concatenate_datasets
 
     if SPLIT_MARK not in settings.table:
-        path, split = table_path(request.root, settings.table, request.name), settings.columns["split"]
+        path = table_path(request.root, settings.table, request.name)
+        if settings.split != PUBLISHED:
+            return [path], Sieve(read_table(path, texts))
+        split = settings.columns["split"]
         return [path], Sieve(read_table(path, [*texts, split]).rename_column(split, "side"))
     names = [settings.splits[side] for side in SIDES]
     paths = [table_path(request.root, settings.table.replace(SPLIT_MARK, name), request.name) for name in names]

@@ -9,11 +9,12 @@ import pytest
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark
 from src.tasks import Request
-from src.tasks.chemistry import canonical_smiles
+from src.tasks.chemistry import canonical_smiles, scaffold
 from src.tasks.cyp import CypSettings, cyp, enzyme_sequence
 from src.tasks.sequences import check_sequence
 from tests.tasks.wording import LABELS, PROMPT
 
+DATA = Path(__file__).parents[3] / "shared" / "data"
 CHAINS = ["C" * length + tail for length in range(1, 41) for tail in ("O", "N", "F", "Cl", "Br")]
 SETTINGS = CypSettings(prompt=PROMPT, labels=LABELS, table="cyp.csv", enzyme="CYP3A4", train_limit=None)
 
@@ -62,6 +63,39 @@ def test_a_molecule_has_the_same_side_for_every_enzyme(write: Callable, ask: Cal
     assert all(one[smiles] == two[smiles] for smiles in shared)
 
 
+def test_random_is_cold_drug(write: Callable, ask: Callable[..., Request]) -> None:
+    write("cyp.csv", table(CHAINS))
+    assert SETTINGS.split == "cold_drug"
+    assert cyp(replace(SETTINGS, split="random"), ask()) == cyp(SETTINGS, ask())
+
+
+def test_a_scaffold_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., Request]) -> None:
+    rings = sorted({s for n in range(3, 20) for s in (f"CC1{'C' * n}1", f"CCC1{'C' * n}1", f"OC1{'C' * n}1")})
+    write("cyp.csv", table(rings[::2]))
+    write("other.csv", table(rings[1::2]))
+    settings = replace(SETTINGS, split="scaffold")
+    one = sides(cyp(settings, ask()))
+    two = sides(cyp(replace(settings, table="other.csv", enzyme="CYP2D6"), ask()))
+    found: dict[str, set[str]] = {}
+    for smiles, side in (one | two).items():
+        found.setdefault(scaffold(smiles), set()).add(side)
+    assert len(one | two) == len(rings) == 3 * len(found)
+    assert all(len(places) == 1 for places in found.values()) and len(set.union(*found.values())) == 3
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
+@pytest.mark.parametrize("split", ["cold_drug", "scaffold"])
+def test_no_enzyme_is_tested_on_what_another_is_trained_on(split: str, ask: Callable[..., Request]) -> None:
+    trained, tested = set(), set()
+    for enzyme in ("CYP1A2", "CYP2C9", "CYP2C19", "CYP2D6", "CYP3A4"):
+        settings = replace(SETTINGS, split=split, enzyme=enzyme, table=f"cyp/{enzyme.lower()}_inhibitor.csv")
+        found = sides(cyp(settings, ask(root=str(DATA))))
+        keys = found if split == "cold_drug" else {scaffold(smiles): side for smiles, side in found.items()}
+        trained |= {key for key, side in keys.items() if side == "train"}
+        tested |= {key for key, side in keys.items() if side == "test"}
+    assert len(trained) > len(tested) > 1000 and not trained & tested
+
+
 def test_limits_are_stratified_and_seeded(write: Callable, ask: Callable[..., Request]) -> None:
     write("cyp.csv", table(CHAINS))
     limited = replace(SETTINGS, train_limit=20, validation_limit=4)
@@ -96,6 +130,7 @@ def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Ca
         ({"prompt": {"english": "{molecule}"}}, "{protein}"),
         ({"prompt": {"latin": "x"}}, "no prompt for language 'english'"),
         ({"test_share": 1.0}, "test_share=1"),
+        ({"split": "published"}, "split='published' must be one of random, cold_drug, scaffold"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(

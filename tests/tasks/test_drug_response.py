@@ -9,6 +9,7 @@ import pytest
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark, Example
 from src.tasks import Request
+from src.tasks.chemistry import scaffold
 from src.tasks.drug_response import DrugResponseSettings, drug_response, sensitive
 from tests.tasks.wording import CELL_PROMPT, LABELS
 
@@ -35,8 +36,12 @@ def tables(write: Callable, extra: str = "", drugs: str = "", cells: str = "") -
     write("cells.csv", "cell_line,top200_by_expression\n" + listed + cells)
 
 
+def splits(benchmark: Benchmark) -> tuple[tuple[Example, ...], ...]:
+    return benchmark.train, benchmark.validation, benchmark.test
+
+
 def examples(benchmark: Benchmark) -> tuple[Example, ...]:
-    return (*benchmark.train, *benchmark.validation, *benchmark.test)
+    return tuple(example for side in splits(benchmark) for example in side)
 
 
 def test_the_default_label_is_relative_to_the_drug(write: Callable, ask: Callable[..., Request]) -> None:
@@ -64,9 +69,17 @@ def test_a_cold_split_holds_out_whole_drugs_or_lines(
     benchmark = drug_response(replace(SETTINGS, split=split), ask())
     held = [
         {example.entities(modality)[0].value if modality else example.group for example in side}
-        for side in (benchmark.train, benchmark.validation, benchmark.test)
+        for side in splits(benchmark)
     ]
     assert all(held) and sum(map(len, held)) == len(set.union(*held)) == 24
+
+
+def test_a_scaffold_split_holds_out_whole_scaffolds(write: Callable, ask: Callable[..., Request]) -> None:
+    rings = "".join(f"{line},ring{n},{place * n}\n" for place, line in enumerate(LINES) for n in range(1, 5))
+    tables(write, extra=rings, drugs="".join(f"ring{n},{'C' * n}c1ccccc1\n" for n in range(1, 5)))
+    benchmark = drug_response(replace(SETTINGS, split="scaffold"), ask())
+    held = [{scaffold(e.entities("molecule")[0].value) for e in side} for side in splits(benchmark)]
+    assert all(held) and sum(map(len, held)) == len(set.union(*held)) == len(DRUGS) + 1
 
 
 def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Callable[..., Request]) -> None:
@@ -108,7 +121,9 @@ def test_too_many_bad_drugs_fail(write: Callable, ask: Callable[..., Request]) -
         drug_response(SETTINGS, ask())
 
 
-@pytest.mark.parametrize(("field", "value"), [("split", "warm"), ("genes", 0), ("max_rejects", 1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("split", "warm"), ("split", "cold_target"), ("genes", 0), ("max_rejects", 1.0)]
+)
 def test_settings_that_do_not_fit_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"benchmark.{field}="):
         replace(SETTINGS, **{field: value})

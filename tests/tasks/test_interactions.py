@@ -9,6 +9,7 @@ import pytest
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark
 from src.tasks import Request
+from src.tasks.chemistry import scaffold
 from src.tasks.interactions import InteractionSettings, interactions
 from tests.tasks.wording import LABELS, PROMPT
 
@@ -81,6 +82,55 @@ def test_a_pair_on_two_sides_stays_in_test(write: Callable, ask: Callable[..., R
     assert [reject.row for reject in benchmark.rejects] == ["dti.csv:2"]
     assert ("CCO", "MKV", 1) in pairs(benchmark, "test")
     assert ("CCO", "MKV", 1) not in pairs(benchmark, "train")
+
+
+def many(split: str = "train") -> str:
+    """Chains and rings with proteins, 30 by 30; the table puts them all on one side."""
+    molecules = [f"{'C' * n}O" for n in range(1, 21)] + [f"CC1{'C' * n}1" for n in range(3, 8)]
+    molecules += [f"CCC1{'C' * n}1" for n in range(3, 8)]
+    rows = [(m, "M" + "K" * p, (len(m) + p) % 2) for m in molecules for p in range(30)]
+    return HEAD + "".join(f"{molecule},{protein},{label},{split}\n" for molecule, protein, label in rows)
+
+
+@pytest.mark.parametrize(
+    ("split", "held", "count"),
+    [
+        ("random", lambda e: tuple(entity.value for entity in e.entities()), 900),
+        ("cold_drug", lambda e: e.entities("molecule")[0].value, 30),
+        ("cold_target", lambda e: e.entities("protein")[0].value, 30),
+        ("scaffold", lambda e: scaffold(e.entities("molecule")[0].value), 25),
+    ],
+)
+def test_other_splits_hold_out_what_they_say(
+    split: str, held: Callable, count: int, write: Callable, ask: Callable[..., Request]
+) -> None:
+    write("dti.csv", many())
+    settings = replace(SETTINGS, split=split, train_limit=None, validation_limit=None)
+    benchmark = interactions(settings, ask())
+    sides = [{held(example) for example in side} for side in (benchmark.train, benchmark.validation, benchmark.test)]
+    assert all(sides) and sum(map(len, sides)) == len(set.union(*sides)) == count
+    assert benchmark.rejects == ()
+    assert len(benchmark.train) + len(benchmark.validation) + len(benchmark.test) == 900
+
+
+def test_other_splits_need_no_split_column(write: Callable, ask: Callable[..., Request]) -> None:
+    write("dti.csv", many("nowhere"))
+    settings = replace(SETTINGS, split="random")
+    expected = interactions(settings, ask())
+    write("dti.csv", "\n".join(line.rsplit(",", 1)[0] for line in many().splitlines()) + "\n")
+    found = interactions(settings, ask())
+    assert (found.train, found.test) == (expected.train, expected.test)
+    with pytest.raises(InputError, match="no column split"):
+        interactions(SETTINGS, ask())
+    columns = {"molecule": "SMILES", "protein": "sequence", "label": "label"}
+    assert interactions(replace(settings, columns=columns), ask()).test == expected.test
+    with pytest.raises(ConfigError, match="split=published needs benchmark.columns.split.*choose one of random"):
+        replace(SETTINGS, columns=columns)
+
+
+def test_a_split_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match="split='cold_cell' must be one of published, random, cold_drug, cold_target"):
+        replace(SETTINGS, split="cold_cell")
 
 
 def test_other_names_are_mapped(write: Callable, ask: Callable[..., Request]) -> None:

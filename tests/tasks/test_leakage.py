@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+from src.errors import ConfigError, InputError
+from src.specialists.pieces import Benchmark, Entity, Example
+from src.tasks import leakage
+from src.tasks.chemistry import fingerprint
+from src.tasks.leakage import main, measure, similarities
+from src.tasks.leakage_table import markdown
+
+POOL = [
+    *("CCO", "CCN", "CCCO", "c1ccccc1", "Cc1ccccc1", "Oc1ccccc1", "c1ccncc1", "Cc1ccncc1", "C1CCCCC1", "CC1CCCCC1"),
+    *("c1ccc2ccccc2c1", "Cc1ccc2ccccc2c1", "CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "C[C@H](N)O", "C[C@@H](N)O"),
+]
+
+
+def example(answer: int, *entities: tuple[str, str], labels: int = 2) -> Example:
+    prompt = tuple(piece for kind, value in entities for piece in ("and", Entity(kind, value)))
+    return Example("row", prompt, tuple(map(str, range(labels))), answer)
+
+
+def benchmark(train: list[Example], test: list[Example], labels: int = 2) -> Benchmark:
+    names = tuple(map(str, range(labels)))
+    return Benchmark("toy", "Toy", "cross_modal", names, tuple(train), (), tuple(test), "0")
+
+
+def pair(answer: int, molecule: str, protein: str) -> Example:
+    return example(answer, ("molecule", molecule), ("protein", protein))
+
+
+def duo(answer: int, one: str, other: str) -> Example:
+    return example(answer, ("molecule", one), ("molecule", other))
+
+
+WORKED = benchmark(
+    # toluene: labels 1 1 0, ethanol: 0; protein MA: 1 0, MB: 1 0
+    [pair(1, "Cc1ccccc1", "MA"), pair(1, "Cc1ccccc1", "MB"), pair(0, "Cc1ccccc1", "MC"), pair(0, "CCO", "MA")],
+    # toluene and ethanol are known, phenol only by its ring, ethylamine not at all
+    [pair(1, "Cc1ccccc1", "MD"), pair(0, "CCO", "MB"), pair(1, "Oc1ccccc1", "MA"), pair(0, "CCN", "MD")],
+)
+
+
+def test_a_worked_example() -> None:
+    report = measure(WORKED)
+    found = {one.what: (one.train, one.test, one.shared, one.some, one.every) for one in report.overlaps}
+    assert found == {
+        "molecule": (2, 4, 2, 0.5, 0.5),
+        "protein": (3, 3, 2, 0.5, 0.5),
+        "scaffold": (2, 4 - 1, 2, 0.75, 0.75),  # benzene for two of the four
+        "whole question": (4, 4, 0, 0.0, 0.0),
+    }
+    drug, protein = report.through
+    # 2/3 for the toluene example, 0 for ethanol; training's commonest label of 2 : 2 is the lower
+    assert (drug.modality, drug.seen, drug.auroc, drug.accuracy, drug.majority) == ("molecule", 2, 1.0, 1.0, 0.5)
+    # MB and MA both say 1 : 1 or 1 : 0; MA has labels 1 and 0, MB has 1
+    assert (protein.seen, protein.auroc) == (2, 0.0)
+
+
+def test_the_order_of_a_pair_does_not_hide_it() -> None:
+    report = measure(benchmark([duo(1, "CCO", "CCN")], [duo(1, "CCN", "CCO"), duo(0, "CCO", "CCC")]))
+    molecule, _, question = report.overlaps
+    assert (molecule.shared, molecule.test, molecule.some, molecule.every) == (2, 3, 1.0, 0.5)
+    assert (question.shared, question.some) == (1, 0.5)
+
+
+def test_similarity_is_brute_force() -> None:
+    asked, known = POOL[::2], POOL[1::2]
+    bits = {smiles: fingerprint(smiles) for smiles in POOL}
+    expected = [
+        max(np.minimum(bits[a], bits[b]).sum() / np.maximum(bits[a], bits[b]).sum() for b in known) for a in asked
+    ]
+    assert similarities(asked, known, "toy") == pytest.approx(expected)
+
+
+def test_stereoisomers_are_new_molecules_with_an_equal_fingerprint() -> None:
+    report = measure(benchmark([pair(1, "C[C@H](N)O", "M")], [pair(1, "C[C@@H](N)O", "M"), pair(0, "c1ccccc1", "M")]))
+    assert report.overlaps[0].shared == 0
+    assert report.nearest is not None
+    assert (report.nearest.molecules, report.nearest.equal, report.nearest.close) == (2, 0.5, 0.5)
+    assert report.nearest.quantiles[2] == 0.5  # between 1 and 0
+
+
+def brute_auroc(truth: list[int], scores: list[float]) -> float:
+    ones = [score for label, score in zip(truth, scores, strict=True) if label]
+    noughts = [score for label, score in zip(truth, scores, strict=True) if not label]
+    return float(np.mean([(one > nought) + 0.5 * (one == nought) for one in ones for nought in noughts]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_pairs_against_plain_loops(seed: int) -> None:
+    draw = random.Random(seed)
+
+    def examples(count: int) -> list[Example]:
+        return [duo(draw.randrange(2), *draw.sample(POOL, 2)) for _ in range(count)]
+
+    train, test = examples(12), examples(15)
+    report = measure(benchmark(train, test))
+    held = [[entity.value for entity in one.entities()] for one in test]
+    known = {entity.value for one in train for entity in one.entities()}
+    molecule, scaffolds, question = report.overlaps
+    assert molecule.shared == len({value for values in held for value in values} & known)
+    assert molecule.some == pytest.approx(np.mean([bool(known & set(values)) for values in held]))
+    assert molecule.every == pytest.approx(np.mean([known >= set(values) for values in held]))
+    asked = {value for values in held for value in values}
+    rings = [{MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s)) or s for s in values} for values in (known, asked)]
+    counts = (scaffolds.train, scaffolds.test, scaffolds.shared)
+    assert counts == (len(rings[0]), len(rings[1]), len(rings[0] & rings[1]))
+    assert question.shared == len(
+        {frozenset(v) for v in held} & {frozenset(e.value for e in o.entities()) for o in train}
+    )
+    truth, scores = [], []
+    for one, values in zip(test, held, strict=True):
+        means = []
+        for value in values:
+            answers = [other.answer for other in train if value in [entity.value for entity in other.entities()]]
+            means += [np.mean(answers)] if answers else []
+        if means:
+            truth.append(one.answer)
+            scores.append(float(np.mean(means)))
+    (through,) = report.through
+    assert through.seen == len(truth)
+    if len(set(truth)) == 2:
+        assert through.auroc == pytest.approx(brute_auroc(truth, scores))
+    decided = [label == (score > 0.5) for label, score in zip(truth, scores, strict=True)]
+    assert through.accuracy == pytest.approx(np.mean(decided))
+    commonest = Counter(sorted(one.answer for one in train)).most_common(1)[0][0]
+    assert through.majority == pytest.approx(np.mean([label == commonest for label in truth]))
+
+
+def test_more_labels_have_an_accuracy_only() -> None:
+    train = [example(n % 3, ("molecule", POOL[n % 3]), labels=3) for n in range(9)]
+    test = [example(n % 3, ("molecule", POOL[n]), labels=3) for n in range(4)]
+    (through,) = measure(benchmark(train, test, labels=3)).through
+    assert np.isnan(through.auroc) and (through.seen, through.accuracy) == (3, 1.0)
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(InputError, match="'toy' has no test examples"):
+        measure(benchmark([pair(1, "C", "M")], []))
+    with pytest.raises(InputError, match="'toy' has no training examples"):
+        measure(benchmark([], [pair(1, "C", "M")]))
+
+
+def test_cells_without_molecules_have_no_chemistry() -> None:
+    report = measure(benchmark([example(1, ("cell", "TP53"))], [example(0, ("cell", "EGFR"))]))
+    assert report.nearest is None and [one.what for one in report.overlaps] == ["cell", "whole question"]
+    assert np.isnan(report.through[0].accuracy)
+    assert "| toy       | cell           | 1        | 1    | 0      | 0.000 |" in markdown([report])
+    assert "| toy       | cell    | 0        | \N{EN DASH}     |" in markdown([report])
+
+
+CONFIG = """\
+name: toy
+title: Toy
+family: cross_modal
+source: interactions
+table: pairs.csv
+prompt: {english: "{molecule} {protein} Final answer:"}
+labels: {english: ["no", "yes"]}
+max_rejects: 0.9
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write: Callable, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write("suite/own.yaml", "name: own\nbenchmarks: [toy]\n")
+    write("benchmark/toy.yaml", CONFIG)
+    rows = "".join(f"{'C' * n}O,{'M' * (1 + n % 10)},{n % 2},{('train', 'val', 'test')[n % 3]}\n" for n in range(1, 31))
+    write("pairs.csv", "SMILES,sequence,label,split\n" + rows)
+    monkeypatch.setattr(leakage, "CONF", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("option", "shared"), [("suite=own", 10), ("benchmark=toy", 10), ("split=cold_target", 0)])
+def test_a_suite_is_printed(option: str, shared: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([f"root={folder}", "suite=own", option])
+    shown = capsys.readouterr()
+    protein = next(line for line in shown.out.splitlines() if "| protein " in line)
+    assert int(protein.split("|")[5]) == shared
+    assert "reading toy" in shown.err and "nearest molecules of toy" in shown.err
+
+
+def test_what_was_measured_survives_a_later_error(folder: Path, write: Callable, capsys: pytest.CaptureFixture) -> None:
+    write("suite/own.yaml", "name: own\nbenchmarks: [toy, other]\n")
+    with pytest.raises(ConfigError, match="unknown benchmark 'other': expected one of toy"):
+        main([f"root={folder}", "suite=own"])
+    assert "| toy " in capsys.readouterr().out
+
+
+def test_wrong_options_are_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown option rot: expected root"):
+        main(["rot=x"])
+    with pytest.raises(ConfigError, match="unknown suite 'none': expected one of own"):
+        main(["suite=none"])
+    with pytest.raises(ConfigError, match="split='cold_cell' must be one of published, random, cold_drug, cold_target"):
+        main([f"root={folder}", "suite=own", "split=cold_cell"])
+
+
+def test_an_embedded_benchmark_is_refused(folder: Path, write: Callable) -> None:
+    write("benchmark/toy.yaml", "name: toy\nsource: textbook\n")
+    with pytest.raises(ConfigError, match="'toy' is not read from tables"):
+        main(["suite=own"])
+
+
+def test_repeated_questions_end_in_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repeated = benchmark([pair(1, "CCO", "M")], [pair(1, "CCO", "M")])
+    monkeypatch.setattr(leakage, "load", lambda config, options: repeated)
+    with pytest.raises(InputError, match=r"training holds too: toy \(1\)"):
+        main(["suite=own"])
