@@ -170,9 +170,9 @@ MESSAGES = {
     # names inside
     "probe.name=loud": r"unknown probe 'loud': expected one of mixed, shuffled, single, text",
     "specialists.kind=nobody": r"unknown specialist set 'nobody': expected one of .*textbook",
-    "method.name=magic": r"unknown method 'magic': expected one of average, base, .*es",
+    "method.name=magic": r"unknown method 'magic': expected one of .*average, base, .*es",
     "merge_space=middle": r"merge_space='middle': expected one of factors, delta, or null",
-    "references=[base,magic]": r"references names the method 'magic': expected one of average, base",
+    "references=[base,magic]": r"references names the method 'magic': expected one of .*average, base",
     "references=[ties@factors]": r"method=ties has no merge_space=factors: it has delta",
     "references=[base@delta]": r"references names 'base@delta': base does not merge",
 }
@@ -244,7 +244,7 @@ def test_dictionaries_of_settings_are_typed_entry_by_entry() -> None:
 
 
 def test_a_registry_names_what_there_is() -> None:
-    with pytest.raises(ConfigError, match="unknown merge 'magic': expected one of average"):
+    with pytest.raises(ConfigError, match="unknown merge 'magic': expected one of .*average"):
         choose(MERGES, {"name": "magic"}, "method")
 
 

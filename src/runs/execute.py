@@ -121,6 +121,7 @@ def _describe(benchmark: Benchmark) -> dict[str, Any]:
         "n": len(benchmark.test),
         "checksum": benchmark.checksum,
         "rejects": len(benchmark.rejects),
+        "shortened": len(getattr(benchmark, "shortened", ())),
     }
 
 

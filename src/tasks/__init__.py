@@ -25,6 +25,12 @@ class Request:
         limit: at most this many test examples (a seeded, label-stratified sample); None for all.
         root: folder with the benchmark's tables; None for embedded benchmarks.
         world: settings of the embedded world, for embedded benchmarks only.
+        shots: solved training examples before each test and validation question.
+        shot_choice: the rule that chooses them (``src.tasks.shots``).
+        shot_separator: text after each; None for the language's own.
+        protein_window: residues kept of a protein, from its start; None for all.
+
+    What a source makes is the bare benchmark; ``src.tasks.load`` applies the last four to it.
     """
 
     name: str
@@ -35,3 +41,7 @@ class Request:
     world: object | None = None
     title: str = ""
     family: str = "cross_modal"
+    shots: int = 0
+    shot_choice: str = "auto"
+    shot_separator: str | None = None
+    protein_window: int | None = None

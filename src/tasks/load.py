@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from src.config import Chosen, Sweep, choose, plain
 from src.errors import ConfigError
 from src.specialists.pieces import Benchmark
 from src.tasks import SOURCES, Request
+from src.tasks.shots import CHOICES
+from src.tasks.shots.few_shot import with_shots
+from src.tasks.window import windowed
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "benchmark"
-COMMON = ("name", "title", "family", "source", "root", "limit")
+SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by all benchmarks of a suite
+COMMON = ("name", "title", "family", "source", *SHARED)
 
 
 def benchmark_names(sweep: Sweep) -> list[str]:
@@ -33,10 +38,10 @@ def check_benchmarks(sweep: Sweep) -> None:
         raise ConfigError(f"suite.benchmarks={names}: expected one or more benchmarks, each once")
     for name in names:
         _chosen(sweep, name)
-    unknown = sorted(set(sweep.benchmark) - {"name", "root", "limit"})
+    unknown = sorted(set(sweep.benchmark) - {"name", *SHARED})
     if sweep.benchmark.get("name") is None and unknown:
         raise ConfigError(
-            f"benchmark.{unknown[0]} is not a setting that all benchmarks share: those are root and limit"
+            f"benchmark.{unknown[0]} is not a setting that all benchmarks share: those are {', '.join(SHARED)}"
         )
 
 
@@ -44,11 +49,12 @@ def load_benchmark(sweep: Sweep, name: str) -> Benchmark:
     """One benchmark as this sweep asks it.
 
     Raises:
-        ConfigError: no such benchmark, or a setting it does not have.
+        ConfigError: no such benchmark, or a setting it does not have or that does not fit its questions.
         InputError: its tables are missing, malformed, or hold too many bad rows.
     """
     chosen, request = _chosen(sweep, name)
-    return chosen.entry.function(chosen.settings, request)  # type: ignore[no-any-return]
+    benchmark = chosen.entry.function(chosen.settings, request)
+    return with_shots(windowed(benchmark, request.protein_window), request)
 
 
 def _chosen(sweep: Sweep, name: str) -> tuple[Chosen, Request]:
@@ -58,19 +64,35 @@ def _chosen(sweep: Sweep, name: str) -> tuple[Chosen, Request]:
     if absent:
         raise ConfigError(f"benchmark {name} has no {', '.join(absent)}: each must be given")
     specialists = sweep.specialists.settings
-    limit, root = sweep.benchmark.get("limit"), sweep.benchmark.get("root")
     request = Request(
         name=name,
         title=node["title"],
         family=node["family"],
         language=specialists.language,
         seed=sweep.seed,
-        limit=_positive(node.get("limit") if limit is None else limit),
-        root=node.get("root") if root is None else root,
         world=getattr(specialists, "world", None),
+        **_shared(sweep.benchmark, node),
     )
     settings = {key: value for key, value in node.items() if key not in COMMON}
     return choose(SOURCES, {"name": node["source"], **settings}, f"benchmark {name}"), request
+
+
+def _shared(suite: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What the suite says of the shared settings; the benchmark's own file where the suite says nothing."""
+    told = {key: own.get(key) if suite.get(key) is None else suite[key] for key in SHARED}
+    choice, separator = told["shot_choice"] or "auto", told["shot_separator"]
+    if choice not in CHOICES.names():
+        raise ConfigError(f"benchmark.shot_choice={choice!r}: expected one of {', '.join(CHOICES.names())}")
+    if separator is not None and (not isinstance(separator, str) or not separator):
+        raise ConfigError(f"benchmark.shot_separator={separator!r}: expected text, or null for the language's own")
+    return {
+        "root": told["root"],
+        "limit": _whole("limit", told["limit"], 1),
+        "shots": _whole("shots", told["shots"], 0) or 0,
+        "shot_choice": choice,
+        "shot_separator": separator,
+        "protein_window": _whole("protein_window", told["protein_window"], 1),
+    }
 
 
 def _node(name: str) -> dict[str, Any]:
@@ -81,9 +103,10 @@ def _node(name: str) -> dict[str, Any]:
     return plain(OmegaConf.load(path))  # type: ignore[arg-type]
 
 
-def _positive(limit: Any) -> int | None:
-    if limit is None:
+def _whole(name: str, value: Any, least: int) -> int | None:
+    if value is None:
         return None
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"benchmark.limit={limit!r}: expected a whole number from 1, or null for all")
-    return limit
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        what = "null for all" if least else "null for none"
+        raise ConfigError(f"benchmark.{name}={value!r}: expected a whole number from {least}, or {what}")
+    return value

@@ -40,6 +40,21 @@ def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Pieces:
     return tuple(pieces)
 
 
+def few_shot(question: Pieces, solved: Sequence[tuple[Pieces, str]], separator: str) -> Pieces:
+    """Solved examples, a separator after each, then the question.
+
+    An answer is plain text here, since the loss is taken on ``Answer`` pieces. It is a piece of its own, so that it has
+    the same tokens as the label that is scored after the question.
+
+    Args:
+        question: the pieces before the answer.
+        solved: (prompt, answer) of each example; the answer as it follows the prompt.
+        separator: text between an answer and the next prompt.
+    """
+    before = [piece for prompt, answer in solved for piece in (*prompt, answer, separator)]
+    return (*before, *question)
+
+
 def choose(kind: str, wordings: Mapping[str, Wording], language: str, benchmark: str) -> Wording:
     """The wording of ``language``; raises ``ConfigError`` naming the languages there are."""
     if language not in wordings:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from src.errors import ConfigError
 from src.specialists.pieces import Entity
-from src.tasks.prompts import answers, choose, fill
+from src.tasks.prompts import answers, choose, few_shot, fill
 
 DRUG, OTHER, CELL = Entity("molecule", "CCO"), Entity("molecule", "CN"), Entity("cell", "TP53 EGFR")
 
@@ -57,3 +57,10 @@ def test_one_blank_stands_between_prompt_and_answer() -> None:
 def test_a_language_without_wording_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="'toy' has no prompt for language 'textbook', has english"):
         choose("prompt", {"english": "x"}, "textbook", "toy")
+
+
+def test_solved_examples_come_before_the_question_each_with_its_answer() -> None:
+    first, second = (fill("drug {molecule} ?", {"molecule": [entity]}) for entity in (DRUG, OTHER))
+    pieces = few_shot(second, [(first, " yes"), (second, " no")], "\n")
+    assert pieces == ("drug ", DRUG, " ?", " yes", "\n", "drug ", OTHER, " ?", " no", "\n", "drug ", OTHER, " ?")
+    assert few_shot(second, [], "\n") == second
