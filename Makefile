@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-slow lint format report train clean
+.PHONY: help setup sweep test test-slow lint format report train tables clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ report: setup ## rebuild the newest sweep's tables and figures
 
 train: setup ## train the embedded backbone and specialists
 	$(BIN)/python -m src.train $(ARGS)
+
+tables: setup ## official benchmark tables: what there is; ARGS="fetch human root=../tables", "verify …", "list …"
+	$(BIN)/python -m src.tasks $(or $(ARGS),fetch)
 
 clean: ## remove outputs and caches, not the environment
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis

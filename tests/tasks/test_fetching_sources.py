@@ -1,0 +1,62 @@
+"""The table of official sources: complete, honest about names, usable as it says, and the same as the card."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from src.config import read_sweep
+from src.tasks.fetching.integrity import sha256
+from src.tasks.fetching.sources import chosen, upstream
+from src.tasks.load import check_benchmarks
+from tests.conftest import composed
+
+CARD = Path(__file__).parents[2] / "benchmarks" / "cards" / "SOURCES.md"
+DATA = Path(__file__).parents[3] / "shared" / "data"
+TABLES = upstream()
+
+
+def test_official_sources_are_complete() -> None:
+    targets = [target for table in TABLES.values() for target in table.targets]
+    assert len(targets) == len(set(targets))
+    files = [file for table in TABLES.values() for file in table.files]
+    assert len({file.url for file in files}) == len(files)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", file.sha256) for file in files if file.sha256)
+    assert all(re.fullmatch(r"[0-9a-f]{40}", file.git_blob) for file in files if file.git_blob)
+    assert all(file.sha256 or file.git_blob for file in files if "githubusercontent" in file.url)
+    assert all(
+        table.made is None or set(table.made.parts) == {file.to for file in table.files} for table in TABLES.values()
+    )
+    assert [table.name for table in chosen(["psichic", "human"], TABLES)] == ["human", "psichic_bindingdb"]
+
+
+def test_tdc_is_never_taken_for_another_source() -> None:
+    for table in TABLES.values():
+        assert (table.collection == "tdc") == table.name.startswith("tdc_")
+        assert all(target.startswith("tdc/") == (table.collection == "tdc") for target in table.targets)
+        if table.collection == "tdc" and table.use:
+            assert f"benchmark.name={table.name}" in table.use and "(TDC)" in table.use
+
+
+@pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.use])
+def test_a_table_can_be_used_as_it_says(name: str) -> None:
+    sweep = read_sweep(composed(*shlex.split(TABLES[name].use), "benchmark.root=somewhere"))
+    check_benchmarks(sweep)
+    table = sweep.benchmark["table"]
+    files = {table.replace("{split}", split) for split in sweep.benchmark.get("splits", {"": ""}).values()}
+    assert files <= set(TABLES[name].targets)
+
+
+def test_the_card_names_every_table_and_its_terms() -> None:
+    card = " ".join(CARD.read_text(encoding="utf-8").split())
+    for table in TABLES.values():
+        assert f"`{table.name}`" in card and table.home in card and table.licence in card
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
+def test_the_real_tables_are_those_that_would_be_made() -> None:
+    made = [table.made for table in TABLES.values() if table.made]
+    assert made and all(sha256(DATA / one.to) == one.sha256 for one in made)
