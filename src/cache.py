@@ -85,7 +85,8 @@ def code_digest(modules: Iterable[ModuleType]) -> str:
 def tensors_digest(tensors: Mapping[str, Tensor], extra: Any = None) -> str:
     """Content hash of named tensors, and of anything JSON can say beside them."""
     total = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(tensors.items()):
+    for name in sorted(tensors):
+        tensor = tensors[name]  # one by one: they may be computed on demand
         total.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from benchmarks.speed.contenders import PEFT_ALONE, Job, Options, is_dense, mergekit_job, peft_job
+from benchmarks.speed.contenders import PEFT_ALONE, PEFT_SVD, Job, Options, is_dense, mergekit_job, peft_job
 from benchmarks.speed.inputs import Adapters
 from src.merging import MERGES
 
@@ -53,11 +53,9 @@ def _case(name: str, space: str, granularity: str | None, options: Options, low:
 
 
 def _rows(rank: int) -> Iterator[tuple[str, str, str | None, Options]]:
-    """Merge, space, granularity and changed settings."""
+    """Merge, space, granularity and changed settings; truncated ones are there for PEFT's sake."""
     for name in MERGES.names():
         facts = MERGES.get(name).facts
         granularities = facts.get("granularities", ("layer",)) if facts["needs_signals"] else (None,)
         yield from ((name, space, granularity, ()) for space in facts["spaces"] for granularity in granularities)
-    truncated, elected = ("rank", rank), ("then", "ties")
-    yield from (("average", "delta", None, (truncated,)), ("ties", "delta", None, (truncated,)))
-    yield from (("dare", "delta", None, chosen) for chosen in ((elected,), (truncated,), (truncated, elected)))
+    yield from ((name, "delta", None, (("rank", rank),)) for name in PEFT_SVD)

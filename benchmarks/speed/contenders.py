@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import peft
 import torch
@@ -70,7 +70,7 @@ def settings_of(name: str, options: Options) -> Any:
 
 
 def is_dense(name: str, space: str, granularity: str | None) -> bool:
-    """Whether a merge's work grows with the backbone's weights instead of the adapters: found by a merge of tiny ones."""
+    """Whether a merge's work grows with the backbone's weights, not with the adapters: found by merging tiny ones."""
     if "gram" in MERGES.get(name).facts.get("measures", ()):
         return True
     inputs = make_input(name, space, granularity, Adapters("tiny", 1, 2, 2, "float32"))
@@ -103,10 +103,8 @@ MERGEKIT: Mapping[str, Callable[[Any], tuple[str, dict[str, Any]]]] = {
     "average": lambda s: ("linear", {"weight": 1.0}),
     "task_arithmetic": lambda s: ("task_arithmetic", {"weight": 1.0, "lambda": s.scale}),
     "ties": lambda s: ("ties", {"weight": 1.0, "density": s.keep, "lambda": s.scale}),
-    "dare": lambda s: (
-        "dare_ties" if s.then == "ties" else "dare_linear",
-        {"weight": 1.0, "density": 1 - s.drop, "lambda": s.scale},
-    ),
+    "dare": lambda s: ("dare_linear", {"weight": 1.0, "density": 1 - s.drop, "lambda": s.scale}),
+    "dare_ties": lambda s: ("dare_ties", {"weight": 1.0, "density": 1 - s.drop, "lambda": s.scale}),
     "breadcrumbs": lambda s: (
         "breadcrumbs",
         {"weight": 1.0, "density": 1 - s.beta - s.gamma, "gamma": s.gamma, "lambda": s.scale},
@@ -120,7 +118,8 @@ MERGEKIT: Mapping[str, Callable[[Any], tuple[str, dict[str, Any]]]] = {
 PEFT_SVD: Mapping[str, Callable[[Any], tuple[str, float | None]]] = {
     "average": lambda s: ("svd", None),
     "ties": lambda s: ("ties_svd", s.keep),
-    "dare": lambda s: ("dare_ties_svd" if s.then == "ties" else "dare_linear_svd", 1 - s.drop),
+    "dare": lambda s: ("dare_linear_svd", 1 - s.drop),
+    "dare_ties": lambda s: ("dare_ties_svd", 1 - s.drop),
 }
 PEFT_ALONE: Mapping[str, Options] = {  # PEFT's merges of factors that are not offered here
     "ties": (("density", 0.2),),
@@ -161,10 +160,10 @@ def _mergekit(job: Job) -> Callable[[], None]:
 def _peft(job: Job) -> Callable[[], None]:
     model = attached(job.adapters)
     names = list(model.peft_config)
-    weights = [1 / len(names)] * len(names)
+    weights, method = [1 / len(names)] * len(names), cast(Any, job.method)
 
     def work() -> None:
-        model.add_weighted_adapter(names, weights, "merged", combination_type=job.method, **dict(job.options))
+        model.add_weighted_adapter(names, weights, "merged", combination_type=method, **dict(job.options))
         model.delete_adapter("merged")
 
     return work
@@ -174,27 +173,28 @@ def attached(adapters: Adapters) -> LoraModel:
     """The experts in PEFT, on linear layers whose weights are one zero, seen as a matrix."""
     root = nn.Module()
     for module, shape in adapters.modules().items():
-        _place(root, module.removeprefix(PREFIX), _hollow(shape))
+        _place(root, module.removeprefix(PREFIX), _hollow(shape, getattr(torch, adapters.dtype)))
     experts, model = adapters.make(), None
     for name, state in experts.items():
         targets = [module.removeprefix(PREFIX) for module in state.modules]
         config = LoraConfig(r=adapters.rank, lora_alpha=2 * adapters.rank, target_modules=targets)
         if model is None:
-            model = LoraModel(root, {name: config}, name)
+            model = LoraModel(root, {name: config}, name, low_cpu_mem_usage=True)
         else:
             model.peft_config[name] = config
-            model.inject_adapter(root, name)
+            model.inject_adapter(root, name, low_cpu_mem_usage=True)
         for module, factors in state.modules.items():
             layer: Any = root.get_submodule(module.removeprefix(PREFIX))
-            layer.lora_A[name].weight.data, layer.lora_B[name].weight.data = factors.a, factors.b
+            layer.lora_A[name].weight = nn.Parameter(factors.a, requires_grad=False)
+            layer.lora_B[name].weight = nn.Parameter(factors.b, requires_grad=False)
     assert model is not None
     return model
 
 
-def _hollow(shape: tuple[int, int]) -> nn.Linear:
+def _hollow(shape: tuple[int, int], dtype: torch.dtype) -> nn.Linear:
     with torch.device("meta"):
         layer = nn.Linear(shape[1], shape[0], bias=False)
-    zero: Tensor = torch.zeros(1, 1).expand(shape)
+    zero: Tensor = torch.zeros(1, 1, dtype=dtype).expand(shape)
     layer.weight = nn.Parameter(zero, requires_grad=False)
     return layer
 

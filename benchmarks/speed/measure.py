@@ -34,6 +34,12 @@ class Measurement:
     memory: int | None = None
     fault: str = ""
 
+    def describe(self) -> str:
+        """In one line."""
+        if self.seconds is None or self.memory is None:
+            return self.fault
+        return f"{self.seconds:.3g} s, {self.memory / 1e6:.0f} MB"
+
 
 @dataclass
 class Meter:
@@ -91,7 +97,8 @@ def _measured(job: Job, repeats: int) -> Measurement:
     """Time and peak of this process; the same work on tiny adapters comes first, so that no first call is timed."""
     with torch.no_grad():
         prepare(replace(job, adapters=replace(job.adapters, shapes="tiny", layers=1)))()
-        work, seconds = prepare(job), []
+        work = prepare(job)
+        seconds: list[float] = []
         while len(seconds) < repeats and sum(seconds) < ENOUGH:
             start = time.perf_counter()
             work()

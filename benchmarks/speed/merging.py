@@ -59,14 +59,21 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def measure(jobs: Sequence[Job], meter: Meter) -> dict[Job, Measurement]:
-    """Every job, with a bar that says which one it is."""
+    """Every job, each said as soon as it is measured."""
     found = {}
     with progress("measuring merges", len(jobs)) as bar:
         for job in jobs:
-            bar.set_postfix_str(f"{job.side} {job.method} {job.space}")
             found[job] = meter.measure(job)
+            bar.write(f"{line(job)}: {found[job].describe()}", file=sys.stderr)
             bar.update()
     return found
+
+
+def line(job: Job) -> str:
+    """A job in one line."""
+    return " ".join(
+        [job.side, job.method, *filter(None, (job.space, job.granularity)), f"({job.adapters.layers} layers)"]
+    )
 
 
 if __name__ == "__main__":

@@ -16,18 +16,18 @@ HEAD = ("merge", "space", "s", "MB", "mergekit", "s", "MB", "ours / mergekit", "
 ALONE = ("PEFT's combination type", "s", "MB")
 NOTES = """\
 - Seconds are the quickest repetition, in a process of its own, with the adapters in memory. A `~` marks seconds that
-  were measured on fewer layers and multiplied to the full depth. Ratios are of seconds; below 1, ours is quicker.
-- MB is the peak beyond that of a process that only makes the same inputs. It is that of the layers measured, not
-  scaled: one module's for merges that compute dense updates on demand, while results that are kept grow with the depth.
-- Ours compute in float32 or double and store in the adapters' format. Dense results are computed one by one and dropped,
-  as they are when they are baked into a checkpoint. Time to measure activations, gradients or responses is not included.
+  were measured on fewer layers and multiplied to the full depth. Ratios are of seconds: below 1, ours is quicker.
+- MB is the peak beyond that of a process that only makes the same inputs, for the layers measured: one module's work
+  for merges that compute dense updates on demand; what is kept grows with the depth.
+- Ours compute in float32 or double and store in the adapters' format. Dense updates are computed one by one and
+  dropped, as when they are baked into a checkpoint. Measuring activations, gradients or responses is not included.
 - mergekit has no merge of LoRA adapters. Its functions get the dense updates s·B·A in float32, tensor by tensor; the
   product is part of its time, as it is of ours. Methods with a base model get one of zeros. Its TIES trims within each
-  tensor (ours within the whole adapter, as in the paper), its Breadcrumbs ranks within each tensor (ours within rows), and
-  its random drops rescale to the L1 norm.
-- PEFT's `linear` works on factors too, but puts the square root of weight · scale on each of them; `cat` is the exact
-  sum, as ours is. Its other types named `…_svd` decompose dense updates in full; ours with a rank truncate by a
-  randomised SVD, or by an exact one of the small core where the update has low rank. Base weights take no memory here."""
+  tensor (ours within the whole adapter, as in the paper), its Breadcrumbs ranks within each tensor (ours within rows),
+  and what it drops at random it makes up for in the L1 norm.
+- PEFT's `linear` combines factors, as ours does, but puts the square root of weight · scale on each; `cat` is the exact
+  sum, as ours is. Its types named `…_svd` decompose dense updates in full; ours with a rank truncate by a randomised
+  SVD, or by that of a small core where the update has low rank. Its base weights take no memory here."""
 
 
 def report(cases: Sequence[Case], found: Mapping[Job, Measurement], low: Adapters, threads: int) -> str:
@@ -35,7 +35,7 @@ def report(cases: Sequence[Case], found: Mapping[Job, Measurement], low: Adapter
     depth = SHAPES[low.shapes].layers
     mine = [(_label(case.ours), *_row(case, found, depth)) for case in cases if case.ours]
     alone = [(f"`{c.peft.method}`", *_cells(c.peft, found, depth)) for c in cases if c.ours is None and c.peft]
-    parts = [_title(low, threads), _markdown(HEAD, mine)]
+    parts = [_title(low, threads), _markdown(HEAD, mine), *_verdicts([c for c in cases if c.ours], found)]
     if alone:
         parts += ["PEFT's merges of factors that have no counterpart here:", _markdown(ALONE, alone)]
     faults = [
@@ -50,6 +50,27 @@ def ratio(ours: Job, theirs: Job, found: Mapping[Job, Measurement]) -> float | N
     if mine is None or other is None:
         return None
     return (mine / ours.adapters.layers) / (other / theirs.adapters.layers)
+
+
+def _verdicts(cases: Sequence[Case], found: Mapping[Job, Measurement]) -> list[str]:
+    """Which merges are slower than their counterparts, and which one in factor space takes the most memory."""
+    quotients = {
+        f"{_label(case.ours)} ({quotient:.3g} × {other.side}'s `{other.method}`)": quotient
+        for case in cases
+        for other in (case.mergekit, case.peft)
+        if case.ours and other and (quotient := ratio(case.ours, other, found)) is not None
+    }
+    slower = [text for text, quotient in quotients.items() if quotient > 1]
+    sentences = [f"Slower than a counterpart, of {len(quotients)}: {', '.join(slower) or 'none'}."] if quotients else []
+    shares = {
+        _label(job): (found[job].memory or 0) / job.adapters.size()
+        for job in (case.ours for case in cases)
+        if job is not None and job.space == "factors" and found[job].seconds is not None
+    }
+    if shares:
+        most = max(shares, key=lambda label: shares[label])
+        sentences.append(f"Most memory in factor space: {most}, {shares[most]:.2f} × the adapters' size.")
+    return sentences
 
 
 def _title(low: Adapters, threads: int) -> str:

@@ -68,8 +68,8 @@ def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
         for module in next(iter(inputs.experts.values())).modules
     }
     if isinstance(merged, LoraState):
-        relaxed = relaxed_factors(merged, kept)
-        return Merged(low_rank_state(inputs.experts, lambda module: relaxed[module], settings.rank))
+        modules = merged.modules
+        return Merged(low_rank_state(inputs.experts, lambda m: relaxed(modules[m], kept[m]), settings.rank))
     return Merged(dense_state(inputs.experts, lambda m: wide(merged.modules[m]) * kept[m], settings.rank))
 
 
@@ -80,6 +80,6 @@ def relaxation(magnitudes: Tensor, omega: float) -> Tensor:
     return 1 - (1 - omega) * importance
 
 
-def relaxed_factors(state: LoraState, kept: dict[str, Tensor]) -> dict[str, LoraFactors]:
-    """Factors whose updates' columns are multiplied by ``kept``, module by module: A's columns are."""
-    return {module: LoraFactors(wide(f.a) * kept[module], f.b, f.scale) for module, f in state.modules.items()}
+def relaxed(factors: LoraFactors, kept: Tensor) -> LoraFactors:
+    """Factors whose update's columns are multiplied by ``kept``, (in,): A's columns are."""
+    return LoraFactors(wide(factors.a) * kept, factors.b, factors.scale)

@@ -38,5 +38,9 @@ def elected_mean(values: Tensor) -> Tensor:
     whose sum is exactly zero are zero.
     """
     elected = values.sum(dim=0).sign()
-    agreeing = (values.sign() == elected) & (elected != 0)
-    return torch.where(agreeing, values, 0).sum(dim=0) / agreeing.sum(dim=0).clamp_min(1)
+    total, count = torch.zeros_like(elected), torch.zeros_like(elected)
+    for own in values:  # one expert at a time: masks and selections of all of them would be as large as the values
+        agrees = own * elected > 0
+        total += torch.where(agrees, own, 0.0)
+        count += agrees
+    return total / count.clamp_min(1)

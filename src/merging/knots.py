@@ -92,11 +92,13 @@ class Aligned:
 def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
     """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
     check_mergeable(inputs.experts, inputs.space)
-    least = _thresholds(inputs, settings.keep) if settings.then == "ties" else None
+    trims = settings.then == "ties" and settings.keep < 1
+    least = _thresholds(inputs, settings.keep) if trims else torch.zeros(len(inputs.experts))
 
     def rule(module: str, parts: Mapping[str, LoraFactors]) -> LoraFactors:
         found = aligned(parts)
-        rows = _drop(inputs, module, found, settings.drop) if least is None else trimmed(found.rows, least)
+        dropped = settings.then == "dare"
+        rows = _drop(inputs, module, found, settings.drop) if dropped else trimmed(found.rows, least)
         return LoraFactors(elected_mean(rows), found.left, 1.0)
 
     return merge_low_rank(inputs, settings, rule)

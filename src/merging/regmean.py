@@ -15,6 +15,7 @@ rounding errors. A channel that is silent under every expert is averaged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +29,7 @@ from src.merging.settings import DeltaSettings
 from src.merging.space import low_rank_state
 from src.specialists.lora import LoraFactors, check_mergeable
 
+COLUMNS = 1024  # of a Gram matrix that are turned to double at once
 MOST = 0.9999  # the factor above which the sum of Gram matrices may have no inverse
 
 
@@ -66,22 +68,39 @@ def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
 
     def factors(module: str) -> LoraFactors:
         parts = [state.modules[module] for state in inputs.experts.values()]
-        shrunk = shrink(torch.stack([grams[name][module] for name in inputs.experts]), settings.off_diagonal)
-        seen = through([part.a for part in parts], shrunk)
+        own = [grams[name][module] for name in inputs.experts]
+        seen = through([part.a for part in parts], own, settings.off_diagonal)
         return stack([(settings.scale, LoraFactors(a, p.b, p.scale)) for a, p in zip(seen, parts, strict=True)], dtype)
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
 
 
-def shrink(grams: Tensor, off_diagonal: float) -> Tensor:
-    """Gram matrices with smaller off-diagonal entries, (N, in, in), in double; their sum has an inverse."""
+def through(factors: Sequence[Tensor], grams: Sequence[Tensor], off_diagonal: float) -> list[Tensor]:
+    """``A_i G_i (Σ_j G_j)⁻¹`` of every expert, with shrunk Gram matrices; in double.
+
+    Shrinking multiplies the off-diagonal entries; channels that are silent under every expert count alike. The sum has
+    an inverse. One matrix of the sum's size is held beside the given ones, however many experts there are.
+
+    Args:
+        factors: A_i, (r_i, in).
+        grams: G_i, (in, in).
+        off_diagonal: factor on the off-diagonal entries.
+    """
     factor = min(off_diagonal, MOST)
-    diagonals = grams.double().diagonal(dim1=1, dim2=2)
-    silent = (diagonals.sum(dim=0) == 0).double()
-    return factor * grams.double() + torch.diag_embed((1 - factor) * diagonals + silent)
+    diagonals = [gram.diagonal().double() for gram in grams]
+    silent = (sum(diagonals, torch.zeros_like(diagonals[0])) == 0).double()
+    kept = [(1 - factor) * diagonal + silent for diagonal in diagonals]  # what shrinking leaves on the diagonal
+    total = torch.zeros(grams[0].shape, dtype=torch.float64)
+    for gram, own in zip(grams, kept, strict=True):
+        total.add_(gram, alpha=factor).diagonal().add_(own)
+    root = torch.linalg.cholesky(total, out=total)
+    return [
+        torch.cholesky_solve((factor * _times(a, gram) + a.double() * own).T, root).T
+        for a, gram, own in zip(factors, grams, kept, strict=True)
+    ]
 
 
-def through(factors: list[Tensor], grams: Tensor) -> list[Tensor]:
-    """``A_i G_i (Σ_j G_j)⁻¹`` of every expert: (r_i, in) factors and (N, in, in) Gram matrices in double."""
-    root = torch.linalg.cholesky(grams.sum(dim=0))
-    return [torch.cholesky_solve(gram @ a.double().T, root).T for a, gram in zip(factors, grams, strict=True)]
+def _times(a: Tensor, gram: Tensor) -> Tensor:
+    """``A G`` in double, a block of columns at a time: the Gram matrix is never copied whole."""
+    wide = a.double()
+    return torch.cat([wide @ block.double() for block in gram.split(COLUMNS, dim=1)], dim=1)

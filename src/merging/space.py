@@ -99,7 +99,8 @@ def combine_deltas(
     """``scale · Σ w_i ⊙ ΔW_i``: low-rank throughout with one weight per expert and module, dense with one per entry."""
     modules = list(next(iter(experts.values())).modules)
     if all(weights[name][delta_name(module)].ndim == 0 for name in experts for module in modules):
-        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale), rank)
+        dtype = torch.promote_types(common_dtype(experts), torch.float32)
+        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale, dtype), rank)
 
     def update(module: str) -> Tensor:
         key = delta_name(module)
@@ -159,9 +160,11 @@ def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
-def _stacked(experts: Mapping[str, LoraState], weights: Weights, module: str, scale: float) -> LoraFactors:
+def _stacked(
+    experts: Mapping[str, LoraState], weights: Weights, module: str, scale: float, dtype: torch.dtype
+) -> LoraFactors:
     parts = [(scale * float(weights[name][delta_name(module)]), e.modules[module]) for name, e in experts.items()]
-    return stack(parts, torch.promote_types(common_dtype(experts), torch.float32))
+    return stack(parts, dtype)
 
 
 def _folded(state: LoraState) -> LoraState:

@@ -30,16 +30,17 @@ def order_statistics(read: Batches, places: Sequence[int]) -> Tensor:
     Returns:
         (rows, places), float32.
     """
-    upper = _total(torch.stack([_count(_upper(row)) for row in _keys(batch)]) for batch in read())
+    upper = _total(torch.stack([_count(_upper(_keys(row))) for row in batch]) for batch in read())
     bins, before = _locate(upper, torch.tensor(places).expand(len(upper), -1))
-    lower = _total(_count_within(_keys(batch), bins) for batch in read())
+    lower = _total(torch.stack([_count_within(_keys(row), at) for row, at in zip(batch, bins, strict=True)])
+                   for batch in read())  # fmt: skip
     rest, _ = _locate(lower, (torch.tensor(places) - before)[..., None])
     return _value(bins, rest[..., 0])
 
 
-def _keys(batch: Tensor) -> Tensor:
-    """Whole numbers, (rows, values), that sort as the values do: bit patterns of negative floats run backwards."""
-    bits = batch.float().flatten(1).contiguous().view(torch.int32)
+def _keys(row: Tensor) -> Tensor:
+    """Whole numbers, (values,), that sort as the values do: bit patterns of negative floats run backwards."""
+    bits = row.float().flatten().contiguous().view(torch.int32)
     return bits ^ ((bits >> 31) & SIGN_FREE)
 
 
@@ -58,13 +59,9 @@ def _count(halves: Tensor) -> Tensor:
 
 
 def _count_within(keys: Tensor, bins: Tensor) -> Tensor:
-    """Counts of the lower halves of the keys in each wanted bin: (rows, n), (rows, places) -> (rows, places, BINS)."""
-    return torch.stack(
-        [
-            torch.stack([_count(row[_upper(row) == place] & (BINS - 1)) for place in wanted])
-            for row, wanted in zip(keys, bins, strict=True)
-        ]
-    )
+    """Counts of the lower halves of a row's keys in each wanted bin: (n,), (places,) -> (places, BINS)."""
+    upper = _upper(keys)
+    return torch.stack([_count(keys[upper == place] & (BINS - 1)) for place in bins])
 
 
 def _total(counts: Iterable[Tensor]) -> Tensor:

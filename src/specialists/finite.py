@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 
@@ -10,4 +12,4 @@ def all_finite(tensor: Tensor) -> bool:
     if tensor.numel() == 0:
         return True
     least, most = tensor.aminmax()  # a NaN anywhere makes both NaN
-    return bool(least.isfinite() & most.isfinite())
+    return math.isfinite(least) and math.isfinite(most)

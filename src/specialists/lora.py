@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from src.errors import AdapterError
+from src.specialists.finite import all_finite
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def layer_count(state: LoraState) -> int:
 
 def check_finite(state: LoraState, name: str) -> None:
     """Raise ``AdapterError`` naming every tensor of adapter ``name`` that holds NaN or infinity."""
-    bad = [key for key, tensor in state.tensors().items() if not torch.isfinite(tensor).all()]
+    bad = [key for key, tensor in state.tensors().items() if not all_finite(tensor)]
     if bad:
         raise AdapterError(f"adapter {name!r} holds NaN or infinite values in {_some(bad)}: retrain or re-export it")
 

@@ -12,7 +12,7 @@ from src.errors import ConfigError
 from src.measures.gram import GramSettings
 from src.merging import MergeInput
 from src.merging.average import average
-from src.merging.regmean import RegMeanSettings, regmean, shrink
+from src.merging.regmean import RegMeanSettings, regmean, through
 from src.merging.settings import ConvexSettings
 from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
@@ -38,9 +38,14 @@ def test_by_hand() -> None:
     assert dense(merged)[MODULE].tolist() == [pytest.approx([10.0, 4.0, 6.0])]
 
 
-def test_shrink_leaves_the_diagonal() -> None:
-    found = shrink(torch.tensor([[[2.0, 1], [1, 4]]]), 0.9)
-    torch.testing.assert_close(found, torch.tensor([[[2.0, 0.9], [0.9, 4]]], dtype=torch.float64))
+def test_shrinking_by_hand() -> None:
+    # factor 0.5: G_1 = [[2, 0.5], [0.5, 4]], G_2 = [[2, 0], [0, 0]], and the sum [[4, 0.5], [0.5, 4]];
+    # A_1 G_1 = [2, 0.5], A_2 G_2 = [0, 0]
+    grams = [torch.tensor([[2.0, 1], [1, 4]]), torch.tensor([[2.0, 0], [0, 0]])]
+    one, two = through([torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]])], grams, 0.5)
+    total = np.array([[4, 0.5], [0.5, 4]])
+    np.testing.assert_allclose(one.numpy(), np.array([[2, 0.5]]) @ np.linalg.inv(total))
+    assert two.tolist() == [[0, 0]]
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,0 +1,227 @@
+"""Examples per second of label scoring, beside generation and beside one bare forward pass over the same tokens.
+
+    python -m benchmarks.speed.scoring --out benchmarks/results/scoring_speed.csv
+
+The model is a random Llama at the shape of SmolLM2-135M; --layers and --hidden make it smaller. Plain generation
+takes one prompt at a time, ``batched`` the batches that scoring takes. All are timed in turns, medians count, and a row
+is appended to the CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from src.errors import StoreError
+from src.evaluation.batching import batches
+from src.evaluation.scoring import score
+from src.progress import progress
+from src.specialists.backbone import Backbone
+from src.specialists.pieces import Example
+from src.specialists.render import Batch, Rendered, Renderer
+
+HEAD = 64  # width of an attention head
+AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of the bare pass's time
+CONTENDERS = ("scoring", "generate", "batched", "forward")
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=30)
+    parser.add_argument("--hidden", type=int, default=576, help=f"a multiple of {HEAD}; the rest of the shape follows")
+    parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--length", type=int, default=128, help="tokens of the longest prompt; the shortest has 3/4")
+    parser.add_argument("--labels", type=int, nargs="+", default=[4, 2], help="tokens of each label")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--new-tokens", type=int, default=16, help="that generation writes")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="CSV file to append a row to")
+    asked = parser.parse_args(given)
+    if asked.hidden % HEAD:
+        parser.error(f"--hidden {asked.hidden}: expected a multiple of {HEAD}")
+    return asked
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, append."""
+    asked = arguments(given)
+    torch.set_num_threads(asked.threads)
+    body = backbone(asked)
+    questions = examples(asked)
+    row = {**facts(asked), **measure(contenders(asked, body, questions), asked.repeats, len(questions))}
+    print(report(row))
+    if asked.out:
+        append(asked.out, row)
+    return 0
+
+
+def backbone(asked: argparse.Namespace) -> Backbone:
+    """A random Llama and a tokenizer whose words are numbers; neither has an end token."""
+    heads = asked.hidden // HEAD
+    config = LlamaConfig(
+        vocab_size=asked.words,
+        hidden_size=asked.hidden,
+        intermediate_size=asked.hidden * 8 // 3,
+        num_hidden_layers=asked.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 3 if heads % 3 == 0 else heads,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    words = {"<pad>": 0} | {str(word): word for word in range(1, asked.words)}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<pad>", pad_token="<pad>")
+    torch.manual_seed(asked.seed)
+    model = LlamaForCausalLM(config).eval().requires_grad_(False).to(asked.device, getattr(torch, asked.dtype))
+    return Backbone(model, tokenizer, "random", "random")
+
+
+def examples(asked: argparse.Namespace) -> list[Example]:
+    """Prompts of random words and of different lengths; labels that differ from their first token on."""
+    generator = torch.Generator().manual_seed(asked.seed)
+
+    def text(words: int) -> str:
+        return " ".join(map(str, torch.randint(1, asked.words, (words,), generator=generator).tolist()))
+
+    labels = tuple(f"{first} {text(words - 1)}".strip() for first, words in enumerate(asked.labels, start=1))
+    lengths = torch.linspace(asked.length * 3 / 4, asked.length, asked.prompts).round().int()
+    order = torch.randperm(asked.prompts, generator=generator)
+    return [Example(str(i), (text(int(length)),), labels, 0) for i, length in enumerate(lengths[order])]
+
+
+def contenders(
+    asked: argparse.Namespace, body: Backbone, questions: Sequence[Example]
+) -> dict[str, Callable[[], object]]:
+    """What is timed: scoring as a sweep does it; the others on batches that are ready."""
+    single, prompts = (list(collated(body, questions, size)) for size in (1, asked.batch_size))
+    everything = list(collated(body, questions, asked.batch_size, with_labels=True))
+    settings = GenerationConfig(max_new_tokens=asked.new_tokens, do_sample=False, pad_token_id=0)
+
+    def generate(given: Sequence[Batch]) -> None:
+        for batch in given:
+            body.model.generate(inputs_embeds=batch.embeds, attention_mask=batch.mask, generation_config=settings)
+
+    def forward() -> None:
+        for batch in everything:
+            body.model(
+                inputs_embeds=batch.embeds,
+                attention_mask=batch.mask,
+                position_ids=batch.positions(),
+                logits_to_keep=1,
+                use_cache=False,
+            )
+
+    def scoring() -> None:
+        score(Renderer(body, {}), questions, asked.batch_size)
+
+    works = (scoring, lambda: generate(single), lambda: generate(prompts), forward)
+    return dict(zip(CONTENDERS, works, strict=True))
+
+
+def collated(
+    body: Backbone, questions: Sequence[Example], batch_size: int, with_labels: bool = False
+) -> Iterator[Batch]:
+    """The batches that scoring makes; on request, each prompt is followed by all that scoring reads of its labels."""
+    renderer = Renderer(body, {})
+    for some in batches(renderer, questions, batch_size):
+        rendered = [question.prompt for question in some]
+        if with_labels:
+            rendered = [
+                _extended(
+                    question.prompt, [i for label in question.example.labels for i in renderer.tokens(label)[:-1]]
+                )
+                for question in some
+            ]
+        yield renderer.collate(rendered, side="left")
+
+
+def _extended(prompt: Rendered, more: Sequence[int]) -> Rendered:
+    return replace(prompt, ids=[*prompt.ids, *more], targets=[*prompt.targets, *more])
+
+
+@torch.no_grad()
+def measure(works: dict[str, Callable[[], object]], repeats: int, count: int) -> dict[str, float]:
+    """Median seconds and examples per second of each, and the ratios; each is done once before it is timed."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    with progress("scoring speed", (1 + repeats) * len(works)) as bar:
+        for turn in range(1 + repeats):
+            for name, work in works.items():
+                spent = _timed(work)
+                if turn:
+                    seconds[name].append(spent)
+                bar.update()
+    median = {name: statistics.median(spent) for name, spent in seconds.items()}
+    return {
+        **{f"{name}_seconds": round(spent, 4) for name, spent in median.items()},
+        **{f"{name}_per_second": round(count / spent, 3) for name, spent in median.items()},
+        "faster_than_generate": round(median["generate"] / median["scoring"], 3),
+        "faster_than_batched": round(median["batched"] / median["scoring"], 3),
+        "times_forward": round(median["scoring"] / median["forward"], 3),
+    }
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def facts(asked: argparse.Namespace) -> dict[str, object]:
+    """What was measured, and on what."""
+    named = {name: value for name, value in vars(asked).items() if name != "out"}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    labels = " ".join(map(str, asked.labels))
+    return {**named, "labels": labels, "cores": os.cpu_count(), "machine": platform.machine(), **versions}
+
+
+def report(row: dict[str, object]) -> str:
+    """The row in words."""
+    lines = [
+        f"{name:9}{row[f'{name}_seconds']:>10} s {row[f'{name}_per_second']:>10} examples/s" for name in CONTENDERS
+    ]
+    return "\n".join(
+        [
+            f"{row['prompts']} prompts of up to {row['length']} tokens, labels of {row['labels']} tokens, batches of "
+            f"{row['batch_size']}, {row['layers']} layers of width {row['hidden']}, {row['threads']} threads",
+            *lines,
+            f"scoring / generate of {row['new_tokens']} tokens: {row['faster_than_generate']} times as many examples "
+            f"(aim: at least {AT_LEAST:g}), {row['faster_than_batched']} times if it is batched",
+            f"scoring / bare forward pass: {row['times_forward']} times the seconds (aim: at most {AT_MOST:g})",
+        ]
+    )
+
+
+def append(path: Path, row: dict[str, object]) -> None:
+    """Add a row to a CSV, which is made if it is not there; ``StoreError`` if its columns are others."""
+    if path.exists() and (found := list(pd.read_csv(path, nrows=0).columns)) != list(row):
+        raise StoreError(f"{path} has the columns {found}, expected {list(row)}: give another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

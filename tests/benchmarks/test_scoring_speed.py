@@ -1,0 +1,56 @@
+"""The scoring benchmark on tiny shapes: that the same is asked of all, not how quick it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.speed.scoring import arguments, backbone, collated, contenders, examples, main
+from src.errors import StoreError
+
+TINY = ["--layers=1", "--hidden=64", "--words=50", "--prompts=5", "--length=8", "--batch-size=2", "--new-tokens=3",
+        "--repeats=1", "--threads=1"]  # fmt: skip
+
+
+def test_a_row_for_every_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "speed.csv"
+    for labels in (["2", "3"], ["1", "1", "1"]):
+        assert main([*TINY, f"--out={out}", "--labels", *labels]) == 0
+    rows = pd.read_csv(out)
+    assert rows["labels"].tolist() == ["2 3", "1 1 1"] and rows["layers"].tolist() == [1, 1]
+    quotients = rows["generate_seconds"] / rows["scoring_seconds"]
+    assert (rows["faster_than_generate"] / quotients).between(0.9, 1.1).all()
+    printed = capsys.readouterr().out
+    assert "aim: at least 5" in printed and "aim: at most 1.3" in printed and "examples/s" in printed
+
+
+def test_the_bare_pass_reads_as_many_tokens_as_scoring() -> None:
+    asked = arguments([*TINY, "--labels", "2", "4"])
+    body, questions = backbone(asked), examples(asked)
+    lengths = sorted(len(question.prompt[0].split()) for question in questions)
+    assert lengths[0] == 6 and lengths[-1] == 8
+    masks = [batch.mask for batch in collated(body, questions, 2, with_labels=True)]
+    assert sum(int(mask.sum()) for mask in masks) == sum(lengths) + 5 * (1 + 3)
+    read: list[int] = []
+    hook = body.model.register_forward_pre_hook(
+        lambda module, given, named: read.append(named["inputs_embeds"].shape[0]), with_kwargs=True
+    )
+    contenders(asked, body, questions)["scoring"]()
+    hook.remove()
+    assert read == [2, 4, 2, 4, 1, 2]  # prompts, and two labels of each
+
+
+def test_a_table_of_other_columns_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "speed.csv"
+    out.write_text("a,b\n1,2\n")
+    with pytest.raises(StoreError, match="give another file"):
+        main([*TINY, f"--out={out}"])
+    assert out.read_text() == "a,b\n1,2\n"
+
+
+def test_a_shape_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(["--hidden=100"])
+    assert "--hidden 100: expected a multiple of 64" in capsys.readouterr().err
