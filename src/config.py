@@ -16,6 +16,7 @@ from src.checks import at_least
 from src.coefficients.combine import check_granularity
 from src.coefficients.signals import Granularity
 from src.errors import ConfigError
+from src.evaluation.scoring import MODES
 from src.merging import MERGES
 from src.probe import PROBES
 from src.references import REFERENCES
@@ -47,21 +48,35 @@ class Compute:
         threads: CPU threads of torch; None for torch's own choice.
         batch_size: prompts scored at once.
         resamples: of the bootstrap behind every interval.
+        scoring: what answers a question: the label of the highest log-likelihood (``loglik``), of the highest mean per
+            token (``loglik_normalised``), or the label in the text that the model writes (``generate``).
+        max_new_tokens: where ``generate`` cuts a text off.
     """
 
     device: str = "cpu"
     threads: int | None = None
     batch_size: int = 64
     resamples: int = 1000
+    scoring: str = MODES[0]
+    max_new_tokens: int = 16
 
     def __post_init__(self) -> None:
-        at_least(self, "compute", 1, "threads", "batch_size", "resamples")
+        at_least(self, "compute", 1, "threads", "batch_size", "resamples", "max_new_tokens")
+        if self.scoring not in MODES:
+            raise ConfigError(f"compute.scoring={self.scoring!r}: expected one of {', '.join(MODES)}")
         try:
             device = torch.device(self.device)
         except RuntimeError as error:
             raise ConfigError(f"compute.device={self.device!r}: {str(error).splitlines()[0]}") from error
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f"compute.device={self.device}: torch sees no GPU here, use compute.device=cpu")
+
+    def asking(self) -> dict[str, Any]:
+        """What tells this way of asking from the default one; nothing for the default."""
+        if self.scoring == MODES[0]:
+            return {}
+        limit = {"max_new_tokens": self.max_new_tokens} if self.scoring == "generate" else {}
+        return {"scoring": self.scoring, **limit}
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
-"""From label log-likelihoods to a table of predictions."""
+"""From label log-likelihoods, or from generated texts, to a table of predictions."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from src.evaluation.parsing import parse_answer
 from src.evaluation.scoring import Scores
-from src.specialists.pieces import Benchmark
+from src.specialists.pieces import Benchmark, Example
 
 
 def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
@@ -23,11 +26,36 @@ def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
     column = np.ones(len(chosen), dtype=int) if len(labels) == 2 else chosen
     frame = pd.DataFrame(
         {
-            "id": [example.id for example in benchmark.test],
-            "label": [labels[example.answer] for example in benchmark.test],
+            **_asked(benchmark),
             "prediction": [labels[index] for index in chosen],
             "score": shares[np.arange(len(chosen)), column],
             "raw_answer": scores.greedy,
         }
     )
     return frame.assign(**{f"score:{label}": loglik[:, index] for index, label in enumerate(labels)})
+
+
+def generated_frame(benchmark: Benchmark, texts: Sequence[str]) -> pd.DataFrame:
+    """The same columns from what a model wrote to each test example.
+
+    ``raw_answer`` is the whole text, ``prediction`` the label in it, ``""`` where none can be told. A text has no
+    probability, so every score is empty.
+    """
+    labels = [label.strip() for label in benchmark.labels]
+    parsed = [parse_answer(text, labels, _ending(example)) for text, example in zip(texts, benchmark.test, strict=True)]
+    frame = pd.DataFrame({**_asked(benchmark), "prediction": parsed, "score": np.nan, "raw_answer": list(texts)})
+    return frame.assign(**{f"score:{label}": np.nan for label in labels})
+
+
+def _asked(benchmark: Benchmark) -> dict[str, list[str]]:
+    labels = [label.strip() for label in benchmark.labels]
+    return {
+        "id": [example.id for example in benchmark.test],
+        "label": [labels[example.answer] for example in benchmark.test],
+    }
+
+
+def _ending(example: Example) -> str:
+    """The text that a prompt ends with; nothing if it ends with an entity."""
+    last = example.prompt[-1] if example.prompt else ""
+    return last if isinstance(last, str) else ""

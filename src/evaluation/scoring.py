@@ -1,18 +1,29 @@
-"""Label log-likelihoods: how probable each candidate answer is after the prompt."""
+"""Label log-likelihoods: how probable each candidate answer is after the prompt.
+
+A prompt is read once for all of its labels: in one pass with the *stem*, the tokens that all labels begin with, which
+also gives the probability of each label's next token. Labels that go on apart from there (*branches*) are read on from
+the keys and values of that pass. One-token labels have no branches, so one position answers for all.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from transformers import Cache, DynamicCache
 
 from src.errors import InputError
+from src.evaluation.batching import Question, batches
 from src.specialists.pieces import Example
-from src.specialists.render import Rendered, Renderer
+from src.specialists.render import Batch, Renderer
 
-WINDOW = 8  # batches that are rendered and sorted by length together
+MODES = ("loglik", "loglik_normalised", "generate")  # how a model may be asked; the first is the default
+FAN = 4  # branches read at once, for each prompt of a batch: bounds the copies of keys and values
+
+Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -22,27 +33,32 @@ class Scores:
     Attributes:
         loglik: (n, C) sum of the log-probabilities of each label's tokens, float64.
         greedy: n texts: the most probable token after the prompt, over the whole vocabulary.
+        lengths: (n, C) number of tokens of each label, int64.
     """
 
     loglik: Tensor
     greedy: list[str]
+    lengths: Tensor
+
+    def per_token(self) -> Scores:
+        """The same with each label's mean log-probability per token, so that long labels are not at a disadvantage."""
+        return replace(self, loglik=self.loglik / self.lengths)
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """One forward pass: a prompt and what some labels share, all of their tokens but the last."""
+class _Labels:
+    """The labels of an example as tokens: a common stem, and what is read after it."""
 
-    row: int
-    prompt: Rendered
-    shared: tuple[int, ...]
-    last: dict[int, int]  # column of the label -> its last token
+    tokens: list[Tokens]
+    stem: Tokens
 
-    @property
-    def length(self) -> int:
-        return len(self.prompt.ids) + len(self.shared)
+    def branch(self, column: int) -> Tokens:
+        """What must be read after the stem before a label's last token is predicted."""
+        return self.tokens[column][len(self.stem) : -1]
 
-    def rendered(self) -> Rendered:
-        return replace(self.prompt, ids=[*self.prompt.ids, *self.shared], targets=[0] * self.length)
+    def branches(self) -> list[Tokens]:
+        """Each branch once."""
+        return [branch for branch in dict.fromkeys(map(self.branch, range(len(self.tokens)))) if branch]
 
 
 @torch.no_grad()
@@ -51,8 +67,7 @@ def score(
 ) -> Scores:
     """Score every label of every example under the adapter that is active now.
 
-    Sequences are batched by length and padded on the left. Labels that differ in their last token only
-    (one-token labels above all) share one pass.
+    Prompts are batched by length and padded on the left; results are in the order of ``examples``.
 
     Args:
         on_progress: told how many examples were finished since the last call.
@@ -60,55 +75,116 @@ def score(
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
     """
+    known: dict[tuple[str, ...], _Labels] = {}
+    for example in examples:
+        if example.labels not in known:
+            known[example.labels] = _labels(renderer, example)
     loglik = [[0.0] * len(example.labels) for example in examples]
     greedy = [""] * len(examples)
-    for start in range(0, len(examples), WINDOW * batch_size):
-        window = range(start, min(start + WINDOW * batch_size, len(examples)))
-        for units in _batches(renderer, examples, window, batch_size):
-            _forward(renderer, units, loglik, greedy)
-        if on_progress:
-            on_progress(len(window))
-    return Scores(torch.tensor(loglik, dtype=torch.float64), greedy)
+    for asked in batches(renderer, examples, batch_size, lambda one: len(known[one.labels].stem), on_progress):
+        words, found = _read(renderer, asked, [known[question.example.labels] for question in asked])
+        for question, word, values in zip(asked, words, found, strict=True):
+            greedy[question.row], loglik[question.row] = word, values
+    lengths = [[len(tokens) for tokens in known[example.labels].tokens] for example in examples]
+    return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
 
 
-def _batches(renderer: Renderer, examples: Sequence[Example], window: range, batch_size: int) -> Iterator[list[_Unit]]:
-    rendered = renderer.render([examples[row].prompt for row in window])
-    units = [
-        unit
-        for row, prompt in zip(window, rendered, strict=True)
-        for unit in _units(renderer, examples[row], row, prompt)
+def _labels(renderer: Renderer, example: Example) -> _Labels:
+    tokens = [tuple(renderer.tokens(label)) for label in example.labels]
+    if () in tokens:
+        empty = example.labels[tokens.index(())]
+        raise InputError(f"label {empty!r} of example {example.id} has no tokens: it cannot be scored")
+    if len(set(tokens)) < len(tokens):
+        raise InputError(f"labels {example.labels} of example {example.id}: two have the same tokens, so they tie")
+    return _Labels(tokens, _common_start([label[:-1] for label in tokens]))
+
+
+def _common_start(sequences: Sequence[Tokens]) -> Tokens:
+    least, most = min(sequences), max(sequences)  # what these two share, all in between share
+    same = (a == b for a, b in zip(least, most, strict=False))
+    return least[: next((place for place, equal in enumerate(same) if not equal), min(len(least), len(most)))]
+
+
+def _read(
+    renderer: Renderer, asked: Sequence[Question], labels: Sequence[_Labels]
+) -> tuple[list[str], list[list[float]]]:
+    """The most probable word after each prompt, and the log-likelihoods of its labels."""
+    sequences = [
+        replace(question.prompt, ids=[*question.prompt.ids, *each.stem], targets=[0] * question.length)
+        for question, each in zip(asked, labels, strict=True)
     ]
-    units.sort(key=lambda unit: unit.length)
-    for start in range(0, len(units), batch_size):
-        yield units[start : start + batch_size]
-
-
-def _units(renderer: Renderer, example: Example, row: int, prompt: Rendered) -> list[_Unit]:
-    grouped: dict[tuple[int, ...], dict[int, int]] = {}
-    for column, label in enumerate(example.labels):
-        if not renderer.tokens(label):
-            raise InputError(f"label {label!r} of example {example.id} has no tokens: it cannot be scored")
-        *shared, last = renderer.tokens(label)
-        if last in grouped.get(tuple(shared), {}).values():
-            raise InputError(f"labels {example.labels} of example {example.id}: two have the same tokens, so they tie")
-        grouped.setdefault(tuple(shared), {})[column] = last
-    return [_Unit(row, prompt, shared, last) for shared, last in grouped.items()]
-
-
-def _forward(renderer: Renderer, units: list[_Unit], loglik: list[list[float]], greedy: list[str]) -> None:
-    batch = renderer.collate([unit.rendered() for unit in units], side="left")
-    kept = 1 + max(len(unit.shared) for unit in units)
+    batch = renderer.collate(sequences, side="left")
+    kept = 1 + max(len(each.stem) for each in labels)
+    branching = any(each.branches() for each in labels)
+    cache = DynamicCache(config=renderer.backbone.model.config) if branching else None
     logits = renderer.backbone.model(
         inputs_embeds=batch.embeds,
         attention_mask=batch.mask,
         position_ids=batch.positions(),
         logits_to_keep=kept,
-        use_cache=False,
+        past_key_values=cache,
+        use_cache=branching,
     ).logits
-    logprobs = logits.float().log_softmax(dim=-1).cpu()
-    for unit, row in zip(units, logprobs, strict=True):
-        tail = row[kept - 1 - len(unit.shared) :]
-        shared = sum(float(tail[place, token]) for place, token in enumerate(unit.shared))
-        for column, token in unit.last.items():
-            loglik[unit.row][column] = shared + float(tail[-1, token])
-        greedy[unit.row] = str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip()
+    words, found = [], []
+    for each, row in zip(labels, _logprobs(logits), strict=True):
+        tail = row[kept - 1 - len(each.stem) :]
+        words.append(str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
+        found.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
+    if cache is not None:
+        _read_on(renderer, batch, cache, labels, found)
+    return words, found
+
+
+def _read_on(
+    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], found: list[list[float]]
+) -> None:
+    """Add to ``found`` what follows the stem and one token."""
+    rest: dict[tuple[int, Tokens], Tensor] = {}
+    wanted = [(place, branch) for place, each in enumerate(labels) for branch in each.branches()]
+    for some in _chunks(sorted(wanted, key=lambda pair: len(pair[1])), FAN * len(labels)):
+        rest.update(zip(some, _branch_logprobs(renderer, batch, cache, some), strict=True))
+    for place, each in enumerate(labels):
+        for column, tokens in enumerate(each.tokens):
+            if branch := each.branch(column):
+                found[place][column] += _sum(rest[place, branch], tokens[len(each.stem) + 1 :])
+
+
+def _branch_logprobs(
+    renderer: Renderer, batch: Batch, cache: Cache, wanted: Sequence[tuple[int, Tokens]]
+) -> list[Tensor]:
+    """Log-probabilities after each token of each branch, (tokens, vocabulary); padding is on the right."""
+    device, width = batch.mask.device, max(len(branch) for _, branch in wanted)
+    places = torch.tensor([place for place, _ in wanted], device=device)
+    padding = renderer.backbone.padding_id
+    ids = torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in wanted], device=device)
+    mask = batch.mask[places]
+    logits = renderer.backbone.model(
+        inputs_embeds=renderer.backbone.embed(ids),
+        attention_mask=torch.cat([mask, torch.ones_like(ids)], dim=1),  # no token sees the padding after it
+        position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width, device=device),
+        past_key_values=_rows(cache, places),
+        use_cache=True,
+    ).logits
+    return [row[: len(branch)] for row, (_, branch) in zip(_logprobs(logits), wanted, strict=True)]
+
+
+def _rows(cache: Cache, places: Tensor) -> Cache:
+    """A cache of the chosen rows; the given one stays as it is."""
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(places)  # type: ignore[attr-defined]
+    return chosen
+
+
+def _logprobs(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(dim=-1).cpu()
+
+
+def _sum(logprobs: Tensor, tokens: Tokens) -> float:
+    """Sum over tokens of the log-probability at the position of each; ``logprobs``: (at least tokens, vocabulary)."""
+    return sum(float(logprobs[place, token]) for place, token in enumerate(tokens))
+
+
+def _chunks(items: Sequence[tuple[int, Tokens]], size: int) -> Iterator[Sequence[tuple[int, Tokens]]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

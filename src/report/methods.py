@@ -31,7 +31,7 @@ BLOCKS = {
 }
 MERGED = (Kind.BASELINE, Kind.ES)  # what competes for the best merge
 CONTROLS = ("es_shuffled", "es_permuted", "es_magnitude", "es_noise")
-FLOORS = ("majority", "drug_only", "target_only", "cell_only", "logistic_regression", "random_forest")
+FLOORS = ("majority", "group_mean", "drug_only", "partner_only", "logistic_regression", "random_forest")
 EXPERT = "expert:"
 TITLES = {"base": "Base model", "finetuned": "Fine-tuned", "majority": "Majority class"}
 

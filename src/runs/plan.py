@@ -165,4 +165,6 @@ def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | Non
         config |= {"tuning": sweep.raw["tuning"]}
     if sweep.split != "test":
         config |= {"split": sweep.split}
+    if "spaces" in facts or facts.get("model"):
+        config |= sweep.compute.asking()
     return config

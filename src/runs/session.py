@@ -14,7 +14,8 @@ import torch
 from src.cache import Cache, code_digest
 from src.coefficients.signals import Signals
 from src.config import Sweep
-from src.evaluation.predictions import predictions_frame
+from src.evaluation.generation import generate
+from src.evaluation.predictions import generated_frame, predictions_frame
 from src.evaluation.scoring import score
 from src.measures import MEASURES, Material
 from src.measures.stored import load_measured, save_measured
@@ -141,6 +142,7 @@ class Session:
             "benchmark": benchmark.checksum,
             "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),
             "batch_size": self.sweep.compute.batch_size,
+            **self.sweep.compute.asking(),
         }
 
         def make(folder: Path) -> None:
@@ -168,11 +170,14 @@ class Session:
             return load_adapter(self.cache.folder("finetuned", key, make) / "adapter", f"finetuned {benchmark.name}")
 
     def _score(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
-        states = {} if adapter is None else {"asked": adapter}
+        compute, states = self.sweep.compute, {} if adapter is None else {"asked": adapter}
         with self.team.backbone.attached(states) as activate:
             activate("asked" if states else None)
-            scores = score(self.team.renderer, benchmark.test, self.sweep.compute.batch_size, self.advance)
-        return predictions_frame(benchmark, scores)
+            asked = (self.team.renderer, benchmark.test, compute.batch_size)
+            if compute.scoring == "generate":
+                return generated_frame(benchmark, generate(*asked, compute.max_new_tokens, self.advance))
+            scores = score(*asked, self.advance)
+        return predictions_frame(benchmark, scores.per_token() if compute.scoring == "loglik_normalised" else scores)
 
 
 def validating(benchmark: Benchmark, limit: int | None) -> Benchmark:

@@ -8,36 +8,10 @@ import pytest
 from src.errors import BenchError
 from src.evaluation.floors import FLOORS, NoFloor, drug_only, linear, majority, partner_only, single_modality
 from src.evaluation.metrics import metric_rows
-from src.specialists.pieces import Benchmark, Entity, Example
-
-ALCOHOLS, AMINES = (["C" * n + tail for n in range(2, 22)] for tail in ("O", "N"))
-FAMILIES = ("MKVLLAAMKVLLAA", "GHWPPYGHWPPY")
-LABELS = ("no", "yes", "perhaps")
-
-
-def example(name: str, entities: list[Entity], answer: int, labels: int = 2) -> Example:
-    return Example(name, tuple(entities), tuple(f" {label}" for label in LABELS[:labels]), answer)
-
-
-def benchmark(train: list[Example], test: list[Example]) -> Benchmark:
-    labels = tuple(label.strip() for label in train[0].labels) if train else LABELS[:2]
-    return Benchmark("toy", "Toy", "cross_modal", labels, tuple(train), (), tuple(test), "0")
-
-
-def by_drug(partner_tells: bool = False) -> Benchmark:
-    """Amines bind and alcohols do not, whatever the protein; or the protein's family decides, whatever the drug."""
-    rows = []
-    for index, smiles in enumerate(ALCOHOLS + AMINES):
-        for family, sequence in enumerate(FAMILIES):
-            answer = family if partner_tells else int(smiles.endswith("N"))
-            entities = [Entity("molecule", smiles), Entity("protein", sequence)]
-            rows.append(example(f"{index}-{family}", entities, answer))
-    train = [row for index, row in enumerate(rows) if index % 10 < 6]
-    return benchmark(train, [row for index, row in enumerate(rows) if index % 10 >= 6])
-
-
-def accuracy(frame) -> float:  # type: ignore[no-untyped-def]
-    return float((frame["label"] == frame["prediction"]).mean())
+from src.specialists.pieces import Entity
+from src.tasks import Request
+from src.tasks.shots.few_shot import with_shots
+from tests.evaluation.toys import ALCOHOLS, AMINES, LABELS, accuracy, benchmark, by_drug, example
 
 
 def test_the_drug_floor_finds_what_the_drug_tells_and_no_more() -> None:
@@ -131,3 +105,11 @@ def test_a_missing_modality_is_named_and_can_be_caught() -> None:
     with pytest.raises(NoFloor, match="molecules only"):
         partner_only(benchmark(drugs, drugs))
     assert issubclass(NoFloor, BenchError)
+
+
+@pytest.mark.parametrize("floor", sorted(FLOORS))
+def test_solved_examples_before_a_question_change_nothing(floor: str) -> None:
+    made = by_drug()
+    shown = with_shots(made, Request(name="toy", language="english", seed=0, shots=2, shot_choice="random"))
+    assert len(shown.test[0].prompt) > len(made.test[0].prompt)
+    assert FLOORS[floor](shown).equals(FLOORS[floor](made))

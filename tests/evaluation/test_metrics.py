@@ -8,16 +8,25 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 
 from src.errors import InputError
+from src.evaluation.answers import read_answers
 from src.evaluation.metrics import (
+    BINS,
     METRICS,
     bootstrap_values,
     draw_counts,
     metric_rows,
     point_values,
-    read_answers,
     resampled_values,
 )
 
@@ -43,6 +52,7 @@ def random_frame(n: int, classes: int, seed: int, decimals: int = 6) -> tuple[pd
 def sklearn_values(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray, classes: int) -> dict[str, float]:
     """The same metrics, written with scikit-learn on materialised samples."""
     seen = sorted((set(truth) | set(predicted)) - {classes})
+    kept = predicted < classes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = {
@@ -50,14 +60,27 @@ def sklearn_values(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray,
             "balanced_accuracy": balanced_accuracy_score(truth, predicted),
             "macro_f1": f1_score(truth, predicted, labels=seen, average="macro", zero_division=0),
             "unparsable": np.mean(predicted == classes),
+            "mcc": matthews_corrcoef(truth, predicted),
+            "accuracy_parsed": accuracy_score(truth[kept], predicted[kept]) if kept.any() else np.nan,
+            "macro_f1_parsed": f1_score(truth[kept], predicted[kept], average="macro") if kept.any() else np.nan,
         }
-    probabilities = np.round(np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True), 10)  # keeps ties ties
-    if classes == 2:
-        values["auroc"] = roc_auc_score(truth == 1, probabilities[:, 1]) if len(set(truth)) == 2 else np.nan
-    else:
-        present = [c for c in range(classes) if 0 < (truth == c).sum() < len(truth)]
-        values["auroc"] = np.mean([roc_auc_score(truth == c, probabilities[:, c]) for c in present])
+    exact = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    values["ece"] = calibration_error(truth, predicted, exact)
+    ranked = np.round(exact, 10)  # keeps ties ties
+    columns = [1] if classes == 2 else range(classes)
+    present = [c for c in columns if 0 < (truth == c).sum() < len(truth)]
+    for name, area in {"auroc": roc_auc_score, "auprc": average_precision_score}.items():
+        values[name] = np.mean([area(truth == c, ranked[:, c]) for c in present]) if present else np.nan
     return values
+
+
+def calibration_error(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> float:
+    """Scikit-learn's calibration curve of "the answer is right", averaged by how many answers each point holds."""
+    given = np.where(predicted < probabilities.shape[1], predicted, probabilities.argmax(axis=1))
+    confidence = probabilities[np.arange(len(given)), given]
+    share, mean = calibration_curve((truth == predicted).astype(int), confidence, n_bins=BINS)
+    held = pd.cut(confidence, np.linspace(0, 1, BINS + 1), include_lowest=True).value_counts().to_numpy()
+    return float(np.average(np.abs(share - mean), weights=held[held > 0]))
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -97,9 +120,10 @@ def test_unparsable_counts_as_wrong_by_hand() -> None:
     assert values["auroc"] == 1 / 2  # all scores tie
 
 
-def test_one_class_leaves_auroc_empty_not_one_half() -> None:
+@pytest.mark.parametrize("area", ["auroc", "auprc"])
+def test_one_class_leaves_the_areas_empty(area: str) -> None:
     data = frame([1, 1, 1], [1, 0, 1], np.array([[0, 1], [1, 0], [0, 2.0]]), ["no", "yes"])
-    row = {row["metric"]: row for row in metric_rows(data, ["no", "yes"], seed=0)}["auroc"]
+    row = {row["metric"]: row for row in metric_rows(data, ["no", "yes"], seed=0)}[area]
     assert all(np.isnan(row[key]) for key in ("value", "ci_low", "ci_high")) and row["n"] == 3
 
 
@@ -107,7 +131,8 @@ def test_auroc_is_empty_without_scores_and_refused_with_some() -> None:
     data, labels = random_frame(20, 2, seed=0)
     columns = [f"score:{label}" for label in labels]
     bare = data.drop(columns=[*columns, "score"])
-    assert np.isnan(point_values(read_answers(bare, labels))["auroc"])
+    values = point_values(read_answers(bare, labels))
+    assert all(np.isnan(values[metric]) for metric in ("auroc", "auprc", "ece")) and values["mcc"] > 0
     data.loc[7, columns[0]] = np.nan
     with pytest.raises(InputError, match="'q7' has no finite score"):
         metric_rows(data, labels, seed=0)
@@ -142,7 +167,82 @@ def test_same_seed_same_interval_other_seed_other() -> None:
 def test_values_are_rates_and_intervals_are_ordered(n: int, classes: int, seed: int) -> None:
     data, labels = random_frame(n, classes, seed)
     for row in metric_rows(data, labels, seed, resamples=200):
-        assert 0 <= row["ci_low"] <= row["ci_high"] <= 1 and 0 <= row["value"] <= 1 and row["n"] == n
+        least = -1 if row["metric"] == "mcc" else 0
+        assert least <= row["ci_low"] <= row["ci_high"] <= 1 and least <= row["value"] <= 1 and row["n"] == n
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(8, 60), classes=st.integers(2, 4), seed=st.integers(0, 9999), decimals=st.sampled_from([0, 6]))
+def test_any_predictions_give_scikit_learns_values(n: int, classes: int, seed: int, decimals: int) -> None:
+    data, labels = random_frame(n, classes, seed, decimals)
+    answers = read_answers(data, labels)
+    raw = data[[f"score:{label}" for label in labels]].to_numpy()
+    expected = sklearn_values(answers.truth, answers.predicted, raw, classes)
+    whole = resampled_values(answers, np.ones((1, n)))
+    for metric, value in point_values(answers).items():
+        assert value == pytest.approx(expected[metric], abs=1e-9, nan_ok=True), metric
+        assert whole[metric][0] == pytest.approx(expected[metric], abs=1e-9, nan_ok=True), metric
+
+
+def test_the_order_of_the_metrics_is_fixed() -> None:
+    data, labels = random_frame(20, 2, seed=0)
+    names = [row["metric"] for row in metric_rows(data, labels, seed=0, resamples=5)]
+    assert names == list(METRICS) == list(point_values(read_answers(data, labels)))
+    assert names[:5] == ["accuracy", "balanced_accuracy", "macro_f1", "auroc", "unparsable"]
+    assert names[5:] == ["auprc", "mcc", "ece", "accuracy_parsed", "macro_f1_parsed"]
+
+
+def test_the_papers_convention_leaves_unparsable_answers_out() -> None:
+    data = frame([0, 0, 1, 1, 1], [0, 2, 1, 0, 2], np.zeros((5, 2)), ["no", "yes"])
+    values = {row["metric"]: row["value"] for row in metric_rows(data, ["no", "yes"], seed=0, resamples=10)}
+    assert values["accuracy"] == 2 / 5 and values["accuracy_parsed"] == 2 / 3
+    # no: right 1 of 1, given 2; yes: right 1 of 2, given 1
+    assert values["macro_f1_parsed"] == pytest.approx((2 * 1 / (1 + 2) + 2 * 1 / (2 + 1)) / 2)
+    assert values["macro_f1"] == pytest.approx((2 * 1 / (2 + 2) + 2 * 1 / (3 + 1)) / 2)
+
+
+def test_nothing_parsed_is_zero_in_the_headline_and_empty_beside_it() -> None:
+    data = frame([0, 1], [2, 2], np.zeros((2, 2)), ["no", "yes"])
+    values = {row["metric"]: row["value"] for row in metric_rows(data, ["no", "yes"], seed=0, resamples=10)}
+    assert values["accuracy"] == values["macro_f1"] == values["mcc"] == 0 and values["unparsable"] == 1
+    assert np.isnan(values["accuracy_parsed"]) and np.isnan(values["macro_f1_parsed"])
+
+
+def test_correlation_by_hand() -> None:
+    data = frame([1] * 6 + [0] * 4, [1] * 5 + [0] + [0] * 2 + [1] * 2, np.zeros((10, 2)), ["no", "yes"])
+    expected = (5 * 2 - 2 * 1) / np.sqrt((5 + 2) * (5 + 1) * (2 + 2) * (2 + 1))  # tp 5, tn 2, fp 2, fn 1
+    answers = read_answers(data, ["no", "yes"])
+    assert point_values(answers)["mcc"] == pytest.approx(expected)
+    assert resampled_values(answers, np.ones((1, 10)))["mcc"][0] == pytest.approx(expected)
+
+
+def test_calibration_error_by_hand() -> None:
+    confidence = np.array([0.90, 0.92, 0.60, 0.60])  # two bins: (13/15, 14/15] and (8/15, 9/15]
+    scores = np.log(np.column_stack([1 - confidence, confidence]))
+    data = frame([1, 0, 1, 1], [1, 1, 1, 1], scores, ["no", "yes"])
+    expected = 0.5 * abs(1 / 2 - 0.91) + 0.5 * abs(1 - 0.6)
+    assert point_values(read_answers(data, ["no", "yes"]))["ece"] == pytest.approx(expected)
+    only_probability = data.assign(score=confidence).drop(columns=["score:no", "score:yes"])
+    assert point_values(read_answers(only_probability, ["no", "yes"]))["ece"] == pytest.approx(expected)
+
+
+def test_a_calibrated_model_has_a_small_error_and_a_boastful_one_a_large_one() -> None:
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(0.5, 1, 20_000)
+    truth = np.where(rng.random(20_000) < chance, 1, 0)
+
+    def error(probability: np.ndarray) -> float:
+        scores = np.log(np.column_stack([1 - probability, probability]))
+        return point_values(read_answers(frame(list(truth), [1] * 20_000, scores, ["no", "yes"]), ["no", "yes"]))["ece"]
+
+    assert error(chance) < 0.02
+    assert error(np.full(20_000, 0.999)) == pytest.approx(0.249, abs=0.01)
+
+
+def test_saturated_probabilities_are_certain() -> None:
+    scores = np.array([[-800.0, 0.0], [0.0, -800.0]])
+    data = frame([1, 0], [1, 0], scores, ["no", "yes"])
+    assert point_values(read_answers(data, ["no", "yes"]))["ece"] == 0.0
 
 
 def test_chunks_hold_every_resample_and_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
-from src.errors import InputError
-from src.evaluation.predictions import predictions_frame
-from src.evaluation.scoring import WINDOW, Scores, score
-from src.specialists.pieces import Answer, Benchmark, Entity, Example
+from src.config import Compute
+from src.errors import ConfigError, InputError
+from src.evaluation.batching import WINDOW
+from src.evaluation.scoring import Scores, score
+from src.specialists.pieces import Answer, Entity, Example
 from src.specialists.render import Renderer
 from tests import small
 
@@ -104,30 +107,96 @@ def test_labels_that_cannot_be_told_apart_are_refused(
         score(renderer, examples(1, labels), 4)
 
 
-def benchmark(labels: tuple[str, ...], answers: Sequence[int]) -> Benchmark:
-    test = tuple(Example(f"q{i}", ("? ",), labels, answer) for i, answer in enumerate(answers))
-    return Benchmark("b", "B", "retention", labels, (), (), test, "checksum")
+@pytest.mark.parametrize("labels", [LABELS, ("no", "yes"), ("not at all", "not at no"), ("no", "not at all")])
+def test_predictions_do_not_depend_on_the_batch_size(renderer: Renderer, labels: tuple[str, ...]) -> None:
+    asked = examples(29, labels)
+    alone = score(renderer, asked, 1)
+    for batch_size in (2, 3, 7, 29, 64):
+        found = score(renderer, asked, batch_size)
+        assert torch.allclose(found.loglik, alone.loglik, rtol=0, atol=1e-5)
+        assert found.loglik.argmax(dim=1).equal(alone.loglik.argmax(dim=1)) and found.greedy == alone.greedy
 
 
-def test_predictions_of_a_binary_set_score_the_positive_label() -> None:
-    shares = torch.tensor([[0.3, 0.1], [0.2, 0.6]], dtype=torch.float64)
-    frame = predictions_frame(benchmark((" no", " yes"), [1, 1]), Scores(shares.log(), ["yes", "drug"]))
-    assert list(frame.columns) == ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
-    assert frame["id"].tolist() == ["q0", "q1"]
-    assert frame["label"].tolist() == ["yes", "yes"] and frame["prediction"].tolist() == ["no", "yes"]
-    assert frame["score"].tolist() == pytest.approx([0.1 / 0.4, 0.6 / 0.8])
-    assert frame["raw_answer"].tolist() == ["yes", "drug"]
-    assert frame["score:no"].tolist() == pytest.approx(np.log([0.3, 0.2]).tolist())
+def test_results_keep_the_order_of_the_questions(renderer: Renderer) -> None:
+    asked = examples(23)
+    forth, back = score(renderer, asked, 4), score(renderer, asked[::-1], 4)
+    assert torch.allclose(forth.loglik, back.loglik.flip(0), rtol=0, atol=1e-5) and forth.greedy == back.greedy[::-1]
 
 
-def test_predictions_of_more_labels_score_the_predicted_one() -> None:
-    shares = torch.tensor([[0.1, 0.2, 0.1], [0.5, 0.2, 0.1]], dtype=torch.float64)
-    frame = predictions_frame(benchmark(("a", "b", "c"), [2, 0]), Scores(shares.log(), ["", ""]))
-    assert frame["prediction"].tolist() == ["b", "a"] and frame["label"].tolist() == ["c", "a"]
-    assert frame["score"].tolist() == pytest.approx([0.2 / 0.4, 0.5 / 0.8])
+def test_more_branches_than_are_read_at_once(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.evaluation.scoring.FAN", 1)
+    asked = examples(7)
+    with passes(renderer) as shapes:
+        found = score(renderer, asked, 2)
+    assert torch.allclose(found.loglik, naive(renderer, asked)[0], atol=1e-5)
+    assert max(rows for rows, _ in shapes) == 2
 
 
-def test_hopeless_labels_still_give_probabilities() -> None:
-    loglik = torch.tensor([[-2000.0, -2001.0]], dtype=torch.float64)
-    frame = predictions_frame(benchmark(("no", "yes"), [0]), Scores(loglik, [""]))
-    assert frame["score"][0] == pytest.approx(1 / (1 + np.e))
+@contextmanager
+def passes(renderer: Renderer) -> Iterator[list[tuple[int, int]]]:
+    """(rows, positions) of each forward pass."""
+    shapes: list[tuple[int, int]] = []
+
+    def remember(module: object, given: object, named: dict[str, torch.Tensor]) -> None:
+        shapes.append((named["inputs_embeds"].shape[0], named["inputs_embeds"].shape[1]))
+
+    hook = renderer.backbone.model.register_forward_pre_hook(remember, with_kwargs=True)
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("labels", "extra"),
+    [
+        (("no", "yes", "maybe"), []),  # one position tells them all
+        (("not at all", "not at no"), []),  # "not at" is read with the prompt
+        (("no", "not at all"), [(3, 2)]),  # "not at" is read after it, "no" needs nothing
+        (("yes not at all", "yes maybe no"), [(6, 2)]),  # "not at" and "maybe" after the prompt and "yes"
+    ],
+)
+def test_a_prompt_is_read_once_for_all_labels(renderer: Renderer, labels: tuple[str, ...], extra: list) -> None:
+    asked = examples(3, labels)
+    longest = max(len(one.ids) for one in renderer.render([example.prompt for example in asked]))
+    with passes(renderer) as shapes:
+        score(renderer, asked, 3)
+    stem = {"not at all": 2, "yes not at all": 1}.get(labels[0], 0)
+    assert shapes == [(3, longest + stem), *extra]
+
+
+def test_a_window_of_attention_is_kept_while_reading_on() -> None:
+    team = small.team({"mol": "molecule"})
+    config = MistralConfig(**{**team.backbone.model.config.to_dict(), "sliding_window": 6, "model_type": "mistral"})
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval().requires_grad_(False)
+    windowed = Renderer(replace(team.backbone, model=model), team.encoders)
+    asked = examples(9)
+    assert torch.allclose(score(windowed, asked, 4).loglik, naive(windowed, asked)[0], atol=1e-5)
+
+
+def test_the_mean_per_token_forgives_length(renderer: Renderer) -> None:
+    asked = examples(6)
+    found = score(renderer, asked, 4)
+    assert found.lengths.tolist() == [[1, 4, 4, 2, 5, 1]] * 6
+    assert torch.allclose(found.per_token().loglik, naive(renderer, asked)[0] / found.lengths, atol=1e-5)
+    certain = Scores(torch.tensor([[-3.0, -4.0]], dtype=torch.float64), ["no"], torch.tensor([[1, 4]]))
+    assert certain.loglik.argmax() == 0 and certain.per_token().loglik.argmax() == 1
+
+
+def test_the_default_way_of_asking_leaves_no_trace() -> None:
+    assert Compute().scoring == "loglik" and Compute(max_new_tokens=3, batch_size=1).asking() == {}
+    assert Compute(scoring="loglik_normalised", max_new_tokens=3).asking() == {"scoring": "loglik_normalised"}
+    assert Compute(scoring="generate", max_new_tokens=3).asking() == {"scoring": "generate", "max_new_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scoring": "guess"}, r"compute.scoring='guess': expected one of loglik, loglik_normalised, generate"),
+        ({"max_new_tokens": 0}, r"compute.max_new_tokens=0: expected a number from 1"),
+    ],
+)
+def test_unknown_ways_of_asking_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Compute(**given)
