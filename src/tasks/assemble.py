@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,16 @@ from src.tasks import Request
 from src.tasks.prompts import answers, choose, fill
 from src.tasks.splits import SIDES, check_disjoint, sample
 
+ANSWERS = "{answers}"  # in a template: the quoted list of the answers
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableSettings:
     """Settings of every benchmark that reads a table.
 
     Attributes:
-        prompt: language -> template with placeholders.
-        labels: language -> the answers, negative first.
+        prompt: language -> template with placeholders; ``{answers}`` stands for the quoted list of the answers.
+        labels: language -> the answers; of two, the negative one first.
         max_rejects: the load fails if more than this share of the rows is refused.
         train_limit, validation_limit: sizes of label-stratified samples of these splits; None for all.
         sha256: checksum that the tables must have; None to accept any.
@@ -55,21 +58,26 @@ def assemble(
     request: Request,
     checksum: str,
     rejects: Sequence[Reject],
+    labels: Sequence[str] | None = None,
 ) -> Benchmark:
     """Sample each split and ask one question per row.
 
     Args:
-        frame: checked rows with ``row``, ``side``, ``answer``, ``group``, ``key`` and one column per modality. Rows of
-            one ``key`` must stand on one side.
-        modalities: the entities of a question.
+        frame: checked rows with ``row``, ``side``, ``answer``, ``group``, ``key`` and one column per entity (see
+            ``entity_columns``). Rows of one ``key`` must stand on one side.
+        modalities: those of a question's entities, in their order; one may occur several times.
+        labels: the answers, where the settings do not give them.
 
     Raises:
-        ConfigError: no wording for the language, or a template that does not fit.
+        ConfigError: no wording for the language, a template that does not fit, or answers that are not those of the
+            rows.
         InputError: the splits are not disjoint.
     """
     check_limit("limit", request.limit)
     check_disjoint(frame, "key", request.name)
-    template, labels = _wording(settings, request)
+    labels = list(choose("labels", settings.labels, request.language, request.name) if labels is None else labels)
+    check_labels(labels, frame["answer"], request)
+    template = choose("prompt", settings.prompt, request.language, request.name).replace(ANSWERS, listing(labels))
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
     splits: dict[str, Any] = {}
     for side in SIDES:
@@ -84,16 +92,35 @@ def whole(settings: Any) -> Any:
     return dataclasses.replace(settings, train_limit=None, validation_limit=None)
 
 
-def _wording(settings: TableSettings, request: Request) -> tuple[str, list[str]]:
-    template = choose("prompt", settings.prompt, request.language, request.name)
-    labels = list(choose("labels", settings.labels, request.language, request.name))
-    if len(set(labels)) != 2:
-        raise ConfigError(f"benchmark.labels.{request.language}={labels} must be two different answers, negative first")
-    return template, labels
+def check_labels(labels: Sequence[str], found: pd.Series, request: Request) -> None:
+    """Raise ``ConfigError`` unless the labels differ and there is one for each answer of the rows.
+
+    Args:
+        found: (n,) the place of each row's answer among the labels.
+    """
+    where = f"benchmark {request.name!r}: labels.{request.language} is {', '.join(labels) or 'empty'}"
+    if len(set(labels)) < max(2, len(labels)):
+        raise ConfigError(f"{where}: expected two or more different answers; of two, the negative one first")
+    expected = max(2, int(found.max()) + 1)
+    if len(labels) != expected:
+        raise ConfigError(f"{where}: expected {expected}, one for each answer that the rows have")
+
+
+def listing(labels: Sequence[str]) -> str:
+    """The labels as a prompt offers them: ``"A", "B" or "C"``."""
+    *most, last = (f'"{label}"' for label in labels)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def entity_columns(modalities: Sequence[str]) -> list[str]:
+    """The column of each entity: its modality, numbered from 1 where a question holds several of one."""
+    counts = Counter(modalities)
+    places = [list(modalities[: place + 1]).count(name) for place, name in enumerate(modalities)]
+    return [name if counts[name] == 1 else f"{name}_{place}" for name, place in zip(modalities, places, strict=True)]
 
 
 def _examples(rows: pd.DataFrame, modalities: Sequence[str], template: str, labels: tuple[str, ...]) -> list[Example]:
-    values = zip(*(rows[modality] for modality in modalities), strict=True)
+    values = zip(*(rows[column] for column in entity_columns(modalities)), strict=True)
     facts = zip(rows["row"], rows["answer"], rows["group"], values, strict=True)
     return [
         Example(row, fill(template, _entities(modalities, entities)), labels, int(answer), group)
@@ -102,4 +129,7 @@ def _examples(rows: pd.DataFrame, modalities: Sequence[str], template: str, labe
 
 
 def _entities(modalities: Sequence[str], values: Sequence[str]) -> dict[str, list[Entity]]:
-    return {modality: [Entity(modality, value)] for modality, value in zip(modalities, values, strict=True)}
+    found: dict[str, list[Entity]] = {}
+    for modality, value in zip(modalities, values, strict=True):
+        found.setdefault(modality, []).append(Entity(modality, value))
+    return found

@@ -1,4 +1,4 @@
-"""The configs of the real suite fit their sources, their prompts and the textbook's words."""
+"""The configs of benchmarks that are read from tables fit their sources, their prompts and the textbook's words."""
 
 from __future__ import annotations
 
@@ -11,17 +11,34 @@ from omegaconf import OmegaConf
 from src.config import choose
 from src.specialists.pieces import Entity
 from src.tasks import SOURCES
+from src.tasks.assemble import ANSWERS, listing
+from src.tasks.drug_pairs import type_labels
 from src.tasks.load import COMMON
-from src.tasks.prompts import fill
+from src.tasks.prompts import PLACEHOLDER, fill
 from src.tasks.textbook.language import vocabulary
 
 CONF = Path(__file__).parents[2] / "conf"
-NAMES = list(OmegaConf.load(CONF / "suite" / "real.yaml").benchmarks)
+SUITES = ["real", "interactions", "molecule_protein", "molecule_cell", "drug_drug", "retention", "all"]
+NAMES = list(OmegaConf.load(CONF / "suite" / "all.yaml").benchmarks)
+CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
 MODALITIES = {
     "cyp": ("molecule", "protein"),
     "interactions": ("molecule", "protein"),
     "drug_response": ("molecule", "cell"),
+    "synergy": ("molecule", "molecule", "cell"),
+    "ddi": ("molecule", "molecule"),
+    "ddi_type": ("molecule", "molecule"),
 }
+
+
+def modalities(config: dict) -> tuple[str, ...]:
+    return (config["modality"],) if config["source"] == "annotation" else MODALITIES[config["source"]]
+
+
+def labels(config: dict, language: str) -> list[str]:
+    if config["source"] != "ddi_type":
+        return config["labels"][language]
+    return type_labels(["49", "47", "73", "75", "60", "70", "20", "16"][: config["types"]], language)
 
 
 def content(name: str) -> dict:
@@ -42,34 +59,68 @@ def test_a_config_fits_its_source(name: str) -> None:
 @pytest.mark.parametrize("language", ["textbook", "english"])
 def test_a_prompt_asks_for_the_benchmarks_entities(name: str, language: str) -> None:
     config = content(name)
-    entities = {modality: [Entity(modality, "X")] for modality in MODALITIES[config["source"]]}
-    pieces = fill(config["prompt"][language], entities)
-    assert [piece.modality for piece in pieces if isinstance(piece, Entity)] == list(entities)
-    assert len(config["labels"][language]) == 2
+    held = modalities(config)
+    entities = {modality: [Entity(modality, "X")] * held.count(modality) for modality in held}
+    pieces = fill(config["prompt"][language].replace(ANSWERS, ""), entities)
+    assert tuple(piece.modality for piece in pieces if isinstance(piece, Entity)) == held
+    assert len(set(labels(config, language))) == len(labels(config, "english")) >= 2
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_textbook_wording_uses_the_textbooks_words_only(name: str) -> None:
     config = content(name)
-    words = (
-        config["prompt"]["textbook"].replace("{molecule}", "").replace("{protein}", "").replace("{cell}", "").split()
-    )
-    assert set(words) | set(config["labels"]["textbook"]) <= set(vocabulary())
+    words = PLACEHOLDER.sub("", config["prompt"]["textbook"]).split()
+    assert set(words) | set(labels(config, "textbook")) <= set(vocabulary())
     assert config["prompt"]["textbook"].endswith(" ")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_english_wording_names_both_answers_and_ends_in_the_cue(name: str) -> None:
+def test_the_english_wording_names_all_answers_and_ends_in_the_cue(name: str) -> None:
     config = content(name)
     prompt = config["prompt"]["english"]
     assert prompt.endswith("\nFinal answer:")
-    assert all(f'"{label}"' in prompt for label in config["labels"]["english"])
+    offered = prompt.replace(ANSWERS, listing(labels(config, "english")))
+    assert all(f'"{label}"' in offered for label in labels(config, "english"))
 
 
-@pytest.mark.parametrize(
-    "path", [CONF / "suite" / "real.yaml", *(CONF / "benchmark" / f"{name}.yaml" for name in NAMES)]
-)
-def test_a_config_opens_with_what_it_is_and_how_to_run_it(path: Path) -> None:
+@pytest.mark.parametrize("path", [CONF / "suite" / f"{name}.yaml" for name in SUITES], ids=SUITES)
+def test_a_suite_opens_with_what_it_is_and_how_to_run_it(path: Path) -> None:
     what, how, *_ = path.read_text(encoding="utf-8").splitlines()
     assert what.startswith("# ") and "benchmarks/cards" in what
-    assert how.startswith("# python -m src.sweep ") and path.stem in how
+    assert how.startswith("# python -m src.sweep ") and f"suite={path.stem}" in how
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_names_a_card_that_names_it(name: str) -> None:
+    what, how, *_ = (CONF / "benchmark" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    card = what.split("benchmarks/cards/")[1]
+    assert what.startswith("# ") and name in (CARDS / card).read_text(encoding="utf-8")
+    assert how.startswith("# python -m src.sweep ") and f"benchmark={name}" in how
+
+
+def test_the_suites_cover_one_another() -> None:
+    suites = {name: list(OmegaConf.load(CONF / "suite" / f"{name}.yaml").benchmarks) for name in SUITES}
+    parts = ("molecule_protein", "molecule_cell", "drug_drug")
+    assert set(suites["interactions"]) == {name for part in parts for name in suites[part]}
+    assert set(suites["all"]) == {*suites["interactions"], *suites["retention"]}
+    assert set(suites["real"]) < set(suites["interactions"])
+    assert all(len(set(names)) == len(names) for names in suites.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_family_is_what_the_question_holds(name: str) -> None:
+    config = content(name)
+    held = modalities(config)
+    expected = "cross_modal" if len(set(held)) > 1 else "drug_drug" if len(held) > 1 else "retention"
+    assert config["family"] == expected
+
+
+@pytest.mark.parametrize(("name", "word"), [("bindingdb", "subset"), ("biosnap", "partial"), ("drugcomb", "only")])
+def test_what_is_not_the_whole_set_says_so(name: str, word: str) -> None:
+    assert word in content(name)["title"]
+
+
+@pytest.mark.parametrize("enzyme", ["1A2", "2C9", "2C19", "2D6", "3A4"])
+def test_only_the_papers_substrate_sets_are_not_extra(enzyme: str) -> None:
+    title = content(f"cyp{enzyme.lower()}_substrate")["title"]
+    assert ("extra" in title) == (enzyme in ("1A2", "2C19"))

@@ -1,0 +1,216 @@
+"""Do two drugs interact, and how: a table of known interactions between named drugs, drugs as SMILES."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.errors import ConfigError
+from src.specialists.pieces import Benchmark, Reject
+from src.specialists.rng import generator
+from src.tasks import SOURCES, Request
+from src.tasks.assemble import TableSettings, assemble
+from src.tasks.chemistry import canonical_smiles
+from src.tasks.joining import PAIR, Names, leave_out, pair_up, read_names, resolve
+from src.tasks.negatives import unobserved
+from src.tasks.splits import check_kind, left_out, split_rows
+from src.tasks.tables import Sieve, checksum, read_table, table_path
+
+SPLITS = ("random", "cold_drug", "cold_one_drug", "scaffold")
+DRUGS = ("drug_1", "drug_2")
+TYPE_LABELS = Path(__file__).parent / "data" / "ddi_types.csv"
+
+
+def _columns() -> dict[str, str]:
+    return {"drug_1": "drug1_id", "drug_2": "drug2_id", "type": "type", "drug": "drug_id", "molecule": "SMILES"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrugPairSettings(TableSettings):
+    """What the two questions about drug pairs have in common.
+
+    Attributes:
+        pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, to be asked how,
+            ``type``; ``drug`` and ``molecule``.
+        columns: these words -> the tables' columns.
+        split: ``random`` pairs, ``cold_drug``, ``cold_one_drug`` or ``scaffold`` (see ``split_rows``).
+        validation_share, test_share: shares of what is split.
+    """
+
+    pairs: str
+    drugs: str
+    columns: dict[str, str] = field(default_factory=_columns)
+    split: str = "random"
+    validation_share: float = 0.1
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kind(self.split, SPLITS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdiSettings(DrugPairSettings):
+    """Settings of the question whether two drugs interact.
+
+    Attributes:
+        negatives: unobserved pairs per observed one; of every drug, as far as it has so many.
+    """
+
+    negatives: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.negatives <= 0:
+            raise ConfigError(f"benchmark.negatives={self.negatives:g} must be positive: pairs per known interaction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdiTypeSettings(DrugPairSettings):
+    """Settings of the question how two drugs interact.
+
+    Attributes:
+        labels: none: ``src/tasks/data/ddi_types.csv`` has them, and ``{answers}`` in the prompt lists them.
+        types: this many of the most frequent types are asked about; rows of the others are left out.
+    """
+
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    types: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels:
+            raise ConfigError(
+                f"benchmark.labels must be empty: the answers of this benchmark are in {TYPE_LABELS.name}"
+            )
+        if self.types < 2:
+            raise ConfigError(f"benchmark.types={self.types} must be at least 2: the answers to choose from")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The checked interactions: ``sieve`` with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
+
+    sieve: Sieve
+    drugs: Names
+    paths: list[Path]
+
+
+@SOURCES.register("ddi", DdiSettings)
+def ddi(settings: DdiSettings, request: Request) -> Benchmark:
+    """Do these two drugs interact? Negatives are pairs without a known interaction, drawn by the seed, so that a drug
+    is in as many of them as in known interactions.
+
+    Raises:
+        ConfigError: settings that do not fit.
+        InputError: a missing file or column, or too many bad rows.
+    """
+    known = _read(settings, request, DRUGS)
+    known.sieve.finish(settings.max_rejects)
+    positives = known.sieve.frame.assign(answer=1)
+    repeated = leave_out(known.sieve, positives.duplicated(PAIR), "the same pair as in an earlier row")
+    positives = positives.loc[known.sieve.frame.index]
+    frame = pd.concat([positives, _negatives(positives, known.drugs, settings, request.seed)], ignore_index=True)
+    return _benchmark(frame, known, settings, request, repeated)
+
+
+@SOURCES.register("ddi_type", DdiTypeSettings)
+def ddi_type(settings: DdiTypeSettings, request: Request) -> Benchmark:
+    """Which of the most frequent types is the interaction of these two drugs?
+
+    Raises:
+        ConfigError: settings that do not fit, or a type without an answer in the language.
+        InputError: a missing file or column, or too many bad rows.
+    """
+    known = _read(settings, request, (*DRUGS, "type"))
+    kind = settings.columns["type"]
+    known.sieve.distinct(PAIR, kind)
+    known.sieve.finish(settings.max_rejects)
+    asked = most_frequent(known.sieve.frame[kind], settings.types)
+    rare = ~known.sieve.frame[kind].isin(asked)
+    taken = leave_out(known.sieve, rare, f"its type is none of the {settings.types} most frequent")
+    frame = known.sieve.frame.assign(answer=known.sieve.frame[kind].map(asked.index))
+    return _benchmark(frame, known, settings, request, taken, type_labels(asked, request.language))
+
+
+def most_frequent(types: pd.Series, count: int) -> list[str]:
+    """The ``count`` most frequent values, the most frequent first; of equally frequent ones the first by name.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    found = types.value_counts()
+    if len(found) < count:
+        raise ConfigError(f"benchmark.types={count}, but the table has {len(found)} types: choose at most so many")
+    return sorted(found.index, key=lambda name: (-found[name], name))[:count]
+
+
+def type_labels(types: Sequence[str], language: str) -> list[str]:
+    """A short answer for each interaction type, in their order.
+
+    Raises:
+        ConfigError: a type has none in this language.
+    """
+    known = _type_table()
+    missing = [name for name in types if not known.get(name, {}).get(language)]
+    if missing:
+        raise ConfigError(
+            f"interaction type {missing[0]} has no {language} answer in {TYPE_LABELS.name}: add one, or ask about "
+            "fewer by benchmark.types"
+        )
+    return [known[name][language] for name in types]
+
+
+@lru_cache(maxsize=1)
+def _type_table() -> dict[str, dict[str, str]]:
+    with TYPE_LABELS.open(newline="", encoding="utf-8") as file:
+        return {row["type"]: row for row in csv.DictReader(file)}
+
+
+def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) -> _Known:
+    """Rows in which these columns are there and both drugs are known."""
+    columns = settings.columns
+    paths = [table_path(request.root, file, request.name) for file in (settings.pairs, settings.drugs)]
+    drugs = read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
+    texts = [columns[name] for name in names]
+    sieve = Sieve(read_table(paths[0], texts))
+    sieve.require(texts)
+    for name, molecule in zip(DRUGS, PAIR, strict=True):
+        resolve(sieve, columns[name], drugs, molecule)
+    pair_up(sieve)
+    return _Known(sieve, drugs, paths)
+
+
+def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, seed: int) -> pd.DataFrame:
+    """Pairs of the same drugs that no row holds, in alphabetical order like the positives."""
+    molecules = np.unique(positives[PAIR].to_numpy(dtype=object))
+    places = {molecule: place for place, molecule in enumerate(molecules)}
+    one, other = (positives[column].map(places).to_numpy() for column in PAIR)
+    observed = np.zeros((len(molecules), len(molecules)), dtype=bool)
+    observed[one, other] = observed[other, one] = True
+    wanted = settings.negatives * observed.sum(axis=1)
+    drawn = molecules[unobserved(observed, wanted, generator(seed, "unobserved-pairs"))]
+    names = {molecule: name for name, molecule in drugs.values.items()}
+    rows = [f"unobserved:{names[first]}:{names[second]}" for first, second in drawn]
+    return pd.DataFrame({**dict(zip(PAIR, drawn.T, strict=True)), "row": rows, "answer": 0})
+
+
+def _benchmark(
+    frame: pd.DataFrame,
+    known: _Known,
+    settings: DrugPairSettings,
+    request: Request,
+    taken: Sequence[Reject],
+    labels: Sequence[str] | None = None,
+) -> Benchmark:
+    whole = frame.assign(group="")
+    sided = split_rows(whole, settings.split, request.seed, settings.validation_share, settings.test_share)
+    rejects = [*known.drugs.rejects, *known.sieve.rejects, *taken, *left_out(whole, sided, settings.split)]
+    total = checksum(known.paths, request.name, settings.sha256)
+    return assemble(sided, ["molecule"] * len(PAIR), settings, request, total, rejects, labels)

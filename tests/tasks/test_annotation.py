@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from src.errors import ConfigError, InputError
+from src.specialists.language_model.lessons import LessonSettings, read_lesson
+from src.specialists.pieces import Benchmark, Example
+from src.tasks import Request
+from src.tasks.annotation import AnnotationSettings, annotation
+from src.tasks.chemistry import canonical_smiles
+
+SETTINGS = AnnotationSettings(
+    prompt={"english": "{molecule}: {answers}? Final answer:"},
+    labels={"english": ["No", "Yes"]},
+    modality="molecule",
+    table="t.csv",
+    entity="SMILES",
+    answer="logP",
+    above=2.5,
+    train_limit=None,
+    validation_limit=None,
+)
+KINDS = replace(SETTINGS, above=None, classes={"a": 0, "b": 1, "c": 2, "x": None}, answer="kind")
+THREE = {"english": ["Alpha", "Beta", "Gamma"]}
+
+
+def table(write: Callable, extra: str = "") -> None:
+    rows = [f"{'C' * n}O,{n % 7},{'abcx'[n % 4]},{'old' if n % 3 else 'new'}\n" for n in range(1, 121)]
+    write("t.csv", "SMILES,logP,kind,age\n" + "".join(rows) + extra)
+
+
+def examples(benchmark: Benchmark) -> list[Example]:
+    return [*benchmark.train, *benchmark.validation, *benchmark.test]
+
+
+def test_a_number_makes_a_yes_or_no_question(write: Callable, ask: Callable[..., Request]) -> None:
+    table(write)
+    found = annotation(SETTINGS, ask(family="retention"))
+    assert len(examples(found)) == 120 and found.family == "retention" and not found.rejects
+    for example in examples(found):
+        carbons = example.entities("molecule")[0].value.count("C")
+        assert example.answer == (carbons % 7 > 2.5) and example.id == f"t.csv:{carbons + 1}"
+    assert found.test[0].prompt[1:] == (': "No" or "Yes"? Final answer:',)
+
+
+def test_classes_make_several_answers_and_null_is_left_out(write: Callable, ask: Callable[..., Request]) -> None:
+    table(write)
+    found = annotation(replace(KINDS, labels=THREE), ask())
+    assert len(examples(found)) == 90 and len(found.rejects) == 30 and found.labels == tuple(THREE["english"])
+    assert {reject.reason for reject in found.rejects} == {"its kind stands for none of the answers"}
+    assert found.test[0].labels == (" Alpha", " Beta", " Gamma")
+
+
+def test_rows_of_another_kind_are_left_out(write: Callable, ask: Callable[..., Request]) -> None:
+    table(write)
+    found = annotation(replace(SETTINGS, rows={"age": "new"}), ask())
+    assert len(examples(found)) == 40 and len(found.rejects) == 80
+    assert {reject.reason for reject in found.rejects} == {"its age is not new"}
+
+
+def test_bad_rows_are_named(write: Callable, ask: Callable[..., Request]) -> None:
+    table(write, extra="C1CC,1,a,old\nOCC,0,a,old\nOC,9,a,old\nCCF,much,a,old\n,1,a,old\n")
+    reasons = {reject.row: reject.reason for reject in annotation(replace(SETTINGS, max_rejects=0.1), ask()).rejects}
+    assert "not a valid molecule" in reasons["t.csv:122"]
+    assert "has different logPs between t.csv:3 and t.csv:123" not in reasons.values()
+    assert reasons["t.csv:123"] == "the same SMILES and logP as in t.csv:3"  # both are below
+    assert "different logPs between t.csv:2 and t.csv:124" in reasons["t.csv:124"] == reasons["t.csv:2"]
+    assert reasons["t.csv:125"] == "logP 'much' is not a number"
+    assert "SMILES is missing" in reasons["t.csv:126"]
+
+
+def test_a_cell_is_its_first_genes_and_a_protein_its_letters(write: Callable, ask: Callable[..., Request]) -> None:
+    rows = "".join(f"GENE{n} TP53 EGFR,M{'K' * n}A,{n % 2}\n" for n in range(60))
+    write("t.csv", "genes,sequence,label\n" + rows + "tp53,M1,0\n")
+    shared = {"answer": "label", "above": None, "classes": {"0": 0, "1": 1}}
+    prompt = {"english": "{cell} ? Final answer:"}
+    cell = annotation(replace(SETTINGS, modality="cell", entity="genes", words=2, prompt=prompt, **shared), ask())
+    assert {len(e.entities("cell")[0].value.split()) for e in examples(cell)} == {2}
+    assert [reject.row for reject in cell.rejects] == ["t.csv:62"]
+    prompt = {"english": "{protein} ? Final answer:"}
+    protein = annotation(replace(SETTINGS, modality="protein", entity="sequence", prompt=prompt, **shared), ask())
+    assert "'1' at position 2" in protein.rejects[0].reason
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_nothing_that_a_lesson_teaches_is_tested(
+    write: Callable, ask: Callable[..., Request], tmp_path: Path, seed: int
+) -> None:
+    table(write)
+    taught = LessonSettings("chemist", "molecule", "t.csv", "SMILES", "logP", "{molecule}?", ["No", "Yes"], above=2.5)
+    lesson = read_lesson("toy", taught, tmp_path, canonical_smiles, 0.2, seed)
+    found = annotation(SETTINGS, ask(seed=seed))
+    lessons = {value for column in lesson.train for value in column}
+    sides = [{e.entities()[0].value for e in side} for side in (found.train, found.validation, found.test)]
+    assert sides[0] == lessons and sides[2] and not lessons & (sides[1] | sides[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"above": None}, "sets none of above, contains, classes, mentions"),
+        ({"contains": "x"}, "sets above, contains of"),
+        ({"modality": "virus"}, "benchmark.modality='virus' must be one of molecule, protein, cell"),
+        ({"answer": "SMILES"}, "are one column, SMILES"),
+        ({"words": 0}, "benchmark.words=0"),
+        ({"above": None, "classes": {"a": -1, "b": 0}}, "maps 'a' to -1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(SETTINGS, **changes)
+
+
+def test_labels_that_are_not_the_answers_are_refused(write: Callable, ask: Callable[..., Request]) -> None:
+    table(write)
+    with pytest.raises(ConfigError, match="labels.english is No, Yes: expected 3"):
+        annotation(KINDS, ask())
+    with pytest.raises(ConfigError, match="expected 2"):
+        annotation(replace(SETTINGS, labels=THREE), ask())
+    with pytest.raises(InputError, match="rows were refused"):
+        annotation(replace(SETTINGS, answer="kind"), ask())

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+
+import pandas as pd
+import pytest
+
+from src.errors import ConfigError, InputError
+from src.specialists.pieces import Benchmark, Example
+from src.tasks import Request
+from src.tasks.drug_pairs import TYPE_LABELS, DdiSettings, DdiTypeSettings, ddi, ddi_type, most_frequent, type_labels
+from src.tasks.textbook.language import vocabulary
+
+DRUGS = {f"DB{number:02}": "C" * number + "O" for number in range(1, 41)}
+COMMON = {"pairs": "pairs.csv", "drugs": "drugs.csv", "train_limit": None, "validation_limit": None}
+WHETHER = DdiSettings(
+    prompt={"english": "{molecule_1} with {molecule_2}? Final answer:"}, labels={"english": ["No", "Yes"]}, **COMMON
+)
+HOW = DdiTypeSettings(
+    prompt={
+        "english": "{molecule_1} with {molecule_2}: {answers}? Final answer:",
+        "textbook": "{molecule_1} {molecule_2} ? ",
+    },
+    types=2,
+    **COMMON,
+)
+KINDS = ("49", "47", "73", "73", "47", "49", "49")  # how often: 49 three times, 47 and 73 twice in seven
+
+
+def known(drugs: list[str]) -> list[tuple[str, str, str]]:
+    """A fifth of all pairs, in either order, with a type each."""
+    pairs = [pair for place, pair in enumerate(combinations(drugs, 2)) if place % 5 == 0]
+    turned = [pair if place % 2 else pair[::-1] for place, pair in enumerate(pairs)]
+    return [(one, other, KINDS[place % len(KINDS)]) for place, (one, other) in enumerate(turned)]
+
+
+def tables(write: Callable, extra: str = "") -> list[tuple[str, str, str]]:
+    rows = known(list(DRUGS))
+    write("pairs.csv", "drug1_id,drug2_id,type\n" + "".join(",".join(row) + "\n" for row in rows) + extra)
+    write("drugs.csv", "drug_id,SMILES\n" + "".join(f"{name},{smiles}\n" for name, smiles in DRUGS.items()))
+    return rows
+
+
+def examples(benchmark: Benchmark) -> list[Example]:
+    return [*benchmark.train, *benchmark.validation, *benchmark.test]
+
+
+def molecules(example: Example) -> tuple[str, ...]:
+    return tuple(entity.value for entity in example.entities("molecule"))
+
+
+def test_negatives_are_pairs_that_no_row_holds(write: Callable, ask: Callable[..., Request]) -> None:
+    rows = tables(write)
+    found = examples(ddi(WHETHER, ask()))
+    positive = {molecules(e) for e in found if e.answer == 1}
+    negative = {molecules(e) for e in found if e.answer == 0}
+    assert positive == {tuple(sorted((DRUGS[one], DRUGS[other]))) for one, other, _ in rows}
+    assert not positive & negative and all(one < other for one, other in positive | negative)
+    assert len(negative) == pytest.approx(len(positive), rel=0.25)
+    assert len({e.id for e in found}) == len(found) == len(positive) + len(negative)
+    example = next(e for e in found if e.answer == 0)
+    label, *names = example.id.split(":")
+    assert label == "unobserved" and tuple(DRUGS[name] for name in names) == molecules(example)
+
+
+def test_negatives_follow_the_seed_and_the_positives_do_not(write: Callable, ask: Callable[..., Request]) -> None:
+    tables(write)
+    drawn = [ddi(WHETHER, ask(seed=seed)) for seed in (0, 0, 1)]
+    sets = [{(molecules(e), e.answer) for e in examples(one)} for one in drawn]
+    assert sets[0] == sets[1] != sets[2]
+    assert {pair for pair, answer in sets[0] if answer} == {pair for pair, answer in sets[2] if answer}
+
+
+def test_more_negatives_can_be_asked_for(write: Callable, ask: Callable[..., Request]) -> None:
+    tables(write)
+    counts = Counter(e.answer for e in examples(ddi(replace(WHETHER, negatives=2.0), ask())))
+    assert counts[0] == pytest.approx(2 * counts[1], rel=0.2)
+
+
+def test_the_same_pair_twice_is_one_pair(write: Callable, ask: Callable[..., Request]) -> None:
+    one, other, kind = tables(write)[0]
+    rows = tables(write, extra=f"{other},{one},{kind}\n{one},{other},60\n{one},{one},{kind}\nDBx,{one},{kind}\n")
+    found = ddi(WHETHER, ask())
+    assert Counter(e.answer for e in examples(found))[1] == len(rows)
+    last = len(rows) + 2
+    reasons = {reject.row: reject.reason for reject in found.rejects}
+    assert reasons == {
+        f"pairs.csv:{last}": "the same pair as in an earlier row",
+        f"pairs.csv:{last + 1}": "the same pair as in an earlier row",
+        f"pairs.csv:{last + 2}": "both drugs are one molecule",
+        f"pairs.csv:{last + 3}": "drug1_id 'DBx' has no valid row in drugs.csv",
+    }
+
+
+def test_a_pair_of_two_types_has_no_answer(write: Callable, ask: Callable[..., Request]) -> None:
+    one, other, _ = tables(write)[0]
+    tables(write, extra=f"{other},{one},60\n")
+    reasons = {reject.row: reject.reason for reject in ddi_type(HOW, ask()).rejects}
+    assert "has different types between pairs.csv:2 and" in reasons["pairs.csv:2"]
+
+
+def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Callable[..., Request]) -> None:
+    rows = tables(write)
+    found = ddi_type(HOW, ask())
+    counts = Counter(kind for *_, kind in rows)
+    assert found.labels == ("More adverse effects", "Slower metabolism")  # 49, then 47: it ties with 73 and comes first
+    assert counts["49"] > counts["47"] >= counts["73"]
+    assert Counter(e.answer for e in examples(found)) == {0: counts["49"], 1: counts["47"]}
+    assert len(found.rejects) == counts["73"]
+    assert {reject.reason for reject in found.rejects} == {"its type is none of the 2 most frequent"}
+    assert ': "More adverse effects" or "Slower metabolism"?' in "".join(map(str, found.test[0].prompt))
+
+
+def test_cold_drug_leaves_no_test_drug_in_training(write: Callable, ask: Callable[..., Request]) -> None:
+    tables(write)
+    found = ddi(replace(WHETHER, split="cold_drug", validation_share=0.2, test_share=0.3), ask())
+    sides = [{m for e in side for m in molecules(e)} for side in (found.train, found.test)]
+    assert all(sides) and not sides[0] & sides[1]
+    assert all("cold_drug" in reject.reason for reject in found.rejects) and found.rejects
+
+
+def test_frequency_ties_are_broken_by_name_and_too_many_types_are_refused() -> None:
+    types = pd.Series(list("bbaacd"))
+    assert most_frequent(types, 3) == ["a", "b", "c"]
+    with pytest.raises(ConfigError, match="benchmark.types=5, but the table has 4"):
+        most_frequent(types, 5)
+
+
+def test_every_type_has_an_english_answer_that_no_other_holds() -> None:
+    with TYPE_LABELS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = [row["english"].lower() for row in rows]
+    assert [row["type"] for row in rows] == [str(number) for number in range(1, 87)]
+    assert not [(one, other) for one in labels for other in labels if one != other and one in other]
+    assert len(set(labels)) == 86 and max(len(label.split()) for label in labels) <= 4
+    words = [row["textbook"] for row in rows if row["textbook"]]
+    assert len(set(words)) == len(words) and set(words) <= set(vocabulary())
+
+
+def test_a_type_without_an_answer_is_named() -> None:
+    assert type_labels(["49", "73"], "textbook") == ["clash", "high"]
+    with pytest.raises(ConfigError, match="type 86 has no textbook answer in ddi_types.csv"):
+        type_labels(["49", "86"], "textbook")
+    with pytest.raises(ConfigError, match="type 87 has no english answer"):
+        type_labels(["87"], "english")
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="benchmark.types=1"):
+        replace(HOW, types=1)
+    with pytest.raises(ConfigError, match="benchmark.negatives=0"):
+        replace(WHETHER, negatives=0.0)
+    with pytest.raises(ConfigError, match="benchmark.labels must be empty"):
+        replace(HOW, labels={"english": ["a", "b"]})
+    with pytest.raises(ConfigError, match="benchmark.split='cold_cell'"):
+        replace(WHETHER, split="cold_cell")
+
+
+def test_a_table_that_is_mostly_bad_is_refused(write: Callable, ask: Callable[..., Request]) -> None:
+    tables(write)
+    write("drugs.csv", "drug_id,SMILES\nDB01,CO\nDB02,CCO\n")
+    for source, settings in ((ddi, WHETHER), (ddi_type, HOW)):
+        with pytest.raises(InputError, match="rows were refused"):
+            source(settings, ask())
