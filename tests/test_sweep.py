@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import src.runs.execute
+import src.runs.merge
 import src.sweep
 from src.cache import Cache
 from src.config import Sweep, read_sweep
@@ -177,7 +177,8 @@ def test_results_are_tidy_and_complete(folder: Path, shared_cache: Path, tiny_te
         assert set(rows["benchmark"]) == set(BENCHMARKS)
         assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "unparsable"} <= set(rows["metric"])
     assert set(frame["specialists"]) == {"textbook_tiny"} and set(frame["seed"]) == {"0"} and set(frame["n"]) == {"12"}
-    assert frame["value"].astype(float).between(0, 1).all()
+    values = frame["value"].astype(float)
+    assert values[frame["metric"] != "mcc"].between(0, 1).all() and values.between(-1, 1).all()
     es, rest = frame[frame["method"] == "es"], frame[frame["method"] != "es"]
     assert set(es["granularity"]) == set(GRANULARITIES) and set(es["probe"]) == {"mixed"}
     assert set(rest["granularity"]) == set(rest["probe"]) == {""}
@@ -282,12 +283,12 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_team: Team
 ) -> None:
     arguments = [*COMMON, f"cache={shared_cache}", f"hydra.run.dir={tmp_path}/s", "references=[base]", "method=average"]
-    real = src.runs.execute.merge
+    real = src.runs.merge.merge
 
     def broken(*_: object) -> None:
         raise RuntimeError("the merge is on fire")
 
-    monkeypatch.setattr(src.runs.execute, "merge", broken)
+    monkeypatch.setattr(src.runs.merge, "merge", broken)
     with pytest.warns(UserWarning, match="average.* failed: RuntimeError: the merge is on fire"):
         assert in_process(monkeypatch, *arguments, *QUIET) == 1
     average = one(tmp_path / "s", "average")
@@ -296,7 +297,7 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     assert set(results(tmp_path / "s")["method"]) == {"base"}
     stamp = stamps(tmp_path / "s")
 
-    monkeypatch.setattr(src.runs.execute, "merge", real)
+    monkeypatch.setattr(src.runs.merge, "merge", real)
     assert in_process(monkeypatch, *arguments, "tracking=offline") == 0
     assert set(results(tmp_path / "s")["method"]) == {"base", "average"}
     assert RunFolder(average).status().reason is None

@@ -102,6 +102,8 @@ def make_input(name: str, space: str, granularity: str | None, adapters: Adapter
     if not facts["needs_signals"]:
         return inputs
     signals = make_signals(experts, space, SHAPES[adapters.shapes])
+    if granularity == "layer":  # weighs layers, so it reads no score of any entry
+        signals = replace(signals, scores={name: {} for name in experts})
     return replace(inputs, signals=signals, granularity=Granularity(granularity or "joint"))
 
 

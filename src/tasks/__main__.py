@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fetch": {"root": None, "wheel": None},
     "verify": {"root": None},
 }
+SHOWN = 5  # refusals of a benchmark that are printed
 HEADER = f"{'benchmark':<20}{'train':>16}{'validation':>16}{'test':>16}{'rejects':>9}{'seen in training':>30}  sha256"
 
 
@@ -61,7 +62,7 @@ def seen_in_training(benchmark: Benchmark, modality: str) -> float:
 
 
 def listing(names: Sequence[str], options: Any) -> None:
-    """Print the table, one line per benchmark as it is read, and then every reason for a refusal once.
+    """Print the table, one line per benchmark as it is read, and then the first refusals of each.
 
     Args:
         names: benchmarks of the suite; all of them if empty.
@@ -79,7 +80,18 @@ def listing(names: Sequence[str], options: Any) -> None:
         refused += [(name, reject) for reject in benchmark.rejects]
         if options.rejects is not None:
             _write_rejects(Path(options.rejects), refused)
-    print("\n".join(f"{name}  {reject.row}: {reject.reason}" for name, reject in refused))
+    print("\n".join(_shown(refused)))
+
+
+def _shown(refused: Sequence[tuple[str, Reject]]) -> list[str]:
+    """The first refusals of each benchmark, and how many more there are."""
+    lines = []
+    for name in dict.fromkeys(name for name, _ in refused):
+        mine = [reject for owner, reject in refused if owner == name]
+        lines += [f"{name}  {reject.row}: {reject.reason}" for reject in mine[:SHOWN]]
+        if len(mine) > SHOWN:
+            lines.append(f"{name}  and {len(mine) - SHOWN} more: rejects=FILE writes them all")
+    return lines
 
 
 def main(arguments: list[str]) -> None:
