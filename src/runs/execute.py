@@ -20,10 +20,12 @@ from src.runs.session import Session
 from src.runs.stages import stage
 from src.runs.tune import deciding
 from src.specialists.pieces import Benchmark
+from src.tracking.files import write_table
 from src.tracking.provenance import provenance
 from src.tracking.store import RunFolder
 from src.tracking.wandb_log import log_run
 
+REJECT_COLUMNS = ["row", "reason"]
 Ask = Callable[[Benchmark], pd.DataFrame]
 
 
@@ -36,6 +38,16 @@ def execute_all(specs: list[RunSpec], session: Session, folder: Path) -> list[st
     for spec in waiting:
         _try(spec, session, folder, timeout=-1)
     return [spec.name for spec in specs if RunFolder(folder / spec.name).status().state == "failed"]
+
+
+def write_rejects(folder: Path, benchmarks: list[Benchmark]) -> None:
+    """Keep every refused row with its reason as ``rejects/<benchmark>.csv`` in the sweep folder, once."""
+    for benchmark in benchmarks:
+        path = folder / "rejects" / f"{benchmark.name}.csv"
+        if benchmark.rejects and not path.exists():
+            write_table(
+                path, pd.DataFrame([(one.row, one.reason) for one in benchmark.rejects], columns=REJECT_COLUMNS)
+            )
 
 
 def objective(folder: Path, spec: RunSpec, session: Session) -> float | None:
@@ -77,6 +89,7 @@ def _execute(spec: RunSpec, session: Session, run: RunFolder) -> None:
 
 def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any]]:
     benchmarks = session.benchmarks()
+    write_rejects(run.path.parent, benchmarks)
     if spec.uses_model:
         session.prepare()  # before the run's own progress bar appears
     ask = merged(spec, session, run) if spec.is_merge else _reference(spec, session, run)

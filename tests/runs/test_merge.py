@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from src.config import read_sweep
 from src.merging import MERGES
-from src.runs.execute import execute_all
+from src.runs.execute import execute_all, write_rejects
 from src.runs.plan import RunSpec, plan
 from src.runs.session import Session
 from src.specialists.adapter_io import load_adapter
 from src.specialists.dense import DenseState, as_adapter
+from src.specialists.pieces import Reject
 from src.specialists.team import Team
 from src.tracking.store import RunFolder
 from tests.conftest import composed
@@ -108,3 +111,13 @@ def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_team: T
     assert count(session) == known, "what comes after the measure is not its business"
     prepare(shared_cache, "method=aim", "probe.samples=5")[1].measure("channels", settings, "delta")
     assert count(session) == known + 1
+
+
+def test_refused_rows_are_kept_with_their_reason(shared_cache: Path, tiny_team: Team, tmp_path: Path) -> None:
+    _, session = prepare(shared_cache)
+    (first, second) = session.benchmarks()
+    refused = replace(first, rejects=(Reject("pairs.csv:3", "label '7' is not one of 0, 1"),))
+    write_rejects(tmp_path, [refused, second])
+    found = pd.read_csv(tmp_path / "rejects" / f"{first.name}.csv")
+    assert found.to_dict("records") == [{"row": "pairs.csv:3", "reason": "label '7' is not one of 0, 1"}]
+    assert [path.name for path in (tmp_path / "rejects").iterdir()] == [f"{first.name}.csv"]
