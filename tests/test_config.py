@@ -57,6 +57,15 @@ def test_every_choice_composes_and_passes_the_check(group: str, name: str) -> No
     assert len(runs) > 1 and len(set(runs)) == len(runs)
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*.yaml")), ids=lambda path: path.stem)
+def test_what_an_experiment_says_wins_over_the_defaults(path: Path) -> None:
+    said = {key: value for key, value in plain(OmegaConf.load(path)).items() if key not in ("defaults", "hydra")}
+    config = plain(composed(f"experiment={path.stem}"))
+    for key, value in said.items():
+        found = config[key]
+        assert found == value or (isinstance(value, dict) and value.items() <= found.items()), key
+
+
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_every_config_opens_with_what_it_is_and_how_to_run_it(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
