@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from typing import Any
 
+from src.coefficients.signals import Granularity
 from src.merging import Merged
 from src.runs.plan import RunSpec
 from src.specialists.team import Team
 from src.tracking.provenance import library_versions
 
 
-def model_card(spec: RunSpec, team: Team, merged: Merged) -> str:
-    """Markdown text with the front matter that the hub expects of a PEFT adapter."""
+def model_card(spec: RunSpec, team: Team, merged: Merged, settings: Any, granularity: Granularity | None = None) -> str:
+    """Markdown text with the front matter that the hub expects of a PEFT adapter.
+
+    Args:
+        settings: those that the merge was made with; tuned ones differ from the config's.
+        granularity: likewise; None where it is no axis.
+    """
     facts = spec.method.entry.facts
     lines = [
         "---",
@@ -25,9 +33,9 @@ def model_card(spec: RunSpec, team: Team, merged: Merged) -> str:
         f"Merged from {len(team.adapters)} LoRA adapters ({facts.get('source', 'no source')}).",
         "",
         f"- merge space: {spec.space}",
-        f"- granularity: {spec.sweep.granularity.name if spec.uses_granularity else 'does not apply'}",
+        f"- granularity: {'does not apply' if granularity is None else _shown(granularity)}",
         f"- probe: {spec.sweep.probe.name if spec.uses_probe else 'none'}",
-        f"- settings: `{json.dumps(spec.config['method'])}`",
+        f"- settings: {_shown(settings)}{' (tuned on the validation split)' if spec.tuned else ''}",
         f"- seed: {spec.sweep.seed}, config hash: {spec.hash}",
         *[f"- {name}: {value}" for name, value in merged.state.notes.items()],
         *_weights(merged),
@@ -35,6 +43,10 @@ def model_card(spec: RunSpec, team: Team, merged: Merged) -> str:
         "Made with " + ", ".join(f"{name} {version}" for name, version in library_versions().items() if version) + ".",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shown(settings: Any) -> str:
+    return f"`{json.dumps(asdict(settings))}`"
 
 
 def _weights(merged: Merged) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -35,7 +35,8 @@ def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
         made = {task: work.merge(settings, granularity, task) for task in work.tasks()}
     run.write_costs({"measuring": asdict(work.measuring), "merging": asdict(merging)})
     for task, one in made.items():
-        _store(spec, session, run, one, f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
+        card = model_card(spec, session.team, one, settings, granularity)
+        _store(session, run, one, card, f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
     return lambda benchmark: session.ask(made[work.task(benchmark)].state, benchmark)
 
 
@@ -72,9 +73,13 @@ class _Work:
             state = made.state.kept() if isinstance(made.state, DenseState) else made.state
             return replace(made, state=state)
 
-    def ask(self, settings: Any, granularity: Granularity | None, benchmark: Benchmark) -> pd.DataFrame:
-        """Merge with other settings, and ask."""
-        return self.session.ask(self.merge(settings, granularity, self.task(benchmark)).state, benchmark)
+    def ask(
+        self, settings: Any, granularity: Granularity | None, benchmarks: Sequence[Benchmark]
+    ) -> list[pd.DataFrame]:
+        """Merge with other settings, once for each task, and ask."""
+        tasks = dict.fromkeys(map(self.task, benchmarks))
+        made = {task: self.merge(settings, granularity, task).state for task in tasks}
+        return [self.session.ask(made[self.task(benchmark)], benchmark) for benchmark in benchmarks]
 
     def task(self, benchmark: Benchmark) -> tuple[str, ...]:
         """The experts whose modality a benchmark's questions hold, all if none; empty where one merge is for all."""
@@ -88,8 +93,8 @@ class _Work:
         return list(dict.fromkeys(self.task(benchmark) for benchmark in self.session.benchmarks()))
 
 
-def _store(spec: RunSpec, session: Session, run: RunFolder, made: Merged, place: str) -> None:
+def _store(session: Session, run: RunFolder, made: Merged, card: str, place: str) -> None:
     if made.coefficients is not None:
         run.write_coefficients(made.coefficients.tensors())
     state = as_adapter(made.state) if isinstance(made.state, DenseState) else made.state
-    save_adapter(state, run.path / place, session.team.backbone.name, model_card(spec, session.team, made))
+    save_adapter(state, run.path / place, session.team.backbone.name, card)

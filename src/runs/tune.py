@@ -1,12 +1,14 @@
 """Tuning on the validation split: Optuna proposes, the merge is made and asked, the best settings win.
 
-The first trial is the published setting. Every method has the same number of trials, and no test question is asked.
+The first trial is the published setting, every method has the same number of trials, and no test question is answered
+before the settings are chosen. A merge that by its own design reads test questions without their labels (AdaMerging)
+reads them here too.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,7 +23,7 @@ from src.runs.stages import stage
 from src.specialists.pieces import Benchmark
 from src.tracking.store import RunFolder
 
-Asking = Callable[[Any, Granularity | None, Benchmark], pd.DataFrame]
+Asking = Callable[[Any, Granularity | None, Sequence[Benchmark]], list[pd.DataFrame]]
 
 
 def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[Any, Granularity | None]:
@@ -41,7 +43,7 @@ def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[
 
         def score(values: Values) -> float:
             chosen = with_values(values, settings, granularity)
-            found = sum(share_right(ask(*chosen, benchmark)) for benchmark in asked) / len(asked)
+            found = sum(map(share_right, ask(*chosen, asked))) / len(asked)
             trials.append({**values, "accuracy": found})
             run.write_tuning(pd.DataFrame(trials))
             bar.update()

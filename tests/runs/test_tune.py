@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from src.config import read_sweep
 from src.errors import ConfigError
-from src.merging import MERGES
+from src.merging import MERGES, Merged, MergeInput
+from src.merging.run import merge
 from src.runs.execute import execute_all, objective
 from src.runs.plan import RunSpec, plan
 from src.runs.search import Range, Tuning, values_of, with_values
@@ -95,10 +97,10 @@ def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
     test_ids = {example.id for benchmark in session.benchmarks() for example in benchmark.test}
     asked: list[str] = []
 
-    def ask(settings, granularity, benchmark) -> pd.DataFrame:
-        asked.extend(example.id for example in benchmark.test)
+    def ask(settings, granularity, benchmarks) -> list[pd.DataFrame]:
+        asked.extend(example.id for benchmark in benchmarks for example in benchmark.test)
         right = str(int(abs(settings.scale - 2) < 1))
-        return pd.DataFrame({"prediction": [right], "label": ["1"]})
+        return [pd.DataFrame({"prediction": [right], "label": ["1"]}) for _ in benchmarks]
 
     run = RunFolder(tmp_path / "run")
     settings, granularity = tune(spec, session, run, ask)
@@ -119,6 +121,9 @@ def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_team: Team, tmp_path: P
     assert set(run.read_metrics()["benchmark"]) == {"drug_cell", "molecule_class"}
     costs = run.read_costs()
     assert costs["merging"]["seconds"] > 0 and costs["measuring"]["seconds"] == 0
+    card = (run.path / "adapter" / "README.md").read_text()
+    best = trials.loc[trials["accuracy"].idxmax(), "scale"]
+    assert f'"scale": {best}' in card and "tuned on the validation split" in card
     published, _ = prepare(shared_cache, "method=average")
     assert not published.tuned and published.name != spec.name
 
@@ -157,3 +162,18 @@ def test_a_search_of_hydras_sees_the_validation_split_alone(
     assert found == pytest.approx(values.mean())
     execute_all([other], testing, tmp_path)
     assert objective(tmp_path, other, testing) is None, "a search must not see test questions"
+
+
+def test_a_trial_merges_once_for_all_benchmarks(
+    shared_cache: Path, tiny_team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged: list[object] = []
+
+    def counted(name: str, inputs: MergeInput, settings: Any) -> Merged:
+        merged.append(settings)
+        return merge(name, inputs, settings)
+
+    monkeypatch.setattr("src.runs.merge.merge", counted)
+    spec, session = prepare(shared_cache, "method=average", *TUNED)
+    assert execute_all([spec], session, tmp_path) == []
+    assert len(merged) == 4 + 1, "four trials and the merge that is kept"
