@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from src.tracking.store import utc_now
 
 LIBRARIES = [
@@ -37,6 +39,7 @@ def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None)
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),  # their number changes rounding, and so what is trained
         "libraries": library_versions(),
         "config_hash": config_hash,
         "seed": seed,

@@ -19,6 +19,7 @@ def test_the_record_says_code_libraries_and_data() -> None:
     assert record["config_hash"] == "abc" and record["data"] == {"bindingdb": "f00"} and record["seed"] == 3
     assert record["libraries"]["torch"] == torch.__version__
     assert set(record) >= {"time", "command", "git", "python", "platform", "cpus"}
+    assert record["threads"] == torch.get_num_threads()
     assert json.loads(json.dumps(record)) == record
 
 
