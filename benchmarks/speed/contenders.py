@@ -18,6 +18,7 @@ from src.merging.settings import EXACT
 from src.merging.space import dense_delta
 from src.specialists.adapters import PREFIX
 from src.specialists.dense import DenseState
+from src.specialists.lora import LoraState
 
 try:
     import mergekit
@@ -135,9 +136,9 @@ def _ours(job: Job) -> Callable[[], None]:
 
     def work() -> None:
         state = merge(job.method, inputs, settings).state
-        if isinstance(state, DenseState):
-            for _ in state.modules.values():  # computes the updates one by one and drops them
-                pass
+        kept = state.kept() if isinstance(state, LoraState) else state  # dense updates are dropped one by one
+        for _ in kept.modules.values():
+            pass
 
     return work
 

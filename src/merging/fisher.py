@@ -21,8 +21,8 @@ from src.measures.fisher import FisherSettings
 from src.merging import MERGES, Merged, MergeInput
 from src.merging.settings import ConvexSettings, check_positive
 from src.merging.space import combine
-from src.specialists.dense import OnDemand
 from src.specialists.lora import LoraState, check_mergeable, factor_name
+from src.specialists.on_demand import OnDemand
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from src.errors import AdapterError, ConfigError
 from src.merging import BACKBONE, MERGES, Merged, MergeInput
 from src.registry import Entry
 from src.specialists.dense import DenseState, Update, checked
-from src.specialists.lora import check_finite, check_mergeable
+from src.specialists.lora import LoraFactors, LoraState, check_finite, check_mergeable
+from src.specialists.on_demand import OnDemand
 
 
 def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
@@ -68,18 +69,25 @@ def _check_measured(entry: Entry, inputs: MergeInput) -> None:
 
 
 def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
-    """The result, complete, of the right shapes and finite; dense updates are checked when they are read."""
+    """The result with all modules; their shapes and values are checked when they are read."""
     first = next(iter(inputs.experts.values()))
     shapes = {module: (factors.b.shape[0], factors.a.shape[1]) for module, factors in first.modules.items()}
     if isinstance(state, DenseState):
         return checked(state, f"merge {name!r}", shapes)
-    found = {module: (factors.b.shape[0], factors.a.shape[1]) for module, factors in state.modules.items()}
-    wrong = [module for module, shape in shapes.items() if found.get(module) != shape]
-    extra = sorted(set(found) - set(shapes))
-    if wrong or extra:
+    lacking, extra = set(shapes) - set(state.modules), set(state.modules) - set(shapes)
+    if lacking or extra:
         raise AdapterError(
-            f"merge {name!r} left modules unmerged or misshapen: {', '.join(wrong) or 'none'}; "
-            f"and added {', '.join(extra) or 'none'}"
+            f"merge {name!r} left modules unmerged: {', '.join(sorted(lacking)) or 'none'}; and added "
+            f"{', '.join(sorted(extra)) or 'none'}"
         )
-    check_finite(state, f"merged by {name}")
-    return state
+
+    def read(module: str) -> LoraFactors:
+        with torch.no_grad():
+            factors = state.modules[module]
+        found = (factors.b.shape[0], factors.a.shape[1])
+        if found != shapes[module]:
+            raise AdapterError(f"merge {name!r} left {module} misshapen: {found}, expected {shapes[module]}")
+        check_finite(LoraState({module: factors}), f"merged by {name}")
+        return factors
+
+    return replace(state, modules=OnDemand(state.modules, read))

@@ -22,8 +22,9 @@ from src.merging.low_rank import (
     wide,
 )
 from src.merging.settings import EXACT, ConvexSettings
-from src.specialists.dense import DenseState, OnDemand, Update
+from src.specialists.dense import DenseState, Update
 from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
+from src.specialists.on_demand import OnDemand
 
 SPACES = ("factors", "delta")
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -74,7 +75,10 @@ def combine(experts: Mapping[str, LoraState], space: str, weights: Weights, sett
 def combine_factors(
     experts: Mapping[str, LoraState], weights: Weights, scale: float = 1.0, fold_scales: bool = False
 ) -> LoraState:
-    """``A* = √scale · Σ w_i ⊙ A_i`` and likewise B*; the experts' LoRA scale is kept (1 if the scales are folded)."""
+    """``A* = √scale · Σ w_i ⊙ A_i`` and likewise B*, computed when they are read.
+
+    The experts' LoRA scale is kept (1 if the scales are folded).
+    """
     dtype = common_dtype(experts)
     if fold_scales:
         experts = {name: _folded(state) for name, state in experts.items()}
@@ -86,11 +90,11 @@ def combine_factors(
         pairs = ((weights[name][key], wide(own[key])) for name, own in tensors.items())
         return (scale**0.5 * _weighted_sum(pairs)).to(dtype)
 
-    modules = {
-        module: LoraFactors(merged(factor_name(module, "A")), merged(factor_name(module, "B")), factors.scale)
-        for module, factors in first.modules.items()
-    }
-    return LoraState(modules, common_base(experts))
+    def factors(module: str) -> LoraFactors:
+        a, b = (merged(factor_name(module, half)) for half in "AB")
+        return LoraFactors(a, b, first.modules[module].scale)
+
+    return LoraState(OnDemand(first.modules, factors), common_base(experts))
 
 
 def combine_deltas(
@@ -117,15 +121,17 @@ def low_rank_state(
 
     Args:
         factors: module name -> factors of the merged update; of any number format.
-        rank: ``exact`` keeps them as they are, a number truncates them.
+        rank: ``exact`` keeps them as they are, computed when they are read; a number truncates them.
     """
-    dtype, merged = common_dtype(experts), {}
-    for module in next(iter(experts.values())).modules:
+    dtype, modules = common_dtype(experts), next(iter(experts.values())).modules
+
+    if rank == EXACT:
+        return LoraState(OnDemand(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
+    merged = {}
+    for module in modules:
         found = factors(module)
-        if rank == EXACT or found.rank <= int(rank):
-            merged[module] = Factored(LoraFactors(found.a.to(dtype), found.b.to(dtype), found.scale))
-        else:
-            merged[module] = shorten(found, int(rank), dtype)
+        narrow = found.rank <= int(rank)
+        merged[module] = Factored(_stored(found, dtype)) if narrow else shorten(found, int(rank), dtype)
     return assemble(experts, merged)
 
 
@@ -153,6 +159,10 @@ def generator(seed: int, *names: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def _stored(factors: LoraFactors, dtype: torch.dtype) -> LoraFactors:
+    return LoraFactors(factors.a.to(dtype), factors.b.to(dtype), factors.scale)
+
+
 def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     total = torch.zeros(())
     for weight, tensor in pairs:
@@ -168,5 +178,8 @@ def _stacked(
 
 
 def _folded(state: LoraState) -> LoraState:
-    modules = {name: LoraFactors(f.a, f.scale * wide(f.b), 1.0) for name, f in state.modules.items()}
-    return replace(state, modules=modules)
+    def factors(module: str) -> LoraFactors:
+        own = state.modules[module]
+        return LoraFactors(own.a, own.scale * wide(own.b), 1.0)
+
+    return replace(state, modules=OnDemand(state.modules, factors))

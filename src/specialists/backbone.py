@@ -51,11 +51,7 @@ class Backbone:
 
     def layers(self) -> nn.ModuleList:
         """The decoder layers, found as the list of modules that is as long as the config says."""
-        depth = self.model.config.get_text_config().num_hidden_layers
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList) and len(module) == depth:
-                return module
-        raise ValueError(f"{type(self.model).__name__} has no list of {depth} decoder layers")
+        return decoder_layers(self.model)[1]
 
     @contextmanager
     def attached(self, states: Mapping[str, Update]) -> Iterator[Any]:
@@ -82,3 +78,13 @@ class Backbone:
             dense.switch(None)
             for parameter, flag in flags.items():
                 parameter.requires_grad_(flag)
+
+
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Path of the decoder layers and the layers: the list of modules that is as long as the model's config says."""
+    config: Any = model.config
+    depth = config.get_text_config().num_hidden_layers
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return path, module
+    raise ValueError(f"{type(model).__name__} has no list of {depth} decoder layers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from src.errors import AdapterError
 from src.specialists.finite import all_finite
 from src.specialists.lora import LoraFactors, LoraState, delta_name
+from src.specialists.on_demand import OnDemand
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what a weight can be stored in and added to
 
@@ -41,27 +42,6 @@ class DenseState:
 
 Update = LoraState | DenseState
 """What a merge leaves: an adapter, or dense updates."""
-
-
-class OnDemand(Mapping[str, Tensor]):
-    """Updates that are computed each time they are asked for, so that one module's is in memory at a time."""
-
-    def __init__(self, names: list[str], compute: Callable[[str], Tensor]) -> None:
-        self._names, self._compute = names, compute
-
-    def __getitem__(self, module: str) -> Tensor:
-        if module not in self._names:
-            raise KeyError(module)
-        return self._compute(module)
-
-    def __contains__(self, module: object) -> bool:
-        return module in self._names  # a Mapping's own way would compute the update
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def checked(state: DenseState, name: str, shapes: Mapping[str, tuple[int, ...]]) -> DenseState:
@@ -108,7 +88,8 @@ def added(module: str, weight: Tensor, update: Tensor, dtype: torch.dtype | None
 
 def as_adapter(state: DenseState) -> LoraState:
     """The same updates as factors that PEFT loads: of full rank, one of each pair the identity, nothing lost."""
-    return LoraState({m: _full_rank(update) for m, update in state.modules.items()}, state.base_model, state.notes)
+    factors = OnDemand(state.modules, lambda module: _full_rank(state.modules[module]))
+    return LoraState(factors, state.base_model, state.notes)
 
 
 def _full_rank(update: Tensor) -> LoraFactors:

@@ -7,13 +7,14 @@ A module name is the path PEFT gives an adapted linear layer, e.g.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from src.errors import AdapterError
 from src.specialists.finite import all_finite
+from src.specialists.on_demand import OnDemand
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class LoraState:
     """All factors of one adapter, keyed by module name.
 
     Attributes:
-        modules: module name -> factors, in the backbone's order.
+        modules: module name -> factors, in the backbone's order; may be computed or read on demand.
         base_model: name or path of the backbone that the adapter was trained on, if known.
         notes: facts worth a line in the model card, e.g. the residual of a truncation.
     """
@@ -53,13 +54,23 @@ class LoraState:
     base_model: str | None = None
     notes: Mapping[str, float | int | str] = field(default_factory=dict)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The factors under the names PEFT stores them by."""
-        named: dict[str, Tensor] = {}
-        for module, factors in self.modules.items():
-            named[factor_name(module, "A")] = factors.a
-            named[factor_name(module, "B")] = factors.b
-        return named
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The factors under the names PEFT stores them by; on demand where the modules are, each module read once."""
+        names = {factor_name(module, half): (module, half.lower()) for module in self.modules for half in "AB"}
+        last: dict[str, LoraFactors] = {}
+
+        def factor(name: str) -> Tensor:
+            module, half = names[name]
+            if module not in last:
+                last.clear()
+                last[module] = self.modules[module]
+            return getattr(last[module], half)  # type: ignore[no-any-return]
+
+        return OnDemand(names, factor)
+
+    def kept(self) -> LoraState:
+        """The same with all factors in memory, computed or read once."""
+        return replace(self, modules=dict(self.modules.items()))
 
     def norm_ratio(self, weights: Mapping[str, Tensor]) -> float:
         """Frobenius norm of the update over that of ``weights`` (module name -> backbone weight), modules pooled."""
@@ -99,7 +110,7 @@ def check_finite(state: LoraState, name: str) -> None:
     """Raise ``AdapterError`` naming every tensor of adapter ``name`` that holds NaN or infinity."""
     bad = [key for key, tensor in state.tensors().items() if not all_finite(tensor)]
     if bad:
-        raise AdapterError(f"adapter {name!r} holds NaN or infinite values in {_some(bad)}: retrain or re-export it")
+        raise AdapterError(f"adapter {name!r} holds NaN or infinite values in {some(bad)}: retrain or re-export it")
 
 
 def check_mergeable(experts: Mapping[str, LoraState], space: str, fold_scales: bool = False) -> None:
@@ -129,8 +140,8 @@ def _check_modules(first: str, reference: LoraState, name: str, state: LoraState
     extra = sorted(set(state.modules) - set(reference.modules))
     if missing or extra:
         raise AdapterError(
-            f"adapters {first!r} and {name!r} adapt different modules: {name!r} lacks {_some(missing)} and adds "
-            f"{_some(extra)}; train them with the same target_modules"
+            f"adapters {first!r} and {name!r} adapt different modules: {name!r} lacks {some(missing)} and adds "
+            f"{some(extra)}; train them with the same target_modules"
         )
 
 
@@ -152,11 +163,12 @@ def _check_factors(
     if ours.scale != theirs.scale and not fold_scales:
         raise AdapterError(
             f"{module}: {first!r} has LoRA scale {ours.scale:g}, {name!r} {theirs.scale:g}; use merge_space=delta, or "
-            "fold the scales into the factors"
+            "fold the scales into the factors with method.fold_scales=true"
         )
 
 
-def _some(names: list[str], limit: int = 5) -> str:
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are."""
     if not names:
         return "nothing"
     tail = f" and {len(names) - limit} more" if len(names) > limit else ""

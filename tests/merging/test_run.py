@@ -55,7 +55,7 @@ def test_an_incomplete_result_is_refused_with_the_list(monkeypatch: pytest.Monke
     modules = dict(experts["expert1"].modules)
     gone = next(iter(modules))
     register(monkeypatch, LoraState({**{m: f for m, f in modules.items() if m != gone}, "stray": modules[gone]}))
-    with pytest.raises(AdapterError, match=f"'broken' left modules unmerged or misshapen: {gone}; and added stray"):
+    with pytest.raises(AdapterError, match=f"'broken' left modules unmerged: {gone}; and added stray"):
         merge("broken", MergeInput(experts, "delta"), Nothing())
 
 
@@ -65,7 +65,11 @@ def test_a_result_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch)
     name, factors = next(iter(modules.items()))
     register(monkeypatch, LoraState({**modules, name: replace(factors, b=torch.full_like(factors.b, torch.inf))}))
     with pytest.raises(AdapterError, match=f"'merged by broken' holds NaN or infinite values in {name}.lora_B"):
-        merge("broken", MergeInput(experts, "delta"), Nothing())
+        merge("broken", MergeInput(experts, "delta"), Nothing()).state.kept()
+    wide = LoraState({**modules, name: replace(factors, a=torch.cat([factors.a, factors.a], dim=1))})
+    register(monkeypatch, wide)
+    with pytest.raises(AdapterError, match=rf"'broken' left {name} misshapen: \(.*\), expected \("):
+        merge("broken", MergeInput(experts, "delta"), Nothing()).state.kept()
 
 
 @pytest.mark.parametrize("changes", [{"scale": 0}, {"rank": 0}, {"rank": "full"}, {"rank": True}, {"rank": -3}])

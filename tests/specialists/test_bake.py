@@ -19,8 +19,9 @@ from src.specialists import bake as baking
 from src.specialists.adapter_io import save_adapter
 from src.specialists.adapters import PREFIX
 from src.specialists.bake import INDEX, SINGLE, bake
-from src.specialists.dense import DenseState, OnDemand
+from src.specialists.dense import DenseState
 from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.on_demand import OnDemand
 from tests import small
 
 IDS = torch.tensor([[2, 3, 6, 5, 7, 9], [2, 5, 6, 1, 8, 10]])

@@ -12,7 +12,8 @@ from src.errors import AdapterError
 from src.specialists.adapters import PREFIX
 from src.specialists.backbone import Backbone
 from src.specialists.baking import Baked
-from src.specialists.dense import DenseState, OnDemand
+from src.specialists.dense import DenseState
+from src.specialists.on_demand import OnDemand
 from tests import small
 
 IDS = torch.tensor([[2, 3, 6, 15, 7, 9], [2, 5, 6, 17, 18, 10]])

@@ -12,7 +12,8 @@ from torch import Tensor
 from src.errors import AdapterError
 from src.specialists.adapter_io import load_adapter, save_adapter
 from src.specialists.adapters import adapter_digest
-from src.specialists.dense import DenseState, OnDemand, added, as_adapter, checked
+from src.specialists.dense import DenseState, added, as_adapter, checked
+from src.specialists.on_demand import OnDemand
 
 ROOT = "base_model.model.model.layers"
 SHAPES: dict[str, tuple[int, ...]] = {f"{ROOT}.0.mlp.up_proj": (6, 4), f"{ROOT}.1.mlp.down_proj": (4, 6)}

@@ -1,0 +1,51 @@
+"""Adapters of the user's own: read on demand, held against each other, completed with zeros."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from src.errors import AdapterError
+from src.specialists.custom.backbone import same_model
+from src.specialists.custom.experts import completed, missing_modules
+from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.on_demand import OnDemand
+
+ROOT = "base_model.model.model.layers"
+
+
+def state(modules: list[str], rank: int = 2, scale: float = 1.0) -> LoraState:
+    return LoraState({f"{ROOT}.{m}": LoraFactors(torch.ones(rank, 3), torch.ones(4, rank), scale) for m in modules})
+
+
+def test_missing_modules_become_zeros_of_the_rank_and_scale_of_who_has_them() -> None:
+    experts = {"a": state(["0.q", "10.q"]), "b": state(["0.q", "2.q"], rank=3, scale=2.0)}
+    assert missing_modules(experts) == {"a": [f"{ROOT}.2.q"], "b": [f"{ROOT}.10.q"]}
+    whole = completed(experts, allow_partial=True)
+    assert all(list(one.modules) == [f"{ROOT}.{m}" for m in ("0.q", "2.q", "10.q")] for one in whole.values())
+    filled = whole["a"].modules[f"{ROOT}.2.q"]
+    assert filled.a.shape == (3, 3) and filled.scale == 2 and not filled.a.any() and not filled.b.any()
+    assert whole["b"].modules[f"{ROOT}.0.q"] is experts["b"].modules[f"{ROOT}.0.q"]
+    with pytest.raises(AdapterError, match=r"'a' lacks .*layers.2.q; 'b' lacks .*layers.10.q. Say allow_partial=true"):
+        completed(experts, allow_partial=False)
+
+
+def test_whole_experts_stay_as_they_are_and_nothing_is_read() -> None:
+    def unread(name: str) -> LoraFactors:
+        raise AssertionError(name)
+
+    experts = {name: LoraState(OnDemand([f"{ROOT}.0.q"], unread)) for name in "ab"}
+    assert completed(experts, allow_partial=False) == experts
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("meta-llama/Llama-3.1-8B", "/models/llama-3.1-8b", True),
+        ("meta-llama/Llama-3.1-8B", "/hub/models--meta-llama--Llama-3.1-8B/snapshots/0e9e39f249a1", True),
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct", False),
+        ("meta-llama/Llama-3.1-8B", "/models/Llama-3.1-70B", False),
+    ],
+)
+def test_names_of_one_model(one: str, other: str, same: bool) -> None:
+    assert same_model(one, other) == same_model(other, one) == same
