@@ -7,10 +7,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from src.coefficients.distances import Distances
 from src.coefficients.element import element_coefficients
 from src.coefficients.joint import joint_coefficients
-from src.coefficients.layer import layer_coefficients, layer_distances
 from src.coefficients.signals import Coefficients, Granularity, Signals
+from src.coefficients.uncertainty import (
+    AUTO,
+    coefficients_of,
+    direction_errors,
+    measured_distances,
+    probe_errors,
+)
 from src.errors import ConfigError, InputError
 from src.specialists.lora import layer_of
 
@@ -19,7 +26,11 @@ SCORES = ("absolute", "squared")
 
 
 def coefficients(
-    signals: Signals, granularity: Granularity, shapes: Mapping[str, tuple[int, ...]], seed: int
+    signals: Signals,
+    granularity: Granularity,
+    shapes: Mapping[str, tuple[int, ...]],
+    seed: int,
+    distances: Distances | None = None,
 ) -> Coefficients:
     """Coefficients of every expert for every tensor that is to be merged.
 
@@ -28,6 +39,7 @@ def coefficients(
         granularity: ``layer`` (alpha), ``element`` (beta) or ``joint`` (lambda), and the constants of the formulas.
         shapes: name -> shape of each tensor to be merged: factors in factor space, dense updates in delta space.
         seed: of the random directions.
+        distances: of the experts' responses from the backbone's, if they are known.
 
     Raises:
         ConfigError: an unknown granularity, or a constant out of range.
@@ -35,10 +47,12 @@ def coefficients(
     """
     check_granularity(granularity)
     depth = 1 + max(layer_of(name) for name in shapes)
+    errors: dict[str, Tensor] = {}
     if granularity.name == "element":
         alpha = torch.full((len(signals.experts), depth), 1 / len(signals.experts), dtype=torch.float64)
     else:
-        alpha = _layers(signals, granularity, depth, seed)
+        distances = distances or measured_distances(signals, granularity, seed)
+        alpha, errors = _layers(signals, granularity, depth, distances)
     betas = {} if granularity.name == "layer" else _elements(signals, granularity, shapes)
     if granularity.name == "joint":
         betas = {name: joint_coefficients(alpha[:, layer_of(name)], beta) for name, beta in betas.items()}
@@ -47,6 +61,7 @@ def coefficients(
         elements={expert: {name: beta[i] for name, beta in betas.items()} for i, expert in enumerate(signals.experts)}
         if betas
         else {},
+        errors={kind: dict(zip(signals.experts, e.float(), strict=True)) for kind, e in errors.items()},
     )
 
 
@@ -54,7 +69,12 @@ def check_granularity(granularity: Granularity) -> None:
     """Raise ``ConfigError`` if the name or a constant of the granularity is not allowed."""
     if granularity.name not in GRANULARITIES:
         raise ConfigError(f"unknown granularity.name {granularity.name!r}: expected one of {', '.join(GRANULARITIES)}")
-    for field in ("temperature", "tau", "projections", "power"):
+    if granularity.projections != AUTO and not str(granularity.projections).isdigit():
+        raise ConfigError(f"granularity.projections={granularity.projections!r}: expected an integer or {AUTO}")
+    if granularity.resamples < 0:
+        raise ConfigError(f"granularity.resamples={granularity.resamples}: expected 0 or more")
+    fields = ("temperature", "tau", "power", "tolerance")
+    for field in fields if granularity.projections == AUTO else (*fields, "projections"):
         value = getattr(granularity, field)
         if not value > 0:
             raise ConfigError(f"granularity.{field}={value} must be greater than 0")
@@ -62,14 +82,21 @@ def check_granularity(granularity: Granularity) -> None:
         raise ConfigError(f"granularity.score={granularity.score!r}: expected one of {', '.join(SCORES)}")
 
 
-def _layers(signals: Signals, granularity: Granularity, depth: int, seed: int) -> Tensor:
-    distances = layer_distances(signals, granularity, seed)
-    if distances.shape[-1] < depth:
+def _layers(
+    signals: Signals, granularity: Granularity, depth: int, distances: Distances
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Layer-wise coefficients, (N, L), and their standard errors."""
+    values = distances.values
+    if values.shape[-1] < depth:
         raise InputError(
-            f"the probe measured {distances.shape[-1]} layers, but the adapters reach layer {depth - 1}: "
+            f"the probe measured {values.shape[-1]} layers, but the adapters reach layer {depth - 1}: "
             "were they probed on another backbone?"
         )
-    return layer_coefficients(distances, signals.own, granularity.cross_weight, granularity.temperature)
+    errors = {
+        "directions": direction_errors(distances, signals, granularity),
+        "probe": probe_errors(distances, signals, granularity),
+    }
+    return coefficients_of(values, signals, granularity), errors
 
 
 def _elements(signals: Signals, granularity: Granularity, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+
+class Layered(Protocol):
+    """A tensor of one block per layer, or what reads such blocks from disk when they are looked at."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __getitem__(self, layers: slice) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -25,8 +36,8 @@ class Signals:
     experts: tuple[str, ...]
     modalities: tuple[str, ...]
     own: tuple[int, ...]
-    backbone: Mapping[str, Tensor]
-    responses: Mapping[str, Mapping[str, Tensor]]
+    backbone: Mapping[str, Layered]
+    responses: Mapping[str, Mapping[str, Layered]]
     scores: Mapping[str, Mapping[str, Tensor]]
 
 
@@ -38,19 +49,24 @@ class Granularity:
         name: ``layer``, ``element`` or ``joint``.
         temperature: T of the layer-wise softmax over experts.
         tau: temperature of the element-wise softmax over experts.
-        projections: P, number of random directions of the sliced Wasserstein distance.
+        projections: P, number of random directions of the sliced Wasserstein distance; ``auto`` adds directions until
+            every coefficient's standard error over them is within ``tolerance``.
         power: p of the sliced Wasserstein distance.
         cross_weight: a, weight of the modalities an expert does not own.
         score: ``absolute`` sums |gradient|, ``squared`` sums its square.
+        tolerance: largest standard error that ``projections=auto`` leaves.
+        resamples: bootstrap resamples of the probe behind the coefficients' standard errors; 0 for none.
     """
 
     name: str
     temperature: float = 0.5
     tau: float = 0.1
-    projections: int = 1024
+    projections: int | str = 1024
     power: float = 2.0
     cross_weight: float = 1.0
     score: str = "absolute"
+    tolerance: float = 0.01
+    resamples: int = 20
 
 
 @dataclass(frozen=True)
@@ -60,10 +76,12 @@ class Coefficients:
     Attributes:
         layer: expert -> (L,); always present for ``layer`` and ``joint``, uniform for ``element``.
         elements: expert -> tensor name -> weights in the tensor's shape; empty for ``layer``.
+        errors: ``directions`` or ``probe`` -> expert -> (L,), standard error of ``layer`` over either; may be empty.
     """
 
     layer: Mapping[str, Tensor]
     elements: Mapping[str, Mapping[str, Tensor]]
+    errors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Flat names for storage: ``NAME.layer`` and ``NAME.<adapter tensor name>``."""
@@ -71,3 +89,12 @@ class Coefficients:
         for name, tensors in self.elements.items():
             flat.update({f"{name}.{key}": value for key, value in tensors.items()})
         return flat
+
+    def layer_rows(self) -> list[dict[str, Any]]:
+        """One row per expert and layer: the layer-wise coefficient and its standard errors, where they are known."""
+        return [
+            {"expert": name, "layer": layer, "coefficient": float(value)}
+            | {f"error_{kind}": float(errors[name][layer]) for kind, errors in self.errors.items()}
+            for name, values in self.layer.items()
+            for layer, value in enumerate(values)
+        ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from src.coefficients.distances import Distances
 from src.coefficients.signals import Coefficients, Granularity, Signals
 from src.registry import Registry
 from src.specialists.dense import Update
@@ -31,6 +32,7 @@ class MergeInput:
         seed: for merges that draw random numbers.
         signals: what the probe left behind; only for merges registered with ``needs_signals=True``.
         granularity: only for merges registered with ``needs_signals=True``.
+        distances: of the signals' responses, if they were measured before; else they are measured when needed.
         measured: measure -> expert -> tensor name -> tensor; only what the merge's fact ``measures`` lists.
         task: experts that the question at hand concerns; only for merges registered with ``per_task=True``.
     """
@@ -40,6 +42,7 @@ class MergeInput:
     seed: int = 0
     signals: Signals | None = None
     granularity: Granularity | None = None
+    distances: Distances | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
     task: tuple[str, ...] = ()
 

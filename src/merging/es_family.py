@@ -35,7 +35,7 @@ def measure(inputs: MergeInput, settings: ConvexSettings) -> Coefficients:
     check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
     signals, granularity = require_signals(inputs)
     first = next(iter(inputs.experts.values()))
-    return coefficients(signals, granularity, tensor_shapes(first, inputs.space), inputs.seed)
+    return coefficients(signals, granularity, tensor_shapes(first, inputs.space), inputs.seed, inputs.distances)
 
 
 def merge_by(inputs: MergeInput, settings: ConvexSettings, weights: Coefficients) -> Merged:
@@ -45,9 +45,10 @@ def merge_by(inputs: MergeInput, settings: ConvexSettings, weights: Coefficients
 
 
 def with_signals(inputs: MergeInput, **changes: object) -> MergeInput:
-    """The same input with some of its signals replaced."""
+    """The same input with some of its signals replaced; distances that were measured on others are dropped."""
     signals, _ = require_signals(inputs)
-    return replace(inputs, signals=replace(signals, **changes))  # type: ignore[arg-type]
+    kept = None if {"backbone", "responses"} & set(changes) else inputs.distances
+    return replace(inputs, signals=replace(signals, **changes), distances=kept)  # type: ignore[arg-type]
 
 
 def rearrange(weights: Coefficients, move: Callable[[str, dict[str, Tensor]], dict[str, Tensor]]) -> Coefficients:

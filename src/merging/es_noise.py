@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from src.coefficients.signals import Layered
 from src.merging import MERGES, Merged, MergeInput
 from src.merging.es_family import SOURCE, measure, merge_by, require_signals, with_signals
 from src.merging.settings import ConvexSettings
@@ -38,7 +39,7 @@ def es_noise(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     return merge_by(inputs, settings, measure(noisy, settings))
 
 
-def _noise(responses: Mapping[str, Tensor], seed: int, owner: str) -> dict[str, Tensor]:
+def _noise(responses: Mapping[str, Layered], seed: int, owner: str) -> dict[str, Tensor]:
     return {
         modality: torch.randn(tensor.shape, generator=generator(seed, "es_noise", owner, modality))
         for modality, tensor in responses.items()

@@ -12,7 +12,9 @@ import pandas as pd
 import torch
 
 from src.cache import Cache, code_digest
+from src.coefficients.distances import Distances
 from src.coefficients.signals import Signals
+from src.coefficients.uncertainty import measured_distances
 from src.config import Sweep
 from src.evaluation.generation import generate
 from src.evaluation.predictions import generated_frame, predictions_frame
@@ -20,8 +22,14 @@ from src.evaluation.scoring import score
 from src.measures import MEASURES, Material
 from src.measures.stored import load_measured, save_measured
 from src.merging import Measured
-from src.probe.responses import collect
-from src.probe.stored import load_signals, save_signals
+from src.probe.stored import (
+    distance_settings,
+    load_distances,
+    load_signals,
+    probed_spaces,
+    record_signals,
+    save_distances,
+)
 from src.runs.cost import Cost, cost, load_cost, save_cost
 from src.runs.stages import stage
 from src.specialists import Context
@@ -36,7 +44,7 @@ from src.tasks.load import benchmark_names, load_benchmark
 from src.tracking.files import read_table, write_table
 
 SCORING = 1  # raised when scores of the same model on the same prompts could change
-PROBING = 2  # likewise for signals
+PROBING = 3  # likewise for signals
 _TEAMS: dict[str, Team] = {}  # jobs of one process share their models
 
 
@@ -80,18 +88,39 @@ class Session:
 
     def signals(self, space: str) -> tuple[Signals, Cost]:
         """The probe's signals for one merge space, from the cache where they are there, and what they cost."""
-        score_kind = self.sweep.granularity.score
-        key = {**self._probed(), "version": PROBING, "space": space, "score": score_kind}
+        folder = self._signals_folder(space)
+        return load_signals(folder), load_cost(folder)
+
+    def distances(self, space: str) -> tuple[Distances | None, Cost]:
+        """How far every expert moves every layer, measured once per probe; None where no granularity needs them."""
+        granularity = self.sweep.granularity
+        if granularity.name == "element":
+            return None, Cost()
+        signals = self._signals_folder(space)
+        key = {"signals": signals.name, "version": PROBING, "seed": self.sweep.seed, **distance_settings(granularity)}
+
+        def make(folder: Path) -> None:
+            with cost(self.device) as spent:
+                found = measured_distances(load_signals(signals), granularity, self.sweep.seed)
+                save_distances(found, folder)
+            save_cost(spent, folder)
+
+        with stage("probe"):
+            folder = self.cache.folder("distances", key, make)
+            return load_distances(folder), load_cost(folder)
+
+    def _signals_folder(self, space: str) -> Path:
+        score_kind, spaces = self.sweep.granularity.score, probed_spaces(self.team, space)
+        key = {**self._probed(), "version": PROBING, "spaces": spaces, "score": score_kind}
 
         def make(folder: Path) -> None:
             with cost(self.device) as spent:
                 batch_size = self.sweep.probe.settings.batch_size
-                save_signals(collect(self.team, self._prompts, batch_size, space, score_kind), folder)
+                record_signals(self.team, self._prompts, batch_size, spaces, score_kind, folder)
             save_cost(spent, folder)
 
         with stage("probe"):
-            folder = self.cache.folder("signals", key, make)
-            return load_signals(folder), load_cost(folder)
+            return self.cache.folder("signals", key, make)
 
     def measure(self, name: str, settings: Any, space: str) -> tuple[Measured, Cost]:
         """What a merge measures on the probe's prompts or on the questions, and what it cost."""

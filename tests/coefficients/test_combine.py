@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.coefficients.combine import GRANULARITIES, coefficients
-from src.coefficients.layer import unit_directions
 from src.coefficients.signals import Granularity, Signals
+from src.coefficients.wasserstein import unit_directions
 from src.errors import ConfigError, InputError
 from src.specialists.lora import layer_of
 from tests.coefficients import oracle

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from src.errors import ConfigError, InputError
 from src.probe import PROBES
@@ -14,7 +15,7 @@ from src.probe.prompts import ProbeSettings
 from src.probe.responses import collect
 from src.probe.shuffled import shuffled
 from src.probe.single import single
-from src.probe.stored import load_signals, save_signals
+from src.probe.stored import load_signals, probed_spaces, record_signals
 from src.probe.text import TextProbe, text
 from src.specialists.pieces import Entity, Pieces
 from src.specialists.team import Team
@@ -124,17 +125,37 @@ def test_a_missing_probe_file_is_named(team: Team, tmp_path: Path) -> None:
         text(TextProbe(file=str(tmp_path)), team, 0)
 
 
+def test_one_pass_scores_both_spaces(team: Team, tmp_path: Path) -> None:
+    prompts = PROBES.get("mixed").function(ProbeSettings(samples=3), team, 0)
+    assert probed_spaces(team, "delta") == probed_spaces(team, "factors") == ["factors", "delta"]
+    record_signals(team, prompts, 2, ["factors", "delta"], "absolute", tmp_path)
+    both = load_signals(tmp_path)
+    for space in ("factors", "delta"):
+        alone = collect(team, prompts, 2, space)
+        for expert in alone.experts:
+            assert all(torch.equal(both.scores[expert][key], value) for key, value in alone.scores[expert].items())
+            assert all(torch.equal(both.responses[expert][m][:], alone.responses[expert][m]) for m in alone.modalities)
+
+
+def test_dense_scores_too_large_to_keep_unasked_are_made_for_delta_alone(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.probe.stored.SMALL", 1)
+    assert probed_spaces(team, "delta") == ["delta"] and probed_spaces(team, "factors") == ["factors"]
+
+
 @pytest.mark.parametrize("name", ["mixed", "single", "shuffled", "text"])
 @pytest.mark.parametrize("space", ["factors", "delta"])
 def test_signals_of_every_variant_survive_the_disk(team: Team, tmp_path: Path, name: str, space: str) -> None:
     entry = PROBES.get(name)
     settings = TextProbe(file=written(tmp_path, SAMPLE)) if name == "text" else ProbeSettings(samples=1)
-    signals = collect(team, entry.function(settings, team, 0), 2, space)
-    save_signals(signals, tmp_path)
+    prompts = entry.function(settings, team, 0)
+    signals = collect(team, prompts, 2, space)
+    record_signals(team, prompts, 2, [space], "absolute", tmp_path)
     back = load_signals(tmp_path)
     assert (back.experts, back.modalities, back.own) == (signals.experts, signals.modalities, signals.own)
-    assert all((back.backbone[m] == signals.backbone[m]).all() for m in signals.modalities)
+    assert all((back.backbone[m][:] == signals.backbone[m]).all() for m in signals.modalities)
     for expert in signals.experts:
-        assert all((back.responses[expert][m] == signals.responses[expert][m]).all() for m in signals.modalities)
+        assert all((back.responses[expert][m][:] == signals.responses[expert][m]).all() for m in signals.modalities)
         assert list(sorted(back.scores[expert])) == sorted(signals.scores[expert])
         assert all((back.scores[expert][key] == value).all() for key, value in signals.scores[expert].items())

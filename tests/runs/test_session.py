@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from src.config import read_sweep
 from src.runs import session as session_module
@@ -60,7 +61,18 @@ def test_signals_are_kept_by_probe_space_and_score(shared_cache: Path, session: 
         before += 1
         assert count(session, "signals") == before
     session.signals("delta")
-    assert count(session, "signals") == before + 1
+    assert count(session, "signals") == before, "small dense updates are scored in the same pass"
+
+
+def test_distances_are_kept_by_probe_and_directions(shared_cache: Path, session: Session) -> None:
+    first, spent = session.distances("factors")
+    before = count(session, "distances")
+    again, kept = make(shared_cache, "granularity=joint", "granularity.temperature=2.0").distances("factors")
+    assert first is not None and again is not None and torch.equal(first.values, again.values) and kept == spent
+    assert count(session, "distances") == before
+    make(shared_cache, "granularity.projections=5").distances("factors")
+    assert count(session, "distances") == before + 1
+    assert make(shared_cache, "granularity=element").distances("factors")[0] is None
 
 
 def test_jobs_of_one_process_share_one_team(shared_cache: Path, session: Session) -> None:

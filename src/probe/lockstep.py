@@ -1,0 +1,95 @@
+"""Backbone and experts through the decoder side by side, so that one layer's activations are in memory at a time.
+
+The bare backbone's own forward pass leads. After each of its layers every expert passes the same layer, from the output
+that it had at the layer before, with the same mask and positions. What a layer is given besides hidden states is
+taken from the backbone's pass, so no architecture is named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from src.specialists.backbone import Backbone
+from src.specialists.render import Batch
+
+
+class Visitor(Protocol):
+    """What looks at the outputs of a layer, (B, T, hidden) each, before the final norm."""
+
+    def backbone(self, layer: int, hidden: Tensor) -> None:
+        """The bare backbone's, without a graph; comes before the experts'."""
+
+    def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
+        """An expert's, with the graph of this layer alone, and the backbone's."""
+
+
+def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor) -> None:
+    """One prefill of the backbone and of every expert.
+
+    Args:
+        backbone: with the experts' adapters attached.
+        batch: what all of them read.
+        experts: names of attached adapters.
+        visitor: sees each layer's outputs as they come.
+    """
+    hidden: dict[str, Tensor] = {}
+
+    def follow(index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """The experts' turn in a layer that the backbone has just passed."""
+        reference = _hidden_of(output)
+        visitor.backbone(index, reference)
+        adapted = [module for module in layer.modules() if isinstance(module, LoraLayer)]
+        for name in experts:
+            given = hidden[name] if name in hidden else _given(args, kwargs)
+            _use(adapted, name)
+            with torch.enable_grad():
+                passed = _hidden_of(_call(layer, given, args, kwargs))
+                visitor.expert(index, name, passed, reference)
+            hidden[name] = passed.detach()
+        _use(adapted, None)
+
+    with _following(backbone.layers(), follow), torch.no_grad():
+        decoder: Any = backbone.model.get_decoder()
+        decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
+
+
+@contextmanager
+def _following(layers: Iterable[nn.Module], follow: Callable[..., None]) -> Iterator[None]:
+    def hook(index: int) -> Callable[..., None]:
+        return lambda layer, args, kwargs, output: follow(index, layer, args, kwargs, output)
+
+    handles = [layer.register_forward_hook(hook(i), with_kwargs=True) for i, layer in enumerate(layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _call(layer: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The layer on other hidden states; ``forward`` itself, since hooks would call back here."""
+    if args:
+        return layer.forward(hidden, *args[1:], **kwargs)
+    return layer.forward(**{**kwargs, "hidden_states": hidden})
+
+
+def _hidden_of(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _use(adapted: Sequence[Any], name: str | None) -> None:
+    """Switch the adapted linear modules of one layer to an expert, or to none."""
+    for module in adapted:
+        module.enable_adapters(name is not None)
+        if name is not None:
+            module.set_adapter([name])
