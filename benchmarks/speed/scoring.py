@@ -192,10 +192,10 @@ def _timed(work: Callable[[], object]) -> float:
 
 def facts(asked: argparse.Namespace) -> dict[str, object]:
     """What was measured, and on what."""
-    named = {name: value for name, value in vars(asked).items() if name != "out"}
+    given = {name: value for name, value in vars(asked).items() if name not in ("out", "one")}
+    named = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in given.items()}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    labels = " ".join(map(str, asked.labels))
-    return {**named, "labels": labels, "cores": os.cpu_count(), "machine": platform.machine(), **versions}
+    return {**named, "cores": os.cpu_count(), "machine": platform.machine(), **versions}
 
 
 def report(row: dict[str, object]) -> str:

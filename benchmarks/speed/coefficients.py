@@ -1,0 +1,179 @@
+"""Seconds and memory of estimating coefficients, beside the re-enacted reference procedure and the floor.
+
+    python -m benchmarks.speed.coefficients --out benchmarks/results/coefficients_speed.csv
+    python -m benchmarks.speed.coefficients --layers 8 --hidden 128 --probes 64 --contenders ours
+
+Random Llamas (SmolLM2-135M's shape unless told otherwise) with random adapters; each measurement is a process of its
+own, taken in turns, and medians count. Memory is the peak beyond the process that holds the loaded backbone. Generation
+is measured apart, on ``--generated`` prompts, and multiplied by the number of probes. A row is appended to the CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed.probing import WORKS, Case
+from benchmarks.speed.scoring import append, backbone, facts
+from src.progress import progress
+from src.runs.cost import cost
+from src.specialists.adapters import PREFIX
+from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.pieces import Entity, Pieces
+from src.specialists.team import Team, Wording
+
+COUNTED = "flops"
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=30)
+    parser.add_argument("--hidden", type=int, default=576)
+    parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
+    parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--probes", type=int, default=4)
+    parser.add_argument("--length", type=int, default=160, help="tokens of a prompt")
+    parser.add_argument("--generated", type=int, default=0, help="prompts on which generation is measured")
+    parser.add_argument("--new-tokens", type=int, default=512, help="that the reference generates for each prompt")
+    parser.add_argument("--contenders", nargs="+", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="CSV file to append a row to")
+    parser.add_argument("--one", choices=[*WORKS, COUNTED], help=argparse.SUPPRESS)
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, append."""
+    asked = arguments(given)
+    if asked.one:
+        print(json.dumps(measured(asked)))
+        return 0
+    row = compared(asked, list(sys.argv[1:] if given is None else given))
+    print(report(row))
+    if asked.out:
+        append(asked.out, row)
+    return 0
+
+
+def measured(asked: argparse.Namespace) -> dict[str, float | None]:
+    """Seconds and peak MiB of one contender in this process; or the floor's floating-point operations."""
+    torch.set_num_threads(asked.threads)
+    work = case(asked)
+    list(work.batches())
+    if asked.one == COUNTED:
+        with FlopCounterMode(display=False) as counter:
+            WORKS["floor"](work)
+        return {"flop": float(counter.get_total_flops())}
+    with cost(asked.device) as spent:
+        start = time.perf_counter()
+        WORKS[asked.one](work)
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "memory": spent.memory}
+
+
+def case(asked: argparse.Namespace) -> Case:
+    """Random experts, and prompts in which every expert's modality has its share of the tokens."""
+    body = backbone(asked)
+    generator = torch.Generator().manual_seed(asked.seed)
+    names = [f"expert{number}" for number in range(asked.experts)]
+
+    def adapter() -> LoraState:
+        modules = {}
+        for path, layer in body.model.named_modules():
+            if isinstance(layer, torch.nn.Linear) and ".layers." in path:
+                a, b = (
+                    torch.randn(shape, generator=generator) * 0.02
+                    for shape in ((asked.rank, layer.in_features), (layer.out_features, asked.rank))
+                )
+                modules[PREFIX + path] = LoraFactors(a.to(body.model.dtype), b.to(body.model.dtype), 2.0)
+        return LoraState(modules, "random")
+
+    def prompt() -> Pieces:
+        share = asked.length // len(names)
+        words = torch.randint(1, asked.words, (len(names), share), generator=generator).tolist()
+        return tuple(Entity(name, " ".join(map(str, own))) for name, own in zip(names, words, strict=True))
+
+    team = Team(
+        name="random", backbone=body, adapters={name: adapter() for name in names}, own={n: n for n in names},
+        encoders={}, language="none", wording=Wording({}, ""), pool={}, fingerprint="random",
+    )  # fmt: skip
+    return Case(team, [prompt() for _ in range(asked.probes)], asked.new_tokens if asked.generated else 0)
+
+
+def compared(asked: argparse.Namespace, given: list[str]) -> dict[str, object]:
+    """The medians of all contenders and their ratios."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in asked.contenders}
+    with progress("coefficient speed", asked.repeats * len(found)) as bar:
+        for _ in range(asked.repeats):
+            for name in found:
+                found[name].append(child(given, name, ["--generated", "0"]))
+                bar.update()
+    row: dict[str, object] = facts(asked)
+    for name, runs in found.items():
+        row[f"{name}_seconds"] = round(statistics.median(run["seconds"] for run in runs), 3)
+        row[f"{name}_memory"] = statistics.median(run["memory"] for run in runs)
+    row["floor_flop"] = child(given, COUNTED, ["--generated", "0"])["flop"]
+    if asked.generated:
+        probes = ["--probes", str(asked.generated)]
+        with_text = (
+            child(given, "reference", probes)["seconds"]
+            - child(given, "reference", [*probes, "--generated", "0"])["seconds"]
+        )
+        row["generation_seconds"] = round(with_text * asked.probes / asked.generated, 1)
+    return row
+
+
+def child(given: list[str], name: str, more: list[str]) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.speed.coefficients", *given, *more, "--one", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(row: dict[str, object]) -> str:
+    """The row in words."""
+    lines = [
+        f"{row['probes']} prompts of {row['length']} tokens, {row['experts']} experts of rank {row['rank']}, "
+        f"{row['layers']} layers of width {row['hidden']}, {row['dtype']}, {row['threads']} threads"
+    ]
+    for name in str(row["contenders"]).split():
+        lines.append(f"{name:10} {row[f'{name}_seconds']:>9} s {row[f'{name}_memory']:>9} MiB")
+    lines.append(f"floor: {float(str(row['floor_flop'])) / 1e9:.1f} GFLOP")
+    lines += [f"{name}: {value:.3g}" for name, value in ratios(row).items()]
+    return "\n".join(lines)
+
+
+def ratios(row: dict[str, object]) -> dict[str, float]:
+    """What is aimed at: reference / ours at least 4 in seconds and 6 in memory, ours / floor at most 1.25."""
+    number = {name: float(str(value)) for name, value in row.items() if name.endswith(("_seconds", "_memory"))}
+    pairs = {
+        "reference / ours, seconds": ("reference_seconds", "ours_seconds"),
+        "reference / ours, memory": ("reference_memory", "ours_memory"),
+        "ours / floor, seconds": ("ours_seconds", "floor_seconds"),
+    }
+    found = {name: number[a] / max(number[b], 1e-9) for name, (a, b) in pairs.items() if a in number and b in number}
+    if {"generation_seconds", "reference_seconds", "ours_seconds"} <= set(number):
+        whole = number["generation_seconds"] + number["reference_seconds"]
+        found["reference with generation / ours, seconds"] = whole / number["ours_seconds"]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

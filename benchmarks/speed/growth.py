@@ -1,0 +1,82 @@
+"""How time and memory of estimating coefficients grow with layers, probes and experts.
+
+    python -m benchmarks.speed.growth --out benchmarks/results/coefficients_growth.csv
+
+One number grows at a time, the others stay; each point is the median of processes of their own. Prints the exponent
+that fits seconds (1 is linear) and the ratio of the largest to the smallest peak of memory beyond the loaded model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.speed.coefficients import child
+from src.progress import progress
+
+AXES = ("layers", "probes", "experts")
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line: the values of each axis, the first of which it has while another grows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--probes", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--experts", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--words", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="CSV file to write")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    asked = arguments(given)
+    table = measured(asked)
+    print(table.to_string(index=False))
+    for axis in AXES:
+        if len(getattr(asked, axis)) > 1:
+            print(fitted(table[table["axis"] == axis], axis))
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.out, index=False)
+    return 0
+
+
+def measured(asked: argparse.Namespace) -> pd.DataFrame:
+    """One row per axis and value: median seconds, and median peak of memory in MiB."""
+    points = [(axis, value) for axis in AXES for value in getattr(asked, axis)]
+    rows = []
+    with progress("growth", len(points) * asked.repeats) as bar:
+        for axis, value in points:
+            fixed = {name: getattr(asked, name)[0] for name in AXES} | {axis: value}
+            fixed |= {name: getattr(asked, name) for name in ("hidden", "length", "words", "threads")}
+            command = [part for name, number in fixed.items() for part in (f"--{name}", str(number))]
+            runs = []
+            for _ in range(asked.repeats):
+                runs.append(child(command, "ours", []))
+                bar.update()
+            medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in ("seconds", "memory")}
+            rows.append({"axis": axis, "value": value, **fixed, **medians})
+    return pd.DataFrame(rows)
+
+
+def fitted(rows: pd.DataFrame, axis: str) -> str:
+    """The exponent of a power law through the seconds, and how far memory grows, in words."""
+    exponent = np.polyfit(np.log(rows["value"]), np.log(rows["seconds"]), 1)[0]
+    memory = rows["memory"].max() / max(rows["memory"].min(), 1e-9)
+    return f"{axis}: seconds grow as {axis}^{exponent:.2f}; largest peak / smallest: {memory:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

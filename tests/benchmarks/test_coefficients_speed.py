@@ -1,0 +1,61 @@
+"""The measurement of coefficient estimation: contenders compute what they claim, tables hold what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks.speed import coefficients, growth
+from benchmarks.speed.probing import _element_stage, floor, ours, reference
+from src.probe.responses import collect
+from src.specialists.adapters import attach
+from src.specialists.lora import layer_of
+
+TINY = ["--layers=2", "--hidden=64", "--words=50", "--probes=3", "--length=12", "--rank=2", "--threads=1"]
+
+
+def test_contenders_weigh_the_same_tensors_and_sum_to_one() -> None:
+    case = coefficients.case(coefficients.arguments(TINY))
+    found, expected = ours(case), reference(case)
+    assert set(found) == set(expected) | {f"{name}.layer" for name in case.team.adapters}
+    for key in case.team.adapters["expert0"].tensors():
+        for weights in (found, expected):
+            total = sum(weights[f"{name}.{key}"] for name in case.team.adapters)
+            torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def test_the_reenacted_gradients_are_ours_below_the_last_layer() -> None:
+    """The last output that transformers hands out is normed, which the reference overlooks."""
+    case = coefficients.case(coefficients.arguments(TINY))
+    signals = collect(case.team, case.prompts, 2, "factors")
+    models = {None: case.team.backbone.model}
+    name, state = next(iter(case.team.adapters.items()))
+    models[name] = coefficients.case(coefficients.arguments(TINY)).team.backbone.model
+    attach(models[name], {name: state})(name)
+    scores = _element_stage(case, models, name)
+    for key, value in scores.items():
+        same = torch.allclose(signals.scores[name][key], value, rtol=1e-4, atol=float(value.max()) * 1e-5)
+        assert same == (layer_of(key) == 0)
+
+
+def test_the_floor_leaves_the_backbone_as_it_was() -> None:
+    case = coefficients.case(coefficients.arguments(TINY))
+    names = [name for name, _ in case.team.backbone.model.named_parameters()]
+    floor(case)
+    assert [name for name, _ in case.team.backbone.model.named_parameters()] == names
+
+
+def test_a_row_holds_seconds_memory_and_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "speed.csv"
+    coefficients.main([*TINY, "--repeats", "1", "--contenders", "ours", "floor", "--out", str(out)])
+    row = pd.read_csv(out).iloc[0]
+    assert row["ours_seconds"] > 0 and row["floor_flop"] > 0
+    assert f"ours / floor, seconds: {row['ours_seconds'] / row['floor_seconds']:.3g}" in capsys.readouterr().out
+
+
+def test_growth_is_fitted() -> None:
+    rows = pd.DataFrame({"value": [2, 4, 8], "seconds": [3.0, 6.0, 12.0], "memory": [10.0, 11.0, 10.5]})
+    assert growth.fitted(rows, "layers") == "layers: seconds grow as layers^1.00; largest peak / smallest: 1.10"
