@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-slow lint format report train tables clean
+.PHONY: help setup sweep test test-slow lint format report train tables leakage cards clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ train: setup ## train the embedded backbone and specialists
 
 tables: setup ## official benchmark tables: what there is; ARGS="fetch human root=../tables", "verify …", "list …"
 	$(BIN)/python -m src.tasks $(or $(ARGS),fetch)
+
+leakage: setup ## what test questions share with training; ARGS="root=../tables suite=real"
+	$(BIN)/python -m src.tasks leakage $(ARGS)
+
+cards: setup ## measure the floors again and write them into the data cards; ARGS="human root=../tables"
+	$(BIN)/python -m src.tasks floors cards=benchmarks/cards $(or $(ARGS),suite=all root=../shared/data)
 
 clean: ## remove outputs and caches, not the environment
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis

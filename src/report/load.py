@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,16 +24,24 @@ FAMILIES = {
 }
 FINENESS = {"layer": 1, "element": 2, "joint": 3}
 PUBLISHED, TUNED = "Published settings", "Settings tuned on the validation split"
+WHOLE_SPLIT = "published"  # the table's own split: the only one that others were asked on
+PARTIAL = re.compile(r"\((.*\b(?:subset|partial|only)\b.*)\)")  # how the title of a table that is not whole says so
 NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One benchmark as it was asked."""
+    """One benchmark as it was asked.
+
+    Attributes:
+        departures: what tells its questions from those of a published number, over all runs: a sample of them, a
+            split made here, a table that is not whole. Empty where they are the same, or where nothing was stored.
+    """
 
     name: str
     title: str
     family: str
+    departures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,13 +121,29 @@ def load(folder: Path | str) -> SweepResults:
     asked: dict[str, Asked] = {}
     for name in results["run"].unique():
         for benchmark, facts in runs[name].read_benchmarks().items():
-            asked.setdefault(benchmark, Asked(benchmark, str(facts["title"]), str(facts["family"])))
+            known = asked.setdefault(benchmark, Asked(benchmark, str(facts["title"]), str(facts["family"])))
+            found = dict.fromkeys([*known.departures, *departures(facts)])
+            asked[benchmark] = replace(known, departures=tuple(found))
     for benchmark in results["benchmark"].unique():
         asked.setdefault(benchmark, Asked(benchmark, benchmark, "other"))
     order = [*FAMILIES, *sorted({one.family for one in asked.values()} - set(FAMILIES))]
     benchmarks = tuple(sorted(asked.values(), key=lambda one: order.index(one.family)))  # stable within a family
     configs = {name: flatten(runs[name].read_config()) for name in results["run"].unique()}
     return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs)), unfinished(folder))
+
+
+def departures(facts: Mapping[str, Any]) -> list[str]:
+    """What tells a benchmark's questions from those of a published number.
+
+    Args:
+        facts: as ``benchmarks.json`` holds them; ``limit`` and ``split`` may be absent or None.
+    """
+    partial, limit, split = PARTIAL.search(str(facts["title"])), facts.get("limit"), facts.get("split")
+    return [
+        *([f"table: {partial[1]}"] if partial else []),
+        *([f"at most {limit} test questions (benchmark.limit={limit})"] if limit is not None else []),
+        *([f"split made here (benchmark.split={split})"] if split not in (None, WHOLE_SPLIT) else []),
+    ]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -148,7 +173,7 @@ def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> li
         extra = (*(named[axis] for axis in several), *(["tuned"] if tuned else []))
         groups: dict[tuple[str, ...], dict[str, str]] = {}
         for run, seed in zip(same["run"], same["seed"], strict=True):
-            settings = tuple(f"{key.removeprefix('method.')}={mine[run].get(key, '?')}" for key in telling)
+            settings = tuple(_setting(key, mine[run].get(key, "?")) for key in telling)
             runs_of = groups.setdefault(settings, {})
             runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
         for settings, by_seed in groups.items():
@@ -156,6 +181,13 @@ def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> li
             name = title(named["method"], fine, space, (*extra, *settings))
             rows.append(Row(named["method"], fine, space, name, by_seed, tuned))
     return sorted(rows, key=lambda row: (rank(row.method), FINENESS.get(row.granularity, 0), row.tuned))
+
+
+def _setting(key: str, value: str) -> str:
+    """A setting as it stands in a row's title."""
+    if key == "benchmark.shots":
+        return f"{0 if value == 'None' else value}-shot"  # null: as the benchmarks' files say, which is none
+    return f"{key.removeprefix('method.')}={value}"
 
 
 def _differing(configs: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -50,6 +50,8 @@ class Table:
 
     Attributes:
         quoted: names of the columns that have published numbers beside them.
+        departures: those of them that were asked on other questions than the published number -> what differs, for
+            each benchmark of the column.
         title: what tells this table from another of the same sweep; empty if it is the only one.
     """
 
@@ -58,6 +60,7 @@ class Table:
     quoted: frozenset[str]
     seeds: int
     title: str = ""
+    departures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> Table:
@@ -81,7 +84,13 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
         entries = [Entry(published=reported.get(name, {}).get(method)) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
     seeds = max((len(row.runs) for row in sweep.rows), default=1)
-    return Table(tuple(across), tuple(lines), frozenset(reported), seeds, title)
+    unlike = {one.name: f"{one.title}: {', '.join(one.departures)}" for one in sweep.benchmarks if one.departures}
+    departures = {
+        column.name: tuple(unlike[name] for name in column.benchmarks if name in unlike)
+        for column in across
+        if column.name in reported and not unlike.keys().isdisjoint(column.benchmarks)
+    }
+    return Table(tuple(across), tuple(lines), frozenset(reported), seeds, title, departures)
 
 
 def write_tables(sweep: SweepResults, *tables: Table, appendix: Sequence[str] = ()) -> list[Path]:
@@ -96,7 +105,8 @@ def markdown(table: Table) -> str:
     """The table in GitHub's Markdown, followed by how to read it."""
     heads = ["method"]
     for column in table.columns:
-        heads += [column.title, *([f"{column.title}, published\N{DAGGER}"] if column.name in table.quoted else [])]
+        marks = "\N{DAGGER}" + "\N{DOUBLE DAGGER}" * (column.name in table.departures)
+        heads += [column.title, *([f"{column.title}, published{marks}"] if column.name in table.quoted else [])]
     parts = [f"## {table.title}", ""] if table.title else []
     parts += ["| " + " | ".join(_md(head) for head in heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
     for block, lines in groupby(table.lines, key=lambda line: line.block):
@@ -117,11 +127,13 @@ def latex(table: Table) -> str:
         at += width
     heads = ["Method"]
     for column in table.columns:
-        heads += [_tex(column.title), *([r"publ.$^{\dagger}$"] if column.name in table.quoted else [])]
+        marks = r"\dagger" + r"\ddagger" * (column.name in table.departures)
+        heads += [_tex(column.title), *([f"publ.$^{{{marks}}}$"] if column.name in table.quoted else [])]
     body = [" & ".join(["", *families]) + r" \\", "".join(rules), " & ".join(heads) + r" \\"]
     for block, lines in groupby(table.lines, key=lambda line: line.block):
         body += [r"\midrule", rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{_tex(block)}}}}} \\"]
-        body += [" & ".join([_tex(line.title), *_cells(table, line, _entry_tex)]) + r" \\" for line in lines]
+        rows = [[_tex(line.title), *_cells(table, line, _entry_tex)] for line in lines]
+        body += [" & ".join(row).replace(NOTHING, "--") + r" \\" for row in rows]
     opening = [f"{table.title}."] if table.title else []
     notes = " ".join(_tex(note) for note in [*opening, *legend(table, "+ / -")])
     top = [
@@ -152,6 +164,9 @@ def legend(table: Table, marks: str) -> list[str]:
         notes.append(f"{family_title(family)}: {', '.join(names)}.")
     if table.quoted:
         notes.append(f"\N{DAGGER} {CAVEAT}: {'; '.join(sources())}. Other specialists and data than here.")
+    if table.departures:
+        said = "; ".join(dict.fromkeys(one for column in table.departures.values() for one in column))
+        notes.append(f"\N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {said}.")
     return notes
 
 
@@ -214,5 +229,6 @@ def _md(text: str) -> str:
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", NOTHING: "--"}
     special |= {"<": "$<$", ">": "$>$", "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{DAGGER}": r"$^{\dagger}$"}
+    special |= {"\N{DOUBLE DAGGER}": r"$^{\ddagger}$"}
     special |= {character: "\\" + character for character in "&%$#_{}"}
     return "".join(special.get(character, character) for character in text)

@@ -20,6 +20,7 @@ from src.runs.session import Session
 from src.runs.stages import stage
 from src.runs.tune import deciding
 from src.specialists.pieces import Benchmark
+from src.tasks.load import terms
 from src.tracking.files import write_table
 from src.tracking.provenance import provenance
 from src.tracking.store import RunFolder
@@ -107,7 +108,7 @@ def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any
                 bar.update(before + len(benchmark.test) - bar.n)
             run.write_predictions(benchmark.name, predictions)
             rows += _rows(spec, session, benchmark, predictions)
-            asked[benchmark.name] = _describe(benchmark)
+            asked[benchmark.name] = {**_describe(benchmark), **terms(session.sweep, benchmark.name)}
     run.write_benchmarks(asked)
     run.write_metrics(rows)
     run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in benchmarks}, spec.sweep.seed))

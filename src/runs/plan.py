@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class RunSpec:
         parts += [self.sweep.probe.name] if self.uses_probe else []
         parts += [self.space] if self.space else []
         parts += ["tuned"] if self.tuned else []
+        parts += _shots(self.sweep.benchmark)
         return "-".join([*parts, f"s{self.sweep.seed}", self.hash[:6]])
 
     def axes(self) -> dict[str, Any]:
@@ -96,14 +97,26 @@ class RunSpec:
         }
 
 
+def _shots(benchmark: Mapping[str, Any]) -> list[str]:
+    """How many solved examples stand before a question, and by which rule they were chosen if not by the default."""
+    shots, choice = benchmark.get("shots"), benchmark.get("shot_choice")
+    if not shots:
+        return []
+    return [f"{shots}shots", *([choice] if choice not in (None, "auto") else [])]
+
+
 def plan(sweep: Sweep) -> list[RunSpec]:
     """The references in the order of the config, then the job's own run; each once.
 
     Raises:
-        ConfigError: a reference is unknown or has not the space it was given.
+        ConfigError: a reference is unknown or has not the space it was given, or the specialists cannot make the probe
+            that a run reads.
     """
     specs = [spec for name in sweep.references for spec in _reference(sweep, name)]
     specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
+    check_pool = getattr(sweep.specialists.settings, "check_pool", None)
+    if check_pool is not None and any(spec.uses_probe for spec in specs):
+        check_pool(sweep.probe.name)
     return list({spec.name: spec for spec in specs}.values())
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
-from src.errors import ConfigError
+from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark, Entity, Example, Reject
 from src.tasks import Request
 from src.tasks.prompts import answers, choose, fill
-from src.tasks.splits import SIDES, check_disjoint, sample
+from src.tasks.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, split_rows
 
+FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
+SPLITTING = ("split", "validation_share", "test_share")  # settings that decide the sides, where a benchmark has them
 ANSWERS = "{answers}"  # in a template: the quoted list of the answers
 
 
@@ -45,6 +48,31 @@ class TableSettings:
             check_limit(name, getattr(self, name))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings(TableSettings):
+    """Settings of every benchmark whose rows can be split here.
+
+    Attributes:
+        SPLITS: the kinds of split that it has (see ``split_rows``).
+        split: one of them.
+        validation_share, test_share: shares of what is split: rows, molecules, proteins, cell lines or scaffolds.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ()
+    split: str = "random"
+    validation_share: float = 0.1
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kind(self.split, self.SPLITS)
+
+
+def split_as(frame: pd.DataFrame, settings: SplitSettings, request: Request) -> pd.DataFrame:
+    """The rows with the sides that settings and seed give them: see ``split_rows``, which it calls."""
+    return split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
+
+
 def check_limit(name: str, value: int | None) -> None:
     """Raise ``ConfigError`` unless ``benchmark.<name>`` is null or positive."""
     if value is not None and value < 1:
@@ -71,10 +99,13 @@ def assemble(
     Raises:
         ConfigError: no wording for the language, a template that does not fit, or answers that are not those of the
             rows.
-        InputError: the splits are not disjoint.
+        InputError: the splits are not disjoint, or no row is left for training or for the test.
+
+    Warns of a side of fewer than ``FEW`` rows, by name and with their number.
     """
     check_limit("limit", request.limit)
     check_disjoint(frame, "key", request.name)
+    check_sides(frame["side"], settings, request)
     labels = list(choose("labels", settings.labels, request.language, request.name) if labels is None else labels)
     check_labels(labels, frame["answer"], request)
     template = choose("prompt", settings.prompt, request.language, request.name).replace(ANSWERS, listing(labels))
@@ -90,6 +121,32 @@ def assemble(
 def whole(settings: Any) -> Any:
     """The same settings without limits on the training and validation splits."""
     return dataclasses.replace(settings, train_limit=None, validation_limit=None)
+
+
+def check_sides(sides: pd.Series, settings: TableSettings, request: Request) -> None:
+    """Raise ``InputError`` where nothing is left to train on or to ask; warn of sides that are too small to judge by.
+
+    Args:
+        sides: (n,) the side of each row.
+    """
+    counts = {side: int((sides == side).sum()) for side in reversed(SIDES)}
+    own = getattr(settings, "split", None) == PUBLISHED  # which neither seed nor shares decide
+    deciding = [name for name in (SPLITTING[:1] if own else SPLITTING) if hasattr(settings, name)]
+    asked = [f"benchmark.{name}={getattr(settings, name)}" for name in deciding] + [f"seed={request.seed}"] * (not own)
+    found = f"{', '.join(f'{side} {count}' for side, count in counts.items())} rows under {', '.join(asked)}"
+    empty = [side for side in ("train", "test") if not counts[side]]
+    if empty:
+        raise InputError(
+            f"benchmark {request.name!r} has no {' and no '.join(empty)} rows ({found}): choose another split, other "
+            "shares or another seed, or give a larger table"
+        )
+    few = [side for side, count in counts.items() if count < FEW]
+    if few:
+        warnings.warn(
+            f"benchmark {request.name!r} has few {' and few '.join(few)} rows ({found}): an accuracy on fewer than "
+            f"{FEW} says little, and nothing should be chosen by it",
+            stacklevel=3,
+        )
 
 
 def check_labels(labels: Sequence[str], found: pd.Series, request: Request) -> None:

@@ -6,21 +6,20 @@ import csv
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 from src.errors import ConfigError
 from src.specialists.pieces import Benchmark
 from src.tasks import SOURCES, Request
-from src.tasks.assemble import TableSettings, assemble
+from src.tasks.assemble import SplitSettings, assemble, split_as
 from src.tasks.chemistry import canonical_smiles
-from src.tasks.splits import check_kind, split_rows
 from src.tasks.tables import Sieve, checksum, one_of, read_table, table_path
 
-SPLITS = ("random", "cold_drug", "scaffold")
 SEQUENCES = Path(__file__).parent / "data" / "cyp_sequences.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CypSettings(TableSettings):
+class CypSettings(SplitSettings):
     """Settings of a CYP benchmark.
 
     Attributes:
@@ -31,20 +30,14 @@ class CypSettings(TableSettings):
         split: ``random`` or ``cold_drug``, which are one and the same here, since a table holds a molecule once and one
             enzyme only; or ``scaffold``, where test molecules have new scaffolds. All depend on the seed and the
             canonical SMILES alone, so a molecule is on the same side for every enzyme.
-        validation_share, test_share: shares of the molecules or scaffolds.
     """
 
+    SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "scaffold")
     table: str
     enzyme: str
     columns: dict[str, str] = field(default_factory=lambda: {"molecule": "SMILES", "label": "label"})
     label_values: list[str] = field(default_factory=lambda: ["0", "1"])
     split: str = "cold_drug"
-    validation_share: float = 0.1
-    test_share: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_kind(self.split, SPLITS)
 
 
 @SOURCES.register("cyp", CypSettings)
@@ -66,7 +59,7 @@ def cyp(settings: CypSettings, request: Request) -> Benchmark:
     sieve.finish(settings.max_rejects)
     # Split before the enzyme is added: it must not enter the key, or sides would differ between enzymes.
     frame = sieve.frame.assign(molecule=sieve.frame[molecule], answer=sieve.frame[label])
-    frame = split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
+    frame = split_as(frame, settings, request)
     frame = frame.assign(protein=protein, group=settings.enzyme)
     total = checksum([path, SEQUENCES], request.name, settings.sha256)
     return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,44 +16,47 @@ from src.errors import ConfigError
 from src.specialists.pieces import Benchmark, Reject
 from src.specialists.rng import generator
 from src.tasks import SOURCES, Request
-from src.tasks.assemble import TableSettings, assemble
+from src.tasks.assemble import SplitSettings, assemble, split_as
 from src.tasks.chemistry import canonical_smiles
-from src.tasks.joining import PAIR, Names, leave_out, pair_up, read_names, resolve
+from src.tasks.joining import PAIR, Names, leave_out, pair_up, read_names, read_names_of_pairs, resolve
 from src.tasks.negatives import unobserved
-from src.tasks.splits import check_kind, left_out, split_rows
+from src.tasks.splits import left_out
 from src.tasks.tables import Sieve, checksum, read_table, table_path
 
-SPLITS = ("random", "cold_drug", "cold_one_drug", "scaffold")
 DRUGS = ("drug_1", "drug_2")
+ALONE = ("drug", "molecule")  # in a table of drugs
 TYPE_LABELS = Path(__file__).parent / "data" / "ddi_types.csv"
 
 
 def _columns() -> dict[str, str]:
-    return {"drug_1": "drug1_id", "drug_2": "drug2_id", "type": "type", "drug": "drug_id", "molecule": "SMILES"}
+    pairs = {"drug_1": "drug1_id", "drug_2": "drug2_id", "type": "type"}
+    return {**pairs, "drug": "drug_id", "molecule": "SMILES", "molecule_1": "SMILES_1", "molecule_2": "SMILES_2"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrugPairSettings(TableSettings):
+class DrugPairSettings(SplitSettings):
     """What the two questions about drug pairs have in common.
 
     Attributes:
         pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, to be asked how,
-            ``type``; ``drug`` and ``molecule``.
+            ``type``; ``drug`` and ``molecule``. Without ``drugs`` the pairs hold the molecules themselves, in
+            ``molecule_1`` and ``molecule_2``.
         columns: these words -> the tables' columns.
-        split: ``random`` pairs, ``cold_drug``, ``cold_one_drug`` or ``scaffold`` (see ``split_rows``).
-        validation_share, test_share: shares of what is split.
     """
 
+    SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "cold_one_drug", "scaffold")
     pairs: str
-    drugs: str
+    drugs: str | None
     columns: dict[str, str] = field(default_factory=_columns)
-    split: str = "random"
-    validation_share: float = 0.1
-    test_share: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kind(self.split, SPLITS)
+        missing = [name for name in (*DRUGS, *(PAIR if self.drugs is None else ALONE)) if name not in self.columns]
+        if missing:
+            raise ConfigError(
+                f"benchmark.columns has no {', '.join(missing)}, which benchmark.drugs={self.drugs or 'null'} needs: "
+                "give the table's column for each"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +180,9 @@ def _type_table() -> dict[str, dict[str, str]]:
 def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) -> _Known:
     """Rows in which these columns are there and both drugs are known."""
     columns = settings.columns
-    paths = [table_path(request.root, file, request.name) for file in (settings.pairs, settings.drugs)]
-    drugs = read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
+    files = [settings.pairs, *([settings.drugs] if settings.drugs else [])]
+    paths = [table_path(request.root, file, request.name) for file in files]
+    drugs = _drugs(settings, paths)
     texts = [columns[name] for name in names]
     sieve = Sieve(read_table(paths[0], texts))
     sieve.require(texts)
@@ -185,6 +190,15 @@ def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) ->
         resolve(sieve, columns[name], drugs, molecule)
     pair_up(sieve)
     return _Known(sieve, drugs, paths)
+
+
+def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
+    """What the drugs' names stand for: by a table of drugs, or by the pairs themselves."""
+    columns = settings.columns
+    if settings.drugs is not None:
+        return read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
+    both = [(columns[name], columns[molecule]) for name, molecule in zip(DRUGS, PAIR, strict=True)]
+    return read_names_of_pairs(paths[0], both, canonical_smiles, settings.max_rejects)
 
 
 def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, seed: int) -> pd.DataFrame:
@@ -210,7 +224,7 @@ def _benchmark(
     labels: Sequence[str] | None = None,
 ) -> Benchmark:
     whole = frame.assign(group="")
-    sided = split_rows(whole, settings.split, request.seed, settings.validation_share, settings.test_share)
+    sided = split_as(whole, settings, request)
     rejects = [*known.drugs.rejects, *known.sieve.rejects, *taken, *left_out(whole, sided, settings.split)]
     total = checksum(known.paths, request.name, settings.sha256)
     return assemble(sided, ["molecule"] * len(PAIR), settings, request, total, rejects, labels)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
+from src.checks import at_least
 from src.errors import ConfigError
 from src.specialists.pieces import Benchmark, Reject
 from src.tasks import SOURCES, Request
-from src.tasks.assemble import TableSettings, assemble
+from src.tasks.assemble import SplitSettings, assemble, split_as
 from src.tasks.chemistry import canonical_smiles
+from src.tasks.joining import REPLICATES, Names, average, read_names, resolve
 from src.tasks.sequences import gene_list
-from src.tasks.splits import check_kind, split_rows
 from src.tasks.tables import Sieve, checksum, read_table, table_path
 
-SPLITS = ("random", "cold_drug", "cold_cell", "scaffold")
+EXPERIMENT = ["molecule", "line"]  # rows of one experiment are its replicates
 
 
 def _columns() -> dict[str, str]:
@@ -25,41 +27,42 @@ def _columns() -> dict[str, str]:
         "line": "cell_line",
         "drug": "drug",
         "response": "LN_IC50",
+        "compound": "drug",
         "molecule": "SMILES",
+        "cell": "cell_line",
         "genes": "top200_by_expression",
     }
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrugResponseSettings(TableSettings):
+class DrugResponseSettings(SplitSettings):
     """Settings of a drug-response benchmark.
 
     Attributes:
-        pairs, drugs, cells: files under the benchmark's root.
-        columns: ``line``, ``drug``, ``response``, ``molecule`` and ``genes`` -> the tables' columns.
+        pairs, drugs, cells: files under the benchmark's root: ``line``, ``drug`` and ``response``; ``compound`` and
+            ``molecule``; ``cell`` and ``genes``. A compound is a drug of the pairs, a cell one of their lines.
+        columns: these words -> the tables' columns.
         genes: how many of a cell's ranked genes the prompt holds.
         threshold: a pair is Sensitive where the response (log IC50) lies below it: ``drug_median`` (of that drug over
             all its cell lines), ``global_median`` (of all pairs), or a number.
-        split: ``random`` pairs, or ``cold_drug``, ``cold_cell`` or ``scaffold``, where test drugs, test cell lines or
-            the drugs' scaffolds are new.
-        validation_share, test_share: shares of the pairs, drugs, cell lines or scaffolds.
+        replicates: ``mean`` or ``median`` of the responses of one molecule on one line is what is compared to the
+            threshold; None refuses pairs that contradict each other.
     """
 
+    SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "cold_cell", "scaffold")
     pairs: str
     drugs: str
     cells: str
     columns: dict[str, str] = field(default_factory=_columns)
     genes: int = 50
     threshold: str = "drug_median"
-    split: str = "random"
-    validation_share: float = 0.1
-    test_share: float = 0.2
+    replicates: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kind(self.split, SPLITS)
-        if self.genes < 1:
-            raise ConfigError(f"benchmark.genes={self.genes} must be at least 1")
+        at_least(self, "benchmark", 1, "genes")
+        if self.replicates not in (None, *REPLICATES):
+            raise ConfigError(f"benchmark.replicates={self.replicates!r} must be {', '.join(REPLICATES)} or null")
 
 
 @SOURCES.register("drug_response", DrugResponseSettings)
@@ -72,8 +75,7 @@ def drug_response(settings: DrugResponseSettings, request: Request) -> Benchmark
     """
     paths = [table_path(request.root, file, request.name) for file in (settings.pairs, settings.drugs, settings.cells)]
     pairs, rejects = _pairs(settings, paths)
-    frame = pairs.assign(group=pairs["line"])
-    frame = split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
+    frame = split_as(pairs.assign(group=pairs["line"]), settings, request)
     total = checksum(paths, request.name, settings.sha256)
     return assemble(frame, ("molecule", "cell"), settings, request, total, rejects)
 
@@ -102,33 +104,24 @@ def sensitive(responses: pd.Series, drugs: pd.Series, threshold: str) -> pd.Seri
 def _pairs(settings: DrugResponseSettings, paths: list[Path]) -> tuple[pd.DataFrame, list[Reject]]:
     """Checked pairs with ``molecule``, ``cell``, ``line`` and ``answer``, and what was refused in the three tables."""
     line, drug, response = (settings.columns[name] for name in ("line", "drug", "response"))
-    molecules = _lookup(paths[1], drug, settings.columns["molecule"], canonical_smiles, settings.max_rejects)
-    cells = _lookup(
-        paths[2], line, settings.columns["genes"], lambda text: gene_list(text, settings.genes), settings.max_rejects
-    )
+    molecules, cells = _names(settings, paths)
     sieve = Sieve(read_table(paths[0], [line, drug], [response]))
     sieve.require([line, drug, response])
-    for column, path, known in ((drug, paths[1], molecules), (line, paths[2], cells)):
-        unknown = ~sieve.frame[column].isin(known.frame[column])
-        reasons = column + " '" + sieve.frame[column] + f"' has no valid row in {path.name}"
-        sieve.refuse(reasons.where(unknown, None))
-    frame = sieve.frame
-    sieve.frame = frame.assign(
-        molecule=frame[drug].map(molecules.frame.set_index(drug)[settings.columns["molecule"]]),
-        cell=frame[line].map(cells.frame.set_index(line)[settings.columns["genes"]]),
-        line=frame[line],
-        answer=sensitive(frame[response], frame[drug], settings.threshold),
-    )
-    sieve.distinct(["molecule", "line"], "answer")
+    resolve(sieve, drug, molecules, "molecule")
+    resolve(sieve, line, cells, "cell")
+    sieve.frame = sieve.frame.assign(line=sieve.frame[line])
+    taken = average(sieve, EXPERIMENT, response, settings.replicates) if settings.replicates else []
+    answers = sensitive(sieve.frame[response], sieve.frame[drug], settings.threshold)
+    sieve.frame = sieve.frame.assign(answer=answers)
+    sieve.distinct(EXPERIMENT, "answer")
     sieve.finish(settings.max_rejects)
-    return sieve.frame, [*molecules.rejects, *cells.rejects, *sieve.rejects]
+    return sieve.frame, [*molecules.rejects, *cells.rejects, *sieve.rejects, *taken]
 
 
-def _lookup(path: Path, name: str, value: str, function: Callable[[str], str], max_rejects: float) -> Sieve:
-    """A table of names and values, each value checked, each name once."""
-    sieve = Sieve(read_table(path, [name, value]))
-    sieve.require([name, value])
-    sieve.convert(value, function)
-    sieve.distinct([name], value)
-    sieve.finish(max_rejects)
-    return sieve
+def _names(settings: DrugResponseSettings, paths: list[Path]) -> tuple[Names, Names]:
+    """What the drugs and the cell lines stand for."""
+    columns, genes = settings.columns, partial(gene_list, count=settings.genes)
+    return (
+        read_names(paths[1], columns["compound"], columns["molecule"], canonical_smiles, settings.max_rejects),
+        read_names(paths[2], columns["cell"], columns["genes"], genes, settings.max_rejects),
+    )

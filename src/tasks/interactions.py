@@ -6,20 +6,20 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
 from src.errors import ConfigError
 from src.specialists.pieces import Benchmark
 from src.tasks import SOURCES, Request
-from src.tasks.assemble import TableSettings, assemble
+from src.tasks.assemble import SplitSettings, assemble, split_as
 from src.tasks.chemistry import canonical_smiles
 from src.tasks.sequences import check_sequence
-from src.tasks.splits import PUBLISHED, SIDES, check_kind, split_rows
+from src.tasks.splits import PUBLISHED, SIDES
 from src.tasks.tables import Sieve, checksum, one_of, read_table, table_path
 
 SPLIT_MARK = "{split}"
-SPLITS = (PUBLISHED, "random", "cold_drug", "cold_target", "scaffold")
 
 
 def _columns() -> dict[str, str]:
@@ -27,7 +27,7 @@ def _columns() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InteractionSettings(TableSettings):
+class InteractionSettings(SplitSettings):
     """Settings of a molecule-protein interaction benchmark.
 
     Attributes:
@@ -37,24 +37,22 @@ class InteractionSettings(TableSettings):
         splits: ``train``, ``validation`` and ``test`` -> the table's name of that split.
         split: ``published``, the table's own; ``random`` pairs; or ``cold_drug``, ``cold_target`` or ``scaffold``,
             where test molecules, test proteins or the molecules' scaffolds are new. Only the first reads ``split``.
-        validation_share, test_share: shares of the pairs, molecules, proteins or scaffolds; ``published`` has its own.
+        validation_share, test_share: as in ``SplitSettings``; ``published`` has its own.
     """
 
+    SPLITS: ClassVar[tuple[str, ...]] = (PUBLISHED, "random", "cold_drug", "cold_target", "scaffold")
     table: str
     columns: dict[str, str] = field(default_factory=_columns)
     label_values: list[str] = field(default_factory=lambda: ["0", "1"])
     splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "validation": "val", "test": "test"})
     split: str = PUBLISHED
-    validation_share: float = 0.1
-    test_share: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kind(self.split, SPLITS)
         if self.split == PUBLISHED and SPLIT_MARK not in self.table and "split" not in self.columns:
             raise ConfigError(
                 f"benchmark.split=published needs benchmark.columns.split, the column of {self.table} that names it; "
-                f"without one choose one of {', '.join(SPLITS[1:])}"
+                f"without one choose one of {', '.join(self.SPLITS[1:])}"
             )
         if set(self.splits) != set(SIDES):
             raise ConfigError(f"benchmark.splits names {', '.join(self.splits)}: expected {', '.join(sorted(SIDES))}")
@@ -88,16 +86,16 @@ def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
     frame = frame.assign(
         molecule=frame[molecule], protein=frame[protein], answer=frame[label], group=frame[protein].map(hashes)
     )
-    frame = _split(frame, settings, request.seed)
+    frame = _split(frame, settings, request)
     total = checksum(paths, request.name, settings.sha256)
     return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)
 
 
-def _split(frame: pd.DataFrame, settings: InteractionSettings, seed: int) -> pd.DataFrame:
+def _split(frame: pd.DataFrame, settings: InteractionSettings, request: Request) -> pd.DataFrame:
     """The checked pairs with ``key`` and ``side``."""
     if settings.split == PUBLISHED:
         return frame.assign(key=frame["molecule"] + " " + frame["protein"])
-    return split_rows(frame, settings.split, seed, settings.validation_share, settings.test_share)
+    return split_as(frame, settings, request)
 
 
 def _read(settings: InteractionSettings, request: Request, texts: Sequence[str]) -> tuple[list[Path], Sieve]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from src.specialists.pieces import Reject
 from src.tasks.tables import Sieve, read_table
 
 PAIR = ["molecule_1", "molecule_2"]
+REPLICATES = ("mean", "median")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,36 @@ def read_names(path: Path, name: str, value: str, check: Callable[[str], str], m
     Raises:
         InputError: a missing column, or too many bad rows.
     """
-    sieve = Sieve(read_table(path, [name, value]))
+    return _names(Sieve(read_table(path, [name, value])), path.name, (name, value), check, max_rejects)
+
+
+def read_names_of_pairs(
+    path: Path, columns: Sequence[tuple[str, str]], check: Callable[[str], str], max_rejects: float
+) -> Names:
+    """Read the names and values that a table of pairs itself holds; a name may recur with its value.
+
+    Args:
+        columns: (name, value) of each member of a pair.
+
+    Raises:
+        InputError: a missing column, or too many bad names.
+    """
+    from datasets import Dataset  # a second of imports that embedded benchmarks do not need
+
+    table = read_table(path, [column for both in columns for column in both]).to_pandas()
+    parts = [table[["row", *both]].set_axis(["row", *columns[0]], axis=1) for both in columns]
+    frame = pd.concat(parts).drop_duplicates(list(columns[0]))
+    sieve = Sieve(Dataset.from_pandas(frame, preserve_index=False))
+    return _names(sieve, path.name, columns[0], check, max_rejects)
+
+
+def _names(sieve: Sieve, file: str, columns: tuple[str, str], check: Callable[[str], str], max_rejects: float) -> Names:
+    name, value = columns
     sieve.require([name, value])
     sieve.convert(value, check)
     sieve.distinct([name], value)
     sieve.finish(max_rejects)
-    values = dict(zip(sieve.frame[name], sieve.frame[value], strict=True))
-    return Names(path.name, values, tuple(sieve.rejects))
+    return Names(file, dict(zip(sieve.frame[name], sieve.frame[value], strict=True)), tuple(sieve.rejects))
 
 
 def resolve(sieve: Sieve, column: str, names: Names, into: str) -> None:
@@ -63,6 +87,19 @@ def pair_up(sieve: Sieve) -> None:
     one, other = (sieve.frame[column] for column in PAIR)
     swapped = one > other
     sieve.frame = sieve.frame.assign(**{PAIR[0]: other.where(swapped, one), PAIR[1]: one.where(swapped, other)})
+
+
+def average(sieve: Sieve, experiment: Sequence[str], value: str, how: str) -> list[Reject]:
+    """Give every experiment one value, in its first row; returns its other rows, which are left out.
+
+    Args:
+        experiment: columns that tell experiments apart; rows that agree in all of them are replicates.
+        how: one of ``REPLICATES``.
+    """
+    values = sieve.frame.groupby(list(experiment), sort=False)[value].transform(how)
+    sieve.frame = sieve.frame.assign(**{value: values})
+    repeated = sieve.frame.duplicated(list(experiment))
+    return leave_out(sieve, repeated, f"a replicate: the {how} stands in the experiment's first row")
 
 
 def leave_out(sieve: Sieve, where: pd.Series, reason: str) -> list[Reject]:

@@ -1,7 +1,7 @@
-"""What a test split may owe to its training split: ``python -m src.tasks.leakage root=../shared/data suite=real``.
+"""What a test split may owe to its training split: ``python -m src.tasks leakage root=../shared/data suite=real``.
 
-Options: ``benchmark=human`` for one benchmark, ``seed=1``, ``split=scaffold`` for another split than the config's.
-Training splits are measured whole, whatever a sweep samples of them.
+``python -m src.tasks --help`` lists the options; ``python -m src.tasks.leakage`` is the same verb, and takes
+``benchmark=NAME`` in place of the name. Training splits are measured whole, whatever a sweep samples of them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from rdkit.DataStructs import BulkTanimotoSimilarity
 from sklearn.metrics import roc_auc_score
 
-from src.errors import BenchError, ConfigError, InputError
+from src.errors import InputError
 from src.progress import progress
 from src.specialists.pieces import Benchmark, Example
-from src.tasks import SOURCES
-from src.tasks.__main__ import CONF, DEFAULTS, load
-from src.tasks.assemble import TableSettings
 from src.tasks.chemistry import bit_vector, scaffold
 from src.tasks.leakage_table import markdown
+from src.tasks.options import DEFAULTS, chosen_names, load, read_config
 
 DRUG, SCAFFOLD, QUESTION = "molecule", "scaffold", "whole question"
 CLOSE = 0.9  # Tanimoto similarity above which two molecules are close analogues
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-OPTIONS = {**DEFAULTS, "benchmark": None, "split": None}
+OPTIONS: dict[str, Any] = {**DEFAULTS, "benchmark": None}
 
 
 @dataclass(frozen=True)
@@ -201,32 +198,28 @@ def _questions(examples: Sequence[Example]) -> pd.DataFrame:
     return pd.DataFrame({"example": range(len(examples)), "value": values})
 
 
-def reports(options: Any) -> Iterator[Leakage]:
-    """Measure one benchmark after the other of those that the options name."""
-    for name in [options.benchmark] if options.benchmark else _config("suite", options.suite).benchmarks:
+def reports(names: Sequence[str], options: Any) -> Iterator[Leakage]:
+    """Measure one benchmark after the other of those that are named, or of the suite."""
+    for name in names:
         print(f"reading {name}", file=sys.stderr, flush=True)
-        config = _config("benchmark", name)
-        if not issubclass(SOURCES.get(config.source).settings, TableSettings):
-            raise ConfigError(f"benchmark {name!r} is not read from tables: leakage is measured on real molecules only")
-        if options.split is not None:
-            config.split = options.split
-        yield measure(load(config, options))
+        yield measure(load(read_config("benchmark", name), options))
 
 
-def main(arguments: list[str]) -> None:
+def report(names: Sequence[str], options: Any) -> None:
     """Print the report as Markdown; what was measured before an error is printed too.
+
+    Args:
+        names: benchmarks; those of the suite if empty.
+        options: as in ``OPTIONS``.
 
     Raises:
         InputError: a test split repeats questions of training, or what ``load`` raises.
     """
-    options: Any = OmegaConf.merge(OPTIONS, OmegaConf.from_cli(arguments))
-    unknown = set(options) - set(OPTIONS)
-    if unknown:
-        raise ConfigError(f"unknown option {', '.join(sorted(map(str, unknown)))}: expected {', '.join(OPTIONS)}")
+    named = chosen_names([*names, *([options.benchmark] if options.benchmark else [])], options)
     found: list[Leakage] = []
     try:
-        for report in reports(options):
-            found.append(report)  # one by one, so that an error leaves those before it
+        for one in reports(named, options):
+            found.append(one)  # one by one, so that an error leaves those before it
     finally:
         if found:
             print(markdown(found))
@@ -235,16 +228,7 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"test questions that training holds too: {', '.join(repeated)}; the split is not disjoint")
 
 
-def _config(kind: str, name: str) -> Any:
-    path = CONF / kind / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in (CONF / kind).glob("*.yaml")))
-        raise ConfigError(f"unknown {kind} {name!r}: expected one of {known}")
-    return OmegaConf.load(path)
-
-
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except BenchError as error:
-        sys.exit(f"error: {error}")
+    from src.tasks.__main__ import run  # late: it imports this module
+
+    run(["leakage", *sys.argv[1:]])

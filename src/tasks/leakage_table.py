@@ -32,14 +32,14 @@ def markdown(reports: Sequence[Leakage]) -> str:
     return "\n\n".join(
         [
             SEEN,
-            _table(
+            table(
                 ["benchmark", "what", "training", "test", "shared", "share", "examples: some seen", "all seen"],
                 _overlaps(reports),
             ),
             NEAREST,
-            _table(["benchmark", "molecules", "= 1", "> 0.9", "5 %", "25 %", "median", "75 %", "95 %"], _near(reports)),
+            table(["benchmark", "molecules", "= 1", "> 0.9", "5 %", "25 %", "median", "75 %", "95 %"], _near(reports)),
             THROUGH,
-            _table(["benchmark", "through", "examples", "AUROC", "accuracy", "majority"], _through(reports)),
+            table(["benchmark", "through", "examples", "AUROC", "accuracy", "majority"], _through(reports)),
         ]
     )
 
@@ -75,7 +75,7 @@ def _number(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:.3f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, padded so that it reads well on a terminal too."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [head, *rows]]

@@ -57,6 +57,15 @@ def load_benchmark(sweep: Sweep, name: str) -> Benchmark:
     return with_shots(windowed(benchmark, request.protein_window), request)
 
 
+def terms(sweep: Sweep, name: str) -> dict[str, Any]:
+    """What decides which questions of a benchmark this sweep asks, and how: ``limit``, ``split`` and ``shots``.
+
+    ``split`` is None for a benchmark that has none to choose.
+    """
+    chosen, request = _chosen(sweep, name)
+    return {"limit": request.limit, "split": getattr(chosen.settings, "split", None), "shots": request.shots}
+
+
 def _chosen(sweep: Sweep, name: str) -> tuple[Chosen, Request]:
     """The source of a benchmark with its settings, and what it is told by this sweep."""
     node = sweep.benchmark if sweep.benchmark.get("name") == name else _node(name)

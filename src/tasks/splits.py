@@ -47,9 +47,11 @@ def split_rows(frame: pd.DataFrame, kind: str, seed: int, validation: float, tes
     molecule, so that test molecules are new. ``cold_target``, ``cold_cell``: by the column ``protein``, ``line``.
     ``scaffold``: by the molecule's Bemis-Murcko scaffold. A molecule has one side in every table.
 
-    With several molecules in a row, ``cold_drug`` and ``scaffold`` keep the rows whose molecules all have one side (the
-    literature's S2: all drugs of a test row are new), and ``cold_one_drug`` keeps those in which at most one molecule
-    is not on the training side (S1: exactly one drug of a test row is new). ``left_out`` lists the rows that go.
+    With several molecules in a row, all molecules of a test row are new under ``cold_drug`` and ``scaffold`` (the
+    literature's S2), and those of a training row are all for training. A validation row holds at least one validation
+    molecule and none of the test side: few pairs would have two, and the others could not be used for anything else.
+    ``cold_one_drug`` keeps the rows in which at most one molecule is not on the training side (S1: exactly one drug of
+    a test row is new). ``left_out`` lists the rows that go.
 
     Args:
         frame: rows with ``molecule``, or ``molecule_1``, ``molecule_2`` and so on (canonical SMILES), and ``protein``
@@ -148,8 +150,8 @@ def _together(held: pd.DataFrame, frame: pd.DataFrame, one_new: bool, draw: tupl
     sides = held.apply(lambda column: hashed_sides(column, *draw)).to_numpy()
     new = sides != "train"
     first_new = sides[np.arange(len(sides)), new.argmax(axis=1)]  # the first column's side where none is new
-    keep = new.sum(axis=1) <= 1 if one_new else (sides == sides[:, :1]).all(axis=1)
-    own = sides == first_new[:, None]  # a known drug of a test row is for training, and no key of that row
+    keep = new.sum(axis=1) <= 1 if one_new else (sides == "test").all(axis=1) | (sides != "test").all(axis=1)
+    own = sides == first_new[:, None]  # a known drug of a new row is for training, and no key of that row
     keys = [tuple(keys[mine]) for keys, mine in zip(held.to_numpy()[keep], own[keep], strict=True)]
     kept = frame[keep]
     return kept.assign(

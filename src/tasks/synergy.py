@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
+from src.checks import at_least
 from src.errors import ConfigError
 from src.specialists.pieces import Benchmark, Reject
 from src.tasks import SOURCES, Request
-from src.tasks.assemble import TableSettings, assemble
+from src.tasks.assemble import SplitSettings, assemble, split_as
 from src.tasks.chemistry import canonical_smiles
-from src.tasks.joining import PAIR, Names, leave_out, pair_up, read_names, resolve
+from src.tasks.joining import PAIR, REPLICATES, Names, average, leave_out, pair_up, read_names, resolve
 from src.tasks.sequences import gene_list
-from src.tasks.splits import check_kind, left_out, split_rows
+from src.tasks.splits import left_out
 from src.tasks.tables import Sieve, checksum, read_table, table_path
 
-SPLITS = ("random", "cold_drug", "cold_one_drug", "cold_cell", "scaffold")
-REPLICATES = ("mean", "median")
 EXPERIMENT = [*PAIR, "line"]  # rows of one experiment are its replicates
 
 
@@ -36,7 +36,7 @@ def _columns() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynergySettings(TableSettings):
+class SynergySettings(SplitSettings):
     """Settings of a synergy benchmark.
 
     Attributes:
@@ -47,10 +47,9 @@ class SynergySettings(TableSettings):
         genes: how many of a cell's ranked genes the prompt holds.
         threshold: Synergistic above it, Antagonistic below its negative; what lies between is left out.
         replicates: ``mean`` or ``median`` of the scores of one pair on one line is what is compared to the threshold.
-        split: ``random``, ``cold_drug``, ``cold_one_drug``, ``cold_cell`` or ``scaffold`` (see ``split_rows``).
-        validation_share, test_share: shares of what is split.
     """
 
+    SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "cold_one_drug", "cold_cell", "scaffold")
     pairs: str
     drugs: str
     cells: str
@@ -59,15 +58,10 @@ class SynergySettings(TableSettings):
     genes: int = 50
     threshold: float = 10.0
     replicates: str = "mean"
-    split: str = "random"
-    validation_share: float = 0.1
-    test_share: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_kind(self.split, SPLITS)
-        if self.genes < 1:
-            raise ConfigError(f"benchmark.genes={self.genes} must be at least 1")
+        at_least(self, "benchmark", 1, "genes")
         if self.threshold < 0:
             raise ConfigError(
                 f"benchmark.threshold={self.threshold:g} must be at least 0: it holds on either side of 0"
@@ -89,7 +83,7 @@ def synergy(settings: SynergySettings, request: Request) -> Benchmark:
     sieve, rejects = _experiments(settings, paths)
     rejects += _labelled(sieve, settings)
     whole = sieve.frame.assign(group=sieve.frame["line"])
-    frame = split_rows(whole, settings.split, request.seed, settings.validation_share, settings.test_share)
+    frame = split_as(whole, settings, request)
     rejects += left_out(whole, frame, settings.split)
     total = checksum(paths, request.name, settings.sha256)
     return assemble(frame, (*["molecule"] * len(PAIR), "cell"), settings, request, total, rejects)
@@ -129,10 +123,8 @@ def _way_to_cell(columns: dict[str, str], steps: int) -> list[tuple[str, str]]:
 
 def _labelled(sieve: Sieve, settings: SynergySettings) -> list[Reject]:
     """Give every experiment one ``answer``; returns the replicates and the experiments without a clear one."""
-    scores = sieve.frame.groupby(EXPERIMENT, sort=False)["score"].transform(settings.replicates)
-    sieve.frame = sieve.frame.assign(score=scores, answer=(scores > 0).astype(int))
-    repeated = sieve.frame.duplicated(EXPERIMENT)
-    taken = leave_out(sieve, repeated, f"a replicate: the {settings.replicates} stands in the experiment's first row")
+    taken = average(sieve, EXPERIMENT, "score", settings.replicates)
+    sieve.frame = sieve.frame.assign(answer=(sieve.frame["score"] > 0).astype(int))
     unclear = ~(sieve.frame["score"].abs() > settings.threshold)
     reason = f"{settings.columns['score']} within {settings.threshold:g} of 0: neither synergistic nor antagonistic"
     return taken + leave_out(sieve, unclear, reason)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 5  # reasons that an error quotes
-SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+SEPARATORS = {".tsv": "\t", ".tab": "\t", ".txt": "\t"}  # by ending; a comma for any other
 
 
 def table_path(root: str | None, file: str, benchmark: str) -> Path:
@@ -26,10 +26,15 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
             f"benchmark {benchmark!r} reads {file}, but benchmark.root is not set: give the folder that holds it, e.g. "
             "benchmark.root=../shared/data (benchmarks/cards says where the table comes from)"
         )
-    path = Path(root).expanduser() / file
-    if not path.is_file():
-        raise InputError(f"benchmark {benchmark!r}: no file {path}; does benchmark.root={root} hold {file}?")
-    return path
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"benchmark {benchmark!r}: root={root} is no folder: give the one that holds {file}")
+    if not (folder / file).is_file():
+        raise InputError(
+            f"benchmark {benchmark!r}: no file {folder / file}: root={root} must hold {file}; `python -m src.tasks "
+            "fetch` lists what can be fetched, benchmarks/cards says where the rest comes from"
+        )
+    return folder / file
 
 
 def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> Dataset:

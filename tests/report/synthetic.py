@@ -60,9 +60,10 @@ def add_run(
     key: str = "",
     config: Mapping[str, Any] | None = None,
     coefficients: Mapping[str, Sequence[float]] | None = None,
+    terms: Mapping[str, Any] | None = None,
     **axes: str,
 ) -> RunFolder:
-    """Store one finished run; ``accuracy`` is one number or one per benchmark."""
+    """Store one finished run; ``accuracy`` is one number or one per benchmark, ``terms`` how all were asked."""
     run = RunFolder(sweep / name)
     rows, asked = [], {}
     with run.lock(), run.working({"seed": seed, **(config or {})}, "hash"):
@@ -79,7 +80,8 @@ def add_run(
                 **axes,
             }
             rows += [{**facts, **row} for row in metric_rows(frame, LABELS, seed=0, resamples=200)]
-            asked[benchmark] = {"title": title, "family": family, "labels": LABELS, "n": n, "checksum": "0"}
+            facts = {"title": title, "family": family, "labels": LABELS, "n": n, "checksum": "0"}
+            asked[benchmark] = {**facts, **(terms or {})}
         run.write_metrics(rows)
         run.write_benchmarks(asked)
         if coefficients:

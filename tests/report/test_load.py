@@ -27,6 +27,20 @@ def test_seeds_make_one_row_and_settings_make_two(tmp_path: Path) -> None:
     assert all(set(row.runs) == {"0", "1"} for row in rows)
 
 
+def test_shots_tell_rows_apart_in_plain_words(tmp_path: Path) -> None:
+    for shots in (None, 3):
+        config = {"benchmark": {"name": "x", "shots": shots}}
+        add_run(tmp_path, f"base_{shots}", "base", 0.6, config=config, n=20)
+    assert sorted(row.title for row in load(tmp_path).rows) == ["Base model (0-shot)", "Base model (3-shot)"]
+
+
+def test_what_differs_from_the_published_questions_is_gathered_over_runs(tmp_path: Path) -> None:
+    for method, limit in {"base": None, "average": 20, "ties": 30}.items():
+        add_run(tmp_path, method, method, 0.5, n=20, terms={"limit": limit, "split": "published"})
+    said = [f"at most {limit} test questions (benchmark.limit={limit})" for limit in (20, 30)]
+    assert all(list(one.departures) == said for one in load(tmp_path).benchmarks)
+
+
 def test_benchmarks_are_grouped_by_family(tmp_path: Path) -> None:
     suite = dict(reversed(SUITE.items())) | {"new": ("New", "solubility")}
     add_run(tmp_path, "base", "base", 0.5, n=20, suite=suite)

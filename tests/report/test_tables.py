@@ -125,6 +125,56 @@ def test_published_numbers_stand_beside_matching_names_only(paper_sweep: Path) -
     assert "as reported, secondary source" in (paper_sweep / "table.md").read_text()
 
 
+def published_beside(
+    folder: Path, titles: dict[str, str], **terms: object
+) -> tuple[str, str, dict[str, dict[str, str]]]:
+    """Markdown, LaTeX and rows of a sweep of these benchmarks, asked on these terms."""
+    suite = {name: (title, "cross_modal") for name, title in titles.items()}
+    for method, axes in {"base": {}, "es": {"granularity": "joint", "merge_space": "factors"}}.items():
+        add_run(folder, method, method, 0.6, n=50, suite=suite, terms=terms, **axes)
+    tabulate(folder)
+    return (folder / "table.md").read_text(), (folder / "table.tex").read_text(), md_rows(folder)
+
+
+@pytest.mark.parametrize(
+    ("title", "terms", "said"),
+    [
+        ("Human", {"limit": 50, "split": "published"}, "Human: at most 50 test questions (benchmark.limit=50)."),
+        ("Human", {"limit": None, "split": "random"}, "Human: split made here (benchmark.split=random)."),
+        ("Human (subset)", {"limit": None, "split": "published"}, "Human (subset): table: subset."),
+        (
+            "Human (pairs of mine only)",
+            {"limit": 9, "split": "cold_drug"},
+            "Human (pairs of mine only): table: pairs of mine only, at most 9 test questions (benchmark.limit=9), "
+            "split made here (benchmark.split=cold_drug).",
+        ),
+    ],
+)
+def test_other_questions_than_the_published_ones_have_a_footnote(
+    tmp_path: Path, title: str, terms: dict[str, object], said: str
+) -> None:
+    text, latex, rows = published_beside(tmp_path, {"human": title}, **terms)
+    assert f"- \N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {said}" in text
+    assert rows["ES-Merging (joint, factors)"][f"{title}, published\N{DAGGER}\N{DOUBLE DAGGER}"] == "62.0"
+    assert r"publ.$^{\dagger\ddagger}$" in latex and r"$^{\ddagger}$ Not the questions" in latex and latex.isascii()
+
+
+def test_the_published_questions_have_no_such_footnote(tmp_path: Path) -> None:
+    text, latex, rows = published_beside(tmp_path, {"human": "Human"}, limit=None, split="published", shots=0)
+    assert "\N{DOUBLE DAGGER}" not in text and "ddagger" not in latex
+    assert rows["ES-Merging (joint, factors)"]["Human, published\N{DAGGER}"] == "62.0"
+
+
+def test_a_published_mean_names_the_parts_that_differ(tmp_path: Path) -> None:
+    titles = {"bindingdb": "BindingDB (subset)", "human": "Human", "biosnap": "BioSNAP"}
+    text, _, rows = published_beside(tmp_path, titles, limit=None, split="published")
+    assert "do not compare. BindingDB (subset): table: subset.\n" in text
+    heads = list(rows["Base model"])
+    assert sum("published\N{DAGGER}\N{DOUBLE DAGGER}" in head for head in heads) == 2  # BindingDB and the mean
+    assert "Molecule\N{EN DASH}protein mean, published\N{DAGGER}\N{DOUBLE DAGGER}" in heads
+    assert "Human, published\N{DAGGER}" in heads
+
+
 def test_no_published_column_without_a_match(one_seed: Path) -> None:
     tabulate(one_seed)
     assert "published" not in (one_seed / "table.md").read_text()

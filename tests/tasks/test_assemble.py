@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from src.errors import ConfigError, InputError
-from src.specialists.pieces import Entity, Example, Reject
+from src.specialists.pieces import Benchmark, Entity, Example, Reject
 from src.tasks import Request
-from src.tasks.assemble import TableSettings, assemble, entity_columns, listing
+from src.tasks.assemble import FEW, TableSettings, assemble, entity_columns, listing
+from src.tasks.cyp import CypSettings, cyp
 
 SETTINGS = TableSettings(prompt={"english": "{molecule}:"}, labels={"english": ["No", "Yes"]})
 
@@ -37,6 +38,48 @@ def test_rows_become_examples_of_their_side(ask: Callable[..., Request]) -> None
 def test_a_key_on_two_sides_is_refused(ask: Callable[..., Request]) -> None:
     with pytest.raises(InputError, match="'toy': 1 key.*'a'"):
         assemble(frame(key=["a", "b", "a"]), ("molecule",), SETTINGS, ask(), "sum", [])
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        (["validation", "validation", "test"], "no train rows .train 0, validation 2, test 1 rows under seed=0"),
+        (["train", "validation", "train"], "no test rows .train 2, validation 1, test 0 rows"),
+        (["validation"] * 3, "no train and no test rows .train 0, validation 3, test 0 rows"),
+    ],
+)
+def test_an_empty_side_is_refused_with_what_was_asked(
+    ask: Callable[..., Request], sides: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"'toy' has {message}.*choose another split"):
+        assemble(frame(side=sides), ("molecule",), SETTINGS, ask(), "sum", [])
+
+
+def cyp_of(write: Callable, ask: Callable[..., Request], smiles: list[str], **settings: object) -> Benchmark:
+    write("cyp.csv", "SMILES,label\n" + "".join(f"{one},{place % 2}\n" for place, one in enumerate(smiles)))
+    labels = {"prompt": {"english": "{molecule} {protein}:"}, "labels": {"english": ["No", "Yes"]}}
+    return cyp(CypSettings(table="cyp.csv", enzyme="CYP2D6", **labels, **settings), ask())
+
+
+@pytest.mark.parametrize("split", CypSettings.SPLITS)
+def test_every_kind_of_split_says_what_left_a_side_empty(
+    split: str, write: Callable, ask: Callable[..., Request]
+) -> None:
+    said = rf"benchmark.split={split}, benchmark.validation_share=0.1, benchmark.test_share=0.001, seed=0"
+    with pytest.raises(InputError, match=rf"no test rows \(train \d, validation \d, test 0 rows under {said}"):
+        cyp_of(write, ask, ["CO", "CCO", "CCCO"], split=split, test_share=0.001)
+
+
+def test_a_small_side_is_named_with_its_count(write: Callable, ask: Callable[..., Request]) -> None:
+    with pytest.warns(UserWarning, match=f"'toy' has few validation rows .train .*fewer than {FEW}") as caught:
+        found = cyp_of(write, ask, ["C" * n + "O" for n in range(1, 301)], validation_share=0.05, test_share=0.3)
+    assert 0 < len(found.validation) < FEW <= len(found.test)
+    assert f"validation {len(found.validation)}, test {len(found.test)} rows" in str(caught[0].message)
+
+
+@pytest.mark.filterwarnings("error")
+def test_sides_that_are_large_enough_pass_in_silence(write: Callable, ask: Callable[..., Request]) -> None:
+    cyp_of(write, ask, ["C" * n + "O" for n in range(1, 301)], validation_share=0.3, test_share=0.3)
 
 
 def test_several_entities_of_one_modality_have_numbered_columns(ask: Callable[..., Request]) -> None:

@@ -115,6 +115,31 @@ def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Call
     assert ': "More adverse effects" or "Slower metabolism"?' in "".join(map(str, found.test[0].prompt))
 
 
+@pytest.mark.parametrize("source", [ddi, ddi_type])
+def test_pairs_may_hold_the_molecules_themselves(
+    source: Callable, write: Callable, ask: Callable[..., Request]
+) -> None:
+    rows = tables(write)
+    lines = [f"{a}\t{b}\t{kind}\t#Drug1 and #Drug2\t{DRUGS[a]}\t{DRUGS[b]}\n" for a, b, kind in rows]
+    write("drugbank.tab", "ID1\tID2\tY\tMap\tX1\tX2\n" + "".join(lines))  # as TDC writes it
+    settings = WHETHER if source is ddi else HOW
+    columns = {"drug_1": "ID1", "drug_2": "ID2", "type": "Y", "molecule_1": "X1", "molecule_2": "X2"}
+    apart, together = (
+        source(one, ask()) for one in (settings, replace(settings, pairs="drugbank.tab", drugs=None, columns=columns))
+    )
+    assert [(molecules(e), e.answer) for e in examples(together)] == [(molecules(e), e.answer) for e in examples(apart)]
+
+
+def test_a_bad_molecule_beside_a_pair_is_refused_by_name(write: Callable, ask: Callable[..., Request]) -> None:
+    lines = [f"{a},{b},{DRUGS[a]},{DRUGS[b]}\n" for a, b, _ in known(list(DRUGS))]
+    write("pairs.csv", "drug1_id,drug2_id,SMILES_1,SMILES_2\n" + "".join(lines) + "DB01,DBxx,CO,C1CC\n")
+    found = ddi(replace(WHETHER, drugs=None, columns=WHETHER.columns), ask())
+    said = [reject.reason for reject in found.rejects]
+    assert "C1CC" in said[0] and said[1] == "drug2_id 'DBxx' has no valid row in pairs.csv"
+    with pytest.raises(ConfigError, match="no molecule_1, molecule_2, which benchmark.drugs=null needs"):
+        replace(WHETHER, drugs=None, columns={"drug_1": "a", "drug_2": "b"})
+
+
 def test_cold_drug_leaves_no_test_drug_in_training(write: Callable, ask: Callable[..., Request]) -> None:
     tables(write)
     found = ddi(replace(WHETHER, split="cold_drug", validation_share=0.2, test_share=0.3), ask())

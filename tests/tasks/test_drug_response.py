@@ -115,6 +115,27 @@ def test_pairs_of_a_bad_drug_are_refused_too(write: Callable, ask: Callable[...,
     assert [r.row for r in drug_response(SETTINGS, ask()).rejects] == ["drugs.csv:26", "pairs.csv:578", "pairs.csv:579"]
 
 
+def test_replicates_are_averaged_where_that_is_asked_for(write: Callable, ask: Callable[..., Request]) -> None:
+    tables(write, extra="LINE1,drug1,99\n")  # with 1 in the table: mean 50, above the drug's median
+    found = drug_response(replace(SETTINGS, replicates="mean"), ask())
+    assert {e.id: e.answer for e in examples(found)}["pairs.csv:3"] == 0
+    assert [(r.row, r.reason[:22]) for r in found.rejects] == [("pairs.csv:578", "a replicate: the mean ")]
+    with pytest.raises(ConfigError, match="benchmark.replicates='mode' must be mean, median or null"):
+        replace(SETTINGS, replicates="mode")
+
+
+def test_the_gdsc_projects_own_columns_are_read(write: Callable, ask: Callable[..., Request]) -> None:
+    tables(write)
+    rows = [f"1,{line},{d},{drug},{n}\n" for d, drug in enumerate(DRUGS) for n, line in enumerate(LINES)]
+    head = "COSMIC_ID,CELL_LINE_NAME,DRUG_ID,DRUG_NAME,LN_IC50\n"
+    write("gdsc.csv", head + "".join(rows) + "1,LINE1,99,drug1,1.5\n")  # one drug under two numbers
+    columns = {**SETTINGS.columns, "line": "CELL_LINE_NAME", "drug": "DRUG_NAME"}
+    settings = replace(SETTINGS, pairs="gdsc.csv", columns=columns, replicates="mean")
+    found = examples(drug_response(settings, ask()))
+    assert len(found) == len(DRUGS) * len(LINES)
+    assert all(example.answer == (int(example.group[4:]) < 12) for example in found)
+
+
 def test_too_many_bad_drugs_fail(write: Callable, ask: Callable[..., Request]) -> None:
     tables(write, drugs="bad,C1CC\nworse,C1CC\n")
     with pytest.raises(InputError, match="2 of 26 rows"):

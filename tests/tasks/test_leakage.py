@@ -12,9 +12,10 @@ from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
 from src.errors import ConfigError, InputError
 from src.specialists.pieces import Benchmark, Entity, Example
-from src.tasks import leakage
+from src.tasks import leakage, options
+from src.tasks.__main__ import main as verbs
 from src.tasks.chemistry import fingerprint
-from src.tasks.leakage import main, measure, similarities
+from src.tasks.leakage import measure, similarities
 from src.tasks.leakage_table import markdown
 
 POOL = [
@@ -170,17 +171,23 @@ max_rejects: 0.9
 """
 
 
+def main(arguments: list[str]) -> None:
+    verbs(["leakage", *arguments])
+
+
 @pytest.fixture
 def folder(tmp_path: Path, write: Callable, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("suite/own.yaml", "name: own\nbenchmarks: [toy]\n")
     write("benchmark/toy.yaml", CONFIG)
     rows = "".join(f"{'C' * n}O,{'M' * (1 + n % 10)},{n % 2},{('train', 'val', 'test')[n % 3]}\n" for n in range(1, 31))
     write("pairs.csv", "SMILES,sequence,label,split\n" + rows)
-    monkeypatch.setattr(leakage, "CONF", tmp_path)
+    monkeypatch.setattr(options, "CONF", tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize(("option", "shared"), [("suite=own", 10), ("benchmark=toy", 10), ("split=cold_target", 0)])
+@pytest.mark.parametrize(
+    ("option", "shared"), [("suite=own", 10), ("benchmark=toy", 10), ("toy", 10), ("split=cold_target", 0)]
+)
 def test_a_suite_is_printed(option: str, shared: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([f"root={folder}", "suite=own", option])
     shown = capsys.readouterr()

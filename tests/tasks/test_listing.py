@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from src.errors import ConfigError, InputError
-from src.tasks import __main__ as listing
-from src.tasks.__main__ import main
+from src.tasks import options
+from src.tasks.__main__ import VERBS, main, run
 
 
 def test_every_benchmark_of_the_suite_is_listed(
@@ -23,7 +23,7 @@ def test_every_benchmark_of_the_suite_is_listed(
     pairs = "".join(f"{'C' * n},MKV,{n % 2},{('train', 'val', 'test')[n % 3]}\n" for n in range(1, 31))
     table = tmp_path / "dti_human" / "human_random.csv"
     table.write_text(f"SMILES,sequence,label,split\n{pairs}C1CC,MKV,1,train\n")
-    monkeypatch.setattr(listing, "CONF", tmp_path)
+    monkeypatch.setattr(options, "CONF", tmp_path)
     main([f"root={tmp_path}", "suite=own"])
     header, row, reject = capsys.readouterr().out.strip().splitlines()
     assert header.split()[:5] == ["benchmark", "train", "validation", "test", "rejects"]
@@ -35,7 +35,57 @@ def test_every_benchmark_of_the_suite_is_listed(
 def test_an_unknown_option_and_a_missing_root_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown option rot: expected root"):
         main(["rot=x"])
-    with pytest.raises(ConfigError, match="benchmark.root is not set"):
+    with pytest.raises(ConfigError, match="root is not set: give the folder that holds the tables, e.g. root="):
         main([])
+    with pytest.raises(
+        InputError, match=f"root={tmp_path}/none is no folder: give the one that holds cyp/cyp1a2_inhibitor.csv"
+    ):
+        main([f"root={tmp_path}/none"])
     with pytest.raises(InputError, match="cyp1a2_inhibitor.csv"):
         main([f"root={tmp_path}"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_names_what_it_does_not_know(verb: str) -> None:
+    with pytest.raises(ConfigError, match="unknown option rot: expected root.*key=value"):
+        main([verb, "rot=x"])
+    with pytest.raises(ConfigError, match="unknown (benchmark|table) 'humen': expected one of .*human"):
+        main([verb, "humen", "root=."])
+
+
+@pytest.mark.parametrize("verb", ["list", "leakage", "floors"])
+def test_verbs_on_benchmarks_take_the_same_words(verb: str) -> None:
+    with pytest.raises(ConfigError, match="unknown suite 'none': expected one of all"):
+        main([verb, "suite=none", "root=."])
+    with pytest.raises(ConfigError, match="limit=0: expected a whole number from 1"):
+        main([verb, "limit=0", "root=."])
+    with pytest.raises(ConfigError, match="seed='one': expected a whole number from 0"):
+        main([verb, "seed=one", "root=."])
+    with pytest.raises(ConfigError, match="'drug_cell' is not read from tables: choose one of suite=all"):
+        main([verb, "drug_cell", "root=."])
+    with pytest.raises(ConfigError, match="split='warm' must be one of published, random"):
+        main([verb, "human", "root=.", "split=warm"])
+    with pytest.raises(ConfigError, match="benchmark protein_fold has no split to choose: leave split= out"):
+        main([verb, "protein_fold", "root=.", "split=random"])
+
+
+@pytest.mark.parametrize("word", ["help", "-h", "--help"])
+def test_help_lists_every_verb_and_option(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([word])
+    said = capsys.readouterr().out
+    for name, verb in VERBS.items():
+        assert f"    {name} " in said and all(f"{option}=" in said for option in set(verb.options) - {"benchmark"})
+
+
+def test_verify_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=f"root={tmp_path}/none is no folder: give the one that the tables were fetched"
+    ):
+        main(["verify", f"root={tmp_path}/none"])
+
+
+def test_an_unknown_verb_is_one_line_on_the_command_line() -> None:
+    with pytest.raises(
+        SystemExit, match="^error: unknown command 'lst': expected list, leakage, floors, fetch, verify"
+    ):
+        run(["lst"])

@@ -14,8 +14,8 @@ from src.config import choose, plain
 from src.specialists import TEAMS
 from src.specialists.language_model.team import read_lessons
 from src.specialists.pieces import Benchmark, Example
-from src.tasks.__main__ import CONF, DEFAULTS, load
 from src.tasks.chemistry import canonical_smiles
+from src.tasks.options import CONF, DEFAULTS, load
 from tests.tasks.golden import DATA
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from src.evaluation.floors import drug_only, majority
 from src.specialists.pieces import Benchmark, Example
-from src.tasks.__main__ import CONF, DEFAULTS, load
+from src.tasks.options import CONF, DEFAULTS, load
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 CYPS = ["1a2", "2c9", "2c19", "2d6", "3a4"]

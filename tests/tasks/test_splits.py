@@ -101,8 +101,10 @@ def test_a_split_is_disjoint_and_depends_on_the_row_alone(frame: pd.DataFrame, s
         gone = [reject.row for reject in left_out(frame, split, kind)]
         assert sorted([*gone, *split["row"]]) == sorted(frame["row"])
         if kind == "cold_drug":
-            sides = [molecules(split, side) for side in ("train", "validation", "test")]
-            assert sum(map(len, sides)) == len(set.union(*sides))
+            assert not molecules(split, "test") & (molecules(split, "train") | molecules(split, "validation"))
+            seen = molecules(split, "train")
+            chosen = split[split["side"] == "validation"].filter(like="molecule").to_numpy()
+            assert all(set(row) - seen for row in chosen)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,12 +141,28 @@ def pairs_of_all() -> tuple[pd.DataFrame, dict[str, str]]:
 def test_a_cold_pair_has_two_new_drugs() -> None:
     frame, sides = pairs_of_all()
     split = split_rows(frame, "cold_drug", 0, 0.2, 0.3)
-    expected = frame[[sides[a] == sides[b] for a, b in zip(frame["molecule_1"], frame["molecule_2"], strict=True)]]
-    assert list(split.index) == list(expected.index) and 0 < len(split) < len(frame)
-    assert all(sides[molecule] == side for molecule, side in zip(split["molecule_2"], split["side"], strict=True))
+    held = [{sides[a], sides[b]} for a, b in zip(frame["molecule_1"], frame["molecule_2"], strict=True)]
+    names = {
+        ("test",): "test",
+        ("train",): "train",
+        ("validation",): "validation",
+        ("train", "validation"): "validation",
+    }
+    expected = [names.get(tuple(sorted(both))) for both in held]
+    assert list(split.index) == [place for place, side in enumerate(expected) if side] and 0 < len(split) < len(frame)
+    assert list(split["side"]) == [side for side in expected if side]
     gone = left_out(frame, split, "cold_drug")
     assert len(gone) + len(split) == len(frame)
     assert gone[0].reason == "its molecules stand on different sides of the cold_drug split"
+
+
+def test_a_validation_pair_of_a_cold_split_has_a_new_drug_and_no_test_drug() -> None:
+    frame, sides = pairs_of_all()
+    split = split_rows(frame, "cold_drug", 0, 0.2, 0.3)
+    chosen = split[split["side"] == "validation"]
+    both = [[m for m in row if sides[m] == "validation"] for row in chosen[["molecule_1", "molecule_2"]].to_numpy()]
+    assert [list(key) for key in chosen["key"]] == both and {len(new) for new in both} == {1, 2}
+    assert not molecules(split, "test") & molecules(split, "validation")
 
 
 def test_a_half_cold_pair_has_one_new_drug() -> None:

@@ -83,13 +83,16 @@ def test_the_threshold_holds_on_both_sides_and_the_middle_is_counted(
 
 
 def test_replicates_are_averaged_whatever_the_drugs_order(write: Callable, ask: Callable[..., Request]) -> None:
-    only(write, "d1,d2,Line-0,40\nd2,d1,Line-0,-10\nd1,d2,Line-0,-40\nd1,d2,Line-1,40\nd3,d4,Line-0,-40\n")
+    rows = ["d1,d2,Line-0,40\n", "d2,d1,Line-0,-10\n", "d1,d2,Line-0,-40\n", "d1,d2,Line-1,40\n"]
+    rows += [f"d{n},d{n + 1},Line-0,-40\n" for n in range(3, 12)]
+    others = {f"pairs.csv:{line}": 0 for line in range(6, 15)}
+    only(write, "".join(rows))
     found = synergy(replace(SETTINGS, threshold=5.0), ask())  # mean -3.3, median -10
-    assert {e.id for e in examples(found)} == {"pairs.csv:5", "pairs.csv:6"}
+    assert {e.id for e in examples(found)} == {"pairs.csv:5", *others}
     assert "within 5 of 0" in reasons(found)["pairs.csv:2"]
     assert "a replicate: the mean" in reasons(found)["pairs.csv:3"] == reasons(found)["pairs.csv:4"]
     median = synergy(replace(SETTINGS, threshold=5.0, replicates="median"), ask())
-    assert {e.id: e.answer for e in examples(median)} == {"pairs.csv:2": 0, "pairs.csv:5": 1, "pairs.csv:6": 0}
+    assert {e.id: e.answer for e in examples(median)} == {"pairs.csv:2": 0, "pairs.csv:5": 1, **others}
 
 
 def test_bad_rows_are_named(write: Callable, ask: Callable[..., Request]) -> None:

@@ -27,6 +27,7 @@ def describe(tables: dict[str, Table]) -> str:
         ]
         lines += [f"file {file.to}  {file.url}" for file in _files([table])]
         lines += [f"columns {table.columns}"] if table.columns else []
+        lines += [f"note {table.note}"] if table.note else []
         lines += [f"use {table.use}"] if table.use else []
         parts.append(textwrap.indent("\n".join(lines), "    ").strip())
     how = "python -m src.tasks fetch NAME [NAME …] root=FOLDER   (a name, or a collection in brackets for all of it)"
@@ -65,6 +66,8 @@ def verify(names: Sequence[str], root: str | None) -> None:
         InputError: a table is missing or another one than was known or recorded, or there is nothing to verify.
     """
     place_, tables = folder(root), upstream()
+    if not place_.is_dir():
+        raise InputError(f"root={root} is no folder: give the one that the tables were fetched into")
     ledger, everything = Ledger(place_), _files(tables.values())
     recorded = ledger.records()
     files = _files(chosen(names, tables)) if names else everything
@@ -93,6 +96,8 @@ def _fetch_table(table: Table, root: Path, wheel: str | None, patience: Patience
     if table.made:
         file = as_remote(table.made)
         _say(place(file, root, bring_made(table.made, root)), file, root)
+    if table.note:
+        print(f"{'':<9}note: {table.note}", flush=True)
     if table.use:
         print(f"{'':<9}use with {table.use}", flush=True)
 
@@ -116,7 +121,7 @@ def _verdict(file: Remote, root: Path, ledger: Ledger) -> str | None:
     path, said, state = root / file.to, None, "ok"
     try:
         if not path.exists():
-            raise InputError(f"{path} is missing: fetch it again")
+            raise InputError(f"{path} is missing: fetch it")
         digest = check(file, path, ledger)
         if file.to not in ledger.records() and file.sha256 is None and file.git_blob is None:
             state = f"nothing to compare with; fetch it to record {digest}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from src.errors import InputError
 
 BLOCK = 1 << 20
-ARCHIVES = {".zip", ".whl"}
+ARCHIVES = {".zip", ".whl", ".xlsx"}
 
 
 def sha256(path: Path) -> str:

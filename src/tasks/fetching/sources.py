@@ -59,6 +59,7 @@ class Table:
         title, home, licence: what it is, its page, and the terms it comes under.
         columns: upstream's columns; empty where they are not known.
         use: overrides that read it in ``python -m src.sweep``; empty where no benchmark reads it yet.
+        note: what must be done before it can be used, or what it lacks; empty where nothing is.
         package: importable package that holds the files, for a wheel; else empty.
     """
 
@@ -71,6 +72,7 @@ class Table:
     made: Made | None = None
     columns: str = ""
     use: str = ""
+    note: str = ""
     package: str = ""
     targets: tuple[str, ...] = field(init=False)
 
