@@ -11,6 +11,7 @@ import pandas as pd
 from src.coefficients.signals import Granularity
 from src.merging import Merged, MergeInput
 from src.merging.run import merge
+from src.report.figures import layer_weights
 from src.runs.card import model_card
 from src.runs.cost import Cost, cost
 from src.runs.plan import RunSpec
@@ -18,7 +19,8 @@ from src.runs.session import Session
 from src.runs.stages import stage
 from src.runs.tune import tune
 from src.specialists.adapter_io import save_adapter
-from src.specialists.dense import DenseState, as_adapter
+from src.specialists.dense import as_adapter
+from src.specialists.lora import LoraState
 from src.specialists.pieces import Benchmark
 from src.tracking.store import RunFolder
 
@@ -34,9 +36,16 @@ def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
     with run.stage("merge"), cost(session.device) as merging:
         made = {task: work.merge(settings, granularity, task) for task in work.tasks()}
     run.write_costs({"measuring": asdict(work.measuring), "merging": asdict(merging)})
+    base = session.team.backbone.name
     for task, one in made.items():
-        card = model_card(spec, session.team, one, settings, granularity)
-        _store(session, run, one, card, f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
+        if one.coefficients is not None:
+            run.write_coefficients(one.coefficients.tensors())
+            if one.coefficients.errors:
+                run.write_layer_coefficients(one.coefficients.layer_rows())
+        shares = layer_weights(run.coefficients) if one.coefficients is not None else None
+        card = model_card(spec, list(session.team.adapters), settings, granularity, shares)
+        place = run.path / (f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
+        save_adapter(one.state if isinstance(one.state, LoraState) else as_adapter(one.state), place, base, card)
     return lambda benchmark: session.ask(made[work.task(benchmark)].state, benchmark)
 
 
@@ -46,8 +55,9 @@ def measure(spec: RunSpec, session: Session) -> tuple[MergeInput, Cost]:
     inputs = MergeInput(session.team.adapters, space, spec.sweep.seed)
     if spec.uses_granularity:
         signals, spent = session.signals(space)
-        inputs = replace(inputs, signals=signals)
-        costs.append(spent)
+        distances, measuring = session.distances(space)
+        inputs = replace(inputs, signals=signals, distances=distances)
+        costs += [spent, measuring]
     measured = {}
     for name in spec.measures:
         measured[name], spent = session.measure(name, getattr(spec.method.settings, name), space)
@@ -70,8 +80,7 @@ class _Work:
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             made = merge(self.spec.method.name, inputs, settings)
-            state = made.state.kept() if isinstance(made.state, DenseState) else made.state
-            return replace(made, state=state)
+            return replace(made, state=made.state.kept())
 
     def ask(
         self, settings: Any, granularity: Granularity | None, benchmarks: Sequence[Benchmark]
@@ -91,10 +100,3 @@ class _Work:
     def tasks(self) -> list[tuple[str, ...]]:
         """Every task of the suite, once."""
         return list(dict.fromkeys(self.task(benchmark) for benchmark in self.session.benchmarks()))
-
-
-def _store(session: Session, run: RunFolder, made: Merged, card: str, place: str) -> None:
-    if made.coefficients is not None:
-        run.write_coefficients(made.coefficients.tensors())
-    state = as_adapter(made.state) if isinstance(made.state, DenseState) else made.state
-    save_adapter(state, run.path / place, session.team.backbone.name, card)

@@ -31,8 +31,8 @@ AXES = ("run", "specialists", "method", "granularity", "probe", "merge_space", "
 RESULT_COLUMNS = (*AXES, "benchmark", "metric", "value", "ci_low", "ci_high", "n")
 NUMBERS = ("value", "ci_low", "ci_high")
 KILLED = "stopped half-way; the same command goes on from what is finished"
-RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors", "adapter",
-                    "adapters", "costs.json", "tuning.csv")  # fmt: skip
+RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
+                    "layer_coefficients.csv", "adapter", "adapters", "costs.json", "tuning.csv")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class RunFolder:
         return frame.astype({"n": int})
 
     def write_benchmarks(self, benchmarks: Mapping[str, Mapping[str, Any]]) -> Path:
-        """Store what was asked: benchmark -> ``title, family, labels, n, checksum``."""
+        """Store what was asked: benchmark -> ``title, family, labels, n, checksum, limit, split, shots`` and others."""
         return write_json(self.path / "benchmarks.json", benchmarks)
 
     def read_benchmarks(self) -> dict[str, dict[str, Any]]:
@@ -200,6 +200,10 @@ class RunFolder:
         """What was stored by ``write_costs``; empty for runs that merge nothing."""
         path = self.path / "costs.json"
         return read_json(path) if path.exists() else {}
+
+    def write_layer_coefficients(self, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write ``layer_coefficients.csv``: expert, layer, coefficient, and its standard errors."""
+        return write_table(self.path / "layer_coefficients.csv", pd.DataFrame(rows))
 
     def write_tuning(self, trials: pd.DataFrame) -> Path:
         """Store the trials of a tuned method: the settings, and the validation accuracy they reached."""
