@@ -16,9 +16,11 @@ from rich.table import Table
 from src.report.build import build_report
 from src.report.terminal import show
 from src.runs.stages import seconds
+from src.specialists.custom.settings import open_experts_node
 from src.tracking.results import run_folders
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+open_experts_node()  # before any config is composed
 
 
 def quiet() -> None:

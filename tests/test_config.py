@@ -30,6 +30,10 @@ CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"
 NEEDED = {  # what a choice cannot do without
     ("probe", "text"): ("probe.file=probe.jsonl",),
     ("method", "es_magnitude"): ("granularity=element",),
+    ("specialists", "custom"): (
+        *("specialists.backbone=backbone", "specialists.experts.one=one", "specialists.experts.two=two"),
+        *("probe=text", "probe.file=probe.jsonl"),
+    ),
 }
 
 

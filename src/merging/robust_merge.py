@@ -25,6 +25,7 @@ from src.merging import MERGES, Merged, MergeInput
 from src.merging.low_rank import common_base, common_dtype, wide
 from src.merging.settings import check_fraction, check_positive
 from src.specialists.lora import LoraFactors, LoraState, check_mergeable
+from src.specialists.on_demand import OnDemand
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,15 @@ class RobustMergeSettings:
 def robust_merge(inputs: MergeInput, settings: RobustMergeSettings) -> Merged:
     """Sum the pruned A; take the mean of the pruned B, weighted by what A lost."""
     check_mergeable(inputs.experts, inputs.space)
-    dtype, modules = common_dtype(inputs.experts), {}
-    for module, first in next(iter(inputs.experts.values())).modules.items():
+    dtype, first = common_dtype(inputs.experts), next(iter(inputs.experts.values()))
+
+    def merged(module: str) -> LoraFactors:
         factors = [state.modules[module] for state in inputs.experts.values()]
         a, b = torch.stack([wide(f.a) for f in factors]), torch.stack([wide(f.b) for f in factors])
         merged_a, merged_b = merge_factors(a, b, settings)
-        modules[module] = LoraFactors(merged_a.to(dtype), merged_b.to(dtype), first.scale)
-    return Merged(LoraState(modules, common_base(inputs.experts)))
+        return LoraFactors(merged_a.to(dtype), merged_b.to(dtype), factors[0].scale)
+
+    return Merged(LoraState(OnDemand(first.modules, merged), common_base(inputs.experts)))
 
 
 def merge_factors(a: Tensor, b: Tensor, settings: RobustMergeSettings) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from src.errors import AdapterError
 from src.specialists import adapter_io
-from src.specialists.adapter_io import load_adapter, save_adapter
+from src.specialists.adapter_io import load_adapter, open_adapter, save_adapter
 from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.on_demand import OnDemand
 
 ROOT = "base_model.model.model.layers"
 MODULES = [f"{ROOT}.{layer}.{part}" for layer in (0, 1, 2) for part in ("mlp.up_proj", "self_attn.q_proj")]
@@ -256,3 +257,33 @@ def test_the_card_names_library_backbone_and_notes(tmp_path: Path) -> None:
     assert "library_name: peft" in head and 'base_model: "mine: own"' in head
     assert "# adapter" in body and "Merged by hand." in body and "- svd_relative_residual: 0.25" in body
     assert load_adapter(tmp_path / "adapter", "mine").base_model == "mine: own"
+
+
+def test_an_opened_adapter_is_read_module_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_adapter(simple(), tmp_path / "adapter")
+    opened, whole = open_adapter(tmp_path / "adapter", "mine"), load_adapter(tmp_path / "adapter", "mine")
+    assert isinstance(opened.modules, OnDemand) and isinstance(whole.modules, dict)
+    assert list(opened.modules) == list(whole.modules)
+    assert all(torch.equal(tensor, whole.tensors()[key]) for key, tensor in opened.tensors().items())
+    read: list[str] = []
+    whole_open = adapter_io.safe_open
+
+    def counted(path: Path, framework: str) -> Any:
+        read.append(path.name)
+        return whole_open(path, framework=framework)
+
+    monkeypatch.setattr(adapter_io, "safe_open", counted)
+    assert len(opened.modules) == len(MODULES) and MODULES[0] in opened.modules and not read
+    assert len(list(opened.tensors().values())) == 2 * len(MODULES) and len(read) == len(MODULES), "each once"
+
+
+def test_an_adapter_computed_on_demand_is_asked_for_once_when_it_is_saved(tmp_path: Path) -> None:
+    state, asked = simple(), []
+
+    def compute(module: str) -> LoraFactors:
+        asked.append(module)
+        return state.modules[module]
+
+    save_adapter(LoraState(OnDemand(state.modules, compute)), tmp_path / "adapter")
+    assert asked == list(state.modules)
+    assert torch.equal(load_adapter(tmp_path / "adapter", "x").modules[MODULES[0]].a, state.modules[MODULES[0]].a)

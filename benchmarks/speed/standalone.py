@@ -1,0 +1,123 @@
+"""Peak memory and seconds of ``python -m src.merge`` on adapters as large as you like, beside a run that only starts.
+
+    python -m benchmarks.speed.standalone --rank 256 --folder /tmp/large
+
+Adapters are random and made on disk module by module; the backbone is a config without weights, which merges without a
+probe never read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.filesize import decimal
+from transformers import LlamaConfig
+
+from benchmarks.speed.inputs import SHAPES, Adapters
+from src.merging.space import generator
+from src.specialists.adapter_io import save_adapter
+from src.specialists.lora import LoraFactors, LoraState
+from src.specialists.on_demand import OnDemand
+
+METHODS = ("average", "average@delta", "task_arithmetic", "robust_merge")
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", choices=SHAPES, default="llama-3.1-8b", help="whose linear layers are adapted")
+    parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--methods", default=",".join(METHODS), help="name or name@space, separated by commas")
+    parser.add_argument("--folder", type=Path, help="where the adapters go for a while; a temporary folder by default")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Make the adapters, merge them by each method, print a table; 1 if a merge failed."""
+    asked = arguments(given)
+    adapters = Adapters(asked.shapes, SHAPES[asked.shapes].layers, asked.experts, asked.rank, asked.dtype)
+    print(f"{adapters.experts} adapters of rank {adapters.rank}, together {decimal(adapters.size())}\n")
+    print("| method | seconds | peak memory | beyond a start |\n|---|---:|---:|---:|")
+    failed = 0
+    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+        folder = Path(name)
+        command = make(adapters, folder)
+        start = run([sys.executable, "-c", "import src.merge, src.probe.text, transformers.models.llama"])
+        for method in asked.methods.split(","):
+            merge, _, space = method.partition("@")
+            found = run([*command, f"method={merge}", *([f"merge_space={space}"] if space else []), "overwrite=true"])
+            failed |= found.code
+            beyond = decimal(max(0, found.memory - start.memory))
+            print(f"| {method} | {found.seconds:.1f} | {decimal(found.memory)} | {beyond} |", flush=True)
+    return failed
+
+
+class Run:
+    """A finished process: exit code, seconds, bytes at the peak."""
+
+    def __init__(self, code: int, seconds: float, memory: int) -> None:
+        self.code, self.seconds, self.memory = code, seconds, memory
+
+
+def run(command: Sequence[str]) -> Run:
+    """Run a command in a process of its own, by way of one more that only waits and measures its child."""
+    measure = (
+        "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL); "
+        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    clock = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=True)
+    code, peak = map(int, done.stdout.split())
+    if code:
+        print(done.stderr, file=sys.stderr)
+    return Run(code, time.perf_counter() - clock, peak if sys.platform == "darwin" else peak * 1024)
+
+
+def make(adapters: Adapters, folder: Path) -> list[str]:
+    """Write the backbone's config and the adapters; returns the command that merges them."""
+    hidden = SHAPES[adapters.shapes].hidden
+    narrow = adapters.modules()[next(m for m in adapters.modules() if m.endswith("k_proj"))][0]
+    wide = adapters.modules()[next(m for m in adapters.modules() if m.endswith("up_proj"))][0]
+    head = math.gcd(hidden, narrow)
+    LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=wide,
+        num_hidden_layers=adapters.layers,
+        num_attention_heads=hidden // head,
+        num_key_value_heads=narrow // head,
+        head_dim=head,
+        vocab_size=100,
+        dtype=adapters.dtype,
+    ).save_pretrained(folder / "backbone")
+    names = [f"expert{number}" for number in range(adapters.experts)]
+    for name in names:
+        save_adapter(drawn(adapters, name), folder / name, str(folder / "backbone"))
+    experts = [f"experts.{name}={folder / name}" for name in names]
+    return [sys.executable, "-m", "src.merge", f"backbone={folder / 'backbone'}", *experts, f"out={folder / 'out'}"]
+
+
+def drawn(adapters: Adapters, name: str) -> LoraState:
+    """An expert whose factors are drawn when they are asked for."""
+    shapes, dtype = adapters.modules(), getattr(torch, adapters.dtype)
+
+    def factors(module: str) -> LoraFactors:
+        draw = generator(0, name, module)
+        a = 0.02 * torch.randn(adapters.rank, shapes[module][1], generator=draw)
+        b = 0.02 * torch.randn(shapes[module][0], adapters.rank, generator=draw)
+        return LoraFactors(a.to(dtype), b.to(dtype), 2.0)
+
+    return LoraState(OnDemand(shapes, factors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

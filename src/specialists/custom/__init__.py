@@ -1,0 +1,1 @@
+"""Adapters of the user's own on any decoder-only language model that PEFT adapts."""

@@ -1,0 +1,32 @@
+"""The measurement of merges on disk, at shapes that take seconds."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed import standalone
+from benchmarks.speed.inputs import Adapters
+from src.specialists.adapter_io import load_adapter
+
+
+def test_adapters_that_the_merge_takes(tmp_path: Path) -> None:
+    command = standalone.make(Adapters("smollm2-135m", 2, 2, 4, "bfloat16"), tmp_path)
+    state = load_adapter(tmp_path / "expert1", "expert1")
+    assert len(state.modules) == 14 and {factors.rank for factors in state.modules.values()} == {4}
+    assert command[1:3] == ["-m", "src.merge"] and f"experts.expert1={tmp_path / 'expert1'}" in command
+
+
+def test_the_table_has_a_row_for_each_method(tmp_path: Path, capsys: Any) -> None:
+    asked = ["--shapes", "tiny", "--rank", "2", "--methods", "average@delta", "--folder", str(tmp_path)]
+    assert standalone.main(asked) == 0
+    table = capsys.readouterr().out
+    assert "3 adapters of rank 2" in table and re.search(r"\| average@delta \| [\d.]+ \| [\d.]+ MB \| ", table)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_fails_says_so(capsys: Any) -> None:
+    found = standalone.run([sys.executable, "-c", "raise SystemExit(3)"])
+    assert found.code == 3 and found.memory > 0

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from src.standalone.plan import Plan, make_plan
+from src.standalone.request import Request, read_request
+from tests.conftest import composed
+from tests.standalone.tiny import command, save_backbone, train_experts, write_probe
+
+
+@dataclass(frozen=True)
+class World:
+    """A backbone, two experts and a probe on disk."""
+
+    backbone: Path
+    experts: dict[str, Path]
+    probe: Path
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("llama")
+    backbone = save_backbone(root / "backbone")
+    return World(backbone, train_experts(backbone, root), write_probe(root / "probe.jsonl"))
+
+
+Asking = Callable[..., Request]
+
+
+@pytest.fixture
+def ask(llama: World, tmp_path: Path) -> Asking:
+    """A request as the front door reads it; experts, probe and backbone may be others."""
+
+    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> Request:
+        arguments = command(llama.backbone, experts or llama.experts, tmp_path / "out", probe or llama.probe, *more)
+        return read_request(composed(*arguments, config="merge"))
+
+    return asked
+
+
+@pytest.fixture
+def plan(ask: Asking) -> Callable[..., Plan]:
+    """A plan of what ``ask`` reads."""
+    return lambda *more, **other: make_plan(ask(*more, **other))

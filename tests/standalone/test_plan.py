@@ -1,0 +1,87 @@
+"""The plan: what a prompt is made of on tokenizers of several families, and what a dry run says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import src.merge
+from src.probe.text import TextProbe, text
+from src.specialists.adapter_io import open_adapter
+from src.specialists.backbone import Backbone
+from src.specialists.custom.backbone import load_tokenizer, skeleton
+from src.specialists.custom.settings import CustomSettings
+from src.specialists.custom.team import assembled
+from src.specialists.render import Renderer
+from src.standalone.plan import Plan
+from src.standalone.terminal import show_plan
+from tests.standalone.conftest import World
+from tests.standalone.oracle import prompts
+from tests.standalone.tiny import (
+    CONFIGS,
+    PAIR,
+    TEXTS,
+    command,
+    save_backbone,
+    train_adapter,
+    train_experts,
+    write_probe,
+)
+
+Planned = Callable[..., Plan]
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_prompts_are_made_of_pieces_tokenised_one_by_one(kind: str, tmp_path: Path) -> None:
+    backbone, probe = save_backbone(tmp_path / "backbone", kind), write_probe(tmp_path / "probe.jsonl")
+    settings = CustomSettings(str(backbone), {name: "unread" for name in PAIR})
+    hollow: Any = skeleton(str(backbone))
+    words = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
+    experts = train_experts(backbone, tmp_path)
+    team = assembled(settings, words, {name: open_adapter(path, name) for name, path in experts.items()})
+    rendered = Renderer(words, {}).render(text(TextProbe(str(probe)), team, 0))
+    expected = prompts(backbone, probe, list(PAIR))
+    assert len(rendered) == len(expected) == 4
+    for found, (ids, spans) in zip(rendered, expected, strict=True):
+        assert found.ids == ids
+        assert {span.modality: (span.start, span.stop) for span in found.spans} == spans
+        assert (ids[0] == 2) == (not kind.startswith("qwen")), "a start token where the tokenizer has one, and only one"
+        assert ids.count(2) <= 1
+
+
+def test_what_a_plan_counts(plan: Planned, llama: World) -> None:
+    found = plan()
+    lengths = [len(ids) for ids, _ in prompts(llama.backbone, llama.probe, list(PAIR))]
+    assert (found.samples, found.tokens, found.depth) == (4, sum(lengths), 3)
+    numbers = 3 * 4 * ((16 + 16) + (16 + 8) + (24 + 16))  # three layers of rank 4: q, v and down projections
+    assert found.adapter_bytes() == {"mol": 4 * numbers, "prot": 4 * numbers}
+    hollow: Any = skeleton(str(llama.backbone))
+    assert found.weights == sum(one.numel() for one in hollow.parameters()) and found.weight_bytes == 4
+    assert found.memory() > found.weights * 4 and found.seconds() > 0
+    assert plan("compute.dtype=bfloat16").weight_bytes == 2
+    assert plan("method=average").samples == 0 and plan("method=average").memory() < found.memory()
+    assert plan("bake=true").least_output() == found.weights * 4 > found.least_output() == 4 * numbers
+
+
+def test_a_dry_run_says_everything_and_writes_nothing(
+    plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    asked = command(llama.backbone, llama.experts, tmp_path / "out", llama.probe, "dry_run=true")
+    monkeypatch.setattr("sys.argv", ["merge", *asked])
+    monkeypatch.setattr("src.specialists.custom.team.load_backbone", None)
+    src.merge.main()
+    said = capsys.readouterr().out
+    for part in ("mol", "prot", "18", "float32", "granularity joint", "4 samples", "of memory", "nothing is written"):
+        assert part in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_screen_names_what_is_missing(plan: Planned, llama: World, tmp_path: Path) -> None:
+    part = train_adapter(llama.backbone, tmp_path / "part", TEXTS["prot"], 1, target_modules=["q_proj"])
+    screen = Console(record=True, width=200)
+    show_plan(plan("allow_partial=true", experts={**llama.experts, "prot": part}), screen)
+    assert "prot lacks base_model.model.model.layers.0.mlp.down_proj" in screen.export_text()

@@ -1,0 +1,218 @@
+"""What a merge leaves at its place: the whole of it, and only when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from src.errors import InputError, StoreError
+from src.measures import MEASURES
+from src.merging import MERGES
+from src.runs.plan import method_config
+from src.specialists import tensor_file
+from src.specialists.adapter_io import load_adapter
+from src.specialists.lora import LoraFactors, LoraState
+from src.standalone import write
+from src.standalone.plan import Plan
+from src.standalone.write import carry_out, one_scale
+from tests.standalone.conftest import World
+from tests.standalone.tiny import TEXTS, train_adapter
+
+FORK = multiprocessing.get_context("fork")
+IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
+QUICK = ("granularity.projections=8", "probe.samples=2")
+Planned = Callable[..., Plan]
+NEEDS_NOTHING = [
+    name
+    for name in MERGES.names()
+    if not any(MERGES.get(name).facts.get(fact) for fact in ("needs_signals", "measures", "per_task"))
+]
+MEASURED = [
+    name
+    for name in MERGES.names()
+    if MERGES.get(name).facts.get("measures")
+    and not any(MEASURES.get(one).facts.get("questions") for one in MERGES.get(name).facts["measures"])
+]
+
+
+def logits(backbone: Path, adapter: Path | None = None) -> torch.Tensor:
+    model: Any = AutoModelForCausalLM.from_pretrained(backbone)
+    if adapter is not None:
+        model = peft.PeftModel.from_pretrained(model, adapter)
+    with torch.no_grad():
+        return model.eval()(IDS).logits
+
+
+@pytest.mark.parametrize("name", NEEDS_NOTHING)
+def test_merges_without_a_probe_need_no_file_and_no_weights(
+    name: str, plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("src.specialists.custom.team.load_backbone", None)
+    result = carry_out(plan(f"method={name}", "probe.file=null"))
+    assert result.ranks and (logits(llama.backbone, tmp_path / "out") != logits(llama.backbone)).any()
+    assert not (tmp_path / "out" / "coefficients.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_merges_that_measure_read_the_text_probe(name: str, plan: Planned, tmp_path: Path) -> None:
+    settings = method_config(name)
+    quick = [f"method.{key}.steps=2" for key, value in settings.items() if isinstance(value, dict) and "steps" in value]
+    assert carry_out(plan(f"method={name}", *QUICK, *quick)).ranks
+    assert load_adapter(tmp_path / "out", name).modules
+
+
+def test_a_baked_model_answers_as_the_adapter_does(plan: Planned, llama: World, tmp_path: Path) -> None:
+    carry_out(plan(*QUICK))
+    carry_out(plan(*QUICK, "bake=true", f"out={tmp_path / 'baked'}"))
+    expected = logits(llama.backbone, tmp_path / "out")
+    torch.testing.assert_close(logits(tmp_path / "baked"), expected, rtol=1e-4, atol=1e-4)
+    names = {path.name for path in (tmp_path / "baked").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "coefficients.safetensors"} <= names
+    assert "library_name: transformers" in (tmp_path / "baked" / "README.md").read_text()
+
+
+def test_an_expert_that_lacks_modules_counts_as_zero_there(plan: Planned, llama: World, tmp_path: Path) -> None:
+    part = train_adapter(llama.backbone, tmp_path / "part", TEXTS["prot"], 1, target_modules=["q_proj"])
+    experts = {**llama.experts, "prot": part}
+    carry_out(plan(*QUICK, "allow_partial=true", experts=experts))
+    merged, whole = load_adapter(tmp_path / "out", "out"), load_adapter(llama.experts["mol"], "mol")
+    weights = load_file(tmp_path / "out" / "coefficients.safetensors")
+    lacking = [module for module in merged.modules if not module.endswith("q_proj")]
+    assert len(lacking) == 6
+    for module in lacking:
+        for half in "AB":
+            key = f"{module}.lora_{half}.weight"
+            mine, other = weights[f"mol.{key}"], weights[f"prot.{key}"]
+            torch.testing.assert_close(mine + other, torch.ones_like(mine))
+            torch.testing.assert_close(merged.tensors()[key], mine * whole.tensors()[key])
+    assert "prot lacks 6 modules, which count as updates of zero" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_encoder_of_the_users_stands_where_the_text_stood(
+    plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "eyes.py").write_text(
+        "import torch\n"
+        "seen = []\n"
+        "def encode(texts):\n"
+        "    seen.extend(texts)\n"
+        "    return [torch.full((2, 16), len(text) / 10) for text in texts]\n"
+        "def crooked(texts):\n"
+        "    return [torch.ones(2, 7) for text in texts]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = llama.experts["mol"]
+    carry_out(plan(*QUICK, f"experts.mol={{path: {path}, encoder: eyes:encode}}"))
+    import eyes  # type: ignore[import-not-found]
+
+    assert set(eyes.seen) == {"CCO", "c1ccccc1O"}
+    carry_out(plan(*QUICK, f"out={tmp_path / 'text'}"))
+    one, two = (load_file(tmp_path / name / "coefficients.safetensors")["mol.layer"] for name in ("out", "text"))
+    assert not torch.equal(one, two)
+    with pytest.raises(InputError, match=r"eyes:crooked of 'mol' made \(2, 7\) of 'CCO': expected \(tokens, 16\)"):
+        carry_out(plan(*QUICK, f"experts.mol={{path: {path}, encoder: eyes:crooked}}", f"out={tmp_path / 'no'}"))
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_card_says_what_was_merged(plan: Planned, llama: World, tmp_path: Path) -> None:
+    carry_out(plan(*QUICK))
+    card = (tmp_path / "out" / "README.md").read_text()
+    for path in (*(one / "adapter_model.safetensors" for one in llama.experts.values()), llama.probe):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    assert card.count("---\n") == 2, "one front matter"
+    for said in ("ES-Merging of mol, prot", "arXiv 2603.14405", "ranks: 4 (9 modules)", "coefficients.png", "torch 2"):
+        assert said in card
+    assert "method.rank" not in card
+
+
+def test_one_lora_scale_for_loaders_that_read_no_patterns() -> None:
+    modules = {
+        f"base_model.model.layers.{i}.q": LoraFactors(torch.randn(2, 3), torch.randn(4, 2), 0.5 + i) for i in range(3)
+    }
+    state = LoraState(modules)
+    made = one_scale(state)
+    assert {factors.scale for factors in made.modules.values()} == {0.5}
+    for module, factors in made.modules.items():
+        torch.testing.assert_close(factors.delta(), state.modules[module].delta())
+
+
+def test_signals_are_kept_where_a_cache_is_named(plan: Planned, tmp_path: Path, monkeypatch: Any) -> None:
+    cache = f"cache={tmp_path / 'kept'}"
+    carry_out(plan(*QUICK, cache))
+    assert any((tmp_path / "kept" / "signals").iterdir())
+    monkeypatch.setattr("src.runs.session.record_signals", None)
+    carry_out(plan(*QUICK, cache, "granularity.temperature=2", f"out={tmp_path / 'again'}"))
+
+
+@pytest.mark.parametrize("place", ["weights", "config", "figure"])
+@pytest.mark.parametrize("bake", [False, True])
+def test_a_full_disk_leaves_nothing(bake: bool, place: str, plan: Planned, tmp_path: Path, monkeypatch: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ready = plan(*QUICK, f"bake={bake}", f"out={tmp_path / 'place' / 'out'}")
+    if place == "figure":
+        monkeypatch.setattr(write, "write_layer_map", full)
+    elif place == "weights":
+        monkeypatch.setattr(tensor_file.os, "fsync", full)
+    else:
+        monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match="could not be written .*No space left on device.*: nothing is left of it"):
+        carry_out(ready)
+    monkeypatch.undo()
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_an_old_merge_stays_until_the_new_one_is_whole(plan: Planned, tmp_path: Path, monkeypatch: Any) -> None:
+    carry_out(plan("method=average"))
+    before = load_adapter(tmp_path / "out", "out").tensors()
+    ready = plan("method=task_arithmetic", "overwrite=true")
+    monkeypatch.setattr(write, "card", None)
+    with pytest.raises(TypeError):
+        carry_out(ready)
+    monkeypatch.undo()
+    kept = load_adapter(tmp_path / "out", "out").tensors()
+    assert all(torch.equal(kept[key], tensor) for key, tensor in before.items())
+    carry_out(ready)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_merge_killed_at_any_moment_leaves_a_whole_adapter_or_none(plan: Planned, tmp_path: Path) -> None:
+    torch.set_num_threads(1)  # a forked child has no other threads
+    out, moments = tmp_path / "place" / "out", random.Random(0)
+    ready = plan("method=average", f"out={out}")
+    clock = time.perf_counter()
+    carry_out(plan("method=average"))
+    usual, seen = time.perf_counter() - clock, 0
+    for _ in range(20):
+        merging = FORK.Process(target=carry_out, args=(ready,))
+        merging.start()
+        time.sleep(moments.uniform(0, 1.5 * usual))
+        os.kill(merging.pid, signal.SIGKILL)
+        merging.join()
+        if out.exists():
+            seen += 1
+            assert {path.name for path in out.iterdir()} == {
+                "adapter_model.safetensors",
+                "adapter_config.json",
+                "README.md",
+            }
+            assert len(load_adapter(out, "out").modules) == 9 and json.loads((out / "adapter_config.json").read_text())
+    carry_out(ready)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert seen > 0
