@@ -1,4 +1,4 @@
-"""Ranks and scales by pattern, rsLoRA, partial experts and half precision: what PEFT makes of them is what is merged."""
+"""Ranks and scales by pattern, rsLoRA, partial experts, half precision: what PEFT makes of them is what is merged."""
 
 from __future__ import annotations
 
