@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from src.errors import AdapterError
 from src.specialists.baking import PREFIX
 from src.specialists.dense import FLOATS, DenseState, Update, added
 from src.specialists.finite import all_finite
+from src.specialists.whole_folder import whole_folder
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PLAIN = ("F64", "F32", "F16", "BF16")  # safetensors' names of what is not quantised
@@ -51,18 +51,12 @@ def bake(backbone_folder: str | Path, update: Update, out_folder: str | Path, dt
         raise AdapterError(f"{out} exists and is not an empty folder: bake into a new one")
     config, shards = _read_config(source), _read_shards(source)
     modules = _modules_by_tensor(update, shards, source)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{uuid.uuid4().hex}.partial"
-    partial.mkdir()
-    try:
+    with whole_folder(out) as partial:
         _copy_rest(source, partial)
         _write_weights(source, partial, shards, update, modules, dtype)
         config_text = json.dumps(config if dtype is None else _with_dtype(config, dtype), indent=2)
         (partial / CONFIG).write_text(config_text + "\n", encoding="utf-8")
         (partial / "README.md").write_text(_card(update, out.name, source), encoding="utf-8")
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
