@@ -29,7 +29,8 @@ class Cost:
 def cost(device: str = "cpu") -> Iterator[Cost]:
     """Measure a block; the numbers are there when it has ended.
 
-    On Linux the peak is the kernel's own, reset at the start; on a GPU it is the allocator's.
+    On Linux the peak is the kernel's own, reset at the start; on a GPU it is the allocator's, and the clock is read when
+    the work that was handed to the GPU before is done, so that a block pays for its own kernels and no others.
     """
     found, on_gpu = Cost(), torch.device(device).type == "cuda"
     before = _begin(on_gpu)
@@ -37,6 +38,8 @@ def cost(device: str = "cpu") -> Iterator[Cost]:
     try:
         yield found
     finally:
+        if on_gpu:
+            torch.cuda.synchronize()
         found.seconds = round(time.perf_counter() - clock, 3)
         after = _peak(on_gpu)
         found.memory = None if before is None or after is None else round(max(0.0, after - before), 1)
@@ -44,6 +47,7 @@ def cost(device: str = "cpu") -> Iterator[Cost]:
 
 def _begin(on_gpu: bool) -> float | None:
     if on_gpu:
+        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / MIB**2
     try:
