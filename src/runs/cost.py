@@ -29,8 +29,8 @@ class Cost:
 def cost(device: str = "cpu") -> Iterator[Cost]:
     """Measure a block; the numbers are there when it has ended.
 
-    On Linux the peak is the kernel's own, reset at the start; on a GPU it is the allocator's, and the clock is read when
-    the work that was handed to the GPU before is done, so that a block pays for its own kernels and no others.
+    On Linux the peak is the kernel's own, reset at the start; on a GPU it is the allocator's, and the clock is read
+    when the work that was handed to the GPU is done, so that a block pays for its own kernels and no others.
     """
     found, on_gpu = Cost(), torch.device(device).type == "cuda"
     before = _begin(on_gpu)
