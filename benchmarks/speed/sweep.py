@@ -1,0 +1,164 @@
+"""Where the time of a sweep goes, and what one more merge adds to it.
+
+    python -m benchmarks.speed.sweep --out benchmarks/results/sweep_speed.csv
+    python -m benchmarks.speed.sweep --cache /tmp/prepared --repeats 1
+
+First the default sweep, from an empty cache unless --cache names one, and its longest stages. Then sweeps of one merge
+and of several in turns, each in a process of its own with its own copy of that cache, without references: their
+difference is what a merge costs at the margin, beside what merging and scoring take of it. Medians count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.speed.scoring import append
+from src.progress import progress
+
+WORK = ("merging", "scoring")  # stages that a merge cannot do without
+NAMED = 3  # longest stages that the row names
+AT_MOST = 1.05  # what is aimed at: one more merge beside its merging and scoring
+OTHER = "other"  # imports, configs, the report
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one sweep: the whole process, and stage -> seconds, longest first."""
+
+    total: float
+    stages: dict[str, float]
+
+    def profile(self) -> dict[str, float]:
+        """All stages and what is outside of them, longest first."""
+        rest = self.total - sum(self.stages.values())
+        return dict(sorted({**self.stages, OTHER: rest}.items(), key=lambda item: -item[1]))
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, help="a sweep's cache; made, and then kept, if it is not there")
+    parser.add_argument("--merges", type=int, default=5, help="merges of the longer sweep; the shorter has one")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--settings", nargs="*", default=[], help="changes to every sweep, as NAME=VALUE")
+    parser.add_argument("--out", type=Path, help="CSV file to append a row to")
+    asked = parser.parse_args(given)
+    if asked.merges < 2:
+        parser.error(f"--merges {asked.merges}: expected at least 2, since one is what it is compared with")
+    return asked
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, append."""
+    asked = arguments(given)
+    with tempfile.TemporaryDirectory() as place:
+        row = measured(asked, Path(place))
+    print(report(row))
+    if asked.out:
+        append(asked.out, row)
+    return 0
+
+
+def measured(asked: argparse.Namespace, place: Path) -> dict[str, object]:
+    """One row: the profile of the default sweep, then what a merge adds."""
+    cache = asked.cache or place / "cache"
+    common = [f"compute.threads={asked.threads}", *asked.settings]
+    row: dict[str, object] = {
+        "merges": asked.merges, "repeats": asked.repeats, "threads": asked.threads,
+        "settings": " ".join(asked.settings), "cold": not cache.exists(),
+        "cores": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__,
+    }  # fmt: skip
+    with progress("sweep speed", 1 + 2 * asked.repeats) as bar:
+        whole = sweep(["granularity=layer,element,joint", *common], cache, place / "default")
+        bar.update()
+        short, long = [], []
+        for _ in range(asked.repeats):
+            for runs, count in ((short, 1), (long, asked.merges)):
+                runs.append(alone(count, common, cache, place))
+                bar.update()
+    return {**row, **profiled(whole), **marginal(short, long, asked.merges - 1)}
+
+
+def alone(count: int, common: Sequence[str], cache: Path, place: Path) -> Spent:
+    """A sweep of ``count`` merges that the cache has not seen, and nothing else."""
+    copied, out = place / "copied", place / "merges"
+    shutil.copytree(cache, copied)
+    scales = ",".join(str(round(0.11 + 0.013 * number, 3)) for number in range(count))
+    try:
+        return sweep(["method=task_arithmetic", f"method.scale={scales}", "references=[]", *common], copied, out)
+    finally:
+        shutil.rmtree(copied)
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def sweep(settings: Sequence[str], cache: Path, out: Path) -> Spent:
+    """Run the front door in a process of its own; raises ``RuntimeError`` with what it said if it failed."""
+    command = [sys.executable, "-m", "src.sweep", "-m", *settings, f"cache={cache}", f"hydra.sweep.dir={out}"]
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    total = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return Spent(total, json.loads((out / "timings.json").read_text()))
+
+
+def profiled(whole: Spent) -> dict[str, object]:
+    """Seconds of the default sweep, and its longest stages."""
+    found: dict[str, object] = {"default_seconds": round(whole.total, 2)}
+    for place, (name, spent) in enumerate(list(whole.profile().items())[:NAMED], start=1):
+        found |= {f"stage{place}": name, f"stage{place}_seconds": round(spent, 2)}
+    return found
+
+
+def marginal(short: Sequence[Spent], long: Sequence[Spent], more: int) -> dict[str, object]:
+    """Median seconds that one more merge adds: of the whole process, and of merging and scoring alone."""
+    pairs = list(zip(short, long, strict=True))
+
+    def added(seconds: Sequence[tuple[float, float]]) -> float:
+        return statistics.median((after - before) / more for before, after in seconds)
+
+    total = added([(a.total, b.total) for a, b in pairs])
+    names = sorted({name for spent in (*short, *long) for name in spent.stages})
+    stages = {name: added([(a.stages.get(name, 0.0), b.stages.get(name, 0.0)) for a, b in pairs]) for name in names}
+    work = sum(stages.get(name, 0.0) for name in WORK)
+    largest = max((name for name in names if name not in WORK), key=lambda name: stages[name], default="")
+    return {
+        "merge_seconds": round(total, 4),
+        "work_seconds": round(work, 4),
+        "times_work": round(total / work, 4),
+        "largest_other": largest,
+        "largest_other_seconds": round(stages.get(largest, 0.0), 4),
+    }
+
+
+def report(row: dict[str, object]) -> str:
+    """The row in words."""
+    stages = ", ".join(f"{row[f'stage{place}']} {row[f'stage{place}_seconds']} s" for place in range(1, NAMED + 1))
+    kind = "from an empty cache" if row["cold"] else "with what the cache held"
+    return "\n".join(
+        [
+            f"the default sweep, {kind}, {row['threads']} threads: {row['default_seconds']} s; longest: {stages}",
+            f"one more merge: {row['merge_seconds']} s, of which merging and scoring {row['work_seconds']} s: "
+            f"{row['times_work']} times these (aim: at most {AT_MOST:g})",
+            f"most of the rest: {row['largest_other']} {row['largest_other_seconds']} s",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
