@@ -34,33 +34,59 @@ def resampled_areas(answers: Answers, counts: Floats) -> dict[str, Floats]:
     columns = _ranked_classes(answers)
     if answers.scores is None or not len(columns):
         return {name: np.full(len(counts), np.nan) for name in AREAS}
-    each = [_one_against_rest(answers.scores[:, index], answers.truth == index, counts) for index in columns]
+    drawn = counts.astype(np.int32)  # whole numbers; a third of the time that float64 takes
+    each = [_one_against_rest(answers.scores[:, index], answers.truth == index, drawn) for index in columns]
     return {name: _mean_of_known(np.stack([areas[name] for areas in each])) for name in AREAS}
 
 
-def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], counts: Floats) -> dict[str, Floats]:
+def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
     """AUROC, the share of (positive, negative) pairs ranked rightly, ties counting one half; and average precision.
+
+    Both are sums over the groups of equal scores that hold a positive, G of them, best first.
 
     Args:
         scores: (n,).
         positive: (n,).
-        counts: (R, n).
+        drawn: (R, n) how often each example is in each resample.
     """
     order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])  # where each group of equal scores begins
-    drawn = counts[:, order]
-    up = drawn * positive[order]
-    if len(starts) < len(order):
-        drawn, up = np.add.reduceat(drawn, starts, axis=1), np.add.reduceat(up, starts, axis=1)
-    above, seen = np.cumsum(up, axis=1), np.cumsum(drawn, axis=1)
-    positives, total = above[:, -1], seen[:, -1]
-    pairs = positives * (total - positives)
-    better = np.einsum("rk,rk->r", drawn - up, above - 0.5 * up)
-    np.maximum(seen, 1.0, out=seen)  # nothing was drawn so far, so nothing is added either
-    precise = np.einsum("rk,rk,rk->r", up, above, 1.0 / seen)
+    places = np.flatnonzero(positive[order])
+    first, last, ends = _groups(scores[order], places)
+    up, to_here = _sums_at(drawn[:, order[places]], ends)  # positives of each group, and from the best one to its end
+    seen = np.cumsum(drawn[:, order], axis=1, dtype=np.int32)
+    end = seen[:, last - 1].astype(np.float64)
+    start = np.where(first > 0, seen[:, first - 1], 0).astype(np.float64)
+    positives, negatives = to_here[:, -1], seen[:, -1] - to_here[:, -1]
+    ahead = 0.5 * ((end - to_here) + (start - (to_here - up)))  # negatives ranked higher, those that tie by half
+    better = positives * negatives - np.einsum("rg,rg->r", up, ahead)
+    np.maximum(end, 1.0, out=end)  # nothing was drawn so far, so nothing is added either
+    precise = np.einsum("rg,rg->r", up, to_here / end)
+    pairs = positives * negatives
     with np.errstate(invalid="ignore", divide="ignore"):
         areas = {"auroc": better / pairs, "auprc": precise / positives}
     return {name: np.where(pairs > 0, values, np.nan) for name, values in areas.items()}
+
+
+def _groups(ranked: Floats, places: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """The groups of equal scores that hold a positive.
+
+    Args:
+        ranked: (n,) scores, best first.
+        places: (P,) where the positives stand among them.
+
+    Returns:
+        (G,) each: a group's first place, the place after its last, and how many positives stand before that.
+    """
+    values = -ranked[places]
+    ends = np.flatnonzero(np.r_[np.diff(values) != 0, True]) + 1
+    sought = values[ends - 1]
+    return np.searchsorted(-ranked, sought, side="left"), np.searchsorted(-ranked, sought, side="right"), ends
+
+
+def _sums_at(values: NDArray[np.int32], ends: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Sums of each group of columns, and from the first column to the group's end; (R, P) -> (R, G) each."""
+    to_here = np.cumsum(values, axis=1, dtype=np.float64)[:, ends - 1]
+    return np.diff(to_here, axis=1, prepend=0.0), to_here
 
 
 def _mean_of_known(values: Floats) -> Floats:

@@ -45,16 +45,28 @@ def check_benchmarks(sweep: Sweep) -> None:
         )
 
 
+_LOADED: dict[str, tuple[str, Benchmark]] = {}  # jobs of one process share their benchmarks: the last of each name
+
+
 def load_benchmark(sweep: Sweep, name: str) -> Benchmark:
-    """One benchmark as this sweep asks it.
+    """One benchmark as this sweep asks it; made once per process, and again where its tables changed.
 
     Raises:
         ConfigError: no such benchmark, or a setting it does not have or that does not fit its questions.
         InputError: its tables are missing, malformed, or hold too many bad rows.
     """
     chosen, request = _chosen(sweep, name)
-    benchmark = chosen.entry.function(chosen.settings, request)
-    return with_shots(windowed(benchmark, request.protein_window), request)
+    key = repr((chosen, request, _tables(request.root)))
+    if name not in _LOADED or _LOADED[name][0] != key:
+        benchmark = chosen.entry.function(chosen.settings, request)
+        _LOADED[name] = key, with_shots(windowed(benchmark, request.protein_window), request)
+    return _LOADED[name][1]
+
+
+def _tables(root: str | None) -> list[tuple[str, int, int]]:
+    """What tells whether a table was changed: every file beneath a folder with its time of change and its size."""
+    files = sorted(path for path in Path(root).expanduser().rglob("*") if path.is_file()) if root else []
+    return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
 
 
 def terms(sweep: Sweep, name: str) -> dict[str, Any]:

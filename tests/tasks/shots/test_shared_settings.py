@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from omegaconf import OmegaConf
 
 from src.config import read_sweep
 from src.errors import ConfigError
@@ -78,3 +81,26 @@ def test_a_rule_that_a_benchmark_cannot_use_names_it() -> None:
 
 def test_the_suites_config_shows_every_shared_setting() -> None:
     assert set(composed().benchmark) == {"name", *SHARED}
+
+
+def test_jobs_of_one_process_share_their_benchmarks_until_a_setting_changes() -> None:
+    first = load("drug_protein")
+    assert load("drug_protein", "granularity=layer") is first
+    changed = load("drug_protein", "benchmark.limit=5")
+    assert changed is not first and len(changed.test) == 5
+    assert load("drug_protein", "seed=1").test != load("drug_protein").test
+    assert load("drug_protein") == first
+
+
+def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
+    table = tmp_path / OmegaConf.load("conf/benchmark/cyp3a4_inhibition.yaml").table
+    table.parent.mkdir(parents=True)
+    chosen = ("benchmark=cyp3a4_inhibition", f"benchmark.root={tmp_path}", "benchmark.limit=null")
+
+    def questions(longest: int) -> int:
+        table.write_text("SMILES,label\n" + "".join(f"{'C' * n}O,{n % 2}\n" for n in range(1, longest + 1)))
+        found = load("cyp3a4_inhibition", *chosen)
+        assert load("cyp3a4_inhibition", *chosen) is found
+        return len(found.train) + len(found.validation) + len(found.test)
+
+    assert questions(30) == 30 and questions(40) == 40
