@@ -2,9 +2,10 @@
 
     python -m benchmarks.speed.scoring --out benchmarks/results/scoring_speed.csv
 
-The model is a random Llama at the shape of SmolLM2-135M; --layers and --hidden make it smaller. Plain generation
-takes one prompt at a time, ``batched`` the batches that scoring takes. All are timed in turns, medians count, and a row
-is appended to the CSV.
+The model is a random Llama at the shape of SmolLM2-135M; --layers and --hidden make it smaller. With --shared all
+prompts begin with the same text, as the questions of a benchmark do: scoring reads it once, ``whole`` is scoring that
+is not told so. Plain generation takes one prompt at a time, ``batched`` the batches that scoring takes. All are timed
+in turns, medians count, and a row is appended to the CSV.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from src.specialists.render import Batch, Rendered, Renderer
 
 HEAD = 64  # width of an attention head
 AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of the bare pass's time
-CONTENDERS = ("scoring", "generate", "batched", "forward")
+CONTENDERS = ("scoring", "whole", "generate", "batched", "forward")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,6 +47,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--length", type=int, default=128, help="tokens of the longest prompt; the shortest has 3/4")
+    parser.add_argument("--shared", type=int, default=0, help="tokens of each prompt that all begin with")
     parser.add_argument("--labels", type=int, nargs="+", default=[4, 2], help="tokens of each label")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--new-tokens", type=int, default=16, help="that generation writes")
@@ -58,6 +60,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     asked = parser.parse_args(given)
     if asked.hidden % HEAD:
         parser.error(f"--hidden {asked.hidden}: expected a multiple of {HEAD}")
+    if not 0 <= asked.shared < asked.length * 3 // 4:
+        parser.error(
+            f"--shared {asked.shared}: expected less than the shortest prompt's {asked.length * 3 // 4} tokens"
+        )
     return asked
 
 
@@ -105,10 +111,11 @@ def examples(asked: argparse.Namespace) -> list[Example]:
     def text(words: int) -> str:
         return " ".join(map(str, torch.randint(1, asked.words, (words,), generator=generator).tolist()))
 
+    start = (f"{text(asked.shared)} ",) if asked.shared else ()
     labels = tuple(f"{first} {text(words - 1)}".strip() for first, words in enumerate(asked.labels, start=1))
-    lengths = torch.linspace(asked.length * 3 / 4, asked.length, asked.prompts).round().int()
+    lengths = torch.linspace(asked.length * 3 / 4, asked.length, asked.prompts).round().int() - asked.shared
     order = torch.randperm(asked.prompts, generator=generator)
-    return [Example(str(i), (text(int(length)),), labels, 0) for i, length in enumerate(lengths[order])]
+    return [Example(str(i), (*start, text(int(length))), labels, 0) for i, length in enumerate(lengths[order])]
 
 
 def contenders(
@@ -133,10 +140,17 @@ def contenders(
                 use_cache=False,
             )
 
-    def scoring() -> None:
-        score(Renderer(body, {}), questions, asked.batch_size)
+    def scoring(given: Sequence[Example]) -> None:
+        score(Renderer(body, {}), given, asked.batch_size)
 
-    works = (scoring, lambda: generate(single), lambda: generate(prompts), forward)
+    joined = [replace(question, prompt=("".join(map(str, question.prompt)),)) for question in questions]
+    works = (
+        lambda: scoring(questions),
+        lambda: scoring(joined),
+        lambda: generate(single),
+        lambda: generate(prompts),
+        forward,
+    )
     return dict(zip(CONTENDERS, works, strict=True))
 
 
@@ -178,6 +192,7 @@ def measure(works: dict[str, Callable[[], object]], repeats: int, count: int) ->
         **{f"{name}_per_second": round(count / spent, 3) for name, spent in median.items()},
         "faster_than_generate": round(median["generate"] / median["scoring"], 3),
         "faster_than_batched": round(median["batched"] / median["scoring"], 3),
+        "faster_than_whole": round(median["whole"] / median["scoring"], 3),
         "times_forward": round(median["scoring"] / median["forward"], 3),
     }
 
@@ -210,6 +225,8 @@ def report(row: dict[str, object]) -> str:
             *lines,
             f"scoring / generate of {row['new_tokens']} tokens: {row['faster_than_generate']} times as many examples "
             f"(aim: at least {AT_LEAST:g}), {row['faster_than_batched']} times if it is batched",
+            f"scoring / the same without reading the {row['shared']} tokens that all prompts begin with once: "
+            f"{row['faster_than_whole']} times as many examples",
             f"scoring / bare forward pass: {row['times_forward']} times the seconds (aim: at most {AT_MOST:g})",
         ]
     )

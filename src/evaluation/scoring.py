@@ -2,12 +2,12 @@
 
 A prompt is read once for all of its labels: in one pass with the *stem*, the tokens that all labels begin with, which
 also gives the probability of each label's next token. Labels that go on apart from there (*branches*) are read on from
-the keys and values of that pass. One-token labels have no branches, so one position answers for all.
+the keys and values of that pass. One-token labels have no branches, so one position answers for all. What all prompts
+begin with is read once for all of them (``src.evaluation.prefix``).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,8 +17,9 @@ from transformers import Cache, DynamicCache
 
 from src.errors import InputError
 from src.evaluation.batching import Question, batches
+from src.evaluation.prefix import Prefix, rows_of, shared_prefix
 from src.specialists.pieces import Example
-from src.specialists.render import Batch, Renderer
+from src.specialists.render import Batch, Rendered, Renderer
 
 MODES = ("loglik", "loglik_normalised", "generate")  # how a model may be asked; the first is the default
 FAN = 4  # branches read at once, for each prompt of a batch: bounds the copies of keys and values
@@ -81,8 +82,9 @@ def score(
             known[example.labels] = _labels(renderer, example)
     loglik = [[0.0] * len(example.labels) for example in examples]
     greedy = [""] * len(examples)
+    prefix = shared_prefix(renderer, [example.prompt for example in examples])
     for asked in batches(renderer, examples, batch_size, lambda one: len(known[one.labels].stem), on_progress):
-        words, found = _read(renderer, asked, [known[question.example.labels] for question in asked])
+        words, found = _read(renderer, prefix, asked, [known[question.example.labels] for question in asked])
         for question, word, values in zip(asked, words, found, strict=True):
             greedy[question.row], loglik[question.row] = word, values
     lengths = [[len(tokens) for tokens in known[example.labels].tokens] for example in examples]
@@ -106,33 +108,37 @@ def _common_start(sequences: Sequence[Tokens]) -> Tokens:
 
 
 def _read(
-    renderer: Renderer, asked: Sequence[Question], labels: Sequence[_Labels]
+    renderer: Renderer, prefix: Prefix, asked: Sequence[Question], labels: Sequence[_Labels]
 ) -> tuple[list[str], list[list[float]]]:
     """The most probable word after each prompt, and the log-likelihoods of its labels."""
-    sequences = [
-        replace(question.prompt, ids=[*question.prompt.ids, *each.stem], targets=[0] * question.length)
-        for question, each in zip(asked, labels, strict=True)
-    ]
-    batch = renderer.collate(sequences, side="left")
+    sequences = [_with_stem(prefix.rest(one.prompt), each.stem) for one, each in zip(asked, labels, strict=True)]
+    batch = prefix.before(renderer.collate(sequences, side="left"))
     kept = 1 + max(len(each.stem) for each in labels)
     branching = any(each.branches() for each in labels)
-    cache = DynamicCache(config=renderer.backbone.model.config) if branching else None
+    cache = prefix.cache(len(sequences))
+    if branching and cache is None:
+        cache = DynamicCache(config=renderer.backbone.model.config)
     logits = renderer.backbone.model(
         inputs_embeds=batch.embeds,
         attention_mask=batch.mask,
-        position_ids=batch.positions(),
+        position_ids=batch.positions()[:, prefix.length :],
         logits_to_keep=kept,
         past_key_values=cache,
-        use_cache=branching,
+        use_cache=cache is not None,
     ).logits
     words, found = [], []
     for each, row in zip(labels, _logprobs(logits), strict=True):
         tail = row[kept - 1 - len(each.stem) :]
         words.append(str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
         found.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
-    if cache is not None:
+    if branching and cache is not None:
         _read_on(renderer, batch, cache, labels, found)
     return words, found
+
+
+def _with_stem(prompt: Rendered, stem: Tokens) -> Rendered:
+    ids = [*prompt.ids, *stem]
+    return replace(prompt, ids=ids, targets=[0] * len(ids))
 
 
 def _read_on(
@@ -162,18 +168,10 @@ def _branch_logprobs(
         inputs_embeds=renderer.backbone.embed(ids),
         attention_mask=torch.cat([mask, torch.ones_like(ids)], dim=1),  # no token sees the padding after it
         position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width, device=device),
-        past_key_values=_rows(cache, places),
+        past_key_values=rows_of(cache, places),
         use_cache=True,
     ).logits
     return [row[: len(branch)] for row, (_, branch) in zip(_logprobs(logits), wanted, strict=True)]
-
-
-def _rows(cache: Cache, places: Tensor) -> Cache:
-    """A cache of the chosen rows; the given one stays as it is."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(places)  # type: ignore[attr-defined]
-    return chosen
 
 
 def _logprobs(logits: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from src.specialists.team import Team
 from src.tasks.load import benchmark_names, load_benchmark
 from src.tracking.files import read_table, write_table
 
-SCORING = 1  # raised when scores of the same model on the same prompts could change
+SCORING = 2  # raised when scores of the same model on the same prompts could change
 PROBING = 3  # likewise for signals
 _TEAMS: dict[str, Team] = {}  # jobs of one process share their models
 
@@ -202,7 +202,7 @@ class Session:
         compute, states = self.sweep.compute, {} if adapter is None else {"asked": adapter}
         with self.team.backbone.attached(states) as activate:
             activate("asked" if states else None)
-            asked = (self.team.renderer, benchmark.test, compute.batch_size)
+            asked = (self.team.asking, benchmark.test, compute.batch_size)
             if compute.scoring == "generate":
                 return generated_frame(benchmark, generate(*asked, compute.max_new_tokens, self.advance))
             scores = score(*asked, self.advance)

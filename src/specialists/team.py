@@ -11,6 +11,7 @@ from src.checks import above_zero, at_least
 from src.specialists.backbone import Backbone
 from src.specialists.encoder import ModalityEncoder
 from src.specialists.lora import LoraState
+from src.specialists.remembered import Remembering
 from src.specialists.render import Renderer
 
 
@@ -82,6 +83,11 @@ class Team:
     def renderer(self) -> Renderer:
         """Turns pieces into this backbone's input."""
         return Renderer(self.backbone, self.encoders)
+
+    @cached_property
+    def asking(self) -> Renderer:
+        """The same, but the questions of a benchmark are encoded once, not once for every merge that is asked."""
+        return Renderer(self.backbone, {name: Remembering(encoder) for name, encoder in self.encoders.items()})
 
     @property
     def modalities(self) -> tuple[str, ...]:

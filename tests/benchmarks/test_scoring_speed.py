@@ -42,6 +42,23 @@ def test_the_bare_pass_reads_as_many_tokens_as_scoring() -> None:
     assert read == [2, 4, 2, 4, 1, 2]  # prompts, and two labels of each
 
 
+def test_what_all_prompts_begin_with_is_read_once_unless_it_is_not_told_apart() -> None:
+    asked = arguments([*TINY, "--length=40", "--shared=20", "--labels", "1", "1"])
+    body, questions = backbone(asked), examples(asked)
+    assert len({question.prompt[0] for question in questions}) == 1
+    assert sorted(sum(len(str(piece).split()) for piece in one.prompt) for one in questions)[::4] == [30, 40]
+    read: list[tuple[int, int]] = []
+    hook = body.model.register_forward_pre_hook(
+        lambda module, given, named: read.append(tuple(named["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    works = contenders(asked, body, questions)
+    works["scoring"]()
+    told, read[:] = list(read), []
+    works["whole"]()
+    hook.remove()
+    assert told == [(1, 20)] + [(rows, width - 20) for rows, width in read]
+
+
 def test_a_table_of_other_columns_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "speed.csv"
     out.write_text("a,b\n1,2\n")
@@ -54,3 +71,6 @@ def test_a_shape_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         arguments(["--hidden=100"])
     assert "--hidden 100: expected a multiple of 64" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        arguments(["--shared=96"])
+    assert "--shared 96: expected less than the shortest prompt's 96 tokens" in capsys.readouterr().err

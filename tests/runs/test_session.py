@@ -48,6 +48,24 @@ def test_an_answer_is_kept_by_adapter_scale_and_question(session: Session, tiny_
     assert count(session, "predictions") == before + 2
 
 
+def test_questions_are_encoded_once_for_all_merges(
+    session: Session, tiny_team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.team.__dict__.pop("asking", None)  # tests before this one asked as well
+    calls: list[str] = []
+    for modality, encoder in session.team.encoders.items():
+        inner = encoder.encode
+        monkeypatch.setattr(encoder, "encode", lambda values, m=modality, f=inner: calls.append(m) or f(values))
+    (asked,) = session.benchmarks()
+    once = replace(asked, checksum="asked by two")
+    session.ask(tiny_team.adapters["cell"], once)
+    seen = {entity.modality for entity in asked.test[0].entities()}
+    assert calls == [modality for modality in session.team.encoders if modality in seen] != []
+    before, first = list(calls), count(session, "predictions")
+    session.ask(tiny_team.adapters["molecule"], once)
+    assert calls == before and count(session, "predictions") == first + 1
+
+
 def test_signals_are_kept_by_probe_space_and_score(shared_cache: Path, session: Session) -> None:
     first, spent = session.signals("factors")
     before = count(session, "signals")
