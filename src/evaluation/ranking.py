@@ -52,10 +52,10 @@ def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArra
     order = np.argsort(-scores, kind="stable")
     places = np.flatnonzero(positive[order])
     first, last, ends = _groups(scores[order], places)
-    up, to_here = _sums_at(drawn[:, order[places]], ends)  # positives of each group, and from the best one to its end
-    seen = np.cumsum(drawn[:, order], axis=1, dtype=np.int32)
-    end = seen[:, last - 1].astype(np.float64)
-    start = np.where(first > 0, seen[:, first - 1], 0).astype(np.float64)
+    up, to_here = _sums_at(_columns(drawn, order[places]), ends)  # positives in each group, and from the best to it
+    seen = np.cumsum(_columns(drawn, order), axis=1, dtype=np.int32)
+    end = _columns(seen, last - 1).astype(np.float64)
+    start = np.where(first > 0, _columns(seen, first - 1), 0.0)
     positives, negatives = to_here[:, -1], seen[:, -1] - to_here[:, -1]
     ahead = 0.5 * ((end - to_here) + (start - (to_here - up)))  # negatives ranked higher, those that tie by half
     better = positives * negatives - np.einsum("rg,rg->r", up, ahead)
@@ -85,8 +85,13 @@ def _groups(ranked: Floats, places: NDArray[np.intp]) -> tuple[NDArray[np.intp],
 
 def _sums_at(values: NDArray[np.int32], ends: NDArray[np.intp]) -> tuple[Floats, Floats]:
     """Sums of each group of columns, and from the first column to the group's end; (R, P) -> (R, G) each."""
-    to_here = np.cumsum(values, axis=1, dtype=np.float64)[:, ends - 1]
+    to_here = _columns(np.cumsum(values, axis=1, dtype=np.int32), ends - 1).astype(np.float64)
     return np.diff(to_here, axis=1, prepend=0.0), to_here
+
+
+def _columns(values: NDArray[np.int32], places: NDArray[np.intp]) -> NDArray[np.int32]:
+    """The chosen columns, row by row in memory, in which sums along rows are several times quicker."""
+    return np.take(values, places, axis=1)
 
 
 def _mean_of_known(values: Floats) -> Floats:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,11 @@ def _node(name: str) -> dict[str, Any]:
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in CONF.glob("*.yaml")))
         raise ConfigError(f"unknown benchmark {name!r}: expected one of {known}")
+    return deepcopy(_parsed(path, path.stat().st_mtime_ns))
+
+
+@cache  # every run of a sweep asks for every benchmark's config several times
+def _parsed(path: Path, changed: int) -> dict[str, Any]:
     return plain(OmegaConf.load(path))  # type: ignore[arg-type]
 
 
