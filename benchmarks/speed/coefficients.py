@@ -4,7 +4,8 @@
     python -m benchmarks.speed.coefficients --layers 8 --hidden 128 --probes 64 --contenders ours
 
 Random Llamas (SmolLM2-135M's shape unless told otherwise) with random adapters; each measurement is a process of its
-own, taken in turns, and medians count. Memory is the peak beyond the process that holds the loaded backbone. Generation
+own, taken in turns, and medians count. Memory is the peak beyond the process that holds the loaded backbone; that of
+``signals`` is ours beyond the backbone with its adapters attached, and without the coefficients themselves. Generation
 is measured apart, on ``--generated`` prompts, and multiplied by the number of probes. A row is appended to the CSV.
 """
 
@@ -17,13 +18,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed.probing import WORKS, Case
-from benchmarks.speed.scoring import append, backbone, facts
+from benchmarks.speed.flops import counted
+from benchmarks.speed.probing import WORKS, Case, signals
+from benchmarks.speed.rows import append, facts
+from benchmarks.speed.scoring import backbone
 from src.progress import progress
 from src.runs.cost import cost
 from src.specialists.adapters import PREFIX
@@ -31,7 +34,7 @@ from src.specialists.lora import LoraFactors, LoraState
 from src.specialists.pieces import Entity, Pieces
 from src.specialists.team import Team, Wording
 
-COUNTED = "flops"
+COUNTED, SIGNALS = "flops", "signals"
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,6 +44,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, default=576)
     parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
     parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--modalities", type=int, help="that the experts share; one for each unless given")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--probes", type=int, default=4)
     parser.add_argument("--length", type=int, default=160, help="tokens of a prompt")
@@ -53,8 +57,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
-    parser.add_argument("--one", choices=[*WORKS, COUNTED], help=argparse.SUPPRESS)
-    return parser.parse_args(given)
+    parser.add_argument("--one", choices=[*WORKS, COUNTED, SIGNALS], help=argparse.SUPPRESS)
+    asked = parser.parse_args(given)
+    if asked.modalities is not None and not 1 <= asked.modalities <= asked.experts:
+        parser.error(f"--modalities {asked.modalities}: expected from 1 to the number of experts, {asked.experts}")
+    return asked
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -76,9 +83,9 @@ def measured(asked: argparse.Namespace) -> dict[str, float | None]:
     work = case(asked)
     list(work.batches())
     if asked.one == COUNTED:
-        with FlopCounterMode(display=False) as counter:
-            WORKS["floor"](work)
-        return {"flop": float(counter.get_total_flops())}
+        return {"flop": counted(lambda: WORKS["floor"](work))}
+    if asked.one == SIGNALS:
+        return asdict(signals(work))
     with cost(asked.device) as spent:
         start = time.perf_counter()
         WORKS[asked.one](work)
@@ -91,6 +98,7 @@ def case(asked: argparse.Namespace) -> Case:
     body = backbone(asked)
     generator = torch.Generator().manual_seed(asked.seed)
     names = [f"expert{number}" for number in range(asked.experts)]
+    modalities = names[: asked.modalities]
 
     def adapter() -> LoraState:
         modules = {}
@@ -104,12 +112,13 @@ def case(asked: argparse.Namespace) -> Case:
         return LoraState(modules, "random")
 
     def prompt() -> Pieces:
-        share = asked.length // len(names)
-        words = torch.randint(1, asked.words, (len(names), share), generator=generator).tolist()
-        return tuple(Entity(name, " ".join(map(str, own))) for name, own in zip(names, words, strict=True))
+        share = asked.length // len(modalities)
+        words = torch.randint(1, asked.words, (len(modalities), share), generator=generator).tolist()
+        return tuple(Entity(name, " ".join(map(str, own))) for name, own in zip(modalities, words, strict=True))
 
     team = Team(
-        name="random", backbone=body, adapters={name: adapter() for name in names}, own={n: n for n in names},
+        name="random", backbone=body, adapters={name: adapter() for name in names},
+        own={name: modalities[place % len(modalities)] for place, name in enumerate(names)},
         encoders={}, language="none", wording=Wording({}, ""), pool={}, fingerprint="random",
     )  # fmt: skip
     return Case(team, [prompt() for _ in range(asked.probes)], asked.new_tokens if asked.generated else 0)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.growth --out benchmarks/results/coefficients_growth.csv
 
-One number grows at a time, the others stay; each point is the median of processes of their own. Prints the exponent
-that fits seconds (1 is linear) and the ratio of the largest to the smallest peak of memory beyond the loaded model.
+One number grows at a time, the others stay; each point is the median of processes of their own. The experts share
+``--modalities``. Prints the exponent that fits seconds (1 is linear) and how far peaks of memory grow: ``memory``,
+beyond the loaded backbone, holds adapters and coefficients; ``pass`` is what reading the probe takes beyond adapters.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.speed.coefficients import child
+from benchmarks.speed.coefficients import SIGNALS, child
 from src.progress import progress
 
 AXES = ("layers", "probes", "experts")
+MEASURED = ("seconds", "memory", "pass")
+FIXED = ("modalities", "hidden", "length", "words", "threads")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,6 +33,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--probes", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--modalities", type=int, default=2)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--words", type=int, default=500)
@@ -60,13 +64,13 @@ def measured(asked: argparse.Namespace) -> pd.DataFrame:
     with progress("growth", len(points) * asked.repeats) as bar:
         for axis, value in points:
             fixed = {name: getattr(asked, name)[0] for name in AXES} | {axis: value}
-            fixed |= {name: getattr(asked, name) for name in ("hidden", "length", "words", "threads")}
+            fixed |= {name: getattr(asked, name) for name in FIXED}
             command = [part for name, number in fixed.items() for part in (f"--{name}", str(number))]
             runs = []
             for _ in range(asked.repeats):
-                runs.append(child(command, "ours", []))
+                runs.append(child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]})
                 bar.update()
-            medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in ("seconds", "memory")}
+            medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in MEASURED}
             rows.append({"axis": axis, "value": value, **fixed, **medians})
     return pd.DataFrame(rows)
 
@@ -74,8 +78,9 @@ def measured(asked: argparse.Namespace) -> pd.DataFrame:
 def fitted(rows: pd.DataFrame, axis: str) -> str:
     """The exponent of a power law through the seconds, and how far memory grows, in words."""
     exponent = np.polyfit(np.log(rows["value"]), np.log(rows["seconds"]), 1)[0]
-    memory = rows["memory"].max() / max(rows["memory"].min(), 1e-9)
-    return f"{axis}: seconds grow as {axis}^{exponent:.2f}; largest peak / smallest: {memory:.2f}"
+    grown = {name: rows[name].max() / max(rows[name].min(), 1e-9) for name in MEASURED[1:]}
+    peaks = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in grown.items())
+    return f"{axis}: seconds grow as {axis}^{exponent:.2f}; largest peak / smallest: {peaks}"
 
 
 if __name__ == "__main__":

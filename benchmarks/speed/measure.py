@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.speed.contenders import Job, prepare
+from benchmarks.speed.flops import counted
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["benchmarks.speed.measure"])  # imports happen once, outside of all measurements
@@ -27,11 +28,13 @@ class Measurement:
     Attributes:
         seconds: the quickest of the repetitions; None if the job failed or ran into the limit.
         memory: bytes at the peak, beyond the peak of a process that only prepares the same inputs.
+        flop: floating-point operations of the work's matrix products; None where counting would have taken too long.
         fault: why there are no seconds: ``> LIMIT s``, or the error.
     """
 
     seconds: float | None = None
     memory: int | None = None
+    flop: float | None = None
     fault: str = ""
 
     def describe(self) -> str:
@@ -103,5 +106,6 @@ def _measured(job: Job, repeats: int) -> Measurement:
             start = time.perf_counter()
             work()
             seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Measurement(min(seconds, default=None), peak if sys.platform == "darwin" else peak * 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # before operations are counted
+        flop = counted(work) if seconds and min(seconds) < ENOUGH else None
+    return Measurement(min(seconds, default=None), peak if sys.platform == "darwin" else peak * 1024, flop)

@@ -3,23 +3,27 @@
     python -m benchmarks.speed.merging --out benchmarks/results/speed.md
 
 Merges that stay low-rank are measured on --layers layers, those that compute dense updates on --dense-layers; seconds
-are scaled to the model's depth and marked where they were.
+are scaled to the model's depth and marked where they were. --csv gets a row per measurement, with the floor of its
+seconds: its counted matrix products at the speed of a large one.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.speed.cases import cases
 from benchmarks.speed.contenders import Job
+from benchmarks.speed.flops import per_second
 from benchmarks.speed.inputs import SHAPES, Adapters
 from benchmarks.speed.measure import Measurement, Meter
+from benchmarks.speed.rows import append
 from benchmarks.speed.table import report
 from src.progress import progress
 
@@ -39,6 +43,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="names of merges, separated by commas")
     parser.add_argument("--ours", action="store_true", help="leave mergekit and PEFT out")
     parser.add_argument("--out", type=Path, help="markdown file to write")
+    parser.add_argument("--csv", type=Path, help="CSV file to append a row per measurement to")
     return parser.parse_args(given)
 
 
@@ -49,12 +54,17 @@ def main(given: Sequence[str] | None = None) -> int:
     low = Adapters(asked.shapes, min(asked.layers or depth, depth), asked.experts, asked.rank, asked.dtype)
     wanted = cases(low, replace(low, layers=min(asked.dense_layers, depth)), only, asked.ours)
     jobs = list(dict.fromkeys(job for case in wanted for job in case.jobs()))
+    torch.set_num_threads(asked.threads)
     found = measure(jobs, Meter(asked.repeats, asked.limit, asked.threads))
     text = report(wanted, found, low, asked.threads)
     print(text)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(text, encoding="utf-8")
+    if asked.csv:
+        speed = per_second()
+        for job, measured in found.items():
+            append(asked.csv, row(job, measured, speed, asked.threads))
     return int(any(found[case.ours].seconds is None for case in wanted if case.ours))
 
 
@@ -67,6 +77,18 @@ def measure(jobs: Sequence[Job], meter: Meter) -> dict[Job, Measurement]:
             bar.write(f"{line(job)}: {found[job].describe()}", file=sys.stderr)
             bar.update()
     return found
+
+
+def row(job: Job, measured: Measurement, speed: float, threads: int) -> dict[str, object]:
+    """A measurement for a table: seconds and memory of the layers that were measured, and the floor of the seconds."""
+    floor = None if measured.flop is None else measured.flop / speed
+    return {
+        "side": job.side, "method": job.method, "space": job.space, "granularity": job.granularity or "",
+        "options": " ".join(f"{name}={value}" for name, value in job.options), **asdict(job.adapters),
+        "threads": threads, "seconds": measured.seconds, "memory": measured.memory, "flop": measured.flop,
+        "floor_seconds": floor, "times_floor": measured.seconds / floor if measured.seconds and floor else None,
+        "fault": measured.fault, "machine": platform.machine(), "torch": torch.__version__,
+    }  # fmt: skip
 
 
 def line(job: Job) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,11 @@ from src.coefficients.signals import Granularity
 from src.coefficients.uncertainty import measured_distances
 from src.coefficients.wasserstein import random_directions, standardise
 from src.merging.space import tensor_shapes
+from src.probe.layout import Layout, signals_of
+from src.probe.responses import record
+from src.probe.signal_file import SignalFile, SignalReader
 from src.probe.stored import load_signals, record_signals
+from src.runs.cost import Cost, cost
 from src.specialists.adapters import adapted_parameters, attach
 from src.specialists.lora import layer_of
 from src.specialists.pieces import Pieces
@@ -68,6 +73,21 @@ def ours(case: Case) -> dict[str, Tensor]:
         distances = measured_distances(signals, JOINT, 0)
         first = next(iter(case.team.adapters.values()))
         return coefficients(signals, JOINT, tensor_shapes(first, "factors"), 0, distances).tensors()
+
+
+def signals(case: Case) -> Cost:
+    """What reading the probe and measuring distances take beyond the backbone with its adapters attached."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+        path, started = Path(folder) / "signals.safetensors", []
+
+        def begin(layout: Layout) -> SignalFile:
+            started.append(held.enter_context(cost(str(case.team.backbone.device))))
+            return held.enter_context(SignalFile(path, layout.shapes))
+
+        layout = record(case.team, case.prompts, BATCH, ["factors"], "absolute", begin)
+        measured_distances(signals_of(layout.names(), SignalReader(path)), JOINT, 0)
+        held.close()
+    return started[0]
 
 
 def floor(case: Case) -> None:

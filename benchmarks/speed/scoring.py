@@ -11,8 +11,6 @@ in turns, medians count, and a row is appended to the CSV.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
@@ -20,13 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import torch
-import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from src.errors import StoreError
+from benchmarks.speed.flops import counted, per_second
+from benchmarks.speed.rows import append, facts
 from src.evaluation.batching import batches
 from src.evaluation.scoring import score
 from src.progress import progress
@@ -73,7 +70,8 @@ def main(given: Sequence[str] | None = None) -> int:
     torch.set_num_threads(asked.threads)
     body = backbone(asked)
     questions = examples(asked)
-    row = {**facts(asked), **measure(contenders(asked, body, questions), asked.repeats, len(questions))}
+    works = contenders(asked, body, questions)
+    row = {**facts(asked), **measure(works, asked.repeats, len(questions)), **floor(works, asked)}
     print(report(row))
     if asked.out:
         append(asked.out, row)
@@ -197,20 +195,19 @@ def measure(works: dict[str, Callable[[], object]], repeats: int, count: int) ->
     }
 
 
+@torch.no_grad()
+def floor(works: dict[str, Callable[[], object]], asked: argparse.Namespace) -> dict[str, float]:
+    """Operations of the bare pass, and the seconds that they take at the speed of a large matrix product."""
+    flop = counted(works["forward"])
+    return {"flop": flop, "floor_seconds": round(flop / per_second(asked.device, getattr(torch, asked.dtype)), 4)}
+
+
 def _timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def facts(asked: argparse.Namespace) -> dict[str, object]:
-    """What was measured, and on what."""
-    given = {name: value for name, value in vars(asked).items() if name not in ("out", "one")}
-    named = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in given.items()}
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {**named, "cores": os.cpu_count(), "machine": platform.machine(), **versions}
 
 
 def report(row: dict[str, object]) -> str:
@@ -227,17 +224,10 @@ def report(row: dict[str, object]) -> str:
             f"(aim: at least {AT_LEAST:g}), {row['faster_than_batched']} times if it is batched",
             f"scoring / the same without reading the {row['shared']} tokens that all prompts begin with once: "
             f"{row['faster_than_whole']} times as many examples",
+            f"floor: {float(str(row['flop'])) / 1e9:.1f} GFLOP, {row['floor_seconds']} s",
             f"scoring / bare forward pass: {row['times_forward']} times the seconds (aim: at most {AT_MOST:g})",
         ]
     )
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    """Add a row to a CSV, which is made if it is not there; ``StoreError`` if its columns are others."""
-    if path.exists() and (found := list(pd.read_csv(path, nrows=0).columns)) != list(row):
-        raise StoreError(f"{path} has the columns {found}, expected {list(row)}: give another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
 
 
 if __name__ == "__main__":

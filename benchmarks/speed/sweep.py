@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed.scoring import append
+from benchmarks.speed.rows import append
 from src.progress import progress
 
 WORK = ("merging", "scoring")  # stages that a merge cannot do without

@@ -8,6 +8,7 @@ is drawn, so that every metric of every resample is a product of that count matr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,17 @@ def point_values(answers: Answers) -> dict[str, float]:
 
 def bootstrap_values(answers: Answers, seed: int, resamples: int) -> dict[str, Floats]:
     """Every metric on every resample, (resamples,) each; NaN where a resample leaves one undefined."""
-    parts = [resampled_values(answers, counts) for counts in draw_counts(len(answers.truth), seed, resamples)]
+    n = len(answers.truth)
+    draws = [_one_chunk(n, seed, resamples)] if n * resamples <= CHUNK else draw_counts(n, seed, resamples)
+    parts = [resampled_values(answers, counts) for counts in draws]
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
+
+
+@lru_cache(maxsize=2)  # benchmarks of a suite are often of one size, and every run is asked all of them
+def _one_chunk(n: int, seed: int, resamples: int) -> Floats:
+    (counts,) = draw_counts(n, seed, resamples)
+    counts.flags.writeable = False
+    return counts
 
 
 def draw_counts(n: int, seed: int, resamples: int) -> Iterator[Floats]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.speed import coefficients, growth
-from benchmarks.speed.probing import _element_stage, floor, ours, reference
+from benchmarks.speed.probing import _element_stage, floor, ours, reference, signals
 from src.probe.responses import collect
 from src.specialists.adapters import attach
 from src.specialists.lora import layer_of
@@ -57,5 +57,31 @@ def test_a_row_holds_seconds_memory_and_ratios(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_growth_is_fitted() -> None:
-    rows = pd.DataFrame({"value": [2, 4, 8], "seconds": [3.0, 6.0, 12.0], "memory": [10.0, 11.0, 10.5]})
-    assert growth.fitted(rows, "layers") == "layers: seconds grow as layers^1.00; largest peak / smallest: 1.10"
+    columns = {"value": [2, 4, 8], "seconds": [3.0, 6.0, 12.0], "memory": [10.0, 20.0, 10.5], "pass": [4.0, 4.4, 4.2]}
+    told = growth.fitted(pd.DataFrame(columns), "layers")
+    assert told == "layers: seconds grow as layers^1.00; largest peak / smallest: 2.00 (memory), 1.10 (pass)"
+
+
+def test_a_point_of_growth_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, tiny = tmp_path / "growth.csv", ["--hidden=64", "--length=12", "--words=50", "--threads=1", "--repeats=1"]
+    growth.main([*tiny, "--layers", "1", "2", "--probes", "2", "--experts", "2", f"--out={out}"])
+    rows = pd.read_csv(out)
+    assert rows["axis"].tolist() == ["layers", "layers", "probes", "experts"] and (rows["pass"] > 0).all()
+    assert "layers: seconds grow as" in capsys.readouterr().out
+
+
+def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> None:
+    case = coefficients.case(coefficients.arguments([*TINY, "--experts=5", "--modalities=2"]))
+    assert list(case.team.own.values()) == ["expert0", "expert1"] * 2 + ["expert0"]
+    assert len(case.prompts[0]) == 2 and len(ours(case)) == 5 * (1 + 2 * 2 * 7)
+    with pytest.raises(SystemExit):
+        coefficients.arguments(["--experts=2", "--modalities=3"])
+    assert "expected from 1 to the number of experts, 2" in capsys.readouterr().err
+
+
+def test_reading_the_probe_costs_time_and_memory_and_leaves_the_backbone_as_it_was() -> None:
+    case = coefficients.case(coefficients.arguments(TINY))
+    names = [name for name, _ in case.team.backbone.model.named_parameters()]
+    spent = signals(case)
+    assert spent.seconds > 0 and spent.memory is not None and spent.memory >= 0
+    assert [name for name, _ in case.team.backbone.model.named_parameters()] == names

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from benchmarks.speed.cases import Case, cases
 from benchmarks.speed.contenders import Job, attached, prepare
+from benchmarks.speed.flops import counted, per_second
 from benchmarks.speed.inputs import SHAPES, Adapters
 from benchmarks.speed.measure import Measurement, Meter
+from benchmarks.speed.merging import row
 from benchmarks.speed.table import report
 from src.merging import MERGES
 
@@ -102,12 +105,31 @@ def test_what_fails_or_takes_too_long_is_said() -> None:
 
 
 def test_the_command_measures_in_processes_of_their_own_and_writes_a_table(tmp_path: Path) -> None:
-    out = tmp_path / "tables" / "speed.md"
+    out, table = tmp_path / "tables" / "speed.md", tmp_path / "tables" / "speed.csv"
     command = [sys.executable, "-m", "benchmarks.speed.merging", "--shapes", "tiny", "--only", "average"]
-    command += ["--repeats", "1", "--threads", "1", "--out", str(out)]
+    command += ["--repeats", "1", "--threads", "1", "--out", str(out), "--csv", str(table)]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = out.read_text()
     assert done.stdout.strip() == text.strip()
     rows = [line for line in text.splitlines() if line.startswith("| average")]
     assert len(rows) == 3 and "Not measured" not in text and "the adapters' size" in text
+    measured = pd.read_csv(table)
+    assert {"ours", "peft"} <= set(measured["side"]) and (measured["seconds"] > 0).all()
+    assert measured["threads"].tolist() == [1] * len(measured)
+
+
+def test_a_row_has_the_floor_of_what_multiplies_matrices() -> None:
+    job = Job("ours", "average", DENSE, (("rank", 2),), "delta")
+    cells = row(job, Measurement(3.0, 100, flop=4e9), speed=2e9, threads=1)
+    assert (cells["options"], cells["floor_seconds"], cells["times_floor"]) == ("rank=2", 2.0, 1.5)
+    bare = row(job, Measurement(3.0, 100, flop=0.0), speed=2e9, threads=1)
+    assert bare["floor_seconds"] == 0 and bare["times_floor"] is None
+    failed = row(job, Measurement(fault="> 9 s"), speed=2e9, threads=1)
+    assert failed["seconds"] is None and failed["floor_seconds"] is None and failed["fault"] == "> 9 s"
+
+
+def test_operations_are_counted_as_products_say() -> None:
+    left, right = torch.ones(3, 5), torch.ones(5, 7)
+    assert counted(lambda: left @ right) == 2 * 3 * 5 * 7
+    assert per_second() > 1e6
