@@ -22,8 +22,9 @@ def joint_coefficients(alpha: Tensor, beta: Tensor) -> Tensor:
     column = alpha.to(beta).reshape(-1, *[1] * (beta.ndim - 1))
     products = column.log() + beta.log()
     undecided = products.isneginf().all(dim=0)
-    floored = _floored_log(column) + _floored_log(beta)
-    return torch.softmax(torch.where(undecided, floored, products), dim=0)
+    if undecided.any():  # rare, and as much work again
+        products = torch.where(undecided, _floored_log(column) + _floored_log(beta), products)
+    return torch.softmax(products, dim=0)
 
 
 def _floored_log(weights: Tensor) -> Tensor:
