@@ -100,26 +100,25 @@ def _layers(
 
 
 def _elements(signals: Signals, granularity: Granularity, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    _check_scores(signals, shapes)
-    return {
-        name: element_coefficients(
-            torch.stack([signals.scores[expert][name] for expert in signals.experts]), granularity.tau
-        )
-        for name in shapes
-    }
-
-
-def _check_scores(signals: Signals, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    wrong = []
-    for expert in signals.experts:
-        scores = signals.scores.get(expert, {})
-        for name, shape in shapes.items():
-            if name not in scores:
-                wrong.append(f"{expert}: {name} is missing")
-            elif tuple(scores[name].shape) != tuple(shape):
-                wrong.append(f"{expert}: {name} has shape {tuple(scores[name].shape)}, expected {tuple(shape)}")
-            elif not torch.isfinite(scores[name]).all():
-                wrong.append(f"{expert}: {name} holds NaN or infinite values")
+    """Element-wise coefficients, name -> (N, *shape); each score is read once, since it may be on disk."""
+    found: dict[str, Tensor] = {}
+    wrong: list[str] = []
+    for name, shape in shapes.items():
+        scores = [signals.scores.get(expert, {}).get(name) for expert in signals.experts]
+        faults = [_fault(score, shape) for score in scores]
+        wrong += [f"{e}: {name} {fault}" for e, fault in zip(signals.experts, faults, strict=True) if fault]
+        if not wrong:
+            found[name] = element_coefficients(torch.stack([s for s in scores if s is not None]), granularity.tau)
     if wrong:
         listed = "\n  ".join(wrong)
         raise InputError(f"element-wise scores do not cover the adapters; probe these experts again:\n  {listed}")
+    return found
+
+
+def _fault(score: Tensor | None, shape: tuple[int, ...]) -> str | None:
+    """What is wrong with the scores of a tensor of this shape."""
+    if score is None:
+        return "is missing"
+    if tuple(score.shape) != tuple(shape):
+        return f"has shape {tuple(score.shape)}, expected {tuple(shape)}"
+    return None if torch.isfinite(score).all() else "holds NaN or infinite values"
