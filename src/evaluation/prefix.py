@@ -10,6 +10,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from src.specialists.pieces import Pieces
 from src.specialists.render import Batch, Rendered, Renderer
@@ -47,9 +48,9 @@ class Prefix:
         """A batch whose mask tells of the shared start, too: (B, length + T)."""
         return replace(batch, mask=torch.cat([batch.mask.new_ones(len(batch.mask), self.length), batch.mask], dim=1))
 
-    def cache(self, rows: int) -> Cache | None:
+    def cache(self, rows: int, device: torch.device) -> Cache | None:
         """Keys and values of the shared start, once for each row of a batch."""
-        return None if self.kept is None else rows_of(self.kept, torch.zeros(rows, dtype=torch.long))
+        return None if self.kept is None else rows_of(self.kept, torch.zeros(rows, dtype=torch.long, device=device))
 
 
 @torch.no_grad()
@@ -60,12 +61,13 @@ def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces]) -> Prefix:
     """
     pieces = common_start(prompts)
     model = renderer.backbone.model
-    if not pieces or getattr(model, "_is_stateful", False):  # a state can not be cut into positions
+    cache = DynamicCache(config=model.config)
+    # padding stands between the start and the rest of a prompt, where a state or a window of attention would meet it
+    if not pieces or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return Prefix()
     rendered = renderer.render([pieces])
     if len(rendered[0].ids) < AT_LEAST:
         return Prefix()
-    cache = DynamicCache(config=model.config)
     batch = renderer.collate(rendered)
     model(inputs_embeds=batch.embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return Prefix(len(rendered[0].ids), cache)

@@ -115,7 +115,7 @@ def _read(
     batch = prefix.before(renderer.collate(sequences, side="left"))
     kept = 1 + max(len(each.stem) for each in labels)
     branching = any(each.branches() for each in labels)
-    cache = prefix.cache(len(sequences))
+    cache = prefix.cache(len(sequences), batch.mask.device)
     if branching and cache is None:
         cache = DynamicCache(config=renderer.backbone.model.config)
     logits = renderer.backbone.model(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from src.evaluation import prefix as prefix_module
 from src.evaluation.prefix import common_start, shared_prefix
@@ -17,7 +19,7 @@ from tests import small
 
 TEXT = "drug : not at all ; maybe ? " * 3
 SHOT = (TEXT, Entity("molecule", "CCO"), " ; protein : ", Entity("protein", "MKTAY"), " ? yes ; ")
-STARTS = {"text": (TEXT,), "solved questions": SHOT, "no end of text": (*SHOT, Entity("cell", "ALB CD4"))}
+STARTS = {"text": (TEXT,), "solved questions": SHOT, "ends in an entity": (*SHOT, Entity("cell", "ALB CD4"))}
 LABELS = ("no", "yes not at all", "yes not at no", "maybe at all no yes")
 
 
@@ -81,6 +83,17 @@ def test_the_shared_start_is_that_of_the_adapter_that_is_active() -> None:
         bare = score(team.renderer, asked, 4).loglik
         activate("mol")
         assert torch.equal(score(team.renderer, asked, 4).loglik, first) and not torch.allclose(first, bare)
+
+
+def test_a_window_of_attention_does_not_see_padding_in_its_middle() -> None:
+    team = small.team({"mol": "molecule"})
+    config = MistralConfig(**{**team.backbone.model.config.to_dict(), "sliding_window": 20, "model_type": "mistral"})
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval().requires_grad_(False)
+    windowed = Renderer(replace(team.backbone, model=model), team.encoders)
+    asked = questions((TEXT,), ("no", "yes"))
+    alone = torch.cat([score(windowed, [one], 1).loglik for one in asked])
+    assert torch.allclose(score(windowed, asked, 4).loglik, alone, atol=1e-5)
 
 
 def test_a_short_start_is_read_again(renderer: Renderer) -> None:
