@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,24 @@ from src.specialists.pieces import Benchmark
 from src.tasks import SOURCES, Request
 from src.tasks.shots import CHOICES
 from src.tasks.shots.few_shot import with_shots
+from src.tasks.tables import looking_up
 from src.tasks.window import windowed
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "benchmark"
 SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by all benchmarks of a suite
 COMMON = ("name", "title", "family", "source", *SHARED)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A benchmark, the settings it was loaded with, and its tables as they were."""
+
+    key: str
+    tables: dict[Path, tuple[int, int] | None]
+    benchmark: Benchmark
+
+
+_LOADED: dict[str, _Loaded] = {}  # jobs of one process share their benchmarks: the last of each name
 
 
 def benchmark_names(sweep: Sweep) -> list[str]:
@@ -47,9 +61,6 @@ def check_benchmarks(sweep: Sweep) -> None:
         )
 
 
-_LOADED: dict[str, tuple[str, Benchmark]] = {}  # jobs of one process share their benchmarks: the last of each name
-
-
 def load_benchmark(sweep: Sweep, name: str) -> Benchmark:
     """One benchmark as this sweep asks it; made once per process, and again where its tables changed.
 
@@ -58,17 +69,19 @@ def load_benchmark(sweep: Sweep, name: str) -> Benchmark:
         InputError: its tables are missing, malformed, or hold too many bad rows.
     """
     chosen, request = _chosen(sweep, name)
-    key = repr((chosen, request, _tables(request.root)))
-    if name not in _LOADED or _LOADED[name][0] != key:
-        benchmark = chosen.entry.function(chosen.settings, request)
-        _LOADED[name] = key, with_shots(windowed(benchmark, request.protein_window), request)
-    return _LOADED[name][1]
+    key, known = repr((chosen, request)), _LOADED.get(name)
+    if known is None or known.key != key or known.tables != _stamps(known.tables):
+        with looking_up() as tables:
+            benchmark = chosen.entry.function(chosen.settings, request)
+        asked = with_shots(windowed(benchmark, request.protein_window), request)
+        _LOADED[name] = known = _Loaded(key, _stamps(tables), asked)
+    return known.benchmark
 
 
-def _tables(root: str | None) -> list[tuple[str, int, int]]:
-    """What tells whether a table was changed: every file beneath a folder with its time of change and its size."""
-    files = sorted(path for path in Path(root).expanduser().rglob("*") if path.is_file()) if root else []
-    return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+def _stamps(tables: Iterable[Path]) -> dict[Path, tuple[int, int] | None]:
+    """Time of change and size of each table: another one is another table."""
+    found = {path: path.stat() for path in tables if path.exists()}
+    return {path: (found[path].st_mtime_ns, found[path].st_size) if path in found else None for path in tables}
 
 
 def terms(sweep: Sweep, name: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # reasons that an error quotes
 SEPARATORS = {".tsv": "\t", ".tab": "\t", ".txt": "\t"}  # by ending; a comma for any other
+
+
+_LOOKED_UP: list[Path] = []
+
+
+@contextmanager
+def looking_up() -> Iterator[list[Path]]:
+    """Yields a list that holds, when the block ends, every table that was looked up in it."""
+    found: list[Path] = []
+    before = len(_LOOKED_UP)
+    try:
+        yield found
+    finally:
+        found += _LOOKED_UP[before:]
+        del _LOOKED_UP[before:]
 
 
 def table_path(root: str | None, file: str, benchmark: str) -> Path:
@@ -34,6 +50,7 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
             f"benchmark {benchmark!r}: no file {folder / file}: root={root} must hold {file}; `python -m src.tasks "
             "fetch` lists what can be fetched, benchmarks/cards says where the rest comes from"
         )
+    _LOOKED_UP.append(folder / file)
     return folder / file
 
 
