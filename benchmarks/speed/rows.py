@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import warnings
 from pathlib import Path
 
 import pandas as pd
 import torch
 import transformers
-
-from src.errors import StoreError
 
 
 def facts(asked: argparse.Namespace) -> dict[str, object]:
@@ -23,8 +22,12 @@ def facts(asked: argparse.Namespace) -> dict[str, object]:
 
 
 def append(path: Path, row: dict[str, object]) -> None:
-    """Add a row to a CSV, which is made if it is not there; ``StoreError`` if its columns are others."""
-    if path.exists() and (found := list(pd.read_csv(path, nrows=0).columns)) != list(row):
-        raise StoreError(f"{path} has the columns {found}, expected {list(row)}: give another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    """Add a row to a CSV, which is made if it is not there; beside it, with a number, where its columns are others."""
+    chosen, number = path, 1
+    while chosen.exists() and list(pd.read_csv(chosen, nrows=0).columns) != list(row):
+        number += 1
+        chosen = path.with_stem(f"{path.stem}-{number}")
+    if chosen != path:
+        warnings.warn(f"{path} has other columns: the row is in {chosen}", stacklevel=2)
+    chosen.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([row]).to_csv(chosen, mode="a", header=not chosen.exists(), index=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.speed.rows import append
 from benchmarks.speed.scoring import arguments, backbone, collated, contenders, examples, main
-from src.errors import StoreError
 
 TINY = ["--layers=1", "--hidden=64", "--words=50", "--prompts=5", "--length=8", "--batch-size=2", "--new-tokens=3",
         "--repeats=1", "--threads=1"]  # fmt: skip
@@ -59,11 +59,13 @@ def test_what_all_prompts_begin_with_is_read_once_unless_it_is_not_told_apart() 
     assert told == [(1, 20)] + [(rows, width - 20) for rows, width in read]
 
 
-def test_a_table_of_other_columns_is_left_alone(tmp_path: Path) -> None:
+def test_a_table_of_other_columns_is_left_alone_and_the_row_is_not_lost(tmp_path: Path) -> None:
     out = tmp_path / "speed.csv"
     out.write_text("a,b\n1,2\n")
-    with pytest.raises(StoreError, match="give another file"):
-        main([*TINY, f"--out={out}"])
+    for rows in (1, 2):
+        with pytest.warns(UserWarning, match="other columns: the row is in .*speed-2.csv"):
+            append(out, {"c": rows})
+        assert pd.read_csv(tmp_path / "speed-2.csv")["c"].tolist() == list(range(1, rows + 1))
     assert out.read_text() == "a,b\n1,2\n"
 
 
