@@ -40,7 +40,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="CSV file to write")
-    return parser.parse_args(given)
+    asked = parser.parse_args(given)
+    if not 1 <= asked.modalities <= min(asked.experts):
+        parser.error(f"--modalities {asked.modalities}: expected from 1 to the least --experts, {min(asked.experts)}")
+    return asked
 
 
 def main(given: Sequence[str] | None = None) -> int:

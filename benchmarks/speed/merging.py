@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -55,25 +55,30 @@ def main(given: Sequence[str] | None = None) -> int:
     wanted = cases(low, replace(low, layers=min(asked.dense_layers, depth)), only, asked.ours)
     jobs = list(dict.fromkeys(job for case in wanted for job in case.jobs()))
     torch.set_num_threads(asked.threads)
-    found = measure(jobs, Meter(asked.repeats, asked.limit, asked.threads))
+    speed = per_second()
+
+    def keep(job: Job, measured: Measurement) -> None:
+        if asked.csv:
+            append(asked.csv, row(job, measured, speed, asked.threads))
+
+    found = measure(jobs, Meter(asked.repeats, asked.limit, asked.threads), keep)
     text = report(wanted, found, low, asked.threads)
     print(text)
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(text, encoding="utf-8")
-    if asked.csv:
-        speed = per_second()
-        for job, measured in found.items():
-            append(asked.csv, row(job, measured, speed, asked.threads))
     return int(any(found[case.ours].seconds is None for case in wanted if case.ours))
 
 
-def measure(jobs: Sequence[Job], meter: Meter) -> dict[Job, Measurement]:
-    """Every job, each said as soon as it is measured."""
+def measure(
+    jobs: Sequence[Job], meter: Meter, keep: Callable[[Job, Measurement], None] = lambda job, measured: None
+) -> dict[Job, Measurement]:
+    """Every job, each said and kept as soon as it is measured."""
     found = {}
     with progress("measuring merges", len(jobs)) as bar:
         for job in jobs:
             found[job] = meter.measure(job)
+            keep(job, found[job])
             bar.write(f"{line(job)}: {found[job].describe()}", file=sys.stderr)
             bar.update()
     return found

@@ -77,6 +77,9 @@ def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         coefficients.arguments(["--experts=2", "--modalities=3"])
     assert "expected from 1 to the number of experts, 2" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        growth.arguments(["--experts", "4", "2", "--modalities", "3"])
+    assert "expected from 1 to the least --experts, 2" in capsys.readouterr().err
 
 
 def test_reading_the_probe_costs_time_and_memory_and_leaves_the_backbone_as_it_was() -> None:
