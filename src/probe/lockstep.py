@@ -15,6 +15,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from src.probe.zero_rows import SkippingZeroRows
 from src.specialists.backbone import Backbone
 from src.specialists.render import Batch
 
@@ -49,7 +50,8 @@ def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visit
             given = hidden[name] if name in hidden else _given(args, kwargs)
             _use(adapted, name)
             with torch.enable_grad():
-                passed = _hidden_of(_call(layer, given, args, kwargs))
+                with SkippingZeroRows():
+                    passed = _hidden_of(_call(layer, given, args, kwargs))
                 visitor.expert(index, name, passed, reference)
             hidden[name] = passed.detach()
         _use(adapted, None)
