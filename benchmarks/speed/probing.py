@@ -159,8 +159,8 @@ def _prefill(case: Case, model: Any, embeds: Tensor, mask: Tensor) -> tuple[Tens
     if not case.new_tokens:
         return _decode_all(model, embeds, mask)
     settings = GenerationConfig(
-        max_new_tokens=case.new_tokens, do_sample=False, pad_token_id=0, output_hidden_states=True,
-        return_dict_in_generate=True,
+        max_new_tokens=case.new_tokens, min_new_tokens=case.new_tokens, do_sample=False, pad_token_id=0,
+        output_hidden_states=True, return_dict_in_generate=True,
     )  # fmt: skip
     written = model.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=settings)
     return written.hidden_states[0][1:]

@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig
 
 from benchmarks.speed.flops import counted, per_second
+from benchmarks.speed.models import HEAD, backbone
 from benchmarks.speed.rows import append, facts
 from src.evaluation.batching import batches
 from src.evaluation.scoring import score
@@ -31,7 +31,6 @@ from src.specialists.backbone import Backbone
 from src.specialists.pieces import Example
 from src.specialists.render import Batch, Rendered, Renderer
 
-HEAD = 64  # width of an attention head
 AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of the bare pass's time
 CONTENDERS = ("scoring", "whole", "generate", "batched", "forward")
 
@@ -76,30 +75,6 @@ def main(given: Sequence[str] | None = None) -> int:
     if asked.out:
         append(asked.out, row)
     return 0
-
-
-def backbone(asked: argparse.Namespace) -> Backbone:
-    """A random Llama and a tokenizer whose words are numbers; neither has an end token."""
-    heads = asked.hidden // HEAD
-    config = LlamaConfig(
-        vocab_size=asked.words,
-        hidden_size=asked.hidden,
-        intermediate_size=asked.hidden * 8 // 3,
-        num_hidden_layers=asked.layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 3 if heads % 3 == 0 else heads,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    words = {"<pad>": 0} | {str(word): word for word in range(1, asked.words)}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<pad>", pad_token="<pad>")
-    torch.manual_seed(asked.seed)
-    model = LlamaForCausalLM(config).eval().requires_grad_(False).to(asked.device, getattr(torch, asked.dtype))
-    return Backbone(model, tokenizer, "random", "random")
 
 
 def examples(asked: argparse.Namespace) -> list[Example]:

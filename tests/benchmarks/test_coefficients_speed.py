@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from benchmarks.speed import coefficients, growth
-from benchmarks.speed.probing import _element_stage, floor, ours, reference, signals
+from benchmarks.speed.probing import _element_stage, _prefill, floor, ours, reference, signals
 from src.probe.responses import collect
 from src.specialists.adapters import attach
 from src.specialists.lora import layer_of
+from tests.specialists.tiny_language_model import save_checkpoint
 
 TINY = ["--layers=2", "--hidden=64", "--words=50", "--probes=3", "--length=12", "--rank=2", "--threads=1"]
 
@@ -88,3 +90,34 @@ def test_reading_the_probe_costs_time_and_memory_and_leaves_the_backbone_as_it_w
     spent = signals(case)
     assert spent.seconds > 0 and spent.memory is not None and spent.memory >= 0
     assert [name for name, _ in case.team.backbone.model.named_parameters()] == names
+
+
+def test_a_checkpoint_is_measured_in_place_of_a_random_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "speed.csv"
+    save_checkpoint(checkpoint)
+    command = [f"--checkpoint={checkpoint}", "--length=12", "--rank=2", "--threads=1", "--probes=2"]
+    case = coefficients.case(coefficients.arguments(command))
+    assert case.team.backbone.name == str(checkpoint)
+    assert {batch.embeds.shape[1] for batch in case.batches()} == {1 + 12}  # a start token
+    coefficients.main([*command, "--repeats=1", "--contenders=ours", f"--out={out}"])
+    row = pd.read_csv(out).iloc[0]
+    assert (row["layers"], row["hidden"]) == (2, 32) and row["ours_seconds"] > 0
+    assert capsys.readouterr().out.startswith(f"2 prompts of 12 tokens, 3 experts of rank 2, {checkpoint}: 2 layers")
+
+
+def test_the_reference_writes_as_many_tokens_as_are_asked_for(tmp_path: Path) -> None:
+    """An end token must not stop it: the number of tokens is part of what is measured."""
+    save_checkpoint(tmp_path / "checkpoint")
+    case = coefficients.case(
+        coefficients.arguments([f"--checkpoint={tmp_path / 'checkpoint'}", "--probes=1", "--length=12"])
+    )
+    model = case.team.backbone.model
+    model.generation_config.eos_token_id = list(range(model.config.vocab_size - 1))
+    passes = []
+    handle = model.register_forward_hook(lambda *given: passes.append(1))
+    (batch,) = case.batches()
+    _prefill(replace(case, new_tokens=7), model, batch.embeds, batch.mask)
+    handle.remove()
+    assert len(passes) == 7

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.speed.models import backbone
 from benchmarks.speed.rows import append
-from benchmarks.speed.scoring import arguments, backbone, collated, contenders, examples, main
+from benchmarks.speed.scoring import arguments, collated, contenders, examples, main
 
 TINY = ["--layers=1", "--hidden=64", "--words=50", "--prompts=5", "--length=8", "--batch-size=2", "--new-tokens=3",
         "--repeats=1", "--threads=1"]  # fmt: skip

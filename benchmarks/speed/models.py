@@ -1,0 +1,60 @@
+"""The language model that is measured: random at a given shape, or a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from src.specialists.backbone import Backbone
+from src.specialists.custom.backbone import load_backbone, read_config
+
+HEAD = 64  # width of an attention head
+
+
+def backbone(asked: argparse.Namespace) -> Backbone:
+    """A random Llama and a tokenizer whose words are numbers; neither has an end token."""
+    heads = asked.hidden // HEAD
+    config = LlamaConfig(
+        vocab_size=asked.words,
+        hidden_size=asked.hidden,
+        intermediate_size=asked.hidden * 8 // 3,
+        num_hidden_layers=asked.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 3 if heads % 3 == 0 else heads,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    numbers = {"<pad>": 0} | {str(word): word for word in range(1, asked.words)}
+    inner = Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<pad>", pad_token="<pad>")
+    torch.manual_seed(asked.seed)
+    model = LlamaForCausalLM(config).eval().requires_grad_(False).to(asked.device, getattr(torch, asked.dtype))
+    return Backbone(model, tokenizer, "random", "random")
+
+
+def loaded(asked: argparse.Namespace) -> Backbone:
+    """The checkpoint in ``asked.checkpoint``, or a random model where none is named."""
+    if not asked.checkpoint:
+        return backbone(asked)
+    return load_backbone(asked.checkpoint, asked.dtype, asked.device)
+
+
+def words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Words that are one token each, at the start of a text and after a space."""
+    found = ("".join(tokenizer.decode([token]).split()) for token in sorted(tokenizer.get_vocab().values()))
+    plain = [word for word in dict.fromkeys(found) if word.isalnum() and word.isascii()]
+    texts = [plain, [f" {word}" for word in plain]]
+    alone, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    return [word for word, a, b in zip(plain, alone, after, strict=True) if len(a) == len(b) == 1]
+
+
+def shape(checkpoint: str) -> tuple[int, int, int]:
+    """Layers, width and size of the vocabulary."""
+    config = read_config(checkpoint).get_text_config()
+    return config.num_hidden_layers, config.hidden_size, config.vocab_size
