@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from src.probe.zero_rows import SkippingZeroRows
+from src.probe.adapted import switches
+from src.probe.linear import Scores, ScoringLinear
 from src.specialists.backbone import Backbone
 from src.specialists.render import Batch
 
@@ -27,10 +27,10 @@ class Visitor(Protocol):
         """The bare backbone's, without a graph; comes before the experts'."""
 
     def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
-        """An expert's, with the graph of this layer alone, and the backbone's."""
+        """An expert's, with the graph of this layer alone, and the backbone's; a backward pass leaves scores."""
 
 
-def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor) -> None:
+def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor, scores: Scores) -> None:
     """One prefill of the backbone and of every expert.
 
     Args:
@@ -38,25 +38,26 @@ def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visit
         batch: what all of them read.
         experts: names of attached adapters.
         visitor: sees each layer's outputs as they come.
+        scores: where backward passes from an expert's outputs leave what they find.
     """
     hidden: dict[str, Tensor] = {}
+    layers = backbone.layers()
 
     def follow(index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """The experts' turn in a layer that the backbone has just passed."""
         reference = _hidden_of(output)
         visitor.backbone(index, reference)
-        adapted = [module for module in layer.modules() if isinstance(module, LoraLayer)]
         for name in experts:
             given = hidden[name] if name in hidden else _given(args, kwargs)
-            _use(adapted, name)
+            switched[index].to(name)
             with torch.enable_grad():
-                with SkippingZeroRows():
+                with ScoringLinear(scores):
                     passed = _hidden_of(_call(layer, given, args, kwargs))
                 visitor.expert(index, name, passed, reference)
             hidden[name] = passed.detach()
-        _use(adapted, None)
+        switched[index].to(None)
 
-    with _following(backbone.layers(), follow), torch.no_grad():
+    with switches(layers, scores) as switched, _following(layers, follow), torch.no_grad():
         decoder: Any = backbone.model.get_decoder()
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 
@@ -87,11 +88,3 @@ def _call(layer: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[
 
 def _hidden_of(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
-
-
-def _use(adapted: Sequence[Any], name: str | None) -> None:
-    """Switch the adapted linear modules of one layer to an expert, or to none."""
-    for module in adapted:
-        module.enable_adapters(name is not None)
-        if name is not None:
-            module.set_adapter([name])

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from src.coefficients.signals import Signals
+from src.errors import AdapterError
 from src.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
+from src.probe.linear import Scores
 from src.probe.lockstep import run
 from src.probe.marks import Marks
+from src.probe.passes import Pass, passes
 from src.probe.store import MemoryStore, Store
 from src.progress import progress
 from src.specialists.pieces import Pieces
-from src.specialists.render import Batch
 from src.specialists.team import Team
 
 OpenStore = Callable[[Layout], Store]
@@ -53,7 +55,7 @@ def record(
 
     Args:
         prompts: from a probe variant; every modality of the team must occur.
-        batch_size: prompts per pass; the score depends on it.
+        batch_size: prompts that share a loss; the score depends on it.
         spaces: ``factors`` scores the entries of A and B, ``delta`` those of the dense update; several in one pass.
         score: ``absolute`` adds |gradient| over batches, ``squared`` its square.
         open_store: told what is to be kept, gives the store.
@@ -66,12 +68,9 @@ def record(
         layout = Layout.of(team, prompts, parameters)
         recorder = _Recorder(team, parameters, score, open_store(layout))
         with _requiring_grad(parameters):
-            for start in range(0, len(prompts), batch_size):
-                with torch.no_grad():
-                    batch = team.renderer.batch(prompts[start : start + batch_size])
-                recorder.begin(batch)
-                run(team.backbone, batch, list(team.adapters), recorder)
-                bar.update(len(batch.spans))
+            for read in passes(team.renderer, prompts, batch_size):
+                run(team.backbone, read.batch, list(team.adapters), recorder, recorder.begin(read))
+                bar.update(sum(read.sizes))
     return layout
 
 
@@ -80,14 +79,15 @@ class _Recorder:
 
     def __init__(self, team: Team, parameters: Parameters, score: str, store: Store) -> None:
         self._team, self._parameters, self._score, self._store = team, parameters, score, store
-        self._seen = dict.fromkeys(team.modalities, 0)  # spans before this batch
-        self._marks = Marks({}, {})
+        self._seen = dict.fromkeys(team.modalities, 0)  # spans before this pass
+        self._marks, self._scores = Marks({}, {}, {}), Scores(score, [])
 
-    def begin(self, batch: Batch) -> None:
-        """A batch is about to be read."""
+    def begin(self, read: Pass) -> Scores:
+        """A pass is about to begin; where its backward passes leave what they find."""
         for modality, weights in self._marks.means.items():
             self._seen[modality] += len(weights)
-        self._marks = Marks.of(batch, self._team.modalities)
+        self._marks, self._scores = Marks.of(read, self._team.modalities), Scores(self._score, read.ends())
+        return self._scores
 
     def backbone(self, layer: int, hidden: Tensor) -> None:
         self._respond(layer, None, hidden)
@@ -95,14 +95,21 @@ class _Recorder:
     def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
         self._respond(layer, name, hidden)
         wanted = self._parameters[name].get(layer, {})
-        tokens = self._marks.tokens.get(self._team.own[name])
-        if not wanted or tokens is None:
+        modality = self._team.own[name]
+        if not wanted or modality not in self._marks.tokens:
             return
-        # loss[l] of the paper's element-wise section: mean over own-modality tokens and features
-        moved, still = (states.flatten(0, 1)[tokens].float() for states in (hidden, reference))
-        gradients = torch.autograd.grad((moved - still).square().mean(), list(wanted.values()))
-        power = torch.abs if self._score == "absolute" else torch.square
-        self._store.add([score_key(name, key) for key in wanted], [power(gradient.float()) for gradient in gradients])
+        # loss[l] of the paper's element-wise section
+        self._marks.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
+        found = [self._found(key, parameter) for key, parameter in wanted.items()]
+        self._scores.found.clear()
+        self._store.add([score_key(name, key) for key in wanted], found)
+
+    def _found(self, key: str, parameter: nn.Parameter) -> Tensor:
+        """The score of a parameter; zeros where nothing went through it."""
+        if parameter.grad is not None:
+            parameter.grad = None
+            raise AdapterError(f"{key} is used otherwise than by a linear map: its entries cannot be scored")
+        return self._scores.found.get(parameter, torch.zeros_like(parameter, dtype=torch.float32))
 
     def _respond(self, layer: int, model: str | None, hidden: Tensor) -> None:
         for modality, rows in self._marks.pooled(hidden).items():
