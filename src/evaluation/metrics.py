@@ -1,8 +1,8 @@
 """From predictions to headline numbers with 95 % bootstrap intervals.
 
 An answer that could not be parsed (an empty ``prediction``) is wrong in every number but those named ``…_parsed``,
-which leave it out, as the paper does. Point values come from scikit-learn. The bootstrap counts how often each example
-is drawn, so that every metric of every resample is a product of that count matrix with a few indicator columns.
+which leave it out, as the paper does. Metrics are scikit-learn's, of many samples at once: counted is how often each
+example is drawn, so that every metric of every resample is a product of that count matrix with a few indicator columns.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
 
 from src.evaluation.answers import Answers, Floats, read_answers
-from src.evaluation.ranking import area_points, resampled_areas
+from src.evaluation.ranking import resampled_areas
 
 METRICS = (
     "accuracy",
@@ -67,21 +65,9 @@ def metric_rows(
 
 
 def point_values(answers: Answers) -> dict[str, float]:
-    """The value of every metric on all examples, by scikit-learn where it has it."""
-    truth, predicted = answers.truth, answers.predicted
-    present, parsed = np.unique(truth), predicted < answers.classes
-    found = {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "balanced_accuracy": float(recall_score(truth, predicted, labels=present, average="macro", zero_division=0)),
-        "macro_f1": _macro_f1(answers, np.ones_like(parsed)),
-        "unparsable": float(np.mean(~parsed)),
-        "mcc": float(matthews_corrcoef(truth, predicted)),
-        "ece": float(_calibration_error(answers, np.ones((1, len(truth))))[0]),
-        "accuracy_parsed": float(accuracy_score(truth[parsed], predicted[parsed])) if parsed.any() else float("nan"),
-        "macro_f1_parsed": _macro_f1(answers, parsed) if parsed.any() else float("nan"),
-        **area_points(answers),
-    }
-    return {metric: found[metric] for metric in METRICS}
+    """The value of every metric on all examples: those of the sample in which each was drawn once."""
+    found = resampled_values(answers, np.ones((1, len(answers.truth))))
+    return {metric: float(found[metric][0]) for metric in METRICS}
 
 
 def bootstrap_values(answers: Answers, seed: int, resamples: int) -> dict[str, Floats]:
@@ -129,13 +115,6 @@ def resampled_values(answers: Answers, counts: Floats) -> dict[str, Floats]:
         "macro_f1_parsed": _mean_ratio(2 * hits, kept + called),
         **resampled_areas(answers, counts),
     }
-
-
-def _macro_f1(answers: Answers, chosen: NDArray[np.bool_]) -> float:
-    """Mean F1 of the labels that are right or given somewhere among the chosen examples; ``chosen``: (n,)."""
-    truth, predicted = answers.truth[chosen], answers.predicted[chosen]
-    seen = np.union1d(truth, predicted[predicted < answers.classes])
-    return float(f1_score(truth, predicted, labels=seen, average="macro", zero_division=0))
 
 
 def _correlation(hits: Floats, support: Floats, called: Floats, total: Floats) -> Floats:

@@ -1,42 +1,43 @@
 """How well scores rank: areas under curves, one class against the rest, as scikit-learn defines them.
 
-Under example counts, every resample of a bootstrap is one row, and all rows are worked out at once.
+Under example counts, every resample of a bootstrap is one row, and many rows are worked out at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from src.evaluation.answers import Answers, Floats
 
-AREAS: dict[str, Callable[..., float]] = {"auroc": roc_auc_score, "auprc": average_precision_score}
-
-
-def area_points(answers: Answers) -> dict[str, float]:
-    """Each area on all examples: of the positive class of a binary set, the mean over classes otherwise.
-
-    NaN without scores, or where the examples hold one class only.
-    """
-    columns = _ranked_classes(answers)
-    if answers.scores is None or not len(columns):
-        return dict.fromkeys(AREAS, float("nan"))
-    pairs = [(answers.truth == index, answers.scores[:, index]) for index in columns]
-    return {name: float(np.mean([area(*pair) for pair in pairs])) for name, area in AREAS.items()}
+AREAS = ("auroc", "auprc")
+ROWS = 200  # resamples that are worked out at once: what they need stays in the processor's cache
 
 
 def resampled_areas(answers: Answers, counts: Floats) -> dict[str, Floats]:
-    """The same under example counts; ``counts``: (R, n). Returns (R,) per area, NaN where a resample has one class."""
+    """Each area under example counts: of the positive class of a binary set, the mean over classes otherwise.
+
+    Args:
+        counts: (R, n) how often each example is in each sample.
+
+    Returns:
+        (R,) per name in ``AREAS``; NaN without scores, or where a sample has one class only.
+    """
     columns = _ranked_classes(answers)
     if answers.scores is None or not len(columns):
         return {name: np.full(len(counts), np.nan) for name in AREAS}
     drawn = counts.astype(np.int32)  # whole numbers; a third of the time that float64 takes
-    each = [_one_against_rest(answers.scores[:, index], answers.truth == index, drawn) for index in columns]
+    each = [_areas(answers.scores[:, index], answers.truth == index, drawn) for index in columns]
     return {name: _mean_of_known(np.stack([areas[name] for areas in each])) for name in AREAS}
+
+
+def _areas(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
+    """Both areas of one class against the rest, (R,) each, some samples at a time."""
+    blocks = [drawn[start : start + ROWS] for start in range(0, len(drawn), ROWS)]
+    parts = [_one_against_rest(scores, positive, block) for block in blocks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in AREAS}
 
 
 def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
