@@ -7,7 +7,7 @@ the next layer runs. The numbers are those of the whole retained graph, at the a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -100,20 +100,24 @@ class _Recorder:
             return
         # loss[l] of the paper's element-wise section
         self._marks.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
-        found = [self._found(key, parameter) for key, parameter in wanted.items()]
+        _refuse_gradients(wanted)
+        zero = torch.zeros((), device=hidden.device)  # the score of what nothing went through
+        found = [self._scores.found.get(one, zero.expand(one.shape)) for one in wanted.values()]
         self._scores.found.clear()
         self._store.add([score_key(name, key) for key in wanted], found)
-
-    def _found(self, key: str, parameter: nn.Parameter) -> Tensor:
-        """The score of a parameter; zeros where nothing went through it."""
-        if parameter.grad is not None:
-            parameter.grad = None
-            raise AdapterError(f"{key} is used otherwise than by a linear map: its entries cannot be scored")
-        return self._scores.found.get(parameter, torch.zeros_like(parameter, dtype=torch.float32))
 
     def _respond(self, layer: int, model: str | None, hidden: Tensor) -> None:
         for modality, rows in self._marks.pooled(hidden).items():
             self._store.write_rows(response_key(model, modality), layer, self._seen[modality], rows)
+
+
+def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
+    """A scored weight has no gradient, unless something other than a linear map has used it."""
+    used = [key for key, parameter in wanted.items() if parameter.grad is not None]
+    for key in used:
+        wanted[key].grad = None
+    if used:
+        raise AdapterError(f"{', '.join(used)} is used otherwise than by a linear map: its entries cannot be scored")
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,8 +30,9 @@ class Cost:
 def cost(device: str = "cpu") -> Iterator[Cost]:
     """Measure a block; the numbers are there when it has ended.
 
-    On Linux the peak is the kernel's own, reset at the start; on a GPU it is the allocator's, and the clock is read
-    when the work that was handed to the GPU is done, so that a block pays for its own kernels and no others.
+    On Linux the peak is the kernel's own, reset at the start, when freed memory has gone back to the system: a block
+    that used it again would seem to need none. On a GPU it is the allocator's, and the clock is read when the work that
+    was handed to the GPU is done, so that a block pays for its own kernels and no others.
     """
     found, on_gpu = Cost(), torch.device(device).type == "cuda"
     before = _begin(on_gpu)
@@ -50,11 +52,18 @@ def _begin(on_gpu: bool) -> float | None:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / MIB**2
+    _give_back()
     try:
         RESET.write_text("5")  # the kernel's code for: set the peak to what is held now
     except OSError:
         return None
     return _read(NOW)
+
+
+def _give_back() -> None:
+    """Let the C library return what it holds of freed memory; not every one can."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak(on_gpu: bool) -> float | None:

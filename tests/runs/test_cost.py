@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def test_the_peak_counts_what_was_given_back() -> None:
     with cost() as nothing:
         pass
     assert nothing.memory is not None and nothing.memory < 20
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library cannot give memory back")
+def test_memory_that_was_freed_before_counts_when_it_is_used_again() -> None:
+    def blocks() -> list[bytearray]:
+        return [bytearray(b"x" * 100_000) for _ in range(400)]  # small enough to stay with the allocator
+
+    held = blocks()
+    some = held[::40] + held[-1:]  # the rest lies between these, so it is not given back by itself
+    del held
+    with cost() as spent:
+        held = blocks()
+    assert spent.memory is not None and 25 < spent.memory < 200
+    assert held and some
 
 
 def test_where_the_system_does_not_tell_memory_is_left_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""Batches that are read together: which, and that nothing but rounding depends on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from src.errors import AdapterError
+from src.probe import passes as module
+from src.probe.mixed import mixed
+from src.probe.passes import Pass, passes
+from src.probe.prompts import ProbeSettings
+from src.probe.responses import collect
+from src.specialists.pieces import Pieces
+from tests import small
+
+THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
+
+
+def words(*lengths: int) -> list[Pieces]:
+    """Prompts of so many words; the tokenizer has a start token."""
+    return [("drug " * (length - 1),) for length in lengths]
+
+
+def read(prompts: list[Pieces], batch_size: int) -> list[Pass]:
+    return list(passes(small.team(THREE).renderer, prompts, batch_size))
+
+
+def test_batches_share_a_pass_up_to_a_number_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POSITIONS", 24)
+    found = read(words(*[4] * 7), 2)
+    assert [one.sizes for one in found] == [(2, 2, 2), (1,)]
+    assert [one.ends() for one in found] == [[8, 16, 24], [4]]
+    assert [tuple(one.batch.mask.shape) for one in found] == [(6, 4), (1, 4)]
+
+
+def test_a_batch_that_is_longer_than_a_pass_has_one_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POSITIONS", 5)
+    assert [one.sizes for one in read(words(9, 9, 9), 2)] == [(2,), (1,)]
+
+
+def test_short_prompts_are_not_padded_to_the_length_of_long_ones() -> None:
+    found = read(words(3, 3, 30, 30, 28, 3), 2)
+    assert [one.sizes for one in found] == [(2,), (2, 2)]
+    assert [one.batch.mask.shape[1] for one in found] == [3, 30]
+
+
+@pytest.mark.parametrize("space", ["factors", "delta"])
+@pytest.mark.parametrize("score", ["absolute", "squared"])
+def test_signals_are_those_of_one_batch_at_a_time(space: str, score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    team = small.team(THREE)
+    prompts = mixed(ProbeSettings(samples=7), team, seed=3)
+    together = collect(team, prompts, 2, space, score)
+    monkeypatch.setattr(module, "POSITIONS", 0)
+    apart = collect(team, prompts, 2, space, score)
+    for name in team.adapters:
+        for key, value in apart.scores[name].items():
+            assert torch.allclose(together.scores[name][key], value, rtol=1e-4, atol=float(value.max()) * 1e-5)
+        for modality in team.modalities:
+            ours, theirs = (signals.responses[name][modality][:] for signals in (together, apart))
+            assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_weights_that_are_used_otherwise_are_refused_by_name() -> None:
+    team = small.team(THREE)
+    layer = team.backbone.layers()[0]
+    plain = type(layer).forward
+
+    def forward(hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        output = plain(layer, hidden, *args, **kwargs)
+        return output + layer.mlp.down_proj.weight.sum()
+
+    layer.forward = forward
+    with pytest.raises(AdapterError, match=r"layers\.0\.mlp\.down_proj.* is used otherwise than by a linear map"):
+        collect(team, mixed(ProbeSettings(samples=2), team, seed=0), 2, "delta")
+    assert all(parameter.grad is None for parameter in team.backbone.model.parameters())
