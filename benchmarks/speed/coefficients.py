@@ -30,6 +30,7 @@ from benchmarks.speed.flops import counted
 from benchmarks.speed.models import loaded, shape, words
 from benchmarks.speed.probing import WORKS, Case, signals
 from benchmarks.speed.rows import append, facts
+from src.errors import BenchError
 from src.progress import progress
 from src.runs.cost import cost
 from src.specialists.adapters import PREFIX
@@ -76,16 +77,24 @@ def main(given: Sequence[str] | None = None) -> int:
         print(json.dumps(measured(asked)))
         return 0
     command = list(sys.argv[1:] if given is None else given)
-    with tempfile.TemporaryDirectory() as place:
-        if asked.checkpoint:  # made once, loaded by every measurement
-            folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
-            asked.layers, asked.hidden, asked.words = shape(folder)
-            command += ["--checkpoint", folder]
-        row = compared(asked, command)
+    try:
+        row = row_of(asked, command)
+    except BenchError as error:
+        sys.exit(f"error: {error}")
     print(report(row))
     if asked.out:
         append(asked.out, row)
     return 0
+
+
+def row_of(asked: argparse.Namespace, command: list[str]) -> dict[str, object]:
+    """What was measured; raises ``ConfigError`` where there is no such checkpoint."""
+    with tempfile.TemporaryDirectory() as place:
+        if asked.checkpoint:  # made once, loaded by every measurement
+            folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
+            asked.layers, asked.hidden, asked.words = shape(folder)
+            command = [*command, "--checkpoint", folder]
+        return compared(asked, command)
 
 
 def measured(asked: argparse.Namespace) -> dict[str, float | None]:

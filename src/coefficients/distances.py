@@ -16,7 +16,7 @@ from src.coefficients.signals import Granularity, Layered, Signals
 from src.coefficients.wasserstein import projected_gaps, random_directions, standardise
 from src.errors import InputError
 
-VALUES_AT_ONCE = 2**18  # standardised responses held in memory: layers * samples * features; at least one layer's
+VALUES_AT_ONCE = 2**16  # standardised responses held in memory: layers * samples * features; at least one layer's
 BLOCKS = 16  # of directions, left out one by one for the standard error
 RESAMPLED_DIRECTIONS = 128  # of each bootstrap resample: enough, since all resamples share them
 

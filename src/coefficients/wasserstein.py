@@ -7,7 +7,7 @@ from torch import Tensor
 
 from src.errors import InputError
 
-PROJECTIONS_AT_ONCE = 2**18  # values held in memory for each sample: layers * directions * samples
+PROJECTIONS_AT_ONCE = 2**16  # values held in memory for each sample: layers * directions * samples
 
 
 def random_directions(features: int, count: int, generator: torch.Generator) -> Tensor:

@@ -121,3 +121,8 @@ def test_the_reference_writes_as_many_tokens_as_are_asked_for(tmp_path: Path) ->
     _prefill(replace(case, new_tokens=7), model, batch.embeds, batch.mask)
     handle.remove()
     assert len(passes) == 7
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="^error: .*absent"):
+        coefficients.main(["--checkpoint", str(tmp_path / "absent")])
