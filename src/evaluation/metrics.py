@@ -1,8 +1,8 @@
 """From predictions to headline numbers with 95 % bootstrap intervals.
 
 An answer that could not be parsed (an empty ``prediction``) is wrong in every number but those named ``…_parsed``,
-which leave it out, as the paper does. Metrics are defined as in scikit-learn and computed for many samples at once, from
-how often each sample holds each example and a few indicator columns. All examples once are one such sample.
+which leave it out, as the paper does. Metrics are defined as in scikit-learn and computed for many samples at once,
+from how often each sample holds each example and a few indicator columns. All examples once are one such sample.
 """
 
 from __future__ import annotations
