@@ -101,7 +101,8 @@ def measured(asked: argparse.Namespace) -> dict[str, float | None]:
     """Seconds and peak MiB of one contender in this process; or the floor's floating-point operations."""
     torch.set_num_threads(asked.threads)
     work = case(asked)
-    list(work.batches())
+    for _ in work.batches():  # a warm start; none is kept: holes in memory would be counted when they fill again
+        pass
     if asked.one == COUNTED:
         return {"flop": counted(lambda: WORKS["floor"](work))}
     if asked.one == SIGNALS:

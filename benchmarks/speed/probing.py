@@ -76,18 +76,25 @@ def ours(case: Case) -> dict[str, Tensor]:
 
 
 def signals(case: Case) -> Cost:
-    """What reading the probe and measuring distances take beyond the backbone with its adapters attached."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
-        path, started = Path(folder) / "signals.safetensors", []
+    """What reading the probe takes beyond the backbone with its adapters attached, and measuring distances after it.
+
+    They follow each other, as in a sweep, so seconds add up and the larger peak counts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, started = Path(folder) / "signals.safetensors", ExitStack()
 
         def begin(layout: Layout) -> SignalFile:
-            started.append(held.enter_context(cost(str(case.team.backbone.device))))
-            return held.enter_context(SignalFile(path, layout.shapes))
+            spent.append(started.enter_context(cost(str(case.team.backbone.device))))
+            return started.enter_context(SignalFile(path, layout.shapes))
 
-        layout = record(case.team, case.prompts, BATCH, ["factors"], "absolute", begin)
-        measured_distances(signals_of(layout.names(), SignalReader(path)), JOINT, 0)
-        held.close()
-    return started[0]
+        spent: list[Cost] = []
+        with started:
+            layout = record(case.team, case.prompts, BATCH, ["factors"], "absolute", begin)
+        with cost(str(case.team.backbone.device)) as measuring:
+            measured_distances(signals_of(layout.names(), SignalReader(path)), JOINT, 0)
+    both = [*spent, measuring]
+    peaks = [one.memory for one in both if one.memory is not None]
+    return Cost(sum(one.seconds for one in both), max(peaks) if peaks else None)
 
 
 def floor(case: Case) -> None:

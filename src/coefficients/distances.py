@@ -136,9 +136,12 @@ def _compared(
         raise InputError(f"responses differ in shape: backbone {tuple(base.shape)}, expert {tuple(own.shape)}")
     depth, samples, features = base.shape
     step = max(1, VALUES_AT_ONCE // max(1, samples * features))
-    blocks = [slice(first, first + step) for first in range(0, depth, step)]
-    pairs = ((_wide(base[b], modality, "the backbone"), _wide(own[b], modality, owner)) for b in blocks)
-    return torch.cat([compare(x, y) for x, y in pairs])
+
+    def block(first: int) -> Tensor:
+        these = slice(first, first + step)
+        return compare(_wide(base[these], modality, "the backbone"), _wide(own[these], modality, owner))
+
+    return torch.cat([block(first) for first in range(0, depth, step)])
 
 
 def _most_samples(signals: Signals) -> int:
@@ -152,6 +155,6 @@ def _response(responses: Mapping[str, Layered], modality: str, owner: str) -> La
 
 
 def _wide(tensor: Tensor, modality: str, owner: str) -> Tensor:
-    if not torch.isfinite(tensor).all():
+    if not torch.isfinite(torch.stack(tensor.aminmax())).all():  # without a copy of the tensor
         raise InputError(f"{owner} has NaN or infinite responses for modality {modality!r}: probe in float32")
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -35,7 +35,8 @@ def standardise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     # Compared exactly: rounding of the mean leaves a constant column a tiny, meaningless std.
     constant = rows.amax(dim=-2, keepdim=True) == rows.amin(dim=-2, keepdim=True)
     std = torch.where(constant, torch.ones_like(std), std)
-    return (x - mean) / std, (y - mean) / std
+    rows.sub_(mean).div_(std)  # in place: responses of many prompts are large
+    return rows[..., : x.shape[-2], :], rows[..., x.shape[-2] :, :]
 
 
 def projected_gaps(x: Tensor, y: Tensor, directions: Tensor, power: float) -> Tensor:
