@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -184,13 +185,18 @@ def _pooled(sweep: SweepResults, row: Row, seeds: Sequence[str], column: Column)
 
 
 def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of a mean of accuracies; resampling n right-or-wrong answers is drawing a binomial.
+    """Bootstrap interval of a mean of accuracies.
 
     The same examples may return under every seed, so further seeds do not narrow it.
 
     values, n: (seeds, benchmarks).
     """
-    fewest = n.min(axis=0)
-    drawn = np.random.default_rng(0).binomial(fewest, values.mean(axis=0), size=(RESAMPLES, len(fewest))) / fewest
+    return _binomial_interval(tuple(values.mean(axis=0).tolist()), tuple(n.min(axis=0).tolist()))
+
+
+@lru_cache(maxsize=1024)  # a cell is asked for by the table, the figures and every comparison
+def _binomial_interval(shares: tuple[float, ...], n: tuple[int, ...]) -> tuple[float, float]:
+    """Of the mean of ``shares``; resampling n right-or-wrong answers is drawing a binomial."""
+    drawn = np.random.default_rng(0).binomial(n, shares, size=(RESAMPLES, len(n))) / np.array(n)
     low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
     return float(low), float(high)

@@ -35,6 +35,7 @@ class _Loaded:
 
 
 _LOADED: dict[str, _Loaded] = {}  # jobs of one process share their benchmarks: the last of each name
+_CHECKED: dict[str, Chosen] = {}  # and settings that were found to be right, which every run asks for several times
 
 
 def benchmark_names(sweep: Sweep) -> list[str]:
@@ -110,7 +111,14 @@ def _chosen(sweep: Sweep, name: str) -> tuple[Chosen, Request]:
         **_shared(sweep.benchmark, node),
     )
     settings = {key: value for key, value in node.items() if key not in COMMON}
-    return choose(SOURCES, {"name": node["source"], **settings}, f"benchmark {name}"), request
+    return _checked({"name": node["source"], **settings}, f"benchmark {name}"), request
+
+
+def _checked(node: Mapping[str, Any], path: str) -> Chosen:
+    key = repr((path, node))
+    if key not in _CHECKED:
+        _CHECKED[key] = choose(SOURCES, node, path)
+    return _CHECKED[key]
 
 
 def _shared(suite: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

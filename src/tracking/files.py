@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -63,13 +63,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_table(path: Path, frame: pd.DataFrame) -> Path:
     """Write a CSV; NaN becomes an empty cell, numbers keep every digit."""
-    # the writer leaves a bare carriage return unquoted, which readers take for the end of a row
-    texts = frame.select_dtypes(exclude="number")
-    returns = any("\r" in cell for column in texts for cell in texts[column] if isinstance(cell, str))
-    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    with replacing(path) as partial:
-        frame.to_csv(partial, index=False, lineterminator="\n", quoting=quoting)
-    return path
+    text = frame.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # which the writer leaves unquoted, and readers take for the end of a row
+        text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    return write_text(path, text)
 
 
 def read_table(path: Path, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
