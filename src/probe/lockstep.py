@@ -8,7 +8,7 @@ taken from the backbone's pass, so no architecture is named here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -51,7 +51,7 @@ def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visit
             given = hidden[name] if name in hidden else _given(args, kwargs)
             switched[index].to(name)
             with torch.enable_grad():
-                with ScoringLinear(scores):
+                with nullcontext() if switched[index].complete else ScoringLinear(scores):
                     passed = _hidden_of(_call(layer, given, args, kwargs))
                 visitor.expert(index, name, passed, reference)
             hidden[name] = passed.detach()

@@ -135,6 +135,30 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
     assert torch.allclose(scores.found[b], expected[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3)])
+@pytest.mark.parametrize("at_once", [0, 2**18])
+@pytest.mark.parametrize("ends_", [[2, 4, 6], [1, 1, 6], [0, 0, 0]])
+def test_batches_of_one_size_are_scored_together_and_others_one_by_one(
+    shape: tuple[int, int], at_once: int, ends_: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.probe.linear.AT_ONCE", at_once)
+    out, width = shape
+    left, right, weight = torch.randn(ends_[-1], out), torch.randn(ends_[-1], width), torch.empty(shape)
+    scores = Scores("absolute", ends_)
+    scores.add(weight, left, right, scores.parts(None), -2.0)
+    bounds = list(zip([0, *ends_[:-1]], ends_, strict=True))
+    expected = sum(((-2 * left[a:b].T @ right[a:b]).abs() for a, b in bounds), torch.zeros(shape))
+    assert torch.allclose(scores.found[weight], expected, atol=1e-5)
+
+
+def test_a_layer_is_complete_if_every_linear_map_is_computed_here() -> None:
+    with adapted() as body:
+        assert Switch(body, Scores("absolute", [1])).complete
+    with adapted() as body:
+        body["third"] = nn.Linear(6, 5)
+        assert not Switch(body, Scores("absolute", [1])).complete
+
+
 def test_a_map_that_is_used_twice_is_refused() -> None:
     weight, scores = torch.randn(4, 3, requires_grad=True), Scores("absolute", [2])
     with ScoringLinear(scores):
