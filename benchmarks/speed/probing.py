@@ -81,20 +81,19 @@ def signals(case: Case) -> Cost:
     They follow each other, as in a sweep, so seconds add up and the larger peak counts.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, started = Path(folder) / "signals.safetensors", ExitStack()
+        path, spent = Path(folder) / "signals.safetensors", list[Cost]()
+        with ExitStack() as reading:
 
-        def begin(layout: Layout) -> SignalFile:
-            spent.append(started.enter_context(cost(str(case.team.backbone.device))))
-            return started.enter_context(SignalFile(path, layout.shapes))
+            def begin(layout: Layout) -> SignalFile:  # once the adapters are attached
+                spent.append(reading.enter_context(cost(str(case.team.backbone.device))))
+                return reading.enter_context(SignalFile(path, layout.shapes))
 
-        spent: list[Cost] = []
-        with started:
             layout = record(case.team, case.prompts, BATCH, ["factors"], "absolute", begin)
         with cost(str(case.team.backbone.device)) as measuring:
             measured_distances(signals_of(layout.names(), SignalReader(path)), JOINT, 0)
-    both = [*spent, measuring]
-    peaks = [one.memory for one in both if one.memory is not None]
-    return Cost(sum(one.seconds for one in both), max(peaks) if peaks else None)
+    spent.append(measuring)
+    peaks = [one.memory for one in spent if one.memory is not None]
+    return Cost(sum(one.seconds for one in spent), max(peaks) if peaks else None)
 
 
 def floor(case: Case) -> None:

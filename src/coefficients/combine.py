@@ -19,6 +19,7 @@ from src.coefficients.uncertainty import (
     probe_errors,
 )
 from src.errors import ConfigError, InputError
+from src.specialists.finite import all_finite
 from src.specialists.lora import layer_of
 
 GRANULARITIES = ("layer", "element", "joint")
@@ -121,4 +122,4 @@ def _fault(score: Tensor | None, shape: tuple[int, ...]) -> str | None:
         return "is missing"
     if tuple(score.shape) != tuple(shape):
         return f"has shape {tuple(score.shape)}, expected {tuple(shape)}"
-    return None if torch.isfinite(score).all() else "holds NaN or infinite values"
+    return None if all_finite(score) else "holds NaN or infinite values"

@@ -15,6 +15,7 @@ from torch import Tensor
 from src.coefficients.signals import Granularity, Layered, Signals
 from src.coefficients.wasserstein import projected_gaps, random_directions, standardise
 from src.errors import InputError
+from src.specialists.finite import all_finite
 
 VALUES_AT_ONCE = 2**16  # standardised responses held in memory: layers * samples * features; at least one layer's
 BLOCKS = 16  # of directions, left out one by one for the standard error
@@ -155,6 +156,6 @@ def _response(responses: Mapping[str, Layered], modality: str, owner: str) -> La
 
 
 def _wide(tensor: Tensor, modality: str, owner: str) -> Tensor:
-    if not torch.isfinite(torch.stack(tensor.aminmax())).all():  # without a copy of the tensor
+    if not all_finite(tensor):
         raise InputError(f"{owner} has NaN or infinite responses for modality {modality!r}: probe in float32")
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

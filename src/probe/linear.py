@@ -63,7 +63,7 @@ class Scores:
             )
         if left.shape[1] <= right.shape[1]:
             self.found[weight] = self._summed(left, right, parts, scale)
-        else:  # a product of few rows and many columns is up to four times as quick as its transpose
+        else:  # few rows and many columns are quicker to multiply than many rows and few columns
             self.found[weight] = self._summed(right, left, parts, scale).T
 
     def _summed(self, left: Tensor, right: Tensor, parts: Sequence[slice], scale: float) -> Tensor:

@@ -131,6 +131,20 @@ def test_factor_scores_equal_those_of_the_whole_retained_graph(team: Team, score
         assert max(relative(signals.scores[name][key], value) for key, value in expected.items()) <= 1e-5
 
 
+@pytest.mark.parametrize("space", ["factors", "delta"])
+def test_maps_that_are_left_to_peft_are_scored_all_the_same(
+    team: Team, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = mixed(ProbeSettings(samples=5), team, seed=1)
+    expected = collect(team, prompts, 2, space).scores
+    monkeypatch.setattr("src.probe.adapted._is_plain", lambda module: False)
+    found = collect(team, prompts, 2, space).scores
+    assert found.keys() == expected.keys()
+    for name, scores in expected.items():
+        assert found[name].keys() == scores.keys()
+        assert max(relative(found[name][key], value) for key, value in scores.items()) <= 1e-5
+
+
 def test_scores_of_prompts_with_one_modality_come_from_those_prompts_alone() -> None:
     team = small.team(THREE)
     prompts = single(ProbeSettings(samples=3), team, seed=0)
