@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from src.coefficients.signals import Signals
 from src.errors import AdapterError
@@ -122,15 +123,21 @@ def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
 
 @contextmanager
 def _requiring_grad(parameters: Parameters) -> Iterator[None]:
-    """Dense updates are scored through the backbone's own weights; the adapters' are switched on with them."""
+    """Dense updates are scored through the backbone's own weights; the adapters' are switched on with them.
+
+    Where their gradients would go is kept as long: made anew by every backward pass, these small pieces of memory would
+    settle between the large ones, which then need more room, and more of it the more layers there are.
+    """
     flat: list[nn.Parameter] = [
         p for layers in parameters.values() for entry in layers.values() for p in entry.values()
     ]
     before = [parameter.requires_grad for parameter in flat]
     for parameter in flat:
         parameter.requires_grad_(True)
+    edges = [get_gradient_edge(parameter) for parameter in flat]
     try:
         yield
     finally:
+        edges.clear()
         for parameter, flag in zip(flat, before, strict=True):
             parameter.requires_grad_(flag)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from src.coefficients.signals import Signals
 from src.errors import InputError
+from src.probe import responses
 from src.probe.mixed import mixed
 from src.probe.prompts import ProbeSettings
 from src.probe.responses import collect
 from src.probe.single import single
 from src.specialists.adapters import PREFIX
+from src.specialists.backbone import Backbone
 from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
 from src.specialists.pieces import Entity, Pieces
 from src.specialists.render import Batch
@@ -292,3 +296,27 @@ def test_an_inert_adapter_responds_like_the_backbone_bit_for_bit(team: Team) -> 
     for modality in team.modalities:
         assert torch.equal(signals.responses[name][modality], signals.backbone[modality])
     assert all(not score.any() for score in signals.scores[name].values())
+
+
+@pytest.mark.parametrize("space", ["factors", "delta"])
+def test_where_gradients_go_is_made_once_for_all_passes(
+    team: Team, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made anew by every pass it would leave holes in memory, more of them the more layers there are."""
+    known: list[int] = []
+    passed = responses.run
+
+    def run(backbone: Backbone, *others: Any) -> None:
+        edges = [get_gradient_edge(p).node for p in backbone.model.parameters() if p.requires_grad]
+        known.append(sum("seen" in edge.metadata for edge in edges))
+        for edge in edges:
+            edge.metadata["seen"] = True
+        del edges, edge
+        passed(backbone, *others)
+
+    monkeypatch.setattr(responses, "run", run)
+    monkeypatch.setattr("src.probe.passes.POSITIONS", 0)
+    prompts = mixed(ProbeSettings(samples=3), team, seed=0)
+    collect(team, prompts, batch_size=1, space=space)
+    assert known[0] == 0
+    assert known[1] == known[2] > 0
