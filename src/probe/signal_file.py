@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 
@@ -31,16 +32,17 @@ class SignalFile:
         self._file = path.open("w+b", buffering=0)
         self._file.write(header)
         self._file.truncate(len(header) + size)  # the rest reads as zeros
-        self._places = _places(header)
+        self._shapes = shapes  # no copy: there are as many tensors as a model has adapted weights
+        self._starts = dict(zip(shapes, accumulate(map(_bytes, shapes.values()), initial=len(header)), strict=False))
 
     def write_rows(self, name: str, block: int, row: int, values: Tensor) -> None:
         """Put rows, (n, d), into block ``block`` of a (blocks, rows, d) tensor, from its ``row``-th on."""
-        _, rows, width = self._places[name].shape
-        self._put(_numbers(values), self._places[name].start + (block * rows + row) * width * WIDTH)
+        _, rows, width = self._shapes[name]
+        self._put(_numbers(values), self._starts[name] + (block * rows + row) * width * WIDTH)
 
     def add(self, names: Sequence[str], values: Sequence[Tensor]) -> None:
         """Add values to tensors that stand next to each other, by one read and one write."""
-        start, stop = self._places[names[0]].start, self._places[names[-1]].stop
+        start, stop = self._starts[names[0]], self._starts[names[-1]] + _bytes(self._shapes[names[-1]])
         total = np.concatenate([_numbers(value) for value in values])
         if total.nbytes != stop - start:
             raise ValueError(f"{names[0]} to {names[-1]} do not stand next to each other in the file")
@@ -114,11 +116,15 @@ def _numbers(values: Tensor) -> np.ndarray:
     return values.detach().float().cpu().contiguous().reshape(-1).numpy()
 
 
+def _bytes(shape: Sequence[int]) -> int:
+    return math.prod(shape) * WIDTH
+
+
 def _header(shapes: Shapes) -> tuple[bytes, int]:
     """The header as the format wants it, and the number of bytes that follow."""
     entries, place = {}, 0
     for name, shape in shapes.items():
-        stop = place + math.prod(shape) * WIDTH
+        stop = place + _bytes(shape)
         entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [place, stop]}
         place = stop
     text = json.dumps(entries, separators=(",", ":")).encode()
