@@ -8,7 +8,7 @@ Random Llamas (SmolLM2-135M's shape unless told otherwise), or a checkpoint, wit
 words; each measurement is a process of its own, taken in turns, and medians count. Memory is the peak beyond the
 process that holds the loaded backbone; that of ``signals`` is ours beyond the backbone with its adapters attached, and
 without the coefficients themselves. Generation is measured apart, on ``--generated`` prompts, and multiplied by the
-number of probes. A row is appended to the CSV.
+number of probes. A row is appended to the CSV; a run that is killed before that goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.flops import counted
+from benchmarks.speed.kept import Kept
 from benchmarks.speed.models import loaded, shape, words
 from benchmarks.speed.probing import WORKS, Case, signals
 from benchmarks.speed.rows import append, facts
@@ -78,23 +79,25 @@ def main(given: Sequence[str] | None = None) -> int:
         return 0
     command = list(sys.argv[1:] if given is None else given)
     try:
-        row = row_of(asked, command)
+        kept = Kept(asked.out, facts(asked))
+        row = row_of(asked, command, kept)
     except BenchError as error:
         sys.exit(f"error: {error}")
     print(report(row))
     if asked.out:
         append(asked.out, row)
+    kept.done()
     return 0
 
 
-def row_of(asked: argparse.Namespace, command: list[str]) -> dict[str, object]:
+def row_of(asked: argparse.Namespace, command: list[str], kept: Kept) -> dict[str, object]:
     """What was measured; raises ``ConfigError`` where there is no such checkpoint."""
     with tempfile.TemporaryDirectory() as place:
         if asked.checkpoint:  # made once, loaded by every measurement
             folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
             asked.layers, asked.hidden, asked.words = shape(folder)
             command = [*command, "--checkpoint", folder]
-        return compared(asked, command)
+        return compared(asked, command, kept)
 
 
 def measured(asked: argparse.Namespace) -> dict[str, float | None]:
@@ -147,24 +150,28 @@ def case(asked: argparse.Namespace) -> Case:
     return Case(team, [prompt() for _ in range(asked.probes)], asked.new_tokens if asked.generated else 0)
 
 
-def compared(asked: argparse.Namespace, given: list[str]) -> dict[str, object]:
+def compared(asked: argparse.Namespace, given: list[str], kept: Kept) -> dict[str, object]:
     """The medians of all contenders and their ratios."""
+
+    def once(turn: str, name: str, more: list[str]) -> dict[str, float]:
+        return kept(f"{name}, {turn}", lambda: child(given, name, more))
+
     found: dict[str, list[dict[str, float]]] = {name: [] for name in asked.contenders}
     with progress("coefficient speed", asked.repeats * len(found)) as bar:
-        for _ in range(asked.repeats):
+        for turn in range(asked.repeats):
             for name in found:
-                found[name].append(child(given, name, ["--generated", "0"]))
+                found[name].append(once(f"turn {turn}", name, ["--generated", "0"]))
                 bar.update()
-    row: dict[str, object] = facts(asked)
+    row: dict[str, object] = {**facts(asked), "taken_up": kept.taken_up}
     for name, runs in found.items():
         row[f"{name}_seconds"] = round(statistics.median(run["seconds"] for run in runs), 3)
         row[f"{name}_memory"] = statistics.median(run["memory"] for run in runs)
-    row["floor_flop"] = child(given, COUNTED, ["--generated", "0"])["flop"]
+    row["floor_flop"] = once("once", COUNTED, ["--generated", "0"])["flop"]
     if asked.generated:
         probes = ["--probes", str(asked.generated)]
         with_text = (
-            child(given, "reference", probes)["seconds"]
-            - child(given, "reference", [*probes, "--generated", "0"])["seconds"]
+            once("with text", "reference", probes)["seconds"]
+            - once("without text", "reference", [*probes, "--generated", "0"])["seconds"]
         )
         row["generation_seconds"] = round(with_text * asked.probes / asked.generated, 1)
     return row

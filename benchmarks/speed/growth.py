@@ -5,6 +5,7 @@
 One number grows at a time, the others stay; each point is the median of processes of their own. The experts share
 ``--modalities``. Prints the exponent that fits seconds (1 is linear) and how far peaks of memory grow: ``memory``,
 beyond the loaded backbone, holds adapters and coefficients; ``pass`` is what reading the probe takes beyond adapters.
+A run with ``--out`` that is killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import pandas as pd
 import torch
 
 from benchmarks.speed.coefficients import SIGNALS, child
+from benchmarks.speed.kept import Kept
+from benchmarks.speed.rows import facts
 from src.progress import progress
 
 AXES = ("layers", "probes", "experts")
@@ -49,7 +52,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     asked = arguments(given)
-    table = measured(asked)
+    kept = Kept(asked.out, facts(asked))
+    table = measured(asked, kept)
     print(table.to_string(index=False))
     for axis in AXES:
         if len(getattr(asked, axis)) > 1:
@@ -57,10 +61,11 @@ def main(given: Sequence[str] | None = None) -> int:
     if asked.out:
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(asked.out, index=False)
+    kept.done()
     return 0
 
 
-def measured(asked: argparse.Namespace) -> pd.DataFrame:
+def measured(asked: argparse.Namespace, kept: Kept) -> pd.DataFrame:
     """One row per axis and value: median seconds, and median peak of memory in MiB."""
     points = [(axis, value) for axis in AXES for value in getattr(asked, axis)]
     rows = []
@@ -70,12 +75,17 @@ def measured(asked: argparse.Namespace) -> pd.DataFrame:
             fixed |= {name: getattr(asked, name) for name in FIXED}
             command = [part for name, number in fixed.items() for part in (f"--{name}", str(number))]
             runs = []
-            for _ in range(asked.repeats):
-                runs.append(child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]})
+            for turn in range(asked.repeats):
+                runs.append(kept(f"{axis} {value}, turn {turn}", lambda command=command: both(command)))
                 bar.update()
             medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in MEASURED}
             rows.append({"axis": axis, "value": value, **fixed, **medians})
     return pd.DataFrame(rows)
+
+
+def both(command: list[str]) -> dict[str, float]:
+    """Coefficients from start to end, and the pass alone, each in a process of its own."""
+    return child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]}
 
 
 def fitted(rows: pd.DataFrame, axis: str) -> str:

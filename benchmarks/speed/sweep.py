@@ -5,7 +5,8 @@
 
 First the default sweep, from an empty cache unless --cache names one, and its longest stages. Then sweeps of one merge
 and of several in turns, each in a process of its own with its own copy of that cache, without references: their
-difference is what a merge costs at the margin, beside what merging and scoring take of it. Medians count.
+difference is what a merge costs at the margin, beside what merging and scoring take of it. Medians count. With both
+--cache and --out, a run that is killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmarks.speed.kept import Kept
 from benchmarks.speed.rows import append
 from src.progress import progress
 
@@ -66,32 +69,41 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, append."""
     asked = arguments(given)
+    kept = Kept(asked.out if asked.cache else None, vars(asked))
     with tempfile.TemporaryDirectory() as place:
-        row = measured(asked, Path(place))
+        row = measured(asked, Path(place), kept)
     print(report(row))
     if asked.out:
         append(asked.out, row)
+    kept.done()
     return 0
 
 
-def measured(asked: argparse.Namespace, place: Path) -> dict[str, object]:
+def measured(asked: argparse.Namespace, place: Path, kept: Kept) -> dict[str, object]:
     """One row: the profile of the default sweep, then what a merge adds."""
     cache = asked.cache or place / "cache"
     common = [f"compute.threads={asked.threads}", *asked.settings]
     row: dict[str, object] = {
         "merges": asked.merges, "repeats": asked.repeats, "threads": asked.threads,
-        "settings": " ".join(asked.settings), "cold": not cache.exists(),
+        "settings": " ".join(asked.settings), "taken_up": kept.taken_up,
         "cores": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__,
     }  # fmt: skip
+
+    def default() -> dict[str, Any]:
+        cold = not cache.exists()
+        return {**asdict(sweep(["granularity=layer,element,joint", *common], cache, place / "default")), "cold": cold}
+
     with progress("sweep speed", 1 + 2 * asked.repeats) as bar:
-        whole = sweep(["granularity=layer,element,joint", *common], cache, place / "default")
+        whole = kept("default", default)
         bar.update()
         short, long = [], []
-        for _ in range(asked.repeats):
+        for turn in range(asked.repeats):
             for runs, count in ((short, 1), (long, asked.merges)):
-                runs.append(alone(count, common, cache, place))
+                spent = kept(f"{count}, turn {turn}", lambda count=count: asdict(alone(count, common, cache, place)))
+                runs.append(Spent(**spent))
                 bar.update()
-    return {**row, **profiled(whole), **marginal(short, long, asked.merges - 1)}
+    found = profiled(Spent(whole["total"], whole["stages"]))
+    return {**row, "cold": whole["cold"], **found, **marginal(short, long, asked.merges - 1)}
 
 
 def alone(count: int, common: Sequence[str], cache: Path, place: Path) -> Spent:

@@ -58,6 +58,32 @@ def test_a_row_holds_seconds_memory_and_ratios(tmp_path: Path, capsys: pytest.Ca
     assert f"ours / floor, seconds: {row['ours_seconds'] / row['floor_seconds']:.3g}" in capsys.readouterr().out
 
 
+def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, asked, works = tmp_path / "speed.csv", [*TINY, "--contenders", "ours", "floor"], False
+    measured: list[str] = []
+
+    def child(given: list[str], name: str, more: list[str]) -> dict[str, float]:
+        if len(measured) == 3 and not works:
+            raise KeyboardInterrupt
+        measured.append(name)
+        return {"seconds": float(len(measured)), "memory": 1.0, "flop": 5.0}
+
+    def run(*more: str) -> None:
+        coefficients.main([*asked, *more, "--out", str(out)])
+
+    monkeypatch.setattr(coefficients, "child", child)
+    with pytest.raises(KeyboardInterrupt):
+        run("--repeats=2")
+    works = True
+    run("--repeats=1")  # another run: it measures all by itself
+    assert measured == ["ours", "floor", "ours", "ours", "floor", "flops"]
+    run("--repeats=2")
+    assert measured[6:] == ["floor", "flops"]
+    rows = pd.read_csv(out)
+    assert rows["taken_up"].tolist() == [0, 3] and rows["ours_seconds"].tolist() == [4.0, 2.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["speed.csv"]
+
+
 def test_growth_is_fitted() -> None:
     columns = {"value": [2, 4, 8], "seconds": [3.0, 6.0, 12.0], "memory": [10.0, 20.0, 10.5], "pass": [4.0, 4.4, 4.2]}
     told = growth.fitted(pd.DataFrame(columns), "layers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks.speed import sweep as module
@@ -74,3 +75,26 @@ def test_the_report_names_the_aim() -> None:
     more = Spent(13.0, {"merging": 2.0, "scoring": 4.0, "probe": 0.5})
     row = {"cold": False, "threads": 1, **profiled(spent), **marginal([spent], [more], 1)}
     assert "1.0 times these (aim: at most 1.05)" in report(row)
+
+
+def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def run(settings: list[str], cache: Path, out: Path) -> Spent:
+        if len(seen) == 2:
+            seen.append("killed")
+            raise KeyboardInterrupt
+        seen.append(settings[0])
+        cache.mkdir(exist_ok=True)
+        return Spent(5.0 + settings[1].count(","), {"merging": 1.0, "scoring": settings[1].count(",") + 1.0})
+
+    monkeypatch.setattr(module, "sweep", run)
+    out, cache = tmp_path / "speed.csv", tmp_path / "cache"
+    asked = ["--repeats=1", "--merges=3", "--threads=1", f"--cache={cache}", f"--out={out}"]
+    with pytest.raises(KeyboardInterrupt):
+        main(asked)
+    assert main(asked) == 0
+    assert [name.split("=")[0] for name in seen] == ["granularity", "method", "killed", "method"]
+    row = pd.read_csv(out).iloc[0]
+    assert row["cold"] and row["taken_up"] == 2 and row["merge_seconds"] == 1.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "speed.csv"]
