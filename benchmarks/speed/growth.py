@@ -1,11 +1,13 @@
-"""How time and memory of estimating coefficients grow with layers, probes and experts.
+"""How time and memory of estimating coefficients grow with a model's layers and width, with probes and with experts.
 
     python -m benchmarks.speed.growth --out benchmarks/results/coefficients_growth.csv
+    python -m benchmarks.speed.growth --no-reference --hidden 576
 
-One number grows at a time, the others stay; each point is the median of processes of their own. The experts share
-``--modalities``. Prints the exponent that fits seconds (1 is linear) and how far peaks of memory grow: ``memory``,
-beyond the loaded backbone, holds adapters and coefficients; ``pass`` is what reading the probe takes beyond adapters.
-A run with ``--out`` that is killed goes on where it stopped.
+One number grows at a time, the others stay; each point is the median of processes of their own, ours and the re-enacted
+reference without its text in turns. The experts share ``--modalities``. Prints the exponent that fits seconds (1 is
+linear), how far peaks of memory grow and what the reference takes for each of ours: ``memory``, beyond the loaded
+backbone, holds adapters and coefficients; ``pass`` is what reading the probe takes beyond adapters. A run with
+``--out`` that is killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +28,22 @@ from benchmarks.speed.kept import Kept
 from benchmarks.speed.rows import facts
 from src.progress import progress
 
-AXES = ("layers", "probes", "experts")
-MEASURED = ("seconds", "memory", "pass")
-FIXED = ("modalities", "hidden", "length", "words", "threads")
+AXES = ("layers", "hidden", "probes", "experts")
+OURS, REFERENCE = ("seconds", "memory", "pass"), ("reference_seconds", "reference_memory")
+FIXED = ("modalities", "length", "words", "threads")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line: the values of each axis, the first of which it has while another grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[128, 256, 512])
     parser.add_argument("--probes", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--modalities", type=int, default=2)
-    parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--words", type=int, default=500)
+    parser.add_argument("--reference", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="CSV file to write")
@@ -75,25 +79,38 @@ def measured(asked: argparse.Namespace, kept: Kept) -> pd.DataFrame:
             fixed |= {name: getattr(asked, name) for name in FIXED}
             command = [part for name, number in fixed.items() for part in (f"--{name}", str(number))]
             runs = []
-            for turn in range(asked.repeats):
-                runs.append(kept(f"{axis} {value}, turn {turn}", lambda command=command: both(command)))
+            for turn in range(asked.repeats):  # the point at which all axes begin is measured once
+                runs.append(kept(f"{fixed}, turn {turn}", partial(point, command, asked.reference)))
                 bar.update()
-            medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in MEASURED}
+            medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
             rows.append({"axis": axis, "value": value, **fixed, **medians})
     return pd.DataFrame(rows)
 
 
-def both(command: list[str]) -> dict[str, float]:
-    """Coefficients from start to end, and the pass alone, each in a process of its own."""
-    return child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]}
+def point(command: list[str], reference: bool) -> dict[str, float]:
+    """Ours from start to end, our pass alone and, if asked for, the reference; each in a process of its own."""
+    found = child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]}
+    opponent = child(command, "reference", []) if reference else {}
+    return found | {f"reference_{name}": value for name, value in opponent.items()}
 
 
 def fitted(rows: pd.DataFrame, axis: str) -> str:
-    """The exponent of a power law through the seconds, and how far memory grows, in words."""
-    exponent = np.polyfit(np.log(rows["value"]), np.log(rows["seconds"]), 1)[0]
-    grown = {name: rows[name].max() / max(rows[name].min(), 1e-9) for name in MEASURED[1:]}
-    peaks = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in grown.items())
-    return f"{axis}: seconds grow as {axis}^{exponent:.2f}; largest peak / smallest: {peaks}"
+    """The exponent of a power law through the seconds, how far memory grows, and the reference beside it, in words."""
+    told = [_growth(rows, axis, OURS)]
+    if REFERENCE[0] in rows:
+        told.append(f"reference: {_growth(rows, axis, REFERENCE)}")
+        ratios = (rows[theirs] / rows[ours].clip(lower=1e-9) for theirs, ours in zip(REFERENCE, OURS, strict=False))
+        (low, high), (least, most) = ((ratio.min(), ratio.max()) for ratio in ratios)
+        told.append(f"reference / ours: {low:.2f} to {high:.2f} in seconds, {least:.1f} to {most:.1f} in memory")
+    return f"{axis}: " + "; ".join(told)
+
+
+def _growth(rows: pd.DataFrame, axis: str, columns: Sequence[str]) -> str:
+    seconds, *peaks = columns
+    exponent = np.polyfit(np.log(rows["value"]), np.log(rows[seconds]), 1)[0]
+    grown = {name: rows[name].max() / max(rows[name].min(), 1e-9) for name in peaks}
+    named = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in grown.items())
+    return f"seconds grow as {axis}^{exponent:.2f}, largest peak / smallest {named}"
 
 
 if __name__ == "__main__":

@@ -87,15 +87,35 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monkeypat
 def test_growth_is_fitted() -> None:
     columns = {"value": [2, 4, 8], "seconds": [3.0, 6.0, 12.0], "memory": [10.0, 20.0, 10.5], "pass": [4.0, 4.4, 4.2]}
     told = growth.fitted(pd.DataFrame(columns), "layers")
-    assert told == "layers: seconds grow as layers^1.00; largest peak / smallest: 2.00 (memory), 1.10 (pass)"
+    assert told == "layers: seconds grow as layers^1.00, largest peak / smallest 2.00 (memory), 1.10 (pass)"
+    columns |= {"reference_seconds": [12.0, 48.0, 192.0], "reference_memory": [100.0, 100.0, 210.0]}
+    beside = growth.fitted(pd.DataFrame(columns), "layers").removeprefix(told)
+    assert beside == (
+        "; reference: seconds grow as layers^2.00, largest peak / smallest 2.10 (reference_memory)"
+        "; reference / ours: 4.00 to 16.00 in seconds, 5.0 to 20.0 in memory"
+    )
 
 
-def test_a_point_of_growth_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, tiny = tmp_path / "growth.csv", ["--hidden=64", "--length=12", "--words=50", "--threads=1", "--repeats=1"]
+def test_points_of_growth_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, tiny = tmp_path / "growth.csv", ["--length=12", "--words=50", "--threads=1", "--repeats=1", "--hidden=64"]
     growth.main([*tiny, "--layers", "1", "2", "--probes", "2", "--experts", "2", f"--out={out}"])
     rows = pd.read_csv(out)
-    assert rows["axis"].tolist() == ["layers", "layers", "probes", "experts"] and (rows["pass"] > 0).all()
+    assert rows["axis"].tolist() == ["layers", "layers", "hidden", "probes", "experts"]
+    assert (rows[["pass", "reference_seconds"]] > 0).all(axis=None)
+    assert rows.loc[0, "seconds":].tolist() == rows.loc[2, "seconds":].tolist()  # the same point
     assert "layers: seconds grow as" in capsys.readouterr().out
+
+
+def test_growth_without_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def child(command: list[str], name: str, more: list[str]) -> dict[str, float]:
+        asked.append(name)
+        return {"seconds": 1.0, "memory": 2.0}
+
+    monkeypatch.setattr(growth, "child", child)
+    one = ["--repeats=1", "--no-reference", "--layers=2", "--hidden=64", "--probes=2", "--experts=2"]
+    assert growth.main(one) == 0 and set(asked) == {"ours", "signals"}
 
 
 def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> None:
