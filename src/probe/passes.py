@@ -14,7 +14,7 @@ import torch
 from src.specialists.pieces import Pieces
 from src.specialists.render import Batch, Rendered, Renderer
 
-POSITIONS = 512  # of a pass, from which products are as quick as they get; bounds memory where prompts are short
+POSITIONS = 1024  # of a pass, from which products are as quick as they get; bounds memory where prompts are short
 WASTE = 1.25  # at most this many positions for each that the batches have by themselves
 
 

@@ -44,7 +44,7 @@ from src.tasks.load import benchmark_names, load_benchmark
 from src.tracking.files import read_table, write_table
 
 SCORING = 2  # raised when scores of the same model on the same prompts could change
-PROBING = 5  # likewise for signals
+PROBING = 6  # likewise for signals
 _TEAMS: dict[str, Team] = {}  # jobs of one process share their models
 
 
