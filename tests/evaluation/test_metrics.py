@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
@@ -77,7 +77,7 @@ def sklearn_values(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray,
 def calibration_error(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> float:
     """Scikit-learn's calibration curve of "the answer is right", averaged by how many answers each point holds."""
     given = np.where(predicted < probabilities.shape[1], predicted, probabilities.argmax(axis=1))
-    confidence = probabilities[np.arange(len(given)), given]
+    confidence = probabilities[np.arange(len(given)), given] - 1e-10  # 1/3 is at an edge, and belongs below it
     share, mean = calibration_curve((truth == predicted).astype(int), confidence, n_bins=BINS)
     held = pd.cut(confidence, np.linspace(0, 1, BINS + 1), include_lowest=True).value_counts().to_numpy()
     return float(np.average(np.abs(share - mean), weights=held[held > 0]))
@@ -170,6 +170,7 @@ def test_values_are_rates_and_intervals_are_ordered(n: int, classes: int, seed: 
 
 
 @settings(max_examples=40, deadline=None)
+@example(n=55, classes=3, seed=1276, decimals=0)  # equal scores: a confidence of 1/3, at the edge of a bin
 @given(n=st.integers(8, 60), classes=st.integers(2, 4), seed=st.integers(0, 9999), decimals=st.sampled_from([0, 6]))
 def test_any_predictions_give_scikit_learns_values(n: int, classes: int, seed: int, decimals: int) -> None:
     data, labels = random_frame(n, classes, seed, decimals)
@@ -178,6 +179,15 @@ def test_any_predictions_give_scikit_learns_values(n: int, classes: int, seed: i
     expected = sklearn_values(answers.truth, answers.predicted, raw, classes)
     for metric, value in point_values(answers).items():
         assert value == pytest.approx(expected[metric], abs=1e-9, nan_ok=True), metric
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_equally_likely_labels_share_a_bin_whatever_their_scores(classes: int) -> None:
+    labels = [f"class {i}" for i in range(classes)]
+    levels = np.random.default_rng(0).normal(scale=20, size=60)
+    truth = np.arange(60) % classes
+    data = frame(list(truth), [0] * 60, np.tile(levels[:, None], (1, classes)), labels)
+    assert point_values(read_answers(data, labels))["ece"] == pytest.approx(0, abs=1e-9)  # right 1 time in `classes`
 
 
 def test_the_order_of_the_metrics_is_fixed() -> None:
