@@ -8,7 +8,8 @@ Random Llamas (SmolLM2-135M's shape unless told otherwise), or a checkpoint, wit
 words; each measurement is a process of its own, taken in turns, and medians count. Memory is the peak beyond the
 process that holds the loaded backbone; that of ``signals`` is ours beyond the backbone with its adapters attached, and
 without the coefficients themselves. Generation is measured apart, on ``--generated`` prompts, and multiplied by the
-number of probes. A row is appended to the CSV; a run that is killed before that goes on where it stopped.
+number of probes. With ``--out`` a row is appended to the CSV, and a run that is killed before that goes on where it
+stopped.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 
@@ -28,12 +27,12 @@ class SignalFile:
     """Named float32 tensors on disk, zeros at first, in the order in which their shapes are given."""
 
     def __init__(self, path: Path, shapes: Shapes) -> None:
-        header, size = _header(shapes)
+        header, offsets, size = _header(shapes)
         self._file = path.open("w+b", buffering=0)
         self._file.write(header)
         self._file.truncate(len(header) + size)  # the rest reads as zeros
         self._shapes = shapes  # no copy: there are as many tensors as a model has adapted weights
-        self._starts = dict(zip(shapes, accumulate(map(_bytes, shapes.values()), initial=len(header)), strict=False))
+        self._starts = {name: len(header) + offset for name, offset in offsets.items()}
 
     def write_rows(self, name: str, block: int, row: int, values: Tensor) -> None:
         """Put rows, (n, d), into block ``block`` of a (blocks, rows, d) tensor, from its ``row``-th on."""
@@ -120,16 +119,16 @@ def _bytes(shape: Sequence[int]) -> int:
     return math.prod(shape) * WIDTH
 
 
-def _header(shapes: Shapes) -> tuple[bytes, int]:
-    """The header as the format wants it, and the number of bytes that follow."""
-    entries, place = {}, 0
+def _header(shapes: Shapes) -> tuple[bytes, dict[str, int], int]:
+    """The header as the format wants it, where each tensor starts after it, and the number of bytes that follow."""
+    entries, offsets, place = {}, {}, 0
     for name, shape in shapes.items():
         stop = place + _bytes(shape)
         entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [place, stop]}
-        place = stop
+        offsets[name], place = place, stop
     text = json.dumps(entries, separators=(",", ":")).encode()
     text = text.ljust(-(-len(text) // ALIGNED) * ALIGNED)
-    return len(text).to_bytes(ALIGNED, "little") + text, place
+    return len(text).to_bytes(ALIGNED, "little") + text, offsets, place
 
 
 def _places(header: bytes) -> dict[str, Place]:
