@@ -1,1 +1,1 @@
-"""Merging biological multimodal language models: an experiment-tracked benchmark."""
+"""The front doors: ``python -m src.sweep``, ``merge``, ``train``, ``report``, ``tasks``. The package is ``esmerge``."""

@@ -10,11 +10,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from src.cache import Cache
-from src.config import choose, plain
-from src.frontdoor import CONF
-from src.specialists import TEAMS, Context
-from src.specialists.team import Team
+from esmerge.core.paths import CONF
+from esmerge.core.schema import choose, plain
+from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.team import Team
+from esmerge.storage.cache import Cache
 
 torch.set_num_threads(1)
 

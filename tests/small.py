@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from src.specialists.adapters import PREFIX
-from src.specialists.backbone import Backbone
-from src.specialists.lora import LoraFactors, LoraState
-from src.specialists.team import Team, Wording
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.model.attach import PREFIX
+from esmerge.model.backbone import Backbone
+from esmerge.specialists.team import Team, Wording
 
 WORDS = ("<pad>", "<unk>", "<s>", "drug", "protein", "cell", ":", ";", "?", "no", "yes", "maybe", "not", "at", "all")
 GENES = ("ALB", "TTR", "KRT5", "KRT14", "GFAP", "SOX2", "CD4", "CD19")

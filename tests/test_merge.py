@@ -12,11 +12,11 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
-
-import src.merge
 from tests.standalone.oracle import merged_weights
 from tests.standalone.tiny import CONFIGS, TEXTS, command, save_backbone, train_experts, write_probe
+from transformers import AutoModelForCausalLM
+
+import esmerge.cli.merge
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTIONS = 32
@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def called(*arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", ["merge", *arguments])
-        src.merge.main()
+        esmerge.cli.merge.main()
 
     return called
 

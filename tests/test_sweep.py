@@ -18,21 +18,21 @@ import torch
 from filelock import FileLock
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from tests.conftest import composed
 from transformers import AutoModelForCausalLM
 
-import src.runs.merge
-import src.sweep
-from src.cache import Cache
-from src.config import Sweep, read_sweep
-from src.frontdoor import CONF
-from src.runs.plan import RunSpec, plan
-from src.runs.session import Session
-from src.specialists.adapter_io import load_adapter
-from src.specialists.adapters import PREFIX, attach
-from src.specialists.team import Team
-from src.tracking import callback
-from src.tracking.store import RESULT_COLUMNS, RunFolder
-from tests.conftest import composed
+import esmerge.cli.sweep
+import esmerge.experiment.merge
+from esmerge.adapters.peft_folder import load_adapter
+from esmerge.core.paths import CONF
+from esmerge.experiment.config import Sweep, read_sweep
+from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.session import Session
+from esmerge.model.attach import PREFIX, attach
+from esmerge.specialists.team import Team
+from esmerge.storage.cache import Cache
+from esmerge.tracking import callback
+from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
 
 BENCHMARKS = ["drug_protein", "molecule_class"]
 COMMON = [
@@ -90,7 +90,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
     monkeypatch.setattr(callback, "_FOLDERS", [])
     with pytest.raises(SystemExit) as ended:
-        src.sweep.main()
+        esmerge.cli.sweep.main()
     return ended.value.code
 
 
@@ -283,12 +283,12 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_team: Team
 ) -> None:
     arguments = [*COMMON, f"cache={shared_cache}", f"hydra.run.dir={tmp_path}/s", "references=[base]", "method=average"]
-    real = src.runs.merge.merge
+    real = esmerge.experiment.merge.merge
 
     def broken(*_: object) -> None:
         raise RuntimeError("the merge is on fire")
 
-    monkeypatch.setattr(src.runs.merge, "merge", broken)
+    monkeypatch.setattr(esmerge.experiment.merge, "merge", broken)
     with pytest.warns(UserWarning, match="average.* failed: RuntimeError: the merge is on fire"):
         assert in_process(monkeypatch, *arguments, *QUIET) == 1
     average = one(tmp_path / "s", "average")
@@ -297,7 +297,7 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     assert set(results(tmp_path / "s")["method"]) == {"base"}
     stamp = stamps(tmp_path / "s")
 
-    monkeypatch.setattr(src.runs.merge, "merge", real)
+    monkeypatch.setattr(esmerge.experiment.merge, "merge", real)
     assert in_process(monkeypatch, *arguments, "tracking=offline") == 0
     assert set(results(tmp_path / "s")["method"]) == {"base", "average"}
     assert RunFolder(average).status().reason is None
@@ -352,7 +352,7 @@ def test_an_unknown_choice_ends_the_sweep_before_any_job(
 def test_ctrl_c_leaves_a_report_of_what_is_finished(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
-    from src import sweep
+    from esmerge.cli import sweep
 
     def interrupted() -> None:
         raise KeyboardInterrupt

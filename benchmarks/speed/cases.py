@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from benchmarks.speed.contenders import PEFT_ALONE, PEFT_SVD, Job, Options, is_dense, mergekit_job, peft_job
 from benchmarks.speed.inputs import Adapters
-from src.merging import MERGES
+
+from esmerge.merging.api import MERGES
 
 
 @dataclass(frozen=True)

@@ -26,20 +26,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-
 from benchmarks.speed.flops import counted
 from benchmarks.speed.kept import Kept
 from benchmarks.speed.models import loaded, shape, words
 from benchmarks.speed.probing import WORKS, Case, signals
 from benchmarks.speed.rows import append, facts
-from src.errors import BenchError
-from src.progress import progress
-from src.runs.cost import cost
-from src.specialists.adapters import PREFIX
-from src.specialists.lora import LoraFactors, LoraState
-from src.specialists.pieces import Entity, Pieces
-from src.specialists.smollm2 import prepare_checkpoint
-from src.specialists.team import Team, Wording
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.cost import cost
+from esmerge.core.errors import BenchError
+from esmerge.core.progress import progress
+from esmerge.core.prompts import Entity, Pieces
+from esmerge.model.attach import PREFIX
+from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
+from esmerge.specialists.team import Team, Wording
 
 COUNTED, SIGNALS = "flops", "signals"
 

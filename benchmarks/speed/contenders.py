@@ -8,17 +8,17 @@ from typing import Any, cast
 
 import peft
 import torch
+from benchmarks.speed.inputs import Adapters, make_input
 from peft import LoraConfig, LoraModel
 from torch import Tensor, nn
 
-from benchmarks.speed.inputs import Adapters, make_input
-from src.merging import MERGES
-from src.merging.run import merge
-from src.merging.settings import EXACT
-from src.merging.space import dense_delta
-from src.specialists.adapters import PREFIX
-from src.specialists.dense import DenseState
-from src.specialists.lora import LoraState
+from esmerge.adapters.dense import DenseState
+from esmerge.adapters.lora import LoraState
+from esmerge.merging.api import MERGES
+from esmerge.merging.ops.settings import EXACT
+from esmerge.merging.ops.space import dense_delta
+from esmerge.merging.run import merge
+from esmerge.model.attach import PREFIX
 
 try:
     import mergekit

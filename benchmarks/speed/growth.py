@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-
 from benchmarks.speed.coefficients import SIGNALS, child
 from benchmarks.speed.kept import Kept
 from benchmarks.speed.rows import facts
-from src.progress import progress
+
+from esmerge.core.progress import progress
 
 AXES = ("layers", "hidden", "probes", "experts")
 OURS, REFERENCE = ("seconds", "memory", "pass"), ("reference_seconds", "reference_memory")

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from src.coefficients.signals import Granularity, Signals
-from src.merging import BACKBONE, MERGES, Measured, MergeInput
-from src.merging.space import generator, tensor_shapes
-from src.specialists.adapters import PREFIX
-from src.specialists.lora import LoraFactors, LoraState, layer_count
+from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
+from esmerge.calibration.types import BACKBONE, Measured
+from esmerge.coefficients.types import Granularity, Signals
+from esmerge.core.torch_rng import generator
+from esmerge.merging.api import MERGES, MergeInput
+from esmerge.merging.ops.space import tensor_shapes
+from esmerge.model.attach import PREFIX
 
 TOKENS = 64  # inputs behind a random Gram matrix
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from src.tracking.files import PARTIAL, read_json, write_json
+from esmerge.storage.files import PARTIAL, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("src/**/*.py", "benchmarks/speed/*.py", "conf/**/*.yaml")

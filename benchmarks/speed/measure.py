@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-
 from benchmarks.speed.contenders import Job, prepare
 from benchmarks.speed.flops import counted
 

@@ -17,7 +17,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-
 from benchmarks.speed.cases import cases
 from benchmarks.speed.contenders import Job
 from benchmarks.speed.flops import per_second
@@ -25,7 +24,8 @@ from benchmarks.speed.inputs import SHAPES, Adapters
 from benchmarks.speed.measure import Measurement, Meter
 from benchmarks.speed.rows import append
 from benchmarks.speed.table import report
-from src.progress import progress
+
+from esmerge.core.progress import progress
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from src.specialists.backbone import Backbone
-from src.specialists.custom.backbone import load_backbone, read_config
+from esmerge.model.backbone import Backbone
+from esmerge.specialists.families.custom.backbone import load_backbone, read_config
 
 HEAD = 64  # width of an attention head
 

@@ -21,24 +21,24 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from src.coefficients.combine import coefficients
-from src.coefficients.element import element_coefficients
-from src.coefficients.joint import joint_coefficients
-from src.coefficients.layer import layer_coefficients
-from src.coefficients.signals import Granularity
-from src.coefficients.uncertainty import measured_distances
-from src.coefficients.wasserstein import random_directions, standardise
-from src.merging.space import tensor_shapes
-from src.probe.layout import Layout, signals_of
-from src.probe.responses import record
-from src.probe.signal_file import SignalFile, SignalReader
-from src.probe.stored import load_signals, record_signals
-from src.runs.cost import Cost, cost
-from src.specialists.adapters import adapted_parameters, attach
-from src.specialists.lora import layer_of
-from src.specialists.pieces import Pieces
-from src.specialists.render import Batch
-from src.specialists.team import Team
+from esmerge.adapters.lora import layer_of
+from esmerge.coefficients.element import element_coefficients
+from esmerge.coefficients.estimation import coefficients
+from esmerge.coefficients.joint import joint_coefficients
+from esmerge.coefficients.layer import layer_coefficients
+from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.uncertainty import measured_distances
+from esmerge.coefficients.wasserstein import random_directions, standardise
+from esmerge.core.cost import Cost, cost
+from esmerge.core.prompts import Pieces
+from esmerge.merging.ops.space import tensor_shapes
+from esmerge.model.attach import adapted_parameters, attach
+from esmerge.model.prompt_encoder import Batch
+from esmerge.probe.layout import Layout, signals_of
+from esmerge.probe.responses import record
+from esmerge.probe.signal_file import SignalFile, SignalReader
+from esmerge.probe.stored import load_signals, record_signals
+from esmerge.specialists.team import Team
 
 JOINT = Granularity("joint", resamples=0)
 BATCH = 2  # prompts, as the reference has it

@@ -19,17 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig
-
 from benchmarks.speed.flops import counted, per_second
 from benchmarks.speed.models import HEAD, backbone
 from benchmarks.speed.rows import append, facts
-from src.evaluation.batching import batches
-from src.evaluation.scoring import score
-from src.progress import progress
-from src.specialists.backbone import Backbone
-from src.specialists.pieces import Example
-from src.specialists.render import Batch, Rendered, Renderer
+from transformers import GenerationConfig
+
+from esmerge.core.progress import progress
+from esmerge.core.prompts import Example
+from esmerge.model.backbone import Backbone
+from esmerge.model.batching import batches
+from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+from esmerge.model.scoring import score
 
 AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of the bare pass's time
 CONTENDERS = ("scoring", "whole", "generate", "batched", "forward")

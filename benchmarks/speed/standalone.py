@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from benchmarks.speed.inputs import SHAPES, Adapters
 from rich.filesize import decimal
 from transformers import LlamaConfig
 
-from benchmarks.speed.inputs import SHAPES, Adapters
-from src.merging.space import generator
-from src.specialists.adapter_io import save_adapter
-from src.specialists.lora import LoraFactors, LoraState
-from src.specialists.on_demand import OnDemand
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.peft_folder import save_adapter
+from esmerge.core.lazy import OnDemand
+from esmerge.core.torch_rng import generator
 
 METHODS = ("average", "average@delta", "task_arithmetic", "robust_merge")
 
@@ -52,7 +52,9 @@ def main(given: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
         command = make(adapters, folder)
-        start = run([sys.executable, "-c", "import src.merge, src.probe.text, transformers.models.llama"])
+        start = run(
+            [sys.executable, "-c", "import esmerge.cli.merge, esmerge.probe.variants.text, transformers.models.llama"]
+        )
         for method in asked.methods.split(","):
             merge, _, space = method.partition("@")
             found = run([*command, f"method={merge}", *([f"merge_space={space}"] if space else []), "overwrite=true"])

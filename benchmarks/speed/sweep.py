@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from benchmarks.speed.kept import Kept
 from benchmarks.speed.rows import append
-from src.progress import progress
+
+from esmerge.core.progress import progress
 
 WORK = ("merging", "scoring")  # stages that a merge cannot do without
 NAMED = 3  # longest stages that the row names

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-
 from benchmarks.speed import coefficients, growth
 from benchmarks.speed.probing import _element_stage, _prefill, floor, ours, reference, signals
-from src.probe.responses import collect
-from src.specialists.adapters import attach
-from src.specialists.lora import layer_of
 from tests.specialists.tiny_language_model import save_checkpoint
+
+from esmerge.adapters.lora import layer_of
+from esmerge.model.attach import attach
+from esmerge.probe.responses import collect
 
 TINY = ["--layers=2", "--hidden=64", "--words=50", "--probes=3", "--length=12", "--rank=2", "--threads=1"]
 

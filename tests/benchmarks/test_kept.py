@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from benchmarks.speed import kept as module
 from benchmarks.speed.kept import Kept
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-
 from benchmarks.speed.cases import Case, cases
 from benchmarks.speed.contenders import Job, attached, prepare
 from benchmarks.speed.flops import counted, per_second
@@ -18,7 +17,8 @@ from benchmarks.speed.inputs import SHAPES, Adapters
 from benchmarks.speed.measure import Measurement, Meter
 from benchmarks.speed.merging import row
 from benchmarks.speed.table import report
-from src.merging import MERGES
+
+from esmerge.merging.api import MERGES
 
 ROOT = Path(__file__).parents[2]
 LOW, DENSE = (Adapters("tiny", layers, 3, 2, "bfloat16") for layers in (2, 1))

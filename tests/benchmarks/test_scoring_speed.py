@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from benchmarks.speed.models import backbone
 from benchmarks.speed.rows import append
 from benchmarks.speed.scoring import arguments, collated, contenders, examples, main

@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.speed import standalone
 from benchmarks.speed.inputs import Adapters
-from src.specialists.adapter_io import load_adapter
+
+from esmerge.adapters.peft_folder import load_adapter
 
 
 def test_adapters_that_the_merge_takes(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from benchmarks.speed import sweep as module
 from benchmarks.speed.sweep import Spent, alone, arguments, main, marginal, profiled, report
 

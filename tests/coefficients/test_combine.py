@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.coefficients.combine import GRANULARITIES, coefficients
-from src.coefficients.signals import Granularity, Signals
-from src.coefficients.wasserstein import unit_directions
-from src.errors import ConfigError, InputError
-from src.specialists.lora import layer_of
 from tests.coefficients import oracle
+
+from esmerge.adapters.lora import layer_of
+from esmerge.coefficients.estimation import GRANULARITIES, coefficients
+from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.wasserstein import unit_directions
+from esmerge.core.errors import ConfigError, InputError
 
 LAYERS, SAMPLES, WIDTH = 3, 5, 4
 SHAPES = {

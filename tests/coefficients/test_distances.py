@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from src.coefficients.distances import along, bootstrapped, layer_distances
-from src.coefficients.signals import Granularity, Signals
-from src.coefficients.wasserstein import sliced_wasserstein, standardise, unit_directions
-from src.errors import InputError
+from esmerge.coefficients.distances import along, bootstrapped, layer_distances
+from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.wasserstein import sliced_wasserstein, standardise, unit_directions
+from esmerge.core.errors import InputError
 
 SETTINGS = Granularity("layer", projections=16)
 
@@ -51,7 +51,7 @@ def test_an_untouched_layer_has_distance_zero() -> None:
 
 def test_blocks_do_not_change_the_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = layer_distances(make_signals(), SETTINGS, seed=0).values
-    monkeypatch.setattr("src.coefficients.distances.VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("esmerge.coefficients.distances.VALUES_AT_ONCE", 1)
     torch.testing.assert_close(layer_distances(make_signals(), SETTINGS, seed=0).values, whole)
 
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from src.coefficients.element import element_coefficients
+from esmerge.coefficients.element import element_coefficients
 
 
 def test_by_hand() -> None:

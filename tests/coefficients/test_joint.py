@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.coefficients.joint import joint_coefficients
+from esmerge.coefficients.joint import joint_coefficients
 
 
 def test_by_hand() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from src.coefficients.layer import increments, layer_coefficients, zscore
+from esmerge.coefficients.layer import increments, layer_coefficients, zscore
 
 
 def test_increments_by_hand() -> None:

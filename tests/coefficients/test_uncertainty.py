@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from src.coefficients.combine import check_granularity, coefficients
-from src.coefficients.distances import along
-from src.coefficients.signals import Granularity
-from src.coefficients.uncertainty import coefficients_of, direction_errors, measured_distances, probe_errors
-from src.coefficients.wasserstein import unit_directions
-from src.errors import ConfigError
 from tests.coefficients.test_distances import make_signals
+
+from esmerge.coefficients.distances import along
+from esmerge.coefficients.estimation import check_granularity, coefficients
+from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.uncertainty import coefficients_of, direction_errors, measured_distances, probe_errors
+from esmerge.coefficients.wasserstein import unit_directions
+from esmerge.core.errors import ConfigError
 
 SETTINGS = Granularity("layer", projections=64)
 
@@ -46,7 +46,7 @@ def test_no_error_is_invented_where_there_is_nothing_to_tell_it_from() -> None:
 
 
 def test_directions_are_added_until_the_coefficients_are_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.coefficients.uncertainty.ROUND", 32)
+    monkeypatch.setattr("esmerge.coefficients.uncertainty.ROUND", 32)
     signals = make_signals(2, 2, 4)
     loose, tight = (
         measured_distances(signals, replace(SETTINGS, projections="auto", tolerance=tolerance), seed=0)
@@ -57,8 +57,8 @@ def test_directions_are_added_until_the_coefficients_are_sure(monkeypatch: pytes
 
 
 def test_the_search_for_directions_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.coefficients.uncertainty.ROUND", 32)
-    monkeypatch.setattr("src.coefficients.uncertainty.MOST", 96)
+    monkeypatch.setattr("esmerge.coefficients.uncertainty.ROUND", 32)
+    monkeypatch.setattr("esmerge.coefficients.uncertainty.MOST", 96)
     found = measured_distances(make_signals(), replace(SETTINGS, projections="auto", tolerance=1e-9), seed=0)
     assert found.counts.sum() == 96
 

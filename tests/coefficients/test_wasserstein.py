@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.coefficients.wasserstein import projected_gaps, sliced_wasserstein, standardise, unit_directions
-from src.errors import InputError
+from esmerge.coefficients.wasserstein import projected_gaps, sliced_wasserstein, standardise, unit_directions
+from esmerge.core.errors import InputError
 
 
 def test_directions_are_seeded_unit_vectors() -> None:
@@ -73,5 +73,5 @@ def test_chunks_of_directions_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
     x, y = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     directions = unit_directions(5, 16, seed=0)
     whole = projected_gaps(x, y, directions, 2.0)
-    monkeypatch.setattr("src.coefficients.wasserstein.PROJECTIONS_AT_ONCE", 40)
+    monkeypatch.setattr("esmerge.coefficients.wasserstein.PROJECTIONS_AT_ONCE", 40)
     torch.testing.assert_close(projected_gaps(x, y, directions, 2.0), whole)

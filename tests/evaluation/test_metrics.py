@@ -18,9 +18,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from src.errors import InputError
-from src.evaluation.answers import read_answers
-from src.evaluation.metrics import (
+from esmerge.core.errors import InputError
+from esmerge.evaluation.answers import read_answers
+from esmerge.evaluation.metrics import (
     BINS,
     METRICS,
     bootstrap_values,
@@ -252,7 +252,7 @@ def test_saturated_probabilities_are_certain() -> None:
 
 
 def test_chunks_hold_every_resample_and_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.evaluation.metrics.CHUNK", 70)
+    monkeypatch.setattr("esmerge.evaluation.metrics.CHUNK", 70)
     chunks = list(draw_counts(10, seed=0, resamples=23))
     assert [len(chunk) for chunk in chunks] == [7, 7, 7, 2]
     assert all((chunk.sum(axis=1) == 10).all() for chunk in chunks)

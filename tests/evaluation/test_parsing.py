@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.errors import InputError
-from src.evaluation.parsing import parse_answer
+from esmerge.core.errors import InputError
+from esmerge.evaluation.parsing import parse_answer
 
 INTERACTS = ("Does not interact", "Interacts")
 INHIBITS = ("Does not inhibit", "Inhibits")

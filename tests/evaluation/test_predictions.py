@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
-
-from src.config import read_sweep
-from src.evaluation.metrics import metric_rows
-from src.evaluation.predictions import generated_frame, predictions_frame
-from src.evaluation.scoring import Scores
-from src.runs.session import Session
-from src.specialists.pieces import Benchmark, Entity, Example
-from src.tracking.files import read_table, write_table
 from tests import small
 from tests.conftest import composed
+from torch import Tensor
+
+from esmerge.core.prompts import Benchmark, Entity, Example
+from esmerge.evaluation.metrics import metric_rows
+from esmerge.evaluation.predictions import generated_frame, predictions_frame
+from esmerge.experiment.config import read_sweep
+from esmerge.experiment.session import Session
+from esmerge.model.scoring import Scores
+from esmerge.storage.files import read_table, write_table
 
 COLUMNS = ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
 

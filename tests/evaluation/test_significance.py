@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
-from src.errors import InputError
-from src.evaluation.significance import holm, paired_difference, sign_flip_p, stack
+from esmerge.core.errors import InputError
+from esmerge.evaluation.significance import holm, paired_difference, sign_flip_p, stack
 
 
 def answers(right: list[int], prefix: str = "q") -> pd.DataFrame:

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.coefficients.signals import Granularity, Signals
-from src.merging import BACKBONE, MERGES, Measured, MergeInput
-from src.merging.space import generator, tensor_shapes
-from src.specialists.dense import DenseState, Update
-from src.specialists.lora import LoraFactors, LoraState, layer_count
+from esmerge.adapters.dense import DenseState, Update
+from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
+from esmerge.calibration.types import BACKBONE, Measured
+from esmerge.coefficients.types import Granularity, Signals
+from esmerge.core.torch_rng import generator
+from esmerge.merging.api import MERGES, MergeInput
+from esmerge.merging.ops.space import tensor_shapes
 
 PROJECTIONS = 8
 

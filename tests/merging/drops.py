@@ -10,8 +10,8 @@ from mergekit.merge_methods import registry
 from mergekit.merge_methods.base import TensorGroup
 from torch import Tensor
 
-from src.merging import MergeInput
-from src.specialists.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.merging.api import MergeInput
 
 MODULE = "base_model.model.model.layers.0.q"
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from src.specialists.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LoraFactors, LoraState
 
 ROOT = "base_model.model.model.layers"
 Deltas = dict[str, list[np.ndarray]]

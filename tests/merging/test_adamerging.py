@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from src.errors import AdapterError, ConfigError
-from src.measures import MEASURES, Material
-from src.measures.entropy import EntropySettings
-from src.merging import MERGES, MergeInput
-from src.merging.adamerging import AdaMergingSettings, adamerging
-from src.merging.run import merge
-from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
-from src.specialists.lora import LoraFactors, LoraState
-from src.specialists.pieces import Entity, Example
 from tests import small
 from tests.merging.builders import dense, distance, make_experts
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.measures.entropy import EntropySettings
+from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.prompts import Entity, Example
+from esmerge.merging.api import MERGES, MergeInput
+from esmerge.merging.methods.adamerging import AdaMergingSettings, adamerging
+from esmerge.merging.methods.task_arithmetic import TaskArithmeticSettings, task_arithmetic
+from esmerge.merging.run import merge
 
 ROOT = "base_model.model.model.layers"
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from src.errors import ConfigError
-from src.measures.channels import ChannelsSettings
-from src.merging import BACKBONE, MERGES, MergeInput
-from src.merging.aim import MERGED, AimSettings, aim, relaxation
-from src.specialists.dense import DenseState
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_channels, make_experts
+
+from esmerge.adapters.dense import DenseState
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.calibration.measures.channels import ChannelsSettings
+from esmerge.calibration.types import BACKBONE
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MERGES, MergeInput
+from esmerge.merging.methods.aim import MERGED, AimSettings, aim, relaxation
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tests.merging.builders import dense, distance, make_experts, modules_of
 from torch import nn
 
-from src.merging import MergeInput
-from src.merging.average import average
-from src.merging.settings import ConvexSettings
-from src.merging.space import combine_deltas
-from src.specialists.lora import LoraFactors, LoraState, delta_name
-from tests.merging.builders import dense, distance, make_experts, modules_of
+from esmerge.adapters.lora import LoraFactors, LoraState, delta_name
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.average import average
+from esmerge.merging.ops.settings import ConvexSettings
+from esmerge.merging.ops.space import combine_deltas
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 

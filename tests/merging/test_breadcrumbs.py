@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.utils.merge_utils import magnitude_prune
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.breadcrumbs import BreadcrumbsSettings, breadcrumbs, keep_middle
-from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
 from tests.merging.builders import dense, distance, make_experts
 from tests.merging.drops import MODULE, experts_of, mergekit, random_input
+
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.breadcrumbs import BreadcrumbsSettings, breadcrumbs, keep_middle
+from esmerge.merging.methods.task_arithmetic import TaskArithmeticSettings, task_arithmetic
 
 SHARES = st.sampled_from([(0.5, 0.25), (0.75, 0.125), (0.25, 0.0), (0.0, 0.125)])  # whole numbers of 16 entries
 quick = settings(max_examples=20, deadline=None)

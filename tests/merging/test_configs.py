@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from src.coefficients.combine import GRANULARITIES, check_granularity
-from src.coefficients.signals import Granularity
-from src.config import typed
-from src.merging import MERGES
+from esmerge.coefficients.estimation import GRANULARITIES, check_granularity
+from esmerge.coefficients.types import Granularity
+from esmerge.core.schema import typed
+from esmerge.merging.api import MERGES
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -7,15 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.core_space import CoreSpaceSettings, core_space, reference_basis
-from src.merging.iso_c import IsoCSettings, iso_c
-from src.merging.spectral import factors_of
-from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
-from src.merging.tsv import TsvSettings, tsv
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.matrices import (
     ROOT,
     assert_same,
@@ -26,6 +17,15 @@ from tests.merging.matrices import (
     make_team,
     teams,
 )
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.core_space import CoreSpaceSettings, core_space, reference_basis
+from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
+from esmerge.merging.methods.task_arithmetic import TaskArithmeticSettings, task_arithmetic
+from esmerge.merging.methods.tsv import TsvSettings, tsv
+from esmerge.merging.ops.spectral import factors_of
 
 
 def test_ties_by_hand() -> None:

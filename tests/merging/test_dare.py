@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mergekit.sparsify import RescaleNorm, SparsificationMethod, sparsify
 from peft.utils.merge_utils import dare_linear, dare_ties
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.dare import DareSettings, dare, uniform_numbers
-from src.merging.selection import drop_and_rescale
 from tests.merging.builders import dense, distance, make_experts
 from tests.merging.drops import MODULE, draw_with, experts_of, mergekit, random_input
+
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.dare import DareSettings, dare, uniform_numbers
+from esmerge.merging.ops.selection import drop_and_rescale
 
 cases = given(st.integers(2, 5), st.sampled_from([0.25, 0.5, 0.9]), st.integers(0, 999))
 quick = settings(max_examples=20, deadline=None)

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mergekit.sparsify import SparsificationMethod, sparsify
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.dare import DareSettings, dare, uniform_numbers
-from src.merging.della import DellaSettings, della, drop_by_rank
 from tests.merging.builders import dense, distance, make_experts
 from tests.merging.drops import MODULE, draw_with, experts_of, mergekit, random_input
+
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.dare import DareSettings, dare, uniform_numbers
+from esmerge.merging.methods.della import DellaSettings, della, drop_by_rank
 
 
 def test_drop_by_rank_by_hand() -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.emr import EmrSettings, elect, emr, masked
-from src.merging.run import merge
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts, make_input, tolerance
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.emr import EmrSettings, elect, emr, masked
+from esmerge.merging.run import merge
 
 ROOT = "base_model.model.model.layers"
 

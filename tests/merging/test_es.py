@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from src.coefficients.combine import coefficients
-from src.coefficients.signals import Coefficients
-from src.errors import ConfigError
-from src.merging.es_family import measure, merge_by
-from src.merging.run import merge
-from src.merging.settings import ConvexSettings
-from src.merging.space import dense_delta, tensor_shapes
-from src.specialists.dense import DenseState
-from src.specialists.lora import delta_name, layer_of
 from tests.merging.builders import dense, distance, make_experts, make_input
+
+from esmerge.adapters.dense import DenseState
+from esmerge.adapters.lora import delta_name, layer_of
+from esmerge.coefficients.estimation import coefficients
+from esmerge.coefficients.types import Coefficients
+from esmerge.core.errors import ConfigError
+from esmerge.merging.ops.es_family import measure, merge_by
+from esmerge.merging.ops.settings import ConvexSettings
+from esmerge.merging.ops.space import dense_delta, tensor_shapes
+from esmerge.merging.run import merge
 
 SPACES = ("factors", "delta")
 PLAIN = ConvexSettings()

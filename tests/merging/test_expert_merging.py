@@ -7,19 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import AdapterError, ConfigError
-from src.measures import MEASURES, Material
-from src.measures.alignment import AlignmentSettings
-from src.measures.fitting import mixture
-from src.merging import MERGES, MergeInput
-from src.merging.expert_merging import ExpertMergingSettings, expert_merging
-from src.merging.run import merge
-from src.probe.mixed import mixed as mixed_probe
-from src.probe.prompts import ProbeSettings
-from src.specialists.lora import LoraFactors, LoraState, layer_of
 from tests import small
 from tests.merging.builders import MEASURED, dense, distance, make_experts
+
+from esmerge.adapters.lora import LoraFactors, LoraState, layer_of
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.fitting import mixture
+from esmerge.calibration.measures.alignment import AlignmentSettings
+from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.merging.api import MERGES, MergeInput
+from esmerge.merging.methods.expert_merging import ExpertMergingSettings, expert_merging
+from esmerge.merging.run import merge
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.variants.mixed import mixed as mixed_probe
 
 ROOT = "base_model.model.model.layers"
 

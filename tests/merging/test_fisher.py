@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from src.errors import ConfigError
-from src.measures.fisher import FisherSettings
-from src.merging import MergeInput
-from src.merging.average import average
-from src.merging.fisher import FisherMergingSettings, fisher
-from src.merging.settings import ConvexSettings
-from src.merging.space import tensor_shapes
-from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name
 from tests.merging.builders import dense, distance, make_experts, make_fisher
+
+from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name
+from esmerge.calibration.measures.fisher import FisherSettings
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.average import average
+from esmerge.merging.methods.fisher import FisherMergingSettings, fisher
+from esmerge.merging.ops.settings import ConvexSettings
+from esmerge.merging.ops.space import tensor_shapes
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 

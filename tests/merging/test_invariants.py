@@ -8,12 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import AdapterError, ConfigError
-from src.merging import MERGES
-from src.merging.run import merge
-from src.specialists.dense import DenseState
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import (
     cases,
     default_settings,
@@ -23,6 +17,12 @@ from tests.merging.builders import (
     make_input,
     tolerance,
 )
+
+from esmerge.adapters.dense import DenseState
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.merging.api import MERGES
+from esmerge.merging.run import merge
 
 CASES = cases()
 MODULE = "base_model.model.model.layers.0.mlp.down_proj"

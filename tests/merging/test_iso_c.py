@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.iso_c import IsoCSettings, iso_c
 from tests.merging.matrices import ROOT, assert_same, deltas_of, make_team, team_of, teams, thin_svd
+
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
 
 
 def test_by_hand() -> None:

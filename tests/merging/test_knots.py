@@ -7,12 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.knots import KnotsSettings, aligned, knots
-from src.merging.space import generator
-from src.merging.spectral import factors_of
 from tests.merging.matrices import (
     ROOT,
     Deltas,
@@ -25,6 +19,12 @@ from tests.merging.matrices import (
     teams,
     thin_svd,
 )
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.torch_rng import generator
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.knots import KnotsSettings, aligned, knots
+from esmerge.merging.ops.spectral import factors_of
 
 
 def test_one_output_by_hand() -> None:

@@ -8,17 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.merging.low_rank import (
-    SMALL,
-    Factored,
-    assemble,
-    common_base,
-    common_dtype,
-    factorise,
-    shorten,
-    stack,
-)
-from src.specialists.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.merging.ops.low_rank import SMALL, Factored, assemble, common_base, common_dtype, factorise, shorten, stack
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.pcb import PcbSettings, Range, magnitude_range, pcb, scores, weighted_mean
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts, make_input, tolerance
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.pcb import PcbSettings, Range, magnitude_range, pcb, scores, weighted_mean
 
 ROOT = "base_model.model.model.layers"
 

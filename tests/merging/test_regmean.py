@@ -7,15 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.measures.gram import GramSettings
-from src.merging import MergeInput
-from src.merging.average import average
-from src.merging.regmean import RegMeanSettings, regmean, through
-from src.merging.settings import ConvexSettings
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.calibration.measures.gram import GramSettings
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.average import average
+from esmerge.merging.methods.regmean import RegMeanSettings, regmean, through
+from esmerge.merging.ops.settings import ConvexSettings
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 

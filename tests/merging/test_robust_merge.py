@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.merging.builders import make_experts
 
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.robust_merge import (
+from esmerge.adapters.lora import LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.robust_merge import (
     RobustMergeSettings,
     compensation,
     merge_factors,
@@ -18,8 +20,6 @@ from src.merging.robust_merge import (
     raise_low,
     robust_merge,
 )
-from src.specialists.lora import LoraState
-from tests.merging.builders import make_experts
 
 
 def test_prune_by_hand() -> None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-
-from src.errors import AdapterError, ConfigError
-from src.merging import MERGES, Merged, MergeInput
-from src.merging.run import merge
-from src.merging.settings import ConvexSettings
-from src.registry import Entry
-from src.specialists.lora import LoraState
 from tests.merging.builders import make_experts, make_input
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.registry import Entry
+from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.ops.settings import ConvexSettings
+from esmerge.merging.run import merge
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from src.merging.selection import drop_and_rescale, thresholds, trimmed
+from esmerge.merging.ops.selection import drop_and_rescale, thresholds, trimmed
 
 
 def test_the_trim_counts_over_all_tensors_and_for_each_row_apart() -> None:

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.merging.shared_basis import shared_basis
-from src.specialists.lora import LoraFactors
+from esmerge.adapters.lora import LoraFactors
+from esmerge.merging.ops.shared_basis import shared_basis
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mergekit.merge_methods.karcher import karcher_merge_tensors
 from mergekit.merge_methods.slerp import slerp as mergekit_slerp
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.slerp import SlerpSettings, karcher_mean, slerp, spherical_mean, tangents
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.slerp import SlerpSettings, karcher_mean, slerp, spherical_mean, tangents
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 

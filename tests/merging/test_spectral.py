@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
+from tests.merging.matrices import assert_same, dense_of, make_team, teams
 from torch import Tensor
 
-from src.merging import Merged, MergeInput
-from src.merging.core_space import MERGED_CORES, CoreSpaceSettings, core_space
-from src.merging.iso_c import IsoCSettings, iso_c
-from src.merging.knots import KnotsSettings, knots
-from src.merging.spectral import significant
-from src.merging.tsv import TsvSettings, tsv
-from src.specialists.lora import LoraFactors, LoraState
-from tests.merging.matrices import assert_same, dense_of, make_team, teams
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.methods.core_space import MERGED_CORES, CoreSpaceSettings, core_space
+from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
+from esmerge.merging.methods.knots import KnotsSettings, knots
+from esmerge.merging.methods.tsv import TsvSettings, tsv
+from esmerge.merging.ops.spectral import significant
 
 Merge = Callable[[MergeInput], Merged]
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.merging.streaming import order_statistics
+from esmerge.merging.ops.streaming import order_statistics
 
 
 def test_by_hand() -> None:

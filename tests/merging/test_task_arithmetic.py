@@ -6,14 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.task_arithmetic import TaskArithmeticSettings, task_arithmetic
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
 from tests.merging.drops import MODULE as ONLY
 from tests.merging.drops import mergekit, random_input
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.task_arithmetic import TaskArithmeticSettings, task_arithmetic
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 

@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.utils.merge_utils import ties as peft_ties
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.entrywise import elected_mean
-from src.merging.ties import TiesSettings, ties, trim_thresholds
-from src.specialists.lora import LoraFactors, LoraState
 from tests.merging.builders import dense, distance, make_experts
 from tests.merging.drops import MODULE as ONLY
 from tests.merging.drops import mergekit, random_input
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.ties import TiesSettings, ties, trim_thresholds
+from esmerge.merging.ops.entrywise import elected_mean
 
 ROOT = "base_model.model.model.layers"
 

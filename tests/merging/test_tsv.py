@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import ConfigError
-from src.merging import MergeInput
-from src.merging.tsv import TsvSettings, leading, nearest_orthonormal, tsv
 from tests.merging.matrices import ROOT, assert_same, deltas_of, make_team, team_of, teams, thin_svd
+
+from esmerge.core.errors import ConfigError
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.tsv import TsvSettings, leading, nearest_orthonormal, tsv
 
 
 def test_by_hand() -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.errors import AdapterError
-from src.probe.adapted import Switch, switches
-from src.probe.linear import Scores, ScoringLinear
+from esmerge.core.errors import AdapterError
+from esmerge.probe.adapted import Switch, switches
+from esmerge.probe.linear import Scores, ScoringLinear
 
 POWERS: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}
 BATCHES = st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=4)
@@ -141,7 +141,7 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
 def test_batches_of_one_size_are_scored_together_and_others_one_by_one(
     shape: tuple[int, int], at_once: int, ends_: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.probe.linear.AT_ONCE", at_once)
+    monkeypatch.setattr("esmerge.probe.linear.AT_ONCE", at_once)
     out, width = shape
     left, right, weight = torch.randn(ends_[-1], out), torch.randn(ends_[-1], width), torch.empty(shape)
     scores = Scores("absolute", ends_)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from src.errors import AdapterError
-from src.probe import passes as module
-from src.probe.mixed import mixed
-from src.probe.passes import Pass, passes
-from src.probe.prompts import ProbeSettings
-from src.probe.responses import collect
-from src.specialists.pieces import Pieces
 from tests import small
+
+from esmerge.core.errors import AdapterError
+from esmerge.core.prompts import Pieces
+from esmerge.probe import passes as module
+from esmerge.probe.passes import Pass, passes
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.responses import collect
+from esmerge.probe.variants.mixed import mixed
 
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 

@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 import torch
+from tests import small
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from src.coefficients.signals import Signals
-from src.errors import InputError
-from src.probe import responses
-from src.probe.mixed import mixed
-from src.probe.prompts import ProbeSettings
-from src.probe.responses import collect
-from src.probe.single import single
-from src.specialists.adapters import PREFIX
-from src.specialists.backbone import Backbone
-from src.specialists.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
-from src.specialists.pieces import Entity, Pieces
-from src.specialists.render import Batch
-from src.specialists.team import Team
-from tests import small
+from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.coefficients.types import Signals
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Entity, Pieces
+from esmerge.model.attach import PREFIX
+from esmerge.model.backbone import Backbone
+from esmerge.model.prompt_encoder import Batch
+from esmerge.probe import responses
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.responses import collect
+from esmerge.probe.variants.mixed import mixed
+from esmerge.probe.variants.single import single
+from esmerge.specialists.team import Team
 
 TWO = {"mol": "molecule", "gene": "cell"}
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
@@ -141,7 +141,7 @@ def test_maps_that_are_left_to_peft_are_scored_all_the_same(
 ) -> None:
     prompts = mixed(ProbeSettings(samples=5), team, seed=1)
     expected = collect(team, prompts, 2, space).scores
-    monkeypatch.setattr("src.probe.adapted._is_plain", lambda module: False)
+    monkeypatch.setattr("esmerge.probe.adapted._is_plain", lambda module: False)
     found = collect(team, prompts, 2, space).scores
     assert found.keys() == expected.keys()
     for name, scores in expected.items():
@@ -315,7 +315,7 @@ def test_where_gradients_go_is_made_once_for_all_passes(
         passed(backbone, *others)
 
     monkeypatch.setattr(responses, "run", run)
-    monkeypatch.setattr("src.probe.passes.POSITIONS", 0)
+    monkeypatch.setattr("esmerge.probe.passes.POSITIONS", 0)
     prompts = mixed(ProbeSettings(samples=3), team, seed=0)
     collect(team, prompts, batch_size=1, space=space)
     assert known[0] == 0

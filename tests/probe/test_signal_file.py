@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from src.probe.signal_file import SignalFile, SignalReader
-from src.probe.store import MemoryStore
+from esmerge.probe.signal_file import SignalFile, SignalReader
+from esmerge.probe.store import MemoryStore
 
 SHAPES = {"response": (2, 5, 3), "first": (2, 2), "second": (7,), "third": (1, 3)}
 

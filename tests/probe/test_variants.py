@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from src.errors import ConfigError, InputError
-from src.probe import PROBES
-from src.probe.mixed import mixed
-from src.probe.prompts import ProbeSettings
-from src.probe.responses import collect
-from src.probe.shuffled import shuffled
-from src.probe.single import single
-from src.probe.stored import load_signals, probed_spaces, record_signals
-from src.probe.text import TextProbe, text
-from src.specialists.pieces import Entity, Pieces
-from src.specialists.team import Team
 from tests import small
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Entity, Pieces
+from esmerge.probe.api import PROBES
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.responses import collect
+from esmerge.probe.stored import load_signals, probed_spaces, record_signals
+from esmerge.probe.variants.mixed import mixed
+from esmerge.probe.variants.shuffled import shuffled
+from esmerge.probe.variants.single import single
+from esmerge.probe.variants.text import TextProbe, text
+from esmerge.specialists.team import Team
 
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 
@@ -140,7 +140,7 @@ def test_one_pass_scores_both_spaces(team: Team, tmp_path: Path) -> None:
 def test_dense_scores_too_large_to_keep_unasked_are_made_for_delta_alone(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.probe.stored.SMALL", 1)
+    monkeypatch.setattr("esmerge.probe.stored.SMALL", 1)
     assert probed_spaces(team, "delta") == ["delta"] and probed_spaces(team, "factors") == ["factors"]
 
 

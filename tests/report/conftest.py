@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from src.report.build import Report, build_report
 from tests.report.synthetic import usual_sweep
+
+from esmerge.report.build import Report, build_report
 
 
 @pytest.fixture(scope="session")

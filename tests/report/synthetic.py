@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src.evaluation.metrics import metric_rows
-from src.tracking.store import RunFolder, config_hash
+from esmerge.evaluation.metrics import metric_rows
+from esmerge.tracking.store import RunFolder, config_hash
 
 LABELS = ("no", "yes")
 SUITE = {

@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
-
-from src.errors import StoreError
-from src.evaluation.metrics import METRICS
-from src.report.__main__ import main
-from src.report.build import Report, build_report
-from src.report.terminal import show
 from tests.report.synthetic import add_run, fail_run
+
+from esmerge.cli.report import main
+from esmerge.core.errors import StoreError
+from esmerge.evaluation.metrics import METRICS
+from esmerge.report.build import Report, build_report
+from esmerge.report.terminal import show
 
 
 def test_a_report_names_every_file_it_wrote(one_seed: Path, report: Report) -> None:

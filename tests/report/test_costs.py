@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from src.report.build import build_report
-from src.report.load import PUBLISHED, TUNED, load
 from tests.report.synthetic import add_run
+
+from esmerge.report.build import build_report
+from esmerge.report.load import PUBLISHED, TUNED, load
 
 TUNING = {"tuning": {"name": "validation", "trials": 3}}
 

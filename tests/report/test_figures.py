@@ -7,10 +7,10 @@ import pytest
 import torch
 from matplotlib.image import imread
 from safetensors.torch import save_file
-
-from src.report.figures import layer_panels, layer_weights, methods_figure, write_figures, write_layer_map
-from src.report.load import load
 from tests.report.synthetic import usual_sweep
+
+from esmerge.report.figures import layer_panels, layer_weights, methods_figure, write_figures, write_layer_map
+from esmerge.report.load import load
 
 
 def test_figures_are_written_and_are_no_blank_pages(one_seed: Path) -> None:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.report.load import flatten, load
 from tests.report.synthetic import SUITE, add_run, fail_run
+
+from esmerge.report.load import flatten, load
 
 
 def test_rows_come_floors_first_and_controls_last(one_seed: Path) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from src.merging import MERGES
-from src.report.methods import CONTROLS, Kind, kind, rank, title
+from esmerge.merging.api import MERGES
+from esmerge.report.methods import CONTROLS, Kind, kind, rank, title
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-
-from src.errors import InputError
-from src.report.load import load
-from src.report.methods import Kind
-from src.report.statistics import against_baseline, best, best_baseline, cell, columns, compare, headline
 from tests.report.synthetic import SUITE, add_run
+
+from esmerge.core.errors import InputError
+from esmerge.report.load import load
+from esmerge.report.methods import Kind
+from esmerge.report.statistics import against_baseline, best, best_baseline, cell, columns, compare, headline
 
 PAPER = {name: (name, "cross_modal") for name in ("bindingdb", "human", "biosnap", "gdsc2", "drugcomb")}
 

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
-
-from src.report import published
-from src.report.load import Row, load
-from src.report.statistics import against_baseline
-from src.report.tables import build_table, write_tables
-from src.tracking.files import write_text
-from src.tracking.results import write_results
 from tests.report.synthetic import SUITE, add_run, usual_sweep
+
+from esmerge.report import published
+from esmerge.report.load import Row, load
+from esmerge.report.statistics import against_baseline
+from esmerge.report.tables import build_table, write_tables
+from esmerge.storage.files import write_text
+from esmerge.tracking.results import write_results
 
 
 def tabulate(folder: Path) -> None:
@@ -187,7 +187,7 @@ def test_published_methods_without_a_row_get_their_own(
     path = write_text(
         tmp_path / "p.csv", f"{head}best_single,bindingdb,accuracy,61.5,s\nbase,bindingdb,accuracy,57.5,s\n"
     )
-    monkeypatch.setattr("src.report.tables.read_published", lambda: published.read_published(path))
+    monkeypatch.setattr("esmerge.report.tables.read_published", lambda: published.read_published(path))
     tabulate(paper_sweep)
     rows = md_rows(paper_sweep)
     assert rows["Best single specialist"]["BindingDB"] == "\N{EN DASH}"

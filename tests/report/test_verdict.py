@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from src.report.load import load
-from src.report.verdict import verdict
 from tests.report.synthetic import SUITE, add_run, fail_run
+
+from esmerge.report.load import load
+from esmerge.report.verdict import verdict
 
 ONE = {"drug_cell": SUITE["drug_cell"]}
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from src.standalone.plan import Plan, make_plan
-from src.standalone.request import Request, read_request
 from tests.conftest import composed
 from tests.standalone.tiny import command, save_backbone, train_experts, write_probe
+
+from esmerge.experiment.standalone.plan import Plan, make_plan
+from esmerge.experiment.standalone.request import Request, read_request
 
 
 @dataclass(frozen=True)

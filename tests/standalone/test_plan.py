@@ -8,17 +8,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
-import src.merge
-from src.probe.text import TextProbe, text
-from src.specialists.adapter_io import open_adapter
-from src.specialists.backbone import Backbone
-from src.specialists.custom.backbone import load_tokenizer, skeleton
-from src.specialists.custom.settings import CustomSettings
-from src.specialists.custom.team import assembled
-from src.specialists.render import Renderer
-from src.standalone.plan import Plan
-from src.standalone.terminal import show_plan
 from tests.standalone.conftest import World
 from tests.standalone.oracle import prompts
 from tests.standalone.tiny import (
@@ -31,6 +20,17 @@ from tests.standalone.tiny import (
     train_experts,
     write_probe,
 )
+
+import esmerge.cli.merge
+from esmerge.adapters.peft_folder import open_adapter
+from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.terminal import show_plan
+from esmerge.model.backbone import Backbone
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.probe.variants.text import TextProbe, text
+from esmerge.specialists.families.custom.backbone import load_tokenizer, skeleton
+from esmerge.specialists.families.custom.family import assembled
+from esmerge.specialists.families.custom.settings import CustomSettings
 
 Planned = Callable[..., Plan]
 
@@ -72,8 +72,8 @@ def test_a_dry_run_says_everything_and_writes_nothing(
 ) -> None:
     asked = command(llama.backbone, llama.experts, tmp_path / "out", llama.probe, "dry_run=true")
     monkeypatch.setattr("sys.argv", ["merge", *asked])
-    monkeypatch.setattr("src.specialists.custom.team.load_backbone", None)
-    src.merge.main()
+    monkeypatch.setattr("esmerge.specialists.families.custom.family.load_backbone", None)
+    esmerge.cli.merge.main()
     said = capsys.readouterr().out
     for part in ("mol", "prot", "18", "float32", "granularity joint", "4 samples", "of memory", "nothing is written"):
         assert part in said

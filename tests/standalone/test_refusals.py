@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-from src.errors import AdapterError, BenchError, ConfigError, InputError, StoreError
-from src.specialists.custom.backbone import skeleton
-from src.standalone import plan as planning
-from src.standalone.request import read_request
 from tests.conftest import composed
 from tests.standalone.conftest import World
 from tests.standalone.tiny import TEXTS, save_backbone, train_adapter
+
+from esmerge.core.errors import AdapterError, BenchError, ConfigError, InputError, StoreError
+from esmerge.experiment.standalone import plan as planning
+from esmerge.experiment.standalone.request import read_request
+from esmerge.specialists.families.custom.backbone import skeleton
 
 FIRST = "base_model.model.model.layers.0.self_attn.q_proj"
 Planned = Callable[..., Any]

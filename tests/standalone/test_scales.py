@@ -9,13 +9,13 @@ from typing import Any
 import peft
 import pytest
 import torch
+from tests.standalone.conftest import World
+from tests.standalone.tiny import PAIR, TEXTS, train_adapter
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from src.standalone.plan import Plan
-from src.standalone.write import carry_out
-from tests.standalone.conftest import World
-from tests.standalone.tiny import PAIR, TEXTS, train_adapter
+from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.write import carry_out
 
 IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
 PATTERNS = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32, "layers.1.mlp.down_proj": 3}}

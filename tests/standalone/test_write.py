@@ -18,20 +18,20 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
-
-from src.errors import InputError, StoreError
-from src.measures import MEASURES
-from src.merging import MERGES
-from src.runs.plan import method_config
-from src.specialists import tensor_file
-from src.specialists.adapter_io import load_adapter
-from src.specialists.lora import LoraFactors, LoraState
-from src.standalone import write
-from src.standalone.plan import Plan
-from src.standalone.write import carry_out, one_scale
 from tests.standalone.conftest import World
 from tests.standalone.tiny import TEXTS, train_adapter
+from transformers import AutoModelForCausalLM
+
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.peft_folder import load_adapter
+from esmerge.calibration.api import MEASURES
+from esmerge.core.errors import InputError, StoreError
+from esmerge.experiment.plan import method_config
+from esmerge.experiment.standalone import write
+from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.write import carry_out, one_scale
+from esmerge.merging.api import MERGES
+from esmerge.storage import tensor_stream as tensor_file
 
 FORK = multiprocessing.get_context("fork")
 IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
@@ -62,7 +62,7 @@ def logits(backbone: Path, adapter: Path | None = None) -> torch.Tensor:
 def test_merges_without_a_probe_need_no_file_and_no_weights(
     name: str, plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("src.specialists.custom.team.load_backbone", None)
+    monkeypatch.setattr("esmerge.specialists.families.custom.family.load_backbone", None)
     result = carry_out(plan(f"method={name}", "probe.file=null"))
     assert result.ranks and (logits(llama.backbone, tmp_path / "out") != logits(llama.backbone)).any()
     assert not (tmp_path / "out" / "coefficients.safetensors").exists()
@@ -155,7 +155,7 @@ def test_signals_are_kept_where_a_cache_is_named(plan: Planned, tmp_path: Path, 
     cache = f"cache={tmp_path / 'kept'}"
     carry_out(plan(*QUICK, cache))
     assert any((tmp_path / "kept" / "signals").iterdir())
-    monkeypatch.setattr("src.runs.session.record_signals", None)
+    monkeypatch.setattr("esmerge.experiment.session.record_signals", None)
     carry_out(plan(*QUICK, cache, "granularity.temperature=2", f"out={tmp_path / 'again'}"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from src.tasks import Request
+from esmerge.tasks.api import Request
 
 
 @pytest.fixture

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests import small
+from tests.conftest import composed
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from src.config import Sweep, read_sweep
-from src.evaluation.scoring import score
-from src.specialists.backbone import Backbone
-from src.specialists.pieces import Entity, Example, Piece
-from src.specialists.render import Renderer
-from src.tasks.load import load_benchmark
-from tests import small
-from tests.conftest import composed
+from esmerge.core.prompts import Entity, Example, Piece
+from esmerge.experiment.config import Sweep, read_sweep
+from esmerge.model.backbone import Backbone
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.scoring import score
+from esmerge.tasks.load import load_benchmark
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FILE = Path(__file__).with_name("golden.json")
@@ -68,7 +68,7 @@ def renderer() -> Renderer:
 def snapshot(name: str) -> dict[str, Any]:
     """What a benchmark makes of its rows: the splits' sizes, and its first test questions to the last digit that
     another machine would share."""
-    benchmark = load_benchmark(sweep(), name)
+    benchmark = load_benchmark(sweep().questions(), name)
     return {
         "labels": list(benchmark.labels),
         "sizes": [len(benchmark.train), len(benchmark.validation), len(benchmark.test)],

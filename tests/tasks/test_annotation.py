@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import ConfigError, InputError
-from src.specialists.language_model.lessons import LessonSettings, read_lesson
-from src.specialists.pieces import Benchmark, Example
-from src.tasks import Request
-from src.tasks.annotation import AnnotationSettings, annotation
-from src.tasks.chemistry import canonical_smiles
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Example
+from esmerge.data.molecules import canonical_smiles
+from esmerge.specialists.families.language_model.lessons import LessonSettings, read_lesson
+from esmerge.tasks.api import Request
+from esmerge.tasks.sources.annotation import AnnotationSettings, annotation
 
 SETTINGS = AnnotationSettings(
     prompt={"english": "{molecule}: {answers}? Final answer:"},

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark, Entity, Example, Reject
-from src.tasks import Request
-from src.tasks.assemble import FEW, TableSettings, assemble, entity_columns, listing
-from src.tasks.cyp import CypSettings, cyp
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Entity, Example, Reject
+from esmerge.tasks.api import Request
+from esmerge.tasks.assemble import FEW, TableSettings, assemble, entity_columns, listing
+from esmerge.tasks.sources.cyp import CypSettings, cyp
 
 SETTINGS = TableSettings(prompt={"english": "{molecule}:"}, labels={"english": ["No", "Yes"]})
 

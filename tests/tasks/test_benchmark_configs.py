@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from src.config import choose
-from src.specialists.pieces import Entity
-from src.tasks import SOURCES
-from src.tasks.assemble import ANSWERS, listing
-from src.tasks.drug_pairs import type_labels
-from src.tasks.load import COMMON
-from src.tasks.prompts import PLACEHOLDER, fill
-from src.tasks.textbook.language import vocabulary
+from esmerge.core.prompts import Entity
+from esmerge.core.schema import choose
+from esmerge.data.templates import PLACEHOLDER, fill
+from esmerge.tasks.api import SOURCES
+from esmerge.tasks.assemble import ANSWERS, listing
+from esmerge.tasks.load import COMMON
+from esmerge.tasks.sources.drug_pairs import type_labels
+from esmerge.world.language import vocabulary
 
 CONF = Path(__file__).parents[2] / "conf"
 SUITES = ["real", "interactions", "molecule_protein", "molecule_cell", "drug_drug", "retention", "all"]

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark
-from src.tasks import Request
-from src.tasks.chemistry import canonical_smiles, scaffold
-from src.tasks.cyp import CypSettings, cyp, enzyme_sequence
-from src.tasks.sequences import check_sequence
 from tests.tasks.wording import LABELS, PROMPT
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark
+from esmerge.data.molecules import canonical_smiles, scaffold
+from esmerge.data.sequences import check_sequence
+from esmerge.tasks.api import Request
+from esmerge.tasks.sources.cyp import CypSettings, cyp, enzyme_sequence
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 CHAINS = ["C" * length + tail for length in range(1, 41) for tail in ("O", "N", "F", "Cl", "Br")]

@@ -9,11 +9,19 @@ from itertools import combinations
 import pandas as pd
 import pytest
 
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark, Example
-from src.tasks import Request
-from src.tasks.drug_pairs import TYPE_LABELS, DdiSettings, DdiTypeSettings, ddi, ddi_type, most_frequent, type_labels
-from src.tasks.textbook.language import vocabulary
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Example
+from esmerge.tasks.api import Request
+from esmerge.tasks.sources.drug_pairs import (
+    TYPE_LABELS,
+    DdiSettings,
+    DdiTypeSettings,
+    ddi,
+    ddi_type,
+    most_frequent,
+    type_labels,
+)
+from esmerge.world.language import vocabulary
 
 DRUGS = {f"DB{number:02}": "C" * number + "O" for number in range(1, 41)}
 COMMON = {"pairs": "pairs.csv", "drugs": "drugs.csv", "train_limit": None, "validation_limit": None}

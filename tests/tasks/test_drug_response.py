@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark, Example
-from src.tasks import Request
-from src.tasks.chemistry import scaffold
-from src.tasks.drug_response import DrugResponseSettings, drug_response, sensitive
 from tests.tasks.wording import CELL_PROMPT, LABELS
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Example
+from esmerge.data.molecules import scaffold
+from esmerge.tasks.api import Request
+from esmerge.tasks.sources.drug_response import DrugResponseSettings, drug_response, sensitive
 
 SETTINGS = DrugResponseSettings(
     prompt=CELL_PROMPT,

@@ -15,18 +15,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from src.errors import ConfigError, InputError
-from src.tasks.__main__ import main
-from src.tasks.fetching import commands
-from src.tasks.fetching.integrity import check_readable, git_blob, sha256
-from src.tasks.fetching.ledger import NAME, Ledger
-from src.tasks.fetching.making import distinct
-from src.tasks.fetching.patience import Patience
-from src.tasks.fetching.placing import KEPT, PLACED, place
-from src.tasks.fetching.sources import Remote, upstream
-from src.tasks.fetching.transfer import download
 from tests.tasks.fetching_server import Site, good, site, status
+
+from esmerge.cli.tasks.main import dispatch as main
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.tasks.fetch import commands
+from esmerge.tasks.fetch.integrity import check_readable, git_blob, sha256
+from esmerge.tasks.fetch.ledger import NAME, Ledger
+from esmerge.tasks.fetch.making import distinct
+from esmerge.tasks.fetch.patience import Patience
+from esmerge.tasks.fetch.placing import KEPT, PLACED, place
+from esmerge.tasks.fetch.sources import Remote, upstream
+from esmerge.tasks.fetch.transfer import download
 
 TABLE = b"SMILES,Protein,Y\nCC,MK,1\nCCC,MK,0\n"
 QUICK = Patience(attempts=3, stall=0.3, sleep=lambda _: None)

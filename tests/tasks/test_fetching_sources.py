@@ -7,12 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-
-from src.config import read_sweep
-from src.tasks.fetching.integrity import sha256
-from src.tasks.fetching.sources import chosen, upstream
-from src.tasks.load import check_benchmarks
 from tests.conftest import composed
+
+from esmerge.experiment.config import read_sweep
+from esmerge.tasks.fetch.integrity import sha256
+from esmerge.tasks.fetch.sources import chosen, upstream
+from esmerge.tasks.load import check_benchmarks
 
 CARD = Path(__file__).parents[2] / "benchmarks" / "cards" / "SOURCES.md"
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -45,7 +45,7 @@ def test_tdc_is_never_taken_for_another_source() -> None:
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.use])
 def test_a_table_can_be_used_as_it_says(name: str) -> None:
     sweep = read_sweep(composed(*shlex.split(TABLES[name].use), "benchmark.root=somewhere"))
-    check_benchmarks(sweep)
+    check_benchmarks(sweep.questions())
     asked = sweep.benchmark
     table = asked.get("table") or asked["pairs"]
     files = {table.replace("{split}", split) for split in asked.get("splits", {"": ""}).values()}

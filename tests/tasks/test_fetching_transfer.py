@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from src.errors import InputError
-from src.tasks.fetching import transfer
-from src.tasks.fetching.partial import Partial
-from src.tasks.fetching.patience import Patience, asked_to_wait
-from src.tasks.fetching.transfer import CHUNK, download
 from tests.tasks.fetching_server import Site, etag, good, raw, site, status
+
+from esmerge.core.errors import InputError
+from esmerge.tasks.fetch import transfer
+from esmerge.tasks.fetch.partial import Partial
+from esmerge.tasks.fetch.patience import Patience, asked_to_wait
+from esmerge.tasks.fetch.transfer import CHUNK, download
 
 BODY = b"".join(b"%d,C,1\n" % number for number in range(20_000))  # about nine chunks
 CUT = 3 * CHUNK

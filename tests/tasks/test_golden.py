@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 from omegaconf import OmegaConf
-
-from src.evaluation.scoring import score
-from src.specialists.pieces import Example
-from src.tasks.load import CONF
 from tests.tasks.golden import DATA, FILE, QUESTIONS, renderer, snapshot
+
+from esmerge.core.prompts import Example
+from esmerge.model.scoring import score
+from esmerge.tasks.load import CONF
 
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
 NAMES = list(OmegaConf.load(CONF.parent / "suite" / "all.yaml").benchmarks)

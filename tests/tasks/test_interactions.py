@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark
-from src.tasks import Request
-from src.tasks.chemistry import scaffold
-from src.tasks.interactions import InteractionSettings, interactions
 from tests.tasks.wording import LABELS, PROMPT
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark
+from esmerge.data.molecules import scaffold
+from esmerge.tasks.api import Request
+from esmerge.tasks.sources.interactions import InteractionSettings, interactions
 
 SETTINGS = InteractionSettings(prompt=PROMPT, labels=LABELS, table="dti.csv", max_rejects=0.9)
 HEAD = "SMILES,sequence,label,split\n"

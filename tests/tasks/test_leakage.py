@@ -10,13 +10,14 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark, Entity, Example
-from src.tasks import leakage, options
-from src.tasks.__main__ import main as verbs
-from src.tasks.chemistry import fingerprint
-from src.tasks.leakage import measure, similarities
-from src.tasks.leakage_table import markdown
+from esmerge.cli.tasks import options
+from esmerge.cli.tasks.leakage_table import markdown
+from esmerge.cli.tasks.main import dispatch as verbs
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Entity, Example
+from esmerge.data.molecules import fingerprint
+from esmerge.tasks import leakage
+from esmerge.tasks.leakage import measure, similarities
 
 POOL = [
     *("CCO", "CCN", "CCCO", "c1ccccc1", "Cc1ccccc1", "Oc1ccccc1", "c1ccncc1", "Cc1ccncc1", "C1CCCCC1", "CC1CCCCC1"),

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
-
-from src.config import choose, plain
-from src.specialists import TEAMS
-from src.specialists.language_model.team import read_lessons
-from src.specialists.pieces import Benchmark, Example
-from src.tasks.chemistry import canonical_smiles
-from src.tasks.options import CONF, DEFAULTS, load
 from tests.tasks.golden import DATA
+
+from esmerge.cli.tasks.options import CONF, DEFAULTS, load
+from esmerge.core.prompts import Benchmark, Example
+from esmerge.core.schema import choose, plain
+from esmerge.data.molecules import canonical_smiles
+from esmerge.specialists.api import TEAMS
+from esmerge.specialists.families.language_model.family import read_lessons
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
 TABLES = {

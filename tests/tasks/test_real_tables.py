@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from src.evaluation.floors import drug_only, majority
-from src.specialists.pieces import Benchmark, Example
-from src.tasks.options import CONF, DEFAULTS, load
+from esmerge.baselines.floors import drug_only, majority
+from esmerge.cli.tasks.options import CONF, DEFAULTS, load
+from esmerge.core.prompts import Benchmark, Example
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 CYPS = ["1a2", "2c9", "2c19", "2d6", "3a4"]

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from src.errors import ConfigError, InputError
-from src.specialists.pieces import Benchmark, Example
-from src.tasks import Request
-from src.tasks.synergy import SynergySettings, synergy
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Example
+from esmerge.tasks.api import Request
+from esmerge.tasks.sources.synergy import SynergySettings, synergy
 
 PROMPT = {"english": "{molecule_1} with {molecule_2} on {cell}. Final answer:"}
 DRUGS = {f"d{number}": "C" * number + "O" for number in range(1, 13)}

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.specialists.pieces import Benchmark, Entity, Example, Reject
-from src.tasks.window import Windowed, windowed
+from esmerge.core.prompts import Benchmark, Entity, Example, Reject
+from esmerge.tasks.window import Windowed, windowed
 
 LABELS = (" no", " yes")
 

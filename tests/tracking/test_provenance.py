@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from src.tracking.provenance import git_state, library_versions, provenance
+from esmerge.tracking.provenance import git_state, library_versions, provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -24,7 +24,7 @@ def test_the_record_says_code_libraries_and_data() -> None:
 
 
 def test_a_library_that_is_absent_is_null(monkeypatch) -> None:
-    monkeypatch.setattr("src.tracking.provenance.LIBRARIES", ["numpy", "no-such-library"])
+    monkeypatch.setattr("esmerge.tracking.provenance.LIBRARIES", ["numpy", "no-such-library"])
     library_versions.cache_clear()
     found = library_versions()
     library_versions.cache_clear()

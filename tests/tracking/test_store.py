@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from src.errors import ConfigError, StoreError
-from src.tracking.results import collect, latest_sweep, run_folders, unfinished, write_results
-from src.tracking.store import RESULT_COLUMNS, RunFolder, config_hash
+from esmerge.core.errors import ConfigError, StoreError
+from esmerge.tracking.results import collect, latest_sweep, run_folders, unfinished, write_results
+from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, config_hash
 
 PREDICTIONS = pd.DataFrame(
     {"id": ["q0", "q1"], "label": ["yes", "no"], "prediction": ["yes", ""], "score": [0.1 + 0.2, 1e-17]}

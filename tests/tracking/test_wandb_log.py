@@ -16,16 +16,16 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from src.errors import ConfigError, TrackingError
-from src.tracking.store import RunFolder
-from src.tracking.wandb_log import Tracking, check_login, log_run, weight_histograms
+from esmerge.core.errors import ConfigError, TrackingError
+from esmerge.tracking.store import RunFolder
+from esmerge.tracking.wandb_log import Tracking, check_login, log_run, weight_histograms
 
 ROWS = [{"run": "r", "method": "es", "granularity": "joint", "benchmark": "x", "metric": "accuracy", "value": 0.5}]
 PLAIN = """
 import json, sys, time
 from pathlib import Path
-from src.tracking.store import RunFolder
-from src.tracking.wandb_log import Tracking, log_run
+from esmerge.tracking.store import RunFolder
+from esmerge.tracking.wandb_log import Tracking, log_run
 run, rows = RunFolder(Path(sys.argv[1]) / "r"), json.loads(sys.argv[2])
 seconds = [
     log_run(Tracking(), run, {"seed": 0}, "sweep", "r", "merge", rows, {"map": Path(sys.argv[3])}, run.coefficients)

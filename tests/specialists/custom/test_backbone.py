@@ -5,11 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from src.errors import ConfigError
-from src.specialists.backbone import decoder_layers
-from src.specialists.custom.backbone import load_backbone, load_tokenizer, located, names_of, read_config, skeleton
 from tests.standalone.tiny import CONFIGS, save_backbone
+
+from esmerge.core.errors import ConfigError
+from esmerge.model.backbone import decoder_layers
+from esmerge.specialists.families.custom.backbone import (
+    load_backbone,
+    load_tokenizer,
+    located,
+    names_of,
+    read_config,
+    skeleton,
+)
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from src.errors import ConfigError, InputError
-from src.specialists.custom.encoders import EntryPointEncoder, entry_point, source_digest
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.specialists.families.custom.encoders import EntryPointEncoder, entry_point, source_digest
 
 
 def encoder(function: Callable[..., Any]) -> EntryPointEncoder:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from src.errors import AdapterError
-from src.specialists.custom.backbone import same_model
-from src.specialists.custom.experts import completed, missing_modules
-from src.specialists.lora import LoraFactors, LoraState
-from src.specialists.on_demand import OnDemand
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.core.errors import AdapterError
+from esmerge.core.lazy import OnDemand
+from esmerge.specialists.families.custom.backbone import same_model
+from esmerge.specialists.families.custom.experts import completed, missing_modules
 
 ROOT = "base_model.model.model.layers"
 

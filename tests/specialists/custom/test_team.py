@@ -9,20 +9,20 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
-import src.sweep
-from src.cache import Cache
-from src.config import read_sweep
-from src.errors import ConfigError, InputError
-from src.runs.plan import plan
-from src.specialists import Context
-from src.specialists.custom.settings import CustomSettings
-from src.specialists.custom.team import custom
-from src.specialists.pieces import Entity
-from src.tracking import callback
 from tests.conftest import composed
 from tests.specialists.tiny_language_model import write_tables
 from tests.standalone.tiny import PAIR, TEXTS, save_backbone, train_experts, write_probe
+
+import esmerge.cli.sweep
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Entity
+from esmerge.experiment.config import read_sweep
+from esmerge.experiment.plan import plan
+from esmerge.specialists.api import Context
+from esmerge.specialists.families.custom.family import custom
+from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.storage.cache import Cache
+from esmerge.tracking import callback
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_sweep_asks_the_users_experts(made: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sys, "argv", ["sweep", *asked])
     monkeypatch.setattr(callback, "_FOLDERS", [])
     with pytest.raises(SystemExit) as ended:
-        src.sweep.main()
+        esmerge.cli.sweep.main()
     assert not ended.value.code
     found = pd.read_csv(folder / "results.csv")
     assert set(found["method"]) == {"base", "expert:mol", "expert:prot", "finetuned", "average", "es"}

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.specialists.language_model.encoders import (
+from esmerge.data.sequences import STANDARD
+from esmerge.specialists.families.language_model.encoders import (
     END,
     HASHED,
     LETTERS,
@@ -23,8 +24,7 @@ from src.specialists.language_model.encoders import (
     save_encoder,
     train_trunk,
 )
-from src.specialists.language_model.lessons import Lesson
-from src.tasks.sequences import STANDARD
+from esmerge.specialists.families.language_model.lessons import Lesson
 
 CHAINS = st.text(alphabet=STANDARD + "XUB", min_size=1, max_size=80)
 SETTINGS = EncoderSettings(steps=60, batch=16, width=16, tokens=3)

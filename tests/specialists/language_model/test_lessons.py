@@ -9,9 +9,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from src.errors import InputError
-from src.specialists.language_model.lessons import Lesson, LessonSettings, as_text, draw, exam, pools, read_lesson
-from src.specialists.pieces import Entity
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Entity
+from esmerge.specialists.families.language_model.lessons import (
+    Lesson,
+    LessonSettings,
+    as_text,
+    draw,
+    exam,
+    pools,
+    read_lesson,
+)
 
 PROMPT = "Given: {cell}\nFinal answer:"
 ROWS = 400

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from src.specialists.smollm2 import PACKAGE
+from esmerge.specialists.families.language_model.smollm2 import PACKAGE
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT.parent / "shared" / "data"

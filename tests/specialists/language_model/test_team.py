@@ -9,19 +9,21 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-
-from src.cache import Cache
-from src.config import choose, read_sweep
-from src.errors import BenchError, ConfigError, InputError
-from src.runs.execute import execute_all
-from src.runs.plan import plan
-from src.runs.session import Session
-from src.specialists import TEAMS, Context, training
-from src.specialists.pieces import Entity
-from src.specialists.team import Team
-from src.tracking.store import RunFolder
 from tests.conftest import composed
 from tests.specialists import tiny_language_model as tiny
+
+from esmerge.core.errors import BenchError, ConfigError, InputError
+from esmerge.core.prompts import Entity
+from esmerge.core.schema import choose
+from esmerge.experiment.config import read_sweep
+from esmerge.experiment.pipeline import execute_all
+from esmerge.experiment.plan import plan
+from esmerge.experiment.session import Session
+from esmerge.model import training
+from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.team import Team
+from esmerge.storage.cache import Cache
+from esmerge.tracking.store import RunFolder
 
 KINDS = ("language-model-encoder", "language-model-specialist")
 
@@ -104,7 +106,9 @@ def test_a_second_loading_trains_nothing_and_gives_the_same_team(
 ) -> None:
     before = stages(place / "cache")
     for module in ("encoders", "teaching"):
-        monkeypatch.setattr(f"src.specialists.language_model.{module}.train", None)  # calling it would fail
+        monkeypatch.setattr(
+            f"esmerge.specialists.families.language_model.{module}.train", None
+        )  # calling it would fail
     again = load(config(), place / "cache")
     assert stages(place / "cache") == before and len(before) == 2 + 3
     assert again.fingerprint == team.fingerprint and again.facts == team.facts

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.errors import InputError
-from src.specialists.textbook.encoders import (
+from esmerge.core.errors import InputError
+from esmerge.specialists.families.textbook.encoders import (
     BITS,
     LONGEST,
     EncoderSettings,
@@ -19,8 +19,8 @@ from src.specialists.textbook.encoders import (
     save_encoder,
     train_encoder,
 )
-from src.tasks.textbook.entities import world_and_pools
-from src.tasks.textbook.world import WorldSettings
+from esmerge.world.entities import world_and_pools
+from esmerge.world.world import WorldSettings
 
 SETTINGS = EncoderSettings(steps=40, batch=32, width=16)
 VALUES = {

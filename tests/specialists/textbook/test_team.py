@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from src.errors import ConfigError
-from src.specialists.lora import LoraState
-from src.specialists.team import Team
 from tests.conftest import make_team
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.errors import ConfigError
+from esmerge.specialists.team import Team
 
 
 def test_the_team_is_whole(tiny_team: Team) -> None:

@@ -1,0 +1,1 @@
+"""Merging biological multimodal language models: specialists, merges, benchmarks, reports."""

@@ -1,0 +1,188 @@
+"""A merge as a model of its own: a Hugging Face folder whose weights are the backbone's plus the merged update.
+
+Shards are read and written one after the other and updates are computed one module at a time, so that about one shard
+is in memory, whatever the size of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from esmerge.adapters.dense import FLOATS, DenseState, Update, added
+from esmerge.adapters.lora import PREFIX
+from esmerge.core.errors import AdapterError
+from esmerge.core.finite import all_finite
+from esmerge.storage.whole_folder import whole_folder
+
+CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PLAIN = ("F64", "F32", "F16", "BF16")  # safetensors' names of what is not quantised
+TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")  # architectures that store linear weights as (in, out)
+WEIGHTS = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
+LEFT_OUT = ("README.md", "adapter_config.json")  # the card is another one; an adapter would be loaded on top
+
+Shards = Mapping[str, Mapping[str, str]]
+"""File name -> tensor name -> safetensors' name of its number format."""
+
+
+def bake(backbone_folder: str | Path, update: Update, out_folder: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write the backbone with the update added to its weights, all of it or nothing.
+
+    Args:
+        backbone_folder: a Hugging Face folder with ``model.safetensors``, or with shards and their index.
+        update: an adapter or dense updates; module ``base_model.model.<path>`` changes tensor ``<path>.weight``.
+        out_folder: where to; it must be new or empty.
+        dtype: of all weights; by default each keeps the backbone's. Sums are in float32 either way.
+
+    Raises:
+        AdapterError: a file is missing or is not safetensors, a module has no weight in the checkpoint or one of
+            another shape, a weight is quantised, a sum is not finite, or the out folder holds files.
+    """
+    source, out = Path(backbone_folder), Path(out_folder)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise AdapterError(f"{out} exists and is not an empty folder: bake into a new one")
+    config, shards = _read_config(source), _read_shards(source)
+    modules = _modules_by_tensor(update, shards, source)
+    with whole_folder(out) as partial:
+        _copy_rest(source, partial)
+        _write_weights(source, partial, shards, update, modules, dtype)
+        config_text = json.dumps(config if dtype is None else _with_dtype(config, dtype), indent=2)
+        (partial / CONFIG).write_text(config_text + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(_card(update, out.name, source), encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise AdapterError(f"{path} does not exist: expected the Hugging Face folder of the backbone")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise AdapterError(f"{path} is not valid JSON ({error}): copy the backbone again") from error
+
+
+def _read_config(source: Path) -> dict[str, Any]:
+    config = _read_json(source / CONFIG)
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "an unnamed method")
+        raise AdapterError(f"{source} is quantised ({method}): an update can be added to plain weights only")
+    if config.get("model_type") in TRANSPOSED:
+        raise AdapterError(f"{source} is a {config['model_type']}, which stores its weights transposed: not supported")
+    return config
+
+
+def _read_shards(source: Path) -> Shards:
+    """What each weight file holds, from its header; transformers prefers a single file too."""
+    if (source / SINGLE).is_file():
+        return {SINGLE: _read_header(source / SINGLE)}
+    if not (source / INDEX).is_file():
+        pickles = sorted(file.name for file in source.glob("*.bin"))
+        hint = f"; {', '.join(pickles)} is a pickle, save it again with safe_serialization=True" if pickles else ""
+        raise AdapterError(f"{source} holds neither {SINGLE} nor {INDEX}{hint}")
+    places: dict[str, str] = _read_json(source / INDEX).get("weight_map", {})
+    files = list(dict.fromkeys(places.values()))
+    absent = [file for file in files if Path(file).name != file or not (source / file).is_file()]
+    if absent or not places:
+        raise AdapterError(f"{source} lacks the shards {', '.join(absent) or '(none is listed)'} of its {INDEX}")
+    shards = {file: _read_header(source / file) for file in files}
+    lost = [name for name, file in places.items() if name not in shards[file]]
+    if lost:
+        raise AdapterError(f"{source}: the shards lack {', '.join(lost)}, which {INDEX} lists; copy the backbone again")
+    return shards
+
+
+def _read_header(file: Path) -> dict[str, str]:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{file} cannot be read as safetensors ({error}): copy the backbone again") from error
+
+
+def _modules_by_tensor(update: Update, shards: Shards, source: Path) -> dict[str, str]:
+    """Tensor name -> the module whose update it gets; every module has its tensor, and none is quantised."""
+    formats = {name: kind for tensors in shards.values() for name, kind in tensors.items()}
+    modules = {f"{module.removeprefix(PREFIX)}.weight": module for module in update.modules}
+    unknown = [module for name, module in modules.items() if name not in formats or not module.startswith(PREFIX)]
+    if unknown:
+        raise AdapterError(f"{source} has no weights for {', '.join(unknown)}: is the update of another backbone?")
+    quantised = [f"{name} ({formats[name]})" for name in modules if formats[name] not in PLAIN]
+    if quantised:
+        raise AdapterError(f"{source} holds quantised weights, {', '.join(quantised)}: save it dequantised")
+    return modules
+
+
+def _write_weights(
+    source: Path, out: Path, shards: Shards, update: Update, modules: Mapping[str, str], dtype: torch.dtype | None
+) -> None:
+    size = 0
+    for file, names in shards.items():
+        with safe_open(source / file, framework="pt") as stored:
+            facts = {"format": "pt", **(stored.metadata() or {})}
+            tensors = {name: _baked(name, stored.get_tensor(name), update, modules.get(name), dtype) for name in names}
+            save_file(tensors, out / file, metadata=facts)
+        size += sum(tensor.nbytes for tensor in tensors.values())
+        del tensors  # before the next shard is read
+    if SINGLE not in shards:
+        index = _read_json(source / INDEX)
+        index["metadata"] = {**index.get("metadata", {}), "total_size": size}
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _baked(name: str, weight: Tensor, update: Update, module: str | None, dtype: torch.dtype | None) -> Tensor:
+    """A tensor of the checkpoint as it is written: in another number format, and with its module's update if any."""
+    if module is None and (dtype in (None, weight.dtype) or weight.dtype not in FLOATS):
+        return weight
+    total = weight.to(dtype) if module is None else added(module, weight, _delta(update, module), dtype)
+    if not all_finite(total):
+        raise AdapterError(f"{name} is not finite in {total.dtype}: bake in a wider dtype, or look at the update")
+    return total.contiguous()
+
+
+def _delta(update: Update, module: str) -> Tensor:
+    if isinstance(update, DenseState):
+        return update.modules[module]
+    factors = update.modules[module]
+    wide = torch.promote_types(torch.promote_types(factors.a.dtype, factors.b.dtype), torch.float32)
+    return factors.scale * (factors.b.to(wide) @ factors.a.to(wide))
+
+
+def _copy_rest(source: Path, out: Path) -> None:
+    """Everything that is neither weights nor hidden: generation config, tokenizer, chat templates, code, licence."""
+    for file in _plain_files(source.iterdir()):
+        shutil.copyfile(file, out / file.name)
+    for file in _plain_files(source.glob("additional_chat_templates/*")):
+        (out / file.parent.name).mkdir(exist_ok=True)
+        shutil.copyfile(file, out / file.parent.name / file.name)
+
+
+def _plain_files(paths: Iterable[Path]) -> list[Path]:
+    return [
+        path
+        for path in paths
+        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(WEIGHTS + LEFT_OUT)
+    ]
+
+
+def _with_dtype(config: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """The config and its sub-configs saying that the weights are of ``dtype``."""
+    name, keys = str(dtype).removeprefix("torch."), ("dtype", "torch_dtype")
+    return {
+        key: name if key in keys else _with_dtype(value, dtype) if isinstance(value, dict) else value
+        for key, value in config.items()
+    }
+
+
+def _card(update: Update, title: str, source: Path) -> str:
+    base = update.base_model or str(source)
+    head = ["---", "library_name: transformers", "tags:", "- merge", f"base_model: {json.dumps(base)}", "---", ""]
+    body = [f"# {title}", f"The weights of `{base}` plus a merged update; load it as any transformers model."]
+    notes = [f"- {key}: {value}" for key, value in update.notes.items()]
+    return "\n".join(head) + "\n" + "\n\n".join([*body, *(["\n".join(notes)] if notes else [])]) + "\n"

@@ -1,0 +1,158 @@
+"""LoRA adapters on disk, as PEFT folders: ``adapter_config.json``, ``adapter_model.safetensors`` and a model card."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, check_finite, factor_name
+from esmerge.adapters.peft_config import CONFIG, plain_config, rank_and_scale, read_config
+from esmerge.core.errors import AdapterError
+from esmerge.core.lazy import OnDemand
+from esmerge.storage.tensor_stream import FORMATS, write_tensors
+from esmerge.storage.whole_folder import whole_folder
+
+WEIGHTS = "adapter_model.safetensors"
+CARD = "README.md"
+
+Header = Mapping[str, tuple[tuple[int, ...], str]]
+"""Tensor name -> shape and safetensors' name of its number format."""
+
+
+def load_adapter(folder: str | Path, name: str) -> LoraState:
+    """Read a PEFT LoRA adapter into memory; arguments and errors are those of ``open_adapter``."""
+    return open_adapter(folder, name).kept()
+
+
+def open_adapter(folder: str | Path, name: str) -> LoraState:
+    """A PEFT LoRA adapter whose tensors are read from disk whenever they are asked for, one module at a time.
+
+    Args:
+        folder: a folder that PEFT's ``save_pretrained`` wrote; it must stay in place while the adapter is used.
+        name: what the adapter is called in error messages.
+
+    Raises:
+        AdapterError: a file is missing or not safetensors, the adapter is not plain LoRA, or its tensors do not fit its
+            config or are not finite.
+    """
+    folder = Path(folder)
+    config = read_config(folder, name)
+    header = _read_header(folder, name)
+    modules = sorted(_modules(header, name), key=natural)
+    scales = {module: _scale(module, header, rank_and_scale(config, module), name) for module in modules}
+
+    def read(module: str) -> LoraFactors:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            a, b = (file.get_tensor(factor_name(module, factor)) for factor in "AB")
+        return LoraFactors(a, b, scales[module])
+
+    state = LoraState(OnDemand(modules, read), config.get("base_model_name_or_path"))
+    check_finite(state, name)
+    return state
+
+
+def save_adapter(state: LoraState, folder: str | Path, base_model: str | None = None, card: str | None = None) -> None:
+    """Write an adapter as a PEFT folder, all of it or nothing; an existing folder is replaced.
+
+    Args:
+        state: factors of any ranks and scales; computed on demand, they are asked for once, module by module.
+        folder: where to.
+        base_model: name or path of the backbone; the state's own by default.
+        card: text of the model card below its title.
+
+    Raises:
+        AdapterError: a module name is not PEFT's, or a value is NaN or infinite.
+    """
+    folder = Path(folder)
+    with whole_folder(folder) as partial:
+        write_adapter(state, partial, folder.name, base_model, card)
+
+
+def write_adapter(
+    state: LoraState, folder: Path, title: str, base_model: str | None = None, card: str | None = None
+) -> dict[str, tuple[int, float]]:
+    """Write an adapter's files into a folder that is there; for arguments and errors see ``save_adapter``.
+
+    Args:
+        title: what messages and the card call it.
+
+    Returns:
+        module -> (rank, scale).
+    """
+    foreign = [module for module in state.modules if not module.startswith(PREFIX)]
+    if foreign or not state.modules:
+        raise AdapterError(f"modules to be saved must be named {PREFIX}<path>, got {', '.join(foreign) or 'none'}")
+    facts: dict[str, tuple[int, float]] = {}
+
+    def noted(module: str) -> LoraFactors:
+        factors = state.modules[module]
+        check_finite(LoraState({module: factors}), title)
+        facts[module] = (factors.rank, factors.scale)
+        return factors
+
+    write_tensors(folder / WEIGHTS, LoraState(OnDemand(state.modules, noted)).tensors())
+    base_model = base_model if base_model is not None else state.base_model
+    (folder / CONFIG).write_text(json.dumps(plain_config(facts, base_model), indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(_card(state, title, base_model, card), encoding="utf-8")
+    return facts
+
+
+def _read_header(folder: Path, name: str) -> Header:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickles = sorted(file.name for file in folder.glob("*.bin"))
+        hint = f"; {', '.join(pickles)} is a pickle, save it again with safe_serialization=True" if pickles else ""
+        raise AdapterError(f"adapter {name!r}: {path} does not exist{hint}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            return {key: (tuple(one.get_shape()), one.get_dtype()) for key, one in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"adapter {name!r}: {path} cannot be read as safetensors ({error})") from error
+
+
+def _modules(header: Header, name: str) -> list[str]:
+    """The modules that have both factors; anything else in the file is refused."""
+    halves: dict[str, set[str]] = {}
+    unknown = []
+    for key, (shape, kind) in header.items():
+        match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", key)
+        if match is None or len(shape) != 2 or kind not in FORMATS.values() or not key.startswith(PREFIX):
+            unknown.append(f"{key} {shape} {kind}")
+        else:
+            halves.setdefault(match[1], set()).add(match[2])
+    if unknown:
+        raise AdapterError(
+            f"adapter {name!r} holds tensors that are not LoRA factors: {', '.join(unknown)}; embeddings, biases, "
+            "whole modules and quantised factors cannot be merged: save the adapter without them"
+        )
+    lacking = sorted(f"{module}.lora_{factor}" for module, found in halves.items() for factor in {"A", "B"} - found)
+    if lacking or not halves:
+        raise AdapterError(f"adapter {name!r} lacks LoRA factors: {', '.join(lacking) or 'it holds none at all'}")
+    return list(halves)
+
+
+def _scale(module: str, header: Header, said: tuple[int, float], name: str) -> float:
+    (a, _), (b, _) = (header[factor_name(module, factor)] for factor in "AB")
+    rank, scale = said
+    if a[0] != rank or b[1] != rank:
+        raise AdapterError(f"adapter {name!r}: {module} has A {a} and B {b}, but its config says rank {rank}")
+    return scale
+
+
+def _card(state: LoraState, title: str, base_model: str | None, card: str | None) -> str:
+    head = ["---", "library_name: peft", "tags:", "- lora"]
+    if base_model is not None:
+        head.append(f"base_model: {json.dumps(base_model)}")
+    notes = [f"- {key}: {value}" for key, value in state.notes.items()]
+    body = [f"# {title}", card or "A LoRA adapter; load it with `peft.PeftModel.from_pretrained`.", "\n".join(notes)]
+    return "\n".join([*head, "---", ""]) + "\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def natural(module: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts layer 2 before layer 10, as the backbone does."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in module.split("."))

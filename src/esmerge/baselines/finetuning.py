@@ -1,0 +1,46 @@
+"""LoRA fine-tuning on examples: the reference that has seen the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Example
+from esmerge.core.rng import generator
+from esmerge.model.attach import detach, fresh, read
+from esmerge.model.loss import answer_loss
+from esmerge.model.training import Schedule, train
+from esmerge.specialists.team import Team
+
+
+def finetune(team: Team, examples: Sequence[Example], title: str, seed: int, scratch: Path) -> LoraState:
+    """Train a new adapter on solved examples, starting from the bare backbone.
+
+    Args:
+        examples: a benchmark's training split.
+        title: shown beside the progress bar; also names the random stream.
+        scratch: folder for checkpoints.
+
+    Raises:
+        InputError: there are no examples.
+    """
+    if not examples:
+        raise InputError(f"{title} has no training examples to fine-tune on")
+    settings, model = team.finetuning, team.backbone.model
+    solved = [example.solved() for example in examples]
+
+    def loss_at(step: int) -> Tensor:
+        rows = generator(seed, f"finetune-{title}", step).integers(len(solved), size=settings.batch)
+        return answer_loss(team.renderer, [solved[row] for row in rows])
+
+    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, team.targets, seed)
+    try:
+        schedule = Schedule(settings.steps, settings.rate, settings.weight_decay)
+        train(f"fine-tuning on {title}", parameters, loss_at, schedule, scratch)
+        return read(model, "finetuned", team.backbone.name)
+    finally:
+        detach(model)

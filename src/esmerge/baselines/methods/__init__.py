@@ -1,0 +1,1 @@
+"""One reference per file."""

@@ -1,0 +1,21 @@
+"""The backbone with every encoder and no adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.prompts import Benchmark
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """The bare backbone has nothing to set."""
+
+
+@REFERENCES.register("base", BaseSettings, title="Base LLM", model=True)
+def base(settings: BaseSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
+    """Predictions without any adapter."""
+    return session.ask(None, benchmark)

@@ -1,0 +1,23 @@
+"""A LoRA trained on each benchmark's small training split: what a merge is to do without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from esmerge.baselines.api import REFERENCES, NotApplicable, ReferenceModel
+from esmerge.core.prompts import Benchmark
+
+
+@dataclass(frozen=True)
+class FinetunedSettings:
+    """How it is trained is part of the specialist set (``specialists.finetuning``)."""
+
+
+@REFERENCES.register("finetuned", FinetunedSettings, title="Fine-tuned LoRA", model=True)
+def finetuned(settings: FinetunedSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
+    """Predictions of an adapter trained on ``benchmark.train``."""
+    if not benchmark.train:
+        raise NotApplicable(f"benchmark {benchmark.name} has no training split to fine-tune on")
+    return session.ask(session.finetuned(benchmark), benchmark)

@@ -1,0 +1,30 @@
+"""The floor that looks at every entity but adds up what each of them tells: no interaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from esmerge.baselines import floors
+from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.prompts import Benchmark
+from esmerge.core.validation import above_zero
+
+
+@dataclass(frozen=True)
+class LogisticRegressionSettings:
+    """``c``: inverse strength of the L2 penalty."""
+
+    c: float = 1.0
+
+    def __post_init__(self) -> None:
+        above_zero(self, "method", "c")
+
+
+@REFERENCES.register("logistic_regression", LogisticRegressionSettings, title="Logistic regression", model=False)
+def logistic_regression(
+    settings: LogisticRegressionSettings, session: ReferenceModel, benchmark: Benchmark
+) -> pd.DataFrame:
+    """Logistic regression on fingerprints, protein 3-mers and genes of the training split."""
+    return floors.logistic_regression(benchmark, settings.c)

@@ -1,0 +1,39 @@
+"""What merges measure on data, one measure per file: a function ``(Material, settings) -> Measured``.
+
+A merge that needs a measure names it in its fact ``measures`` and holds the measure's settings in a field of the same
+name. Measures run once per team and data and are kept in the cache; the merges that use them stay pure functions of
+tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from esmerge.core.prompts import Example, Pieces
+from esmerge.core.registry import Registry
+from esmerge.specialists.team import Team
+
+MEASURES = Registry("measure", "esmerge.calibration.measures")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a measure may look at.
+
+    Attributes:
+        team: backbone, specialists and encoders.
+        prompts: the probe's prompts, the same that ES-Merging reads; they hold no question and no label.
+        batch_size: prompts per pass.
+        seed: for measures that draw random numbers.
+        space: the merge space.
+        questions: test questions by benchmark; only for measures registered with ``questions=True``, which must not
+            look at their answers.
+    """
+
+    team: Team
+    prompts: Sequence[Pieces]
+    batch_size: int
+    seed: int = 0
+    space: str = "delta"
+    questions: Mapping[str, Sequence[Example]] = field(default_factory=dict)

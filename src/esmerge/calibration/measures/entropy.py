@@ -1,0 +1,139 @@
+"""AdaMerging's coefficients: fitted so that the merged model is sure of its answers (arXiv 2310.02575).
+
+On unlabelled test questions the entropy of the distribution over the candidate answers is minimised, summed over the
+benchmarks, by Adam from coefficients of 0.3 that are clamped to [0, 1]: the layer-wise variant. The distribution is
+the softmax over the labels' log-likelihoods, the same that decides which answer is scored.
+
+Differences from the authors' code: one coefficient per expert and decoder layer where theirs has one per parameter
+tensor, and questions are drawn without repetition at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.fitting import fit, mixture
+from esmerge.calibration.types import Measured
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Example
+from esmerge.core.rng import generator
+from esmerge.core.validation import above_zero, at_least
+from esmerge.model.prompt_encoder import IGNORED, Rendered, Renderer
+
+
+@dataclass(frozen=True)
+class EntropySettings:
+    """Settings of the fit.
+
+    Attributes:
+        steps: updates. Published: 500.
+        rate: Adam's. Published: 0.001; ``steps · rate``, how far a coefficient can move, is the published 0.5.
+        start: every coefficient before the fit. Published: 0.3, as here.
+        batch: questions of each benchmark per step. Published: 16.
+    """
+
+    steps: int = 100
+    rate: float = 5e-3
+    start: float = 0.3
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        at_least(self, "method.entropy", 1, "steps", "batch")
+        above_zero(self, "method.entropy", "rate")
+        if not 0 <= self.start <= 1:
+            raise ConfigError(f"method.entropy.start={self.start}: expected a number from 0 to 1")
+
+
+@MEASURES.register("entropy", EntropySettings, questions=True)
+def entropy(material: Material, settings: EntropySettings) -> Measured:
+    """Fitted coefficients in [0, 1]: expert -> ``layer`` -> (layers,).
+
+    Raises:
+        InputError: there are no questions, or a label has no tokens.
+        FloatingPointError: the fit diverged.
+    """
+    team = material.team
+    if not material.questions:
+        raise InputError("the entropy measure needs test questions: give it at least one benchmark's")
+    with mixture(team.backbone.model, team.adapters) as mixed:
+
+        def losses(step: int) -> Iterator[Tensor]:
+            for benchmark, examples in material.questions.items():
+                drawn = draw_questions(examples, settings.batch, material.seed, benchmark, step)
+                yield mean_entropy(label_loglikelihoods(team.renderer, drawn))
+
+        start = torch.full_like(mixed.weights, settings.start)
+        fit("entropy", mixed, start, _clamped, losses, settings.steps, settings.rate)
+        return mixed.measured(team.adapters)
+
+
+def draw_questions(examples: Sequence[Example], count: int, seed: int, benchmark: str, step: int) -> list[Example]:
+    """At most ``count`` of a benchmark's questions, without repetition within a step."""
+    rng = generator(seed, f"entropy-{benchmark}", step)
+    return [examples[place] for place in rng.permutation(len(examples))[:count]]
+
+
+def mean_entropy(logliks: Sequence[Tensor]) -> Tensor:
+    """Mean over the questions of the entropy of softmax(log-likelihoods), in nats; one (labels,) per question."""
+    logprobs = [loglik.log_softmax(dim=0) for loglik in logliks]  # not the probabilities' log: its gradient fails at 0
+    return torch.stack([-(own.exp() * own).sum() for own in logprobs]).mean()
+
+
+def label_loglikelihoods(renderer: Renderer, examples: Sequence[Example]) -> list[Tensor]:
+    """Sum of the log-probabilities of each label's tokens after the prompt: (labels,) per question, differentiable.
+
+    Labels of a question that differ in their last token only share one sequence.
+    """
+    with torch.no_grad():
+        prompts = renderer.render([example.prompt for example in examples])
+    numbers: dict[tuple[int, tuple[int, ...]], int] = {}  # (question, a label's tokens but the last) -> sequence
+    sequences: list[Rendered] = []
+    places: list[tuple[int, int, int, int]] = []  # (sequence, position from its end, token, label) of each token
+    count = 0
+    for row, (example, prompt) in enumerate(zip(examples, prompts, strict=True)):
+        for label in example.labels:
+            *shared, last = _label_ids(renderer, label, example)
+            number = numbers.setdefault((row, tuple(shared)), len(sequences))
+            if number == len(sequences):
+                sequences.append(_continued(prompt, shared))
+            places += [(number, at - len(shared) - 1, token, count) for at, token in enumerate([*shared, last])]
+            count += 1
+    logprobs = _last_logprobs(renderer, sequences, max(-place for _, place, _, _ in places))
+    sequence, position, token, slot = torch.tensor(places, device=logprobs.device).T
+    total = logprobs.new_zeros(count).index_add(0, slot, logprobs[sequence, position, token])
+    return list(total.split([len(example.labels) for example in examples]))
+
+
+def _label_ids(renderer: Renderer, label: str, example: Example) -> list[int]:
+    ids = renderer.tokens(label)
+    if not ids:
+        raise InputError(f"label {label!r} of example {example.id} has no tokens: it cannot be scored")
+    return ids
+
+
+def _continued(prompt: Rendered, ids: list[int]) -> Rendered:
+    return replace(prompt, ids=[*prompt.ids, *ids], targets=[IGNORED] * (len(prompt.ids) + len(ids)))
+
+
+def _last_logprobs(renderer: Renderer, sequences: Sequence[Rendered], kept: int) -> Tensor:
+    """Log-probabilities of the next token at the last ``kept`` positions, (sequences, kept, vocabulary)."""
+    batch = renderer.collate(sequences, side="left")
+    model: Any = renderer.backbone.model
+    logits = model(
+        inputs_embeds=batch.embeds,
+        attention_mask=batch.mask,
+        position_ids=batch.positions(),
+        logits_to_keep=kept,
+        use_cache=False,
+    ).logits
+    return torch.as_tensor(logits.float().log_softmax(dim=-1))
+
+
+def _clamped(raw: Tensor) -> Tensor:
+    return raw.clamp(0, 1)

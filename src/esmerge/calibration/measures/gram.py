@@ -1,0 +1,71 @@
+"""Gram matrices of what each adapted linear layer is given (RegMean's statistics, arXiv 2212.09849).
+
+The paper writes sums over the data, ``Xᵀ X``; its authors' code divides them by the number of tokens, and so does this:
+an expert whose prompts are longer does not count for more. Padding, which their code counts in, is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.types import Measured
+from esmerge.calibration.watch import batches, holding, prefill, tokens_of, watching
+from esmerge.core.progress import progress
+from esmerge.core.validation import check_choice
+
+TOKENS = ("own", "all")
+
+
+@dataclass(frozen=True)
+class GramSettings:
+    """Settings of the Gram matrices.
+
+    Attributes:
+        tokens: ``own`` counts the tokens of the expert's own modality, the data that it knows; ``all`` counts every
+            token of the prompts that hold it.
+    """
+
+    tokens: str = "own"
+
+    def __post_init__(self) -> None:
+        check_choice("gram.tokens", self.tokens, TOKENS)
+
+
+@MEASURES.register("gram", GramSettings)
+def gram(material: Material, settings: GramSettings) -> Measured:
+    """Expert -> module -> ``Xᵀ X / n``, (in_features, in_features): X are the inputs at n tokens under that expert.
+
+    Raises:
+        InputError: an expert's modality is in no prompt.
+    """
+    team = material.team
+    prompts = {name: holding(material.prompts, team.own[name]) for name in team.adapters}
+    total = sum(len(own) for own in prompts.values())
+    with team.backbone.attached(team.adapters) as activate, progress("gram", total) as bar:
+        found = {}
+        for name in team.adapters:
+            activate(name)
+            found[name] = _gram_of(material, name, settings.tokens, bar)
+    return found
+
+
+def _gram_of(material: Material, name: str, which: str, bar: tqdm) -> dict[str, Tensor]:
+    """One expert's matrices; it is the active one."""
+    team, sums, count = material.team, dict[str, Tensor](), 0
+    for batch in batches(team, holding(material.prompts, team.own[name]), material.batch_size):
+        tokens = batch.mask.bool() if which == "all" else tokens_of(batch, team.own[name])
+
+        def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
+            rows = inputs[tokens].float()
+            sums[module] = sums.get(module, torch.zeros((), device=rows.device)) + rows.T @ rows
+
+        with watching(team.backbone.model, team.adapters[name].modules, add):
+            prefill(team, batch)
+        count += int(tokens.sum())
+        bar.update(len(batch.spans))
+    return {module: (total / count).cpu() for module, total in sums.items()}

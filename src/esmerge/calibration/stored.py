@@ -1,0 +1,28 @@
+"""What a measure found, on disk as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from esmerge.calibration.types import Measured
+
+FILE = "measured.safetensors"
+BETWEEN = "|"  # expert and tensor name
+
+
+def save_measured(measured: Measured, folder: Path) -> None:
+    """Write to ``<folder>/measured.safetensors``; tensors that share memory are written apart."""
+    flat = {f"{expert}{BETWEEN}{name}": t for expert, tensors in measured.items() for name, t in tensors.items()}
+    save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in flat.items()}, folder / FILE)
+
+
+def load_measured(folder: Path) -> Measured:
+    """Read what ``save_measured`` wrote."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(folder / FILE).items():
+        expert, _, name = key.partition(BETWEEN)
+        found.setdefault(expert, {})[name] = tensor
+    return found

@@ -1,0 +1,11 @@
+"""What is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Measured = Mapping[str, Mapping[str, Tensor]]
+"""What a measure found: expert -> tensor name -> tensor; what concerns no expert stands under ``BACKBONE``."""
+BACKBONE = "(backbone)"

@@ -1,0 +1,71 @@
+"""How measures read a model that runs: which prompts and tokens count, and what the adapted layers are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from esmerge.adapters.lora import PREFIX
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Entity, Pieces
+from esmerge.model.prompt_encoder import Batch
+from esmerge.specialists.team import Team
+
+Look = Callable[[str, Tensor], None]
+"""(module name, what the module is given, (B, T, in_features)) -> None."""
+
+
+def holding(prompts: Sequence[Pieces], modality: str) -> list[Pieces]:
+    """The prompts that hold an entity of a modality.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [p for p in prompts if any(isinstance(piece, Entity) and piece.modality == modality for piece in p)]
+    if not found:
+        raise InputError(f"the probe holds no {modality}: every expert's modality must occur")
+    return found
+
+
+def batches(team: Team, prompts: Sequence[Pieces], size: int) -> Iterator[Batch]:
+    """The prompts as the backbone reads them, ``size`` at a time."""
+    for start in range(0, len(prompts), size):
+        with torch.no_grad():
+            batch = team.renderer.batch(prompts[start : start + size])
+        yield batch
+
+
+def tokens_of(batch: Batch, modality: str) -> Tensor:
+    """Which positions belong to entities of a modality, (B, T)."""
+    mask = torch.zeros(batch.mask.shape, dtype=torch.bool, device=batch.mask.device)
+    for row, spans in enumerate(batch.spans):
+        for span in spans:
+            if span.modality == modality:
+                mask[row, span.start : span.stop] = True
+    return mask
+
+
+def prefill(team: Team, batch: Batch) -> None:
+    """One pass through the decoder layers, without logits."""
+    decoder: Any = team.backbone.model.get_decoder()
+    with torch.no_grad():
+        decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
+
+
+@contextmanager
+def watching(model: nn.Module, modules: Iterable[str], look: Look) -> Iterator[None]:
+    """While it lasts, ``look`` sees what each of the named linear modules is given."""
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda _, args: look(name, args[0].detach())
+
+    handles = [model.get_submodule(name.removeprefix(PREFIX)).register_forward_pre_hook(hook(name)) for name in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,59 @@
+"""What the front doors share: where configs lie, what is silenced, and how a sweep ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from rich.console import Console
+from rich.table import Table
+
+from esmerge.core.timing import seconds
+from esmerge.report.build import build_report
+from esmerge.report.terminal import show
+from esmerge.specialists.families.custom.settings import open_experts_node
+from esmerge.tracking.results import run_folders
+
+open_experts_node()  # before any config is composed
+
+
+def quiet() -> None:
+    """Libraries keep their progress bars and advice to themselves; ours are shown."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def sweep_folder() -> Path:
+    """The folder of the sweep this job belongs to."""
+    config = HydraConfig.get()
+    return Path(config.sweep.dir if config.mode == RunMode.MULTIRUN else config.run.dir)
+
+
+def finish(folder: Path) -> int:
+    """Report on a sweep; returns the exit code: 1 if a run failed."""
+    report = build_report(folder)
+    spent = seconds()
+    (folder / "timings.json").write_text(json.dumps(spent, indent=1))
+    _show_stages(spent)
+    show(report.tables, report.paths, report.verdict)
+    return int(any(run.outcome().state == "failed" for run in run_folders(folder)))
+
+
+def _show_stages(spent: dict[str, float]) -> None:
+    grid = Table(title="Where the time went", title_justify="left", header_style="bold")
+    grid.add_column("stage")
+    grid.add_column("seconds", justify="right")
+    for name, value in spent.items():
+        grid.add_row(name, f"{value:.1f}")
+    Console().print(grid)

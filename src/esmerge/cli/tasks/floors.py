@@ -1,0 +1,134 @@
+"""What a benchmark gives away without a model: ``python -m src.tasks floors root=../shared/data suite=all``.
+
+With ``cards=benchmarks/cards`` the rows are also written into the data cards, between two marks, so that a card's
+numbers are those of a command. Training is sampled as a sweep samples it (``benchmark.train_limit``).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esmerge.baselines.floors import FLOORS, random_forest
+from esmerge.cli.tasks.leakage_table import NOTHING, table
+from esmerge.cli.tasks.options import CONF, DEFAULTS, chosen_names, load, read_config
+from esmerge.core.errors import InputError, NotApplicable
+from esmerge.core.prompts import Benchmark
+from esmerge.evaluation.metrics import metric_rows
+from esmerge.storage.files import write_text
+
+OPTIONS: dict[str, Any] = {**DEFAULTS, "limit": 500, "cards": None}
+RESAMPLES = 1000  # of the bootstrap, as in a sweep
+BEGIN, END = "<!-- floors -->", "<!-- end of floors -->"
+BLOCK = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+CARD = re.compile(r"benchmarks/cards/([\w.-]+\.md)")
+SIZES = ("test questions", "training examples")  # rows above the floors
+Measured = tuple[str, dict[str, str]]  # a benchmark's name, and its cell in each row
+
+
+def report(names: Sequence[str], options: Any) -> None:
+    """Print the floors of each benchmark and, with ``cards``, write them into the cards.
+
+    A card is written whole: with ``cards`` every benchmark of a named benchmark's card is measured.
+
+    Args:
+        names: benchmarks; those of the suite if empty.
+        options: as in ``OPTIONS``; ``limit`` counts test questions, ``cards`` is the folder of the data cards.
+
+    Raises:
+        InputError: a card that is not there or has not the two marks, or what ``load`` raises.
+    """
+    chosen = chosen_names(names, options)
+    if options.cards is None:
+        print(markdown([_measure(name, options) for name in chosen]))
+        return
+    folder = Path(str(options.cards))
+    for card in dict.fromkeys(card_of(name) for name in chosen):
+        _check_marks(folder / card)  # before the work
+    for card in dict.fromkeys(card_of(name) for name in chosen):
+        mine = benchmarks_of(card)
+        text = section([_measure(name, options) for name in mine], _command(mine, options))
+        write_text(folder / card, into_card(folder / card, text))
+        print(f"{folder / card}\n\n{text}\n", flush=True)
+
+
+def measure(benchmark: Benchmark, seed: int) -> dict[str, str]:
+    """Floor -> ``accuracy [low, high]`` on the test split, 95 % bootstrap interval; a dash where it does not apply.
+    Before them, how many examples either split has.
+
+    Args:
+        seed: of the forest's trees and of the resamples.
+    """
+    floors: dict[str, Callable[[Benchmark], pd.DataFrame]] = {
+        **FLOORS,
+        "random_forest": partial(random_forest, seed=seed),
+    }
+    labels = [label.strip() for label in benchmark.labels]
+    found = dict(zip(SIZES, (str(len(benchmark.test)), str(len(benchmark.train))), strict=True))
+    for name, floor in floors.items():
+        try:
+            rows = metric_rows(floor(benchmark), labels, seed, RESAMPLES)
+        except NotApplicable:
+            found[name] = NOTHING
+            continue
+        row = next(row for row in rows if row["metric"] == "accuracy")
+        found[name] = f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    return found
+
+
+def markdown(measured: Sequence[Measured]) -> str:
+    """Sizes and floors down, benchmarks across."""
+    rows = [[name.replace("_", " "), *(cells[name] for _, cells in measured)] for name in (*SIZES, *FLOORS)]
+    return table(["floor", *(name for name, _ in measured)], rows)
+
+
+def section(measured: Sequence[Measured], command: str) -> str:
+    """What stands in a card, marks included."""
+    what = "**Floors**: accuracy on test questions with its 95 % bootstrap interval"
+    how = f"{what}, learnt from training examples, made by"
+    return "\n".join([BEGIN, how, "", f"    {command}", "", markdown(measured), END])
+
+
+def into_card(path: Path, text: str) -> str:
+    """The card with ``text`` in place of what stands between its marks; raises ``InputError`` without them."""
+    _check_marks(path)
+    return BLOCK.sub(lambda _: text, path.read_text(encoding="utf-8"))
+
+
+def card_of(name: str) -> str:
+    """The data card that a benchmark's config names in its first line; raises ``InputError`` if it names none."""
+    with (CONF / "benchmark" / f"{name}.yaml").open(encoding="utf-8") as file:
+        found = CARD.search(file.readline())
+    if found is None:
+        raise InputError(f"conf/benchmark/{name}.yaml names no card: its first line must say benchmarks/cards/NAME.md")
+    return found[1]
+
+
+def benchmarks_of(card: str, suite: str = "all") -> list[str]:
+    """The benchmarks of a suite whose configs name this card, in the suite's order."""
+    return [name for name in read_config("suite", suite).benchmarks if card_of(name) == card]
+
+
+def _measure(name: str, options: Any) -> Measured:
+    print(f"measuring {name}", file=sys.stderr, flush=True)
+    benchmark = load(read_config("benchmark", name), options, sampled=True)
+    return name, measure(benchmark, options.seed)
+
+
+def _check_marks(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"there is no card {path}: give the folder of the data cards, cards=benchmarks/cards")
+    if len(BLOCK.findall(path.read_text(encoding="utf-8"))) != 1:
+        raise InputError(f"{path} must hold {BEGIN} and {END} once, around the rows: put them where the rows belong")
+
+
+def _command(names: Sequence[str], options: Mapping[str, Any]) -> str:
+    """How the rows are made again; an option that is the default is not said, nor the suite beside names."""
+    changed = [f"{key}={options[key]}" for key, value in OPTIONS.items() if options[key] != value and key != "suite"]
+    return " ".join(["python -m src.tasks floors", *names, *changed])

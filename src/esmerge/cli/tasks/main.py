@@ -1,0 +1,69 @@
+"""The benchmarks' tables: ``python -m src.tasks VERB [NAME …] [key=value …]``.
+
+    list    [BENCHMARK …] root=FOLDER [rejects=FILE]   counts, balance and refusals (also without the word list)
+    leakage [BENCHMARK …] root=FOLDER                  what test questions share with training
+    floors  [BENCHMARK …] root=FOLDER [cards=FOLDER]   what can be had without a model; writes it into the data cards
+    fetch   [TABLE …]     root=FOLDER [wheel=FILE]     tables from their official sources; without names, what there is
+    verify  [TABLE …]     root=FOLDER                  their checksums anew; without names, of all that are there
+
+list, leakage and floors also take suite=NAME (instead of names; default real), seed=0, limit=N (test questions),
+split=KIND (another than the config's) and language=english.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from esmerge.cli.tasks import floors, leakage, listing
+from esmerge.cli.tasks.options import read_options
+from esmerge.core.errors import BenchError, ConfigError
+from esmerge.tasks.fetch.commands import fetch, verify
+
+HELP = ("help", "-h", "--help")
+
+
+class Verb(NamedTuple):
+    """What a word does: the options it takes with their defaults, and a function of the names and the options."""
+
+    options: dict[str, Any]
+    run: Callable[[Sequence[str], Any], None]
+
+
+VERBS = {
+    "list": Verb(listing.OPTIONS, listing.listing),
+    "leakage": Verb(leakage.OPTIONS, leakage.report),
+    "floors": Verb(floors.OPTIONS, floors.report),
+    "fetch": Verb({"root": None, "wheel": None}, lambda names, options: fetch(names, options.root, options.wheel)),
+    "verify": Verb({"root": None}, lambda names, options: verify(names, options.root)),
+}
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Do what the first word says; ``list`` if there is none.
+
+    Raises:
+        ConfigError: an unknown verb, name or option.
+        InputError: what the verb raises.
+    """
+    words = [argument for argument in arguments if "=" not in argument]
+    if any(word in HELP for word in words):
+        print((__doc__ or "").replace("``", ""))
+        return
+    verb = words.pop(0) if words else "list"
+    if verb not in VERBS:
+        known = ", ".join(VERBS)
+        raise ConfigError(f"unknown command {verb!r}: expected {known}, then names, then key=value; --help says more")
+    options = read_options(VERBS[verb].options, [argument for argument in arguments if "=" in argument])
+    VERBS[verb].run(words, options)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line around ``dispatch``: warnings and errors as one line each; exits with 1 after an error."""
+    warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
+    try:
+        dispatch(sys.argv[1:] if arguments is None else arguments)
+    except BenchError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""Molecules, sequences, tables and splits: what tasks and lessons are made of."""

@@ -1,0 +1,200 @@
+"""Tables on disk: read with a typed schema, checked row by row; what is refused is kept with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Reject
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SHOWN = 5  # reasons that an error quotes
+SEPARATORS = {".tsv": "\t", ".tab": "\t", ".txt": "\t"}  # by ending; a comma for any other
+
+
+_LOOKED_UP: list[Path] = []
+
+
+@contextmanager
+def looking_up() -> Iterator[list[Path]]:
+    """Yields a list that holds, when the block ends, every table that was looked up in it."""
+    found: list[Path] = []
+    before = len(_LOOKED_UP)
+    try:
+        yield found
+    finally:
+        found += _LOOKED_UP[before:]
+        del _LOOKED_UP[before:]
+
+
+def table_path(root: str | None, file: str, benchmark: str) -> Path:
+    """Where a table lies; raises ``ConfigError`` without a root and ``InputError`` without the file."""
+    if root is None:
+        raise ConfigError(
+            f"benchmark {benchmark!r} reads {file}, but benchmark.root is not set: give the folder that holds it, e.g. "
+            "benchmark.root=../shared/data (benchmarks/cards says where the table comes from)"
+        )
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"benchmark {benchmark!r}: root={root} is no folder: give the one that holds {file}")
+    if not (folder / file).is_file():
+        raise InputError(
+            f"benchmark {benchmark!r}: no file {folder / file}: root={root} must hold {file}; `python -m src.tasks "
+            "fetch` lists what can be fetched, benchmarks/cards says where the rest comes from"
+        )
+    _LOOKED_UP.append(folder / file)
+    return folder / file
+
+
+def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> Dataset:
+    """Read columns of a CSV or TSV file into memory, under a typed schema.
+
+    Args:
+        path: a file with a header line.
+        texts: columns read as text, blanks at either end removed; an empty cell becomes null.
+        numbers: columns read as float64; what is not a number becomes null.
+
+    Returns:
+        These columns and ``row``, the file and line that a row comes from (the header is line 1).
+
+    Raises:
+        InputError: a missing column, or a file that is not a table.
+    """
+    from datasets import Dataset, Features, Value  # a second of imports that embedded benchmarks do not need
+
+    frame = _read_text(path, [*texts, *numbers])
+    for column in texts:
+        stripped = frame[column].astype("string").str.strip()
+        frame[column] = stripped.mask(stripped == "")
+    for column in numbers:
+        frame[column] = pd.to_numeric(frame[column], errors="coerce")
+    frame["row"] = [f"{path.name}:{line}" for line in range(2, len(frame) + 2)]
+    schema = {**dict.fromkeys([*texts, "row"], Value("string")), **dict.fromkeys(numbers, Value("float64"))}
+    return Dataset.from_pandas(frame, features=Features(schema), preserve_index=False)
+
+
+def checksum(paths: Sequence[Path], benchmark: str, expected: str | None = None) -> str:
+    """SHA-256 of the files' bytes one after the other (``cat FILES | sha256sum``).
+
+    Raises:
+        InputError: it is not the ``expected`` one.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    if expected is not None and total.hexdigest() != expected:
+        raise InputError(
+            f"benchmark {benchmark!r}: {', '.join(map(str, paths))} has SHA-256 {total.hexdigest()}, expected "
+            f"{expected}: the table is another version; fetch the right one or change benchmark.sha256"
+        )
+    return total.hexdigest()
+
+
+class Sieve:
+    """A table whose bad rows are set aside, each with the first reason found against it.
+
+    Attributes:
+        frame: the rows that are left.
+        rejects: the rows that are not.
+    """
+
+    def __init__(self, table: Dataset) -> None:
+        self.frame = table.to_pandas()
+        self.rejects: list[Reject] = []
+        self._total = len(self.frame)
+
+    def refuse(self, reasons: pd.Series) -> None:
+        """Set aside the rows that have a reason; ``reasons`` is aligned with ``frame``, null where there is none."""
+        bad = reasons.notna()
+        rows = zip(self.frame.loc[bad, "row"], reasons[bad], strict=True)
+        self.rejects += [Reject(row, reason) for row, reason in rows]
+        self.frame = self.frame[~bad]
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Refuse rows in which a column is empty."""
+        for column in columns:
+            missing = self.frame[column].isna()
+            self.refuse(missing.map({True: f"{column} is missing or cannot be read", False: None}))
+
+    def convert(self, column: str, function: Callable[[str], Hashable]) -> None:
+        """Replace a column's values by ``function`` of them; an ``InputError`` refuses the rows with that value."""
+        values, reasons = {}, {}
+        for value in self.frame[column].unique():
+            try:
+                values[value] = function(value)
+            except InputError as error:
+                reasons[value] = str(error)
+        self.refuse(self.frame[column].map(reasons))
+        self.frame = self.frame.assign(**{column: self.frame[column].map(values)})
+
+    def distinct(self, keys: Sequence[str], answer: str) -> None:
+        """Refuse every row of a key that has several answers, and all but the first row of a key with one."""
+        groups = self.frame.groupby(list(keys), sort=False)
+        name = " and ".join(keys)
+        first, last = (groups["row"].transform(end) for end in ("first", "last"))
+        contradicting = groups[answer].transform("nunique") > 1
+        repeated = self.frame.duplicated(list(keys)) & ~contradicting
+        reasons = pd.Series(None, index=self.frame.index, dtype=object)
+        reasons[contradicting] = f"the same {name} has different {answer}s between " + first + " and " + last
+        reasons[repeated] = f"the same {name} and {answer} as in " + first
+        self.refuse(reasons)
+
+    def finish(self, max_rejects: float) -> None:
+        """Raise ``InputError`` if no row is left or more than this share was refused."""
+        count = len(self.rejects)
+        if count > max_rejects * self._total or self.frame.empty:
+            shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in self.rejects[:SHOWN])
+            raise InputError(
+                f"{count} of {self._total} rows were refused, more than benchmark.max_rejects={max_rejects:g} allows. "
+                f"First reasons: {shown}"
+            )
+
+
+def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
+    """A conversion from a table's value to its place in ``values``; whole numbers may be written ``1`` or ``1.0``."""
+    places = {value: place for place, value in enumerate(values)}
+
+    def place(value: str) -> int:
+        found = places.get(value, places.get(value.removesuffix(".0")))
+        if found is None:
+            raise InputError(f"{column} {value!r} is not one of {', '.join(values)}")
+        return found
+
+    return place
+
+
+def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    separator = SEPARATORS.get(path.suffix.lower(), ",")
+    try:
+        found = list(pd.read_csv(path, sep=separator, nrows=0).columns)
+        missing = [column for column in columns if column not in found]
+        if missing:
+            raise InputError(
+                f"{path} has no column {', '.join(missing)}; it has {', '.join(found)}: correct the table or the "
+                "benchmark's columns setting"
+            )
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,  # "NA" is text here, not a missing value
+            na_values=[""],
+            skip_blank_lines=False,  # so that line numbers stay true
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a table: {error}") from error
+    if frame.empty:
+        raise InputError(f"{path} has a header but no rows")
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes fields without a header as row names
+        raise InputError(
+            f"{path} has rows of more fields than its header ({', '.join(found)}): quote fields with {separator!r}"
+        )
+    return frame[list(columns)]

@@ -1,0 +1,96 @@
+"""Prompt templates: text with placeholders, filled with entities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Entity, Piece, Pieces
+
+Wording = TypeVar("Wording")
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Pieces:
+    """Put entities into a template: text pieces and entities in turn.
+
+    Args:
+        template: text with ``{modality}`` or, where a prompt holds several of one modality, ``{modality_1}``,
+            ``{modality_2}`` and so on.
+        entities: modality -> its entities in order.
+
+    Raises:
+        ConfigError: a placeholder without an entity, an entity without a placeholder, or a stray brace.
+    """
+    named = _names(entities)
+    pieces: list[Piece] = []
+    used = set()
+    for index, part in enumerate(PLACEHOLDER.split(template)):
+        if index % 2:  # re.split puts what the group matched at odd places
+            pieces.append(_entity(part, named, template))
+            used.add(part)
+        elif part:
+            _check_text(part, template)
+            pieces.append(part)
+    unused = [name for name in named if name not in used]
+    if unused:
+        raise ConfigError(f"prompt {template!r} has no place for {_braced(unused)}: add the placeholder(s)")
+    return tuple(pieces)
+
+
+def few_shot(question: Pieces, solved: Sequence[tuple[Pieces, str]], separator: str) -> Pieces:
+    """Solved examples, a separator after each, then the question.
+
+    An answer is plain text here, since the loss is taken on ``Answer`` pieces. It is a piece of its own, so that it has
+    the same tokens as the label that is scored after the question.
+
+    Args:
+        question: the pieces before the answer.
+        solved: (prompt, answer) of each example; the answer as it follows the prompt.
+        separator: text between an answer and the next prompt.
+    """
+    before = [piece for prompt, answer in solved for piece in (*prompt, answer, separator)]
+    return (*before, *question)
+
+
+def choose(kind: str, wordings: Mapping[str, Wording], language: str, benchmark: str) -> Wording:
+    """The wording of ``language``; raises ``ConfigError`` naming the languages there are."""
+    if language not in wordings:
+        raise ConfigError(
+            f"benchmark {benchmark!r} has no {kind} for language {language!r}, has {', '.join(wordings) or 'none'}; "
+            f"add benchmark.{kind}.{language}"
+        )
+    return wordings[language]
+
+
+def answers(labels: Sequence[str], template: str) -> tuple[str, ...]:
+    """Labels as the text that follows the prompt: with a leading blank unless the prompt ends in one."""
+    gap = "" if template[-1:].isspace() else " "
+    return tuple(gap + label for label in labels)
+
+
+def _names(entities: Mapping[str, Sequence[Entity]]) -> dict[str, Entity]:
+    """Placeholder name -> entity."""
+    named = {}
+    for modality, found in entities.items():
+        for number, entity in enumerate(found, start=1):
+            named[modality if len(found) == 1 else f"{modality}_{number}"] = entity
+    return named
+
+
+def _entity(name: str, named: Mapping[str, Entity], template: str) -> Entity:
+    if name not in named:
+        known = _braced(named) or "no entities"
+        raise ConfigError(f"prompt {template!r} asks for {{{name}}}, but the benchmark has {known}")
+    return named[name]
+
+
+def _check_text(text: str, template: str) -> None:
+    if "{" in text or "}" in text:
+        raise ConfigError(f"prompt {template!r} has a stray brace in {text!r}: placeholders are written {{molecule}}")
+
+
+def _braced(names: Sequence[str] | Mapping[str, Entity]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)

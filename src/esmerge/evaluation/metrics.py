@@ -1,0 +1,168 @@
+"""From predictions to headline numbers with 95 % bootstrap intervals.
+
+An answer that could not be parsed (an empty ``prediction``) is wrong in every number but those named ``…_parsed``,
+which leave it out, as the paper does. Metrics are defined as in scikit-learn and computed for many samples at once,
+from how often each sample holds each example and a few indicator columns. All examples once are one such sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esmerge.evaluation.answers import Answers, Floats, read_answers
+from esmerge.evaluation.ranking import resampled_areas
+
+METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "auroc",
+    "unparsable",
+    "auprc",
+    "mcc",
+    "ece",
+    "accuracy_parsed",
+    "macro_f1_parsed",
+)
+BINS = 15  # of the calibration error, equally wide
+CHUNK = 2_000_000  # entries of a count matrix held at once
+
+
+def metric_rows(
+    predictions: pd.DataFrame, labels: Sequence[str], seed: int, resamples: int = 1000
+) -> list[dict[str, Any]]:
+    """Every metric with its interval, as rows ``metric, value, ci_low, ci_high, n``.
+
+    Args:
+        predictions: one row per example: ``id, label, prediction, score, raw_answer`` and ``score:<label>`` (a
+            log-likelihood) per label.
+        labels: the benchmark's labels; index 1 is the positive class of a binary set.
+        seed: fixes the resamples.
+        resamples: number of bootstrap resamples behind the intervals.
+
+    Returns:
+        One row per name in ``METRICS``. A number that is not defined is NaN, and so an empty cell in a table: the areas
+        where the examples hold one class only; areas and calibration error without scores; the ``…_parsed`` ones
+        where no answer could be parsed.
+
+    Raises:
+        InputError: no examples, a missing column, an unknown label, or scores for only some examples.
+    """
+    answers = read_answers(predictions, labels)
+    point = point_values(answers)
+    drawn = bootstrap_values(answers, seed, resamples)
+    rows = []
+    for metric in METRICS:
+        low, high = _percentiles(drawn[metric]) if np.isfinite(point[metric]) else (np.nan, np.nan)
+        interval = {"ci_low": low, "ci_high": high, "n": len(answers.truth)}
+        rows.append({"metric": metric, "value": point[metric], **interval})
+    return rows
+
+
+def point_values(answers: Answers) -> dict[str, float]:
+    """The value of every metric on all examples: those of the sample in which each was drawn once."""
+    found = resampled_values(answers, np.ones((1, len(answers.truth))))
+    return {metric: float(found[metric][0]) for metric in METRICS}
+
+
+def bootstrap_values(answers: Answers, seed: int, resamples: int) -> dict[str, Floats]:
+    """Every metric on every resample, (resamples,) each; NaN where a resample leaves one undefined."""
+    n = len(answers.truth)
+    draws = [_one_chunk(n, seed, resamples)] if n * resamples <= CHUNK else draw_counts(n, seed, resamples)
+    parts = [resampled_values(answers, counts) for counts in draws]
+    return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
+
+
+@lru_cache(maxsize=2)  # benchmarks of a suite are often of one size, and every run is asked all of them
+def _one_chunk(n: int, seed: int, resamples: int) -> Floats:
+    (counts,) = draw_counts(n, seed, resamples)
+    counts.flags.writeable = False
+    return counts
+
+
+def draw_counts(n: int, seed: int, resamples: int) -> Iterator[Floats]:
+    """Chunks of bootstrap count matrices, (rows, n): how often each example is in each resample."""
+    generator = np.random.default_rng(seed)
+    step = max(1, CHUNK // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def resampled_values(answers: Answers, counts: Floats) -> dict[str, Floats]:
+    """Every metric under example counts; ``counts``: (R, n). Returns (R,) per metric."""
+    classes = np.arange(answers.classes)
+    is_true = (answers.truth[:, None] == classes).astype(np.float64)
+    is_predicted = (answers.predicted[:, None] == classes).astype(np.float64)
+    is_parsed = is_predicted.sum(axis=1, keepdims=True)
+    columns = np.hstack([is_true, is_predicted, is_true * is_predicted, is_true * is_parsed])
+    support, called, hits, kept = np.split(counts @ columns, 4, axis=1)
+    total = counts.sum(axis=1)
+    return {
+        "accuracy": hits.sum(axis=1) / total,
+        "balanced_accuracy": _mean_ratio(hits, support),
+        "macro_f1": _mean_ratio(2 * hits, support + called),
+        "unparsable": 1 - called.sum(axis=1) / total,
+        "mcc": _correlation(hits, support, called, total),
+        "ece": _calibration_error(answers, counts),
+        "accuracy_parsed": _ratio(hits.sum(axis=1), called.sum(axis=1)),
+        "macro_f1_parsed": _mean_ratio(2 * hits, kept + called),
+        **resampled_areas(answers, counts),
+    }
+
+
+def _correlation(hits: Floats, support: Floats, called: Floats, total: Floats) -> Floats:
+    """Matthews' correlation with "unparsable" as one more answer; 0 where truth or answers are all alike.
+
+    Args:
+        hits, support, called: (R, C) rightly given, right, and given labels.
+        total: (R,).
+    """
+    lost = total - called.sum(axis=1)
+    covariance = hits.sum(axis=1) * total - (support * called).sum(axis=1)
+    truths = total**2 - (support**2).sum(axis=1)
+    answered = total**2 - (called**2).sum(axis=1) - lost**2
+    scale = np.sqrt(truths * answered)
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+
+
+def _calibration_error(answers: Answers, counts: Floats) -> Floats:
+    """Expected calibration error, (R, n) -> (R,): mean over examples of |accuracy - confidence| of the example's bin.
+
+    An example's confidence is the probability of the label it was answered with; that of the likeliest one where the
+    answer could not be parsed.
+    """
+    if answers.probabilities is None:
+        return np.full(len(counts), np.nan)
+    rows, likeliest = np.arange(len(answers.truth)), answers.probabilities.argmax(axis=1)
+    given = np.where(answers.predicted < answers.classes, answers.predicted, likeliest)
+    confidence = answers.probabilities[rows, given]
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
+    gaps = np.zeros((len(rows), BINS))
+    gaps[rows, bins] = (answers.predicted == answers.truth) - confidence
+    return np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+
+
+def _mean_ratio(top: Floats, bottom: Floats) -> Floats:
+    """Mean over classes of top / bottom, over the classes whose bottom is not zero; (R, C) -> (R,)."""
+    ratio = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+    return _ratio(ratio.sum(axis=1), (bottom > 0).sum(axis=1).astype(np.float64))
+
+
+def _ratio(top: Floats, bottom: Floats) -> Floats:
+    """top / bottom, NaN where the bottom is zero; (R,)."""
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+
+
+def _percentiles(values: Floats) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)

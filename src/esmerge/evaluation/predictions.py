@@ -1,0 +1,61 @@
+"""From label log-likelihoods, or from generated texts, to a table of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from esmerge.core.prompts import Benchmark, Example
+from esmerge.evaluation.parsing import parse_answer
+from esmerge.model.scoring import Scores
+
+
+def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
+    """One row per test example.
+
+    Columns: ``id, label, prediction, score, raw_answer`` and ``score:<label>`` (log-likelihood) for each label.
+    ``score`` is the probability, among the labels, of the positive class of a binary set, and of the predicted label
+    otherwise.
+    """
+    labels = [label.strip() for label in benchmark.labels]
+    loglik = scores.loglik.numpy()
+    chosen = loglik.argmax(axis=1)
+    shares = np.exp(loglik - np.logaddexp.reduce(loglik, axis=1, keepdims=True))
+    column = np.ones(len(chosen), dtype=int) if len(labels) == 2 else chosen
+    frame = pd.DataFrame(
+        {
+            **_asked(benchmark),
+            "prediction": [labels[index] for index in chosen],
+            "score": shares[np.arange(len(chosen)), column],
+            "raw_answer": scores.greedy,
+        }
+    )
+    return frame.assign(**{f"score:{label}": loglik[:, index] for index, label in enumerate(labels)})
+
+
+def generated_frame(benchmark: Benchmark, texts: Sequence[str]) -> pd.DataFrame:
+    """The same columns from what a model wrote to each test example.
+
+    ``raw_answer`` is the whole text, ``prediction`` the label in it, ``""`` where none can be told. A text has no
+    probability, so every score is empty.
+    """
+    labels = [label.strip() for label in benchmark.labels]
+    parsed = [parse_answer(text, labels, _ending(example)) for text, example in zip(texts, benchmark.test, strict=True)]
+    frame = pd.DataFrame({**_asked(benchmark), "prediction": parsed, "score": np.nan, "raw_answer": list(texts)})
+    return frame.assign(**{f"score:{label}": np.nan for label in labels})
+
+
+def _asked(benchmark: Benchmark) -> dict[str, list[str]]:
+    labels = [label.strip() for label in benchmark.labels]
+    return {
+        "id": [example.id for example in benchmark.test],
+        "label": [labels[example.answer] for example in benchmark.test],
+    }
+
+
+def _ending(example: Example) -> str:
+    """The text that a prompt ends with; nothing if it ends with an entity."""
+    last = example.prompt[-1] if example.prompt else ""
+    return last if isinstance(last, str) else ""

@@ -1,0 +1,109 @@
+"""How well scores rank: areas under curves, one class against the rest, as scikit-learn defines them.
+
+Under example counts, every resample of a bootstrap is one row, and many rows are worked out at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esmerge.evaluation.answers import Answers, Floats
+
+AREAS = ("auroc", "auprc")
+ROWS = 200  # resamples that are worked out at once: what they need stays in the processor's cache
+
+
+def resampled_areas(answers: Answers, counts: Floats) -> dict[str, Floats]:
+    """Each area under example counts: of the positive class of a binary set, the mean over classes otherwise.
+
+    Args:
+        counts: (R, n) how often each example is in each sample.
+
+    Returns:
+        (R,) per name in ``AREAS``; NaN without scores, or where a sample has one class only.
+    """
+    columns = _ranked_classes(answers)
+    if answers.scores is None or not len(columns):
+        return {name: np.full(len(counts), np.nan) for name in AREAS}
+    drawn = counts.astype(np.int32)  # whole numbers; a third of the time that float64 takes
+    each = [_areas(answers.scores[:, index], answers.truth == index, drawn) for index in columns]
+    return {name: _mean_of_known(np.stack([areas[name] for areas in each])) for name in AREAS}
+
+
+def _areas(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
+    """Both areas of one class against the rest, (R,) each, some samples at a time."""
+    blocks = [drawn[start : start + ROWS] for start in range(0, len(drawn), ROWS)]
+    parts = [_one_against_rest(scores, positive, block) for block in blocks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in AREAS}
+
+
+def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
+    """AUROC, the share of (positive, negative) pairs ranked rightly, ties counting one half; and average precision.
+
+    Both are sums over the groups of equal scores that hold a positive, G of them, best first.
+
+    Args:
+        scores: (n,).
+        positive: (n,).
+        drawn: (R, n) how often each example is in each resample.
+    """
+    order = np.argsort(-scores, kind="stable")
+    places = np.flatnonzero(positive[order])
+    first, last, ends = _groups(scores[order], places)
+    up, to_here = _sums_at(_columns(drawn, order[places]), ends)  # positives in each group, and from the best to it
+    seen = np.cumsum(_columns(drawn, order), axis=1, dtype=np.int32)
+    end = _columns(seen, last - 1).astype(np.float64)
+    start = np.where(first > 0, _columns(seen, first - 1), 0.0)
+    positives, negatives = to_here[:, -1], seen[:, -1] - to_here[:, -1]
+    ahead = 0.5 * ((end - to_here) + (start - (to_here - up)))  # negatives ranked higher, those that tie by half
+    better = positives * negatives - np.einsum("rg,rg->r", up, ahead)
+    np.maximum(end, 1.0, out=end)  # nothing was drawn so far, so nothing is added either
+    precise = np.einsum("rg,rg->r", up, to_here / end)
+    pairs = positives * negatives
+    with np.errstate(invalid="ignore", divide="ignore"):
+        areas = {"auroc": better / pairs, "auprc": precise / positives}
+    return {name: np.where(pairs > 0, values, np.nan) for name, values in areas.items()}
+
+
+def _groups(ranked: Floats, places: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """The groups of equal scores that hold a positive.
+
+    Args:
+        ranked: (n,) scores, best first.
+        places: (P,) where the positives stand among them.
+
+    Returns:
+        (G,) each: a group's first place, the place after its last, and how many positives stand before that.
+    """
+    values = -ranked[places]
+    ends = np.flatnonzero(np.r_[np.diff(values) != 0, True]) + 1
+    sought = values[ends - 1]
+    return np.searchsorted(-ranked, sought, side="left"), np.searchsorted(-ranked, sought, side="right"), ends
+
+
+def _sums_at(values: NDArray[np.int32], ends: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Sums of each group of columns, and from the first column to the group's end; (R, P) -> (R, G) each."""
+    to_here = _columns(np.cumsum(values, axis=1, dtype=np.int32), ends - 1).astype(np.float64)
+    return np.diff(to_here, axis=1, prepend=0.0), to_here
+
+
+def _columns(values: NDArray[np.int32], places: NDArray[np.intp]) -> NDArray[np.int32]:
+    """The chosen columns, row by row in memory, in which sums along rows are several times quicker."""
+    return np.take(values, places, axis=1)
+
+
+def _mean_of_known(values: Floats) -> Floats:
+    """Mean over the classes whose area is known; (C, R) -> (R,)."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+
+
+def _ranked_classes(answers: Answers) -> NDArray[Any]:
+    """Classes with positives and negatives: all of them one-vs-rest, the positive one only for a binary set."""
+    candidates = np.array([1]) if answers.classes == 2 else np.arange(answers.classes)
+    share = np.array([np.mean(answers.truth == index) for index in candidates])
+    return candidates[(share > 0) & (share < 1)]

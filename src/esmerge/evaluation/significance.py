@@ -1,0 +1,145 @@
+"""Is one method better than another on the same questions? Paired bootstrap interval, exact test, Holm's correction.
+
+Several benchmarks and seeds are pooled by stacking their predictions. An example that returns under several seeds is
+one cluster: its outcomes are not independent, so the interval resamples clusters and the test flips the sign of whole
+clusters. With one seed every cluster is one example and the test is McNemar's exact one. The result speaks about
+new examples, given the trained models; it says nothing about models from other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from esmerge.core.errors import InputError
+
+KEY = ["repeat", "id"]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Accuracy of method a minus accuracy of method b on the same n answers.
+
+    Attributes:
+        difference: in [-1, 1].
+        ci_low, ci_high: 95 % percentile interval of the paired bootstrap.
+        p_value: two-sided, of the exact test that right and wrong are exchangeable between a and b.
+        n: answers compared.
+        only_a, only_b: answers that only a, or only b, got right.
+    """
+
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    n: int
+    only_a: int
+    only_b: int
+
+
+def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: int = 10_000) -> PairedDifference:
+    """Compare two methods answer by answer.
+
+    Args:
+        a, b: predictions (``id, label, prediction``) of one benchmark, or several stacked by ``stack``; in any order.
+        seed: fixes the resamples.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        InputError: the ids or the labels of a and b differ; the message names the first that does.
+    """
+    outcome_a, outcome_b = _outcomes(a, "the first"), _outcomes(b, "the second")
+    _check_same(outcome_a, outcome_b)
+    signed = outcome_a["right"].astype(int) - outcome_b["right"].astype(int)  # aligned by index
+    clusters = signed.groupby(level="id").agg(["sum", "size"])
+    low, high = _interval(clusters, seed, resamples)
+    return PairedDifference(
+        difference=float(signed.mean()),
+        ci_low=low,
+        ci_high=high,
+        p_value=sign_flip_p(clusters["sum"].to_numpy()),
+        n=len(signed),
+        only_a=int((signed > 0).sum()),
+        only_b=int((signed < 0).sum()),
+    )
+
+
+def stack(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    """Pool predictions keyed by (seed, benchmark); examples of different benchmarks keep different ids."""
+    if not parts:
+        raise InputError("there are no predictions to pool: expected at least one benchmark")
+    frames = [
+        frame[["label", "prediction"]].assign(id=[f"{benchmark}/{i}" for i in frame["id"]], repeat=seed)
+        for (seed, benchmark), frame in parts.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def sign_flip_p(differences: NDArray[np.int64]) -> float:
+    """Exact two-sided p of ``|Σ ± d_c| >= |Σ d_c|`` when every cluster's sign is a fair coin.
+
+    The null distribution of the sum is the convolution of one binomial per size of |d|; if all |d| are 0 or 1, it is
+    McNemar's exact test.
+    """
+    sizes, numbers = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    distribution = np.ones(1)  # probabilities of the sum, from -reach to reach
+    for size, number in zip(sizes, numbers, strict=True):
+        step = np.zeros(2 * int(size) * int(number) + 1)
+        step[:: 2 * int(size)] = binom.pmf(np.arange(number + 1), number, 0.5)
+        distribution = np.convolve(distribution, step)
+    reach = len(distribution) // 2
+    extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(differences.sum()))
+    return float(min(1.0, distribution[extreme].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the order given: compare each adjusted value with the level itself."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in adjusted]
+
+
+def _outcomes(predictions: pd.DataFrame, which: str) -> pd.DataFrame:
+    """Label and right-or-wrong, indexed by (repeat, id)."""
+    frame = predictions if "repeat" in predictions else predictions.assign(repeat="")
+    frame = frame.assign(id=frame["id"].astype(str), right=frame["label"] == frame["prediction"]).set_index(KEY)
+    if frame.empty:
+        raise InputError(f"{which} method has no predictions: expected at least one")
+    doubled = frame.index[frame.index.duplicated()]
+    if len(doubled):
+        raise InputError(f"{which} method answers example {doubled[0][1]!r} twice: expected each id once")
+    return frame[["label", "right"]]
+
+
+def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    for ours, theirs, lacking in ((a, b, "second"), (b, a, "first")):
+        missing = ours.index.difference(theirs.index, sort=False)
+        if len(missing):
+            raise InputError(
+                f"example {missing[0][1]!r} was not answered by the {lacking} method: a paired comparison needs the "
+                "same examples for both; run both with the same benchmark, limit and seed"
+            )
+    other = b.loc[a.index, "label"].to_numpy()
+    differs = np.flatnonzero(a["label"].to_numpy() != other)
+    if len(differs):
+        at = int(differs[0])
+        raise InputError(
+            f"example {a.index[at][1]!r} has label {a['label'].iloc[at]!r} in the first and {other[at]!r} in the "
+            "second method: the two were asked different questions"
+        )
+
+
+def _interval(clusters: pd.DataFrame, seed: int, resamples: int) -> tuple[float, float]:
+    """Percentile interval of Σ sum / Σ size. Equal clusters are drawn together, by one multinomial."""
+    kinds, numbers = np.unique(clusters.to_numpy(), axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
+    low, high = np.percentile((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]), [2.5, 97.5])
+    return float(low), float(high)

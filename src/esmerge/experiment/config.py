@@ -1,0 +1,210 @@
+"""From composed config to typed settings: a wrong name or value fails here, before a model loads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from esmerge.adapters.lora import SPACES
+from esmerge.baselines.api import REFERENCES
+from esmerge.coefficients.estimation import check_granularity
+from esmerge.coefficients.types import Granularity
+from esmerge.core.errors import ConfigError
+from esmerge.core.schema import Chosen, choose, plain, typed
+from esmerge.core.validation import at_least
+from esmerge.experiment.search import Tuning
+from esmerge.merging.api import MERGES
+from esmerge.model.scoring import MODES
+from esmerge.probe.api import PROBES
+from esmerge.specialists.api import TEAMS
+from esmerge.tasks.api import SuiteRequest
+from esmerge.tracking.wandb_log import Tracking
+
+SPLITS = ("test", "validation")
+VALUES = ("merge_space", "references", "seed", "split", "cache")  # of a sweep's keys, those that are not groups
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A list of benchmarks by config name."""
+
+    name: str
+    benchmarks: list[str]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the work runs.
+
+    Attributes:
+        device: ``cpu``, ``cuda``, …
+        threads: CPU threads of torch; None for torch's own choice.
+        batch_size: prompts scored at once.
+        resamples: of the bootstrap behind every interval.
+        scoring: what answers a question: the label of the highest log-likelihood (``loglik``), of the highest mean per
+            token (``loglik_normalised``), or the label in the text that the model writes (``generate``).
+        max_new_tokens: where ``generate`` cuts a text off.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    batch_size: int = 64
+    resamples: int = 1000
+    scoring: str = MODES[0]
+    max_new_tokens: int = 16
+
+    def __post_init__(self) -> None:
+        at_least(self, "compute", 1, "threads", "batch_size", "resamples", "max_new_tokens")
+        if self.scoring not in MODES:
+            raise ConfigError(f"compute.scoring={self.scoring!r}: expected one of {', '.join(MODES)}")
+        try:
+            device = torch.device(self.device)
+        except RuntimeError as error:
+            raise ConfigError(f"compute.device={self.device!r}: {str(error).splitlines()[0]}") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"compute.device={self.device}: torch sees no GPU here, use compute.device=cpu")
+
+    def asking(self) -> dict[str, Any]:
+        """What tells this way of asking from the default one; nothing for the default."""
+        if self.scoring == MODES[0]:
+            return {}
+        limit = {"max_new_tokens": self.max_new_tokens} if self.scoring == "generate" else {}
+        return {"scoring": self.scoring, **limit}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything one job of a sweep was told, checked.
+
+    Attributes:
+        raw: the resolved config as plain containers.
+        benchmark: what every benchmark of the suite is told (root, limit), or one benchmark's whole config.
+        references: config names of the methods that stand in every table; ``name@space`` fixes a merge space.
+        tuning: whether, and how, the job's method is tuned on the validation split.
+        split: which questions are asked: ``test``, or ``validation`` for searches.
+    """
+
+    specialists: Chosen
+    probe: Chosen
+    granularity: Granularity
+    method: Chosen
+    merge_space: str | None
+    suite: Suite
+    benchmark: dict[str, Any]
+    tracking: Tracking
+    compute: Compute
+    tuning: Tuning
+    references: list[str]
+    seed: int
+    split: str
+    cache: str
+    raw: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    def questions(self) -> SuiteRequest:
+        """The suite's benchmarks, or the one that was chosen by ``benchmark=NAME``, and how they are asked."""
+        chosen, specialists = self.benchmark.get("name"), self.specialists.settings
+        return SuiteRequest(
+            names=(chosen,) if chosen else tuple(self.suite.benchmarks),
+            told=self.benchmark,
+            language=specialists.language,
+            seed=self.seed,
+            world=specialists.embedded_world(),
+        )
+
+
+def read_sweep(cfg: DictConfig) -> Sweep:
+    """Check a composed sweep config.
+
+    Raises:
+        ConfigError: naming the key, its value, and what was expected.
+    """
+    raw = plain(cfg)
+    _check_keys(raw)
+    granularity = typed(Granularity, raw["granularity"], "granularity")
+    check_granularity(granularity)
+    if raw["merge_space"] not in (None, *SPACES):
+        raise ConfigError(
+            f"merge_space={raw['merge_space']!r}: expected one of {', '.join(SPACES)}, or null for the method's own"
+        )
+    method = choose_method(raw["method"])
+    check_axes(method, raw["merge_space"], granularity)
+    return Sweep(
+        specialists=choose(TEAMS, raw["specialists"], "specialists"),
+        probe=choose(PROBES, raw["probe"], "probe"),
+        granularity=granularity,
+        method=method,
+        merge_space=raw["merge_space"],
+        suite=typed(Suite, raw["suite"], "suite"),
+        benchmark=raw["benchmark"],
+        tracking=typed(Tracking, raw["tracking"], "tracking"),
+        compute=typed(Compute, raw["compute"], "compute"),
+        tuning=typed(Tuning, raw["tuning"], "tuning"),
+        references=_names(raw["references"], "references"),
+        seed=_whole(raw["seed"], "seed"),
+        split=_split(raw["split"]),
+        cache=_text(raw["cache"], "cache"),
+        raw=raw,
+    )
+
+
+def choose_method(node: Mapping[str, Any]) -> Chosen:
+    """A merge, a reference or a floor, by its config."""
+    registry = REFERENCES if node.get("name") in REFERENCES.names() else MERGES
+    try:
+        return choose(registry, node, "method")
+    except ConfigError as error:
+        if node.get("name") in (*REFERENCES.names(), *MERGES.names()):
+            raise
+        known = ", ".join(sorted([*MERGES.names(), *REFERENCES.names()]))
+        raise ConfigError(f"unknown method {node.get('name')!r}: expected one of {known}") from error
+
+
+def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> None:
+    """Refuse a merge space or granularity that the method does not have, naming those it has."""
+    spaces = method.entry.facts.get("spaces", ())
+    if space is not None and spaces and space not in spaces:
+        raise ConfigError(f"method={method.name} has no merge_space={space}: it has {', '.join(spaces)}")
+    granularities = method.entry.facts.get("granularities")
+    if granularities and granularity.name not in granularities:
+        allowed = ", ".join(granularities)
+        raise ConfigError(f"method={method.name} has no granularity={granularity.name}: it has {allowed}")
+
+
+def _check_keys(raw: Mapping[str, Any]) -> None:
+    """Refuse top-level keys that are not a sweep's, and groups that are not there."""
+    allowed = [f.name for f in dataclasses.fields(Sweep) if f.name != "raw"]
+    unknown = sorted(set(raw) - set(allowed))
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)}: not a setting of a sweep, expected one of {', '.join(allowed)}")
+    absent = [name for name in allowed if name not in raw or (name not in VALUES and not isinstance(raw[name], dict))]
+    if absent:
+        raise ConfigError(f"{', '.join(absent)} must be given: a sweep consists of {', '.join(allowed)}")
+
+
+def _names(value: Any, path: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{path}={value!r}: expected a list of names, such as [base,expert]")
+    return value
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{path}={value!r}: expected a folder")
+    return value
+
+
+def _split(value: Any) -> str:
+    if value not in SPLITS:
+        raise ConfigError(f"split={value!r}: expected {' or '.join(SPLITS)}")
+    return str(value)
+
+
+def _whole(value: Any, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{path}={value!r}: expected a whole number from 0")
+    return value

@@ -1,0 +1,181 @@
+"""Which runs a job consists of: the references that stand in every table, and the merge that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.paths import CONF
+from esmerge.core.schema import Chosen, plain
+from esmerge.experiment.config import Sweep, check_axes, choose_method
+from esmerge.tracking.store import config_hash
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run.
+
+    Attributes:
+        method: the chosen merge or reference.
+        space: merge space; None for references.
+        sweep: the job it belongs to.
+        config: everything that decides its results, as plain values.
+        tuned: whether the method's numbers are tuned on the validation split before the test.
+    """
+
+    method: Chosen
+    space: str | None
+    sweep: Sweep
+    config: dict[str, Any]
+    tuned: bool = False
+
+    @property
+    def uses_granularity(self) -> bool:
+        """Whether granularity is an axis of this run."""
+        return bool(self.method.entry.facts.get("needs_signals"))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What the merge measures on data."""
+        return tuple(self.method.entry.facts.get("measures", ()))
+
+    @property
+    def uses_probe(self) -> bool:
+        """Whether the probe is an axis of this run."""
+        return self.uses_granularity or bool(self.measures)
+
+    @property
+    def per_task(self) -> bool:
+        """Whether there is a merge of its own for each set of experts that a question concerns."""
+        return bool(self.method.entry.facts.get("per_task"))
+
+    @property
+    def is_merge(self) -> bool:
+        return "spaces" in self.method.entry.facts
+
+    @property
+    def uses_model(self) -> bool:
+        """False for floors, which need no language model."""
+        return self.is_merge or bool(self.method.entry.facts.get("model"))
+
+    @property
+    def label(self) -> str:
+        """``method`` in the results: the config name; specialists as ``expert:NAME``."""
+        expert = getattr(self.method.settings, "expert", None)
+        return f"{self.method.name}:{expert}" if expert else self.method.name
+
+    @property
+    def hash(self) -> str:
+        return config_hash(self.config)
+
+    @property
+    def name(self) -> str:
+        """Folder name: readable, and unique by the hash of its config."""
+        parts = [self.label.replace(":", "-")]
+        parts += [self.sweep.granularity.name] if self.uses_granularity else []
+        parts += [self.sweep.probe.name] if self.uses_probe else []
+        parts += [self.space] if self.space else []
+        parts += ["tuned"] if self.tuned else []
+        parts += _shots(self.sweep.benchmark)
+        return "-".join([*parts, f"s{self.sweep.seed}", self.hash[:6]])
+
+    def axes(self) -> dict[str, Any]:
+        """This run's cells in the axis columns of ``results.csv``."""
+        return {
+            "run": self.name,
+            "specialists": self.sweep.specialists.name,
+            "method": self.label,
+            "granularity": self.sweep.granularity.name if self.uses_granularity else None,
+            "probe": self.sweep.probe.name if self.uses_probe else None,
+            "merge_space": self.space,
+            "seed": self.sweep.seed,
+        }
+
+
+def _shots(benchmark: Mapping[str, Any]) -> list[str]:
+    """How many solved examples stand before a question, and by which rule they were chosen if not by the default."""
+    shots, choice = benchmark.get("shots"), benchmark.get("shot_choice")
+    if not shots:
+        return []
+    return [f"{shots}shots", *([choice] if choice not in (None, "auto") else [])]
+
+
+def plan(sweep: Sweep) -> list[RunSpec]:
+    """The references in the order of the config, then the job's own run; each once.
+
+    Raises:
+        ConfigError: a reference is unknown or has not the space it was given, or the specialists cannot make the probe
+            that a run reads.
+    """
+    specs = [spec for name in sweep.references for spec in _reference(sweep, name)]
+    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
+    if any(spec.uses_probe for spec in specs):
+        sweep.specialists.settings.check_probe(sweep.probe.name)
+    return list({spec.name: spec for spec in specs}.values())
+
+
+def method_config(name: str) -> dict[str, Any]:
+    """The config file of a method, as plain values; raises ``ConfigError`` if there is none."""
+    path = CONF / "method" / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise ConfigError(f"references names the method {name!r}: expected one of {known}")
+    return plain(OmegaConf.load(path))  # type: ignore[arg-type]
+
+
+def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
+    method, _, space = name.partition("@")
+    node = method_config(method)
+    if space and not choose_method(node).entry.facts.get("spaces"):
+        raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
+    return _runs(sweep, choose_method(node), node, space or None)
+
+
+def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tune: bool = False) -> list[RunSpec]:
+    if method.name == "expert" and method.settings.expert is None:
+        return [
+            run
+            for expert in experts_of(sweep)
+            for run in _runs(sweep, choose_method({**node, "expert": expert}), {**node, "expert": expert}, None)
+        ]
+    expert = getattr(method.settings, "expert", None)
+    if expert is not None and expert not in experts_of(sweep):
+        raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
+    check_axes(method, space, sweep.granularity)
+    spaces: Sequence[str] = method.entry.facts.get("spaces", ())
+    chosen = (space or spaces[0]) if spaces else None
+    tuned = tune and bool(spaces)
+    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
+
+
+def experts_of(sweep: Sweep) -> list[str]:
+    """Names of the specialists, as their config lists them."""
+    return list(sweep.specialists.settings.experts)
+
+
+def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
+    facts = method.entry.facts
+    config = {
+        "specialists": sweep.raw["specialists"],
+        "method": node,
+        "merge_space": space,
+        "seed": sweep.seed,
+        "suite": sweep.raw["suite"],
+        "benchmark": sweep.raw["benchmark"],
+        "resamples": sweep.compute.resamples,
+    }
+    if facts.get("needs_signals"):
+        config |= {"granularity": sweep.raw["granularity"]}
+    if facts.get("needs_signals") or facts.get("measures"):
+        config |= {"probe": sweep.raw["probe"]}
+    if tuned:
+        config |= {"tuning": sweep.raw["tuning"]}
+    if sweep.split != "test":
+        config |= {"split": sweep.split}
+    if "spaces" in facts or facts.get("model"):
+        config |= sweep.compute.asking()
+    return config

@@ -1,0 +1,88 @@
+"""What the card of a merge says beyond the method: files, hashes, ranks, how to load it, the command."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from esmerge.adapters.peft_folder import WEIGHTS
+from esmerge.experiment.card import Shares, model_card
+from esmerge.experiment.standalone.plan import Plan
+
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.14 allows as max_lora_rank (vllm/config/lora.py)
+CHUNK = 2**20
+
+
+def card(plan: Plan, ranks: Mapping[str, int], shares: Shares | None, figure: str) -> str:
+    """Markdown text below the title.
+
+    Args:
+        ranks: module -> rank of its update; empty for a whole model.
+        shares: the experts' weights in each layer, if the merge has any.
+        figure: file name of their picture.
+    """
+    spec = plan.request.spec
+    granularity = spec.sweep.granularity if spec.uses_granularity else None
+    details = [
+        *_inputs(plan),
+        *_partial(plan),
+        *(_serving(ranks) if ranks else []),
+        "",
+        "```",
+        shlex.join(["python", "-m", "src.merge", *sys.argv[1:]]),
+        "```",
+        *([] if shares is None else ["", f"![coefficients of each expert in each layer]({figure})"]),
+    ]
+    return model_card(spec, list(plan.experts), spec.method.settings, granularity, shares, details)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _inputs(plan: Plan) -> list[str]:
+    files = {
+        f"expert {name}": Path(one.path).expanduser() / WEIGHTS
+        for name, one in plan.request.experts.described().items()
+    }
+    config = Path(plan.backbone) / "config.json"
+    if config.is_file():
+        files["backbone"] = config
+    if plan.request.probe is not None and getattr(plan.request.probe.settings, "file", None):
+        files["probe file"] = Path(plan.request.probe.settings.file)
+    encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
+    return [
+        f"- backbone: `{plan.backbone}`, {plan.depth} layers",
+        *[f"- {name}: `{path}`, SHA-256 {sha256(path)}" for name, path in files.items()],
+        *[f"- encoder of {name}: `{entry}`" for name, entry in encoders.items()],
+        *([f"- probe samples: {plan.samples}"] if plan.samples else []),
+    ]
+
+
+def _partial(plan: Plan) -> list[str]:
+    return [
+        f"- {name} lacks {len(modules)} modules, which count as updates of zero (A and B of zeros); its coefficients "
+        "stay, so that all experts' still sum to 1 there"
+        for name, modules in plan.missing.items()
+    ]
+
+
+def _serving(ranks: Mapping[str, int]) -> list[str]:
+    counts = Counter(ranks.values())
+    highest = max(counts)
+    bound = next((rank for rank in VLLM_RANKS if rank >= highest), None)
+    if bound is None:
+        served = f"vLLM serves no rank above {VLLM_RANKS[-1]}: merge again with method.rank=16, or with bake=true"
+    else:
+        served = f"vLLM: `--enable-lora --max-lora-rank {bound}`, to which it pads the factors with zeros"
+    listed = ", ".join(f"{rank} ({count} modules)" for rank, count in sorted(counts.items()))
+    return [f"- ranks: {listed}; one LoRA scale for all modules", f"- {served}"]

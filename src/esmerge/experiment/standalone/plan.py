@@ -1,0 +1,164 @@
+"""What a merge will do and cost, found from headers and texts alone: no weight of the backbone is loaded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.filesize import decimal
+from torch import nn
+
+from esmerge.adapters.lora import LoraState, check_mergeable
+from esmerge.core.errors import ConfigError, StoreError
+from esmerge.experiment.standalone.request import Request
+from esmerge.model.backbone import Backbone, decoder_layers
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
+from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, open_experts
+from esmerge.specialists.families.custom.family import assembled
+from esmerge.specialists.families.custom.settings import CustomSettings
+
+BACKWARD = 2  # a backward pass takes about twice a forward pass
+DISK = 300e6  # bytes per second, of a usual disk
+TRIAL = 768  # width of the matrices whose product is timed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A merge that may begin.
+
+    Attributes:
+        request: what was asked for.
+        backbone: folder or hub id.
+        experts: name -> adapter with the modules of all, read on demand.
+        missing: expert -> modules that it lacks, taken for updates of zero.
+        depth: decoder layers of the backbone.
+        weights: parameters of the backbone.
+        weight_bytes: of one parameter in memory.
+        samples: probe prompts; 0 where the method reads none.
+        tokens: positions of all prompts; soft tokens are counted as their text's.
+    """
+
+    request: Request
+    backbone: str
+    experts: Mapping[str, LoraState]
+    missing: Mapping[str, list[str]]
+    depth: int
+    weights: int
+    weight_bytes: int
+    samples: int
+    tokens: int
+
+    @property
+    def space(self) -> str:
+        return str(self.request.spec.space)
+
+    def adapter_bytes(self) -> dict[str, int]:
+        """Size of each expert's factors."""
+        return {name: sum(t.nbytes for t in state.tensors().values()) for name, state in self.experts.items()}
+
+    def least_output(self) -> int:
+        """Bytes that are written at least: a factor-space adapter, or the whole model."""
+        return self.weights * self.weight_bytes if self.request.output.bake else min(self.adapter_bytes().values())
+
+    def memory(self) -> int:
+        """Bytes in memory at the peak, roughly: of the model and all adapters while the probe is read, or of one module
+        of each expert where there is none."""
+        largest = max(_largest(state) for state in self.experts.values())
+        if not self.samples:
+            return 8 * len(self.experts) * largest
+        return self.weights * self.weight_bytes + sum(self.adapter_bytes().values()) + 8 * len(self.experts) * largest
+
+    def seconds(self) -> float:
+        """Time of the work, roughly, at the speed with which this machine multiplies matrices right now."""
+        passes = 1 + len(self.experts) * (1 + BACKWARD)
+        probing = 2 * self.weights * self.tokens * passes / _speed(self.request) if self.tokens else 0.0
+        moved = self.least_output() + sum(self.adapter_bytes().values())
+        return probing + (moved + (self.weights * self.weight_bytes if self.samples else 0)) / DISK
+
+
+def make_plan(request: Request) -> Plan:
+    """Check the adapters against each other and the backbone, the probe's lines, and the room on the disk.
+
+    Raises:
+        AdapterError: the adapters cannot be merged as asked.
+        ConfigError: backbone, tokenizer, encoder or probe file cannot be used.
+        InputError: a line of the probe lacks a text, or a text has no tokens.
+        StoreError: the disk has not the room.
+    """
+    settings, spec = request.experts, request.spec
+    backbone = located(str(settings.backbone))
+    found = open_experts(settings)
+    experts = completed(found, settings.allow_partial)
+    check_mergeable(experts, str(spec.space), getattr(spec.method.settings, "fold_scales", False))
+    model: Any = skeleton(backbone)
+    check_fit(experts, model, backbone)
+    _check_baking(request, backbone)
+    lengths = _lengths(request, settings, model, backbone, experts) if request.probe else []
+    plan = Plan(
+        request=request,
+        backbone=backbone,
+        experts=experts,
+        missing=missing_modules(found),
+        depth=len(decoder_layers(model)[1]),
+        weights=sum(parameter.numel() for parameter in model.parameters()),
+        weight_bytes=_bytes_of(settings.dtype, model),
+        samples=len(lengths),
+        tokens=sum(lengths),
+    )
+    _check_room(plan)
+    return plan
+
+
+def _lengths(
+    request: Request, settings: CustomSettings, model: Any, backbone: str, experts: Mapping[str, LoraState]
+) -> list[int]:
+    """Positions of each prompt, every one of them rendered; what an encoder reads is counted as its text's."""
+    hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
+    team = assembled(settings, hollow, experts)
+    probe = request.spec.sweep.probe
+    prompts = probe.entry.function(probe.settings, team, request.spec.sweep.seed)
+    return [len(rendered.ids) for rendered in Renderer(hollow, {}).render(prompts)]
+
+
+def _check_baking(request: Request, backbone: str) -> None:
+    if request.output.bake and not Path(backbone).is_dir():
+        raise ConfigError(f"bake=true needs the backbone as a folder, {backbone} is a hub id: download it first")
+
+
+def _check_room(plan: Plan) -> None:
+    place = plan.request.output.folder
+    while not place.exists():
+        place = place.parent
+    free, needed = shutil.disk_usage(place).free, plan.least_output()
+    if free < needed:
+        raise StoreError(
+            f"out={plan.request.output.out} needs at least {decimal(needed)} and {place} has {decimal(free)}: "
+            "make room or give a folder on another disk"
+        )
+
+
+def _bytes_of(dtype: str, model: nn.Module) -> int:
+    kind = getattr(model.config, "dtype", None) if dtype == "auto" else getattr(torch, dtype)
+    return torch.empty((), dtype=kind or torch.float32).element_size()
+
+
+def _largest(state: LoraState) -> int:
+    """Numbers in the largest module's update."""
+    return max(factors.b.shape[0] * factors.a.shape[1] for factors in state.modules.values())
+
+
+def _speed(request: Request) -> float:
+    """Operations per second of a matrix product on the device."""
+    device, dtype = request.spec.sweep.compute.device, request.experts.dtype
+    kind = torch.float32 if dtype == "auto" else getattr(torch, dtype)
+    square = torch.ones(TRIAL, TRIAL, device=device, dtype=kind)
+    float((square @ square)[0, 0])  # the first product warms up
+    clock = time.perf_counter()
+    float((square @ square)[0, 0])
+    return 2 * TRIAL**3 / (time.perf_counter() - clock)

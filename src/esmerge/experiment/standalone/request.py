@@ -1,0 +1,174 @@
+"""From the composed config of ``python -m src.merge`` to what is asked for, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from esmerge.adapters.lora import SPACES
+from esmerge.calibration.api import MEASURES
+from esmerge.coefficients.estimation import check_granularity
+from esmerge.coefficients.types import Granularity
+from esmerge.core.errors import ConfigError
+from esmerge.core.schema import Chosen, choose, plain, typed
+from esmerge.core.validation import at_least
+from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
+from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.search import Tuning
+from esmerge.probe.api import PROBES
+from esmerge.specialists.api import TEAMS
+from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.tracking.wandb_log import Tracking
+
+OF_EXPERTS = ("backbone", "experts", "allow_partial", "allow_other_base")
+REPLACEABLE = ("adapter_config.json", "config.json")  # a folder with one of these may be replaced
+GROUPS = ("probe", "granularity", "method", "compute")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written.
+
+    Attributes:
+        out: the folder.
+        overwrite: whether a folder that is there is replaced.
+        bake: whether a whole model is written instead of an adapter.
+        dry_run: whether nothing is written at all.
+        merge_space: ``factors``, ``delta`` or None for the method's own.
+        seed: of random directions and of methods that draw.
+        cache: folder for the probe's signals; None not to keep them.
+    """
+
+    out: str | None = None
+    overwrite: bool = False
+    bake: bool = False
+    dry_run: bool = False
+    merge_space: str | None = None
+    seed: int = 0
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, "merge", 0, "seed")
+        if self.merge_space not in (None, *SPACES):
+            raise ConfigError(
+                f"merge_space={self.merge_space!r}: expected one of {', '.join(SPACES)}, or null for the method's own"
+            )
+        if not self.out:
+            raise ConfigError("out is not set: give the folder that the merge is written to")
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """Refuse to replace what was not asked to be replaced, or what no merge or training wrote."""
+        if not self.folder.exists():
+            return
+        if not self.overwrite:
+            raise ConfigError(f"out={self.out} exists: give another folder, or say overwrite=true to replace it")
+        ours = any((self.folder / name).is_file() for name in REPLACEABLE)
+        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not ours):
+            raise ConfigError(f"out={self.out} holds no adapter and no model, and is not replaced: give another folder")
+
+    @property
+    def folder(self) -> Path:
+        """The folder's absolute path."""
+        return Path(str(self.out)).expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A merge that was asked for.
+
+    Attributes:
+        spec: the merge, as a sweep would carry it out.
+        experts: whose adapters.
+        output: what is written.
+    """
+
+    spec: RunSpec
+    experts: CustomSettings
+    output: Output
+
+    @property
+    def probe(self) -> Chosen | None:
+        """The probe, if the method reads one."""
+        return self.spec.sweep.probe if self.spec.uses_probe else None
+
+
+def read_request(cfg: DictConfig) -> Request:
+    """Check a composed config.
+
+    Raises:
+        ConfigError: naming the key, its value, and what was expected.
+    """
+    raw = plain(cfg)
+    compute = dict(raw["compute"])
+    told = {**{key: raw[key] for key in OF_EXPERTS}, "dtype": compute.pop("dtype", "auto")}
+    rest = {key: value for key, value in raw.items() if key not in (*OF_EXPERTS, *GROUPS)}
+    output = typed(Output, rest, "merge")
+    method = _method(raw["method"])
+    sweep = Sweep(
+        specialists=choose(TEAMS, {"name": "custom", **told}, "custom"),
+        probe=choose(PROBES, raw.get("probe") or {"name": "text"}, "probe"),
+        granularity=typed(Granularity, raw["granularity"], "granularity"),
+        method=method,
+        merge_space=output.merge_space,
+        suite=Suite("none", []),
+        benchmark={},
+        tracking=Tracking(mode="disabled"),
+        compute=typed(Compute, compute, "compute"),
+        tuning=Tuning(),
+        references=[],
+        seed=output.seed,
+        split="test",
+        cache=output.cache or "",
+        raw={**raw, "specialists": told, "suite": {}, "benchmark": {}, "probe": raw.get("probe")},
+    )
+    check_granularity(sweep.granularity)
+    check_axes(method, sweep.merge_space, sweep.granularity)
+    request = Request(plan(sweep)[-1], sweep.specialists.settings, output)
+    _check_probe(request)
+    _check_inputs_stay(request)
+    return request
+
+
+def _method(node: Mapping[str, Any]) -> Chosen:
+    """A merge that needs no benchmark."""
+    method = choose_method(node)
+    facts = method.entry.facts
+    if "spaces" not in facts:
+        raise ConfigError(f"method={method.name} is a reference for benchmarks, not a merge: choose a merge such as es")
+    if facts.get("per_task"):
+        raise ConfigError(f"method={method.name} makes one adapter for each task, and a merge on its own has none")
+    asking = [name for name in facts.get("measures", ()) if MEASURES.get(name).facts.get("questions")]
+    if asking:
+        raise ConfigError(
+            f"method={method.name} measures {', '.join(asking)} on a benchmark's questions, and a merge on its own has "
+            "none: use python -m src.sweep specialists=custom"
+        )
+    return method
+
+
+def _check_probe(request: Request) -> None:
+    if request.probe is None:
+        return
+    if getattr(request.probe.settings, "file", None) is None:
+        line = json.dumps(dict.fromkeys(request.experts.described(), "…"), ensure_ascii=False)
+        raise ConfigError(
+            f"method={request.spec.method.name} reads a probe: give probe.file=FILE, JSON lines such as {line}"
+        )
+
+
+def _check_inputs_stay(request: Request) -> None:
+    """Refuse to write over, or into, what is read."""
+    out = request.output.folder.resolve()
+    read = {f"experts.{name}": one.path for name, one in request.experts.described().items()}
+    for key, place in {**read, "backbone": str(request.experts.backbone)}.items():
+        folder = Path(place).expanduser()
+        if folder.exists() and (out == folder.resolve() or out in folder.resolve().parents):
+            raise ConfigError(
+                f"out={request.output.out} would replace {key}={place}, which is read: give another folder"
+            )

@@ -1,0 +1,55 @@
+"""What the user sees: the plan before the work, the place of the result after it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from esmerge.adapters.lora import LoraState, some
+from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.write import Result
+
+
+def show_plan(plan: Plan, console: Console | None = None) -> None:
+    """Experts with their tensors, ranks and scales; then method, probe, memory and time."""
+    screen = console or Console()
+    grid = Table(title=f"Merge on {plan.backbone}", title_justify="left", header_style="bold")
+    for column in ("expert", "tensors", "rank", "scale", "size", "number format"):
+        grid.add_column(column)
+    for name, state in plan.experts.items():
+        grid.add_row(name, *_cells(state, plan.adapter_bytes()[name]))
+    screen.print(grid)
+    for line in _lines(plan):
+        screen.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def show_result(plan: Plan, result: Result, console: Console | None = None) -> None:
+    """Where it lies and how it is loaded."""
+    screen = console or Console()
+    screen.print(f"Written in {result.seconds:.1f} s: {result.folder}", soft_wrap=True, highlight=False, markup=False)
+    for path in sorted(result.folder.iterdir()):
+        screen.print(f"  {path.name} ({decimal(path.stat().st_size)})", highlight=False, markup=False)
+
+
+def _cells(state: LoraState, size: int) -> list[str]:
+    factors = list(state.modules.values())
+    ranks, scales = Counter(f.rank for f in factors), Counter(f"{f.scale:g}" for f in factors)
+    kinds = Counter(str(f.a.dtype).removeprefix("torch.") for f in factors)
+    return [str(2 * len(factors)), *(", ".join(map(str, found)) for found in (ranks, scales)), decimal(size),
+            ", ".join(kinds)]  # fmt: skip
+
+
+def _lines(plan: Plan) -> list[str]:
+    spec, output = plan.request.spec, plan.request.output
+    fine = f", granularity {spec.sweep.granularity.name}" if spec.uses_granularity else ""
+    lines = [f"method {spec.method.name}{fine}, merge space {plan.space}, {plan.depth} layers"]
+    lines += [f"{name} lacks {some(modules)}: updates of zero" for name, modules in plan.missing.items()]
+    if plan.samples:
+        lines.append(f"probe: {plan.samples} samples, {plan.tokens} tokens")
+    lines.append(f"about {decimal(plan.memory())} of memory, {max(1, round(plan.seconds()))} s")
+    what = "model" if output.bake else "adapter"
+    lines.append(f"{what} of at least {decimal(plan.least_output())} to {output.folder}")
+    return [*lines, "dry run: nothing is written"] if output.dry_run else lines

@@ -1,0 +1,128 @@
+"""Carrying a planned merge out: probe, merge module by module, write a whole folder or none."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.filesize import decimal
+from safetensors import SafetensorError
+
+from esmerge.adapters.dense import as_adapter
+from esmerge.adapters.export import bake
+from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.peft_folder import CARD, write_adapter
+from esmerge.core.errors import StoreError
+from esmerge.core.lazy import OnDemand
+from esmerge.experiment.card import Shares
+from esmerge.experiment.merge import measure
+from esmerge.experiment.session import Session
+from esmerge.experiment.standalone.card import card
+from esmerge.experiment.standalone.plan import Plan
+from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.run import merge
+from esmerge.report.figures import layer_weights, write_layer_map
+from esmerge.storage.tensor_stream import write_tensors
+from esmerge.storage.whole_folder import whole_folder
+
+COEFFICIENTS, FIGURE = "coefficients.safetensors", "coefficients.png"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        ranks: module -> rank of its update; empty for a whole model.
+        seconds: that it took.
+    """
+
+    folder: Path
+    ranks: dict[str, int]
+    seconds: float
+
+
+def carry_out(plan: Plan) -> Result:
+    """Merge and write; at ``out`` there is the whole result, or what was there before.
+
+    Raises:
+        StoreError: the folder cannot be written, e.g. because the disk is full.
+        BenchError: the probe or the merge cannot be done; the message says why.
+    """
+    clock, out = time.perf_counter(), plan.request.output.folder
+    if plan.request.spec.sweep.compute.threads:
+        torch.set_num_threads(plan.request.spec.sweep.compute.threads)
+    with _said(plan), whole_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = _merged(plan, Path(scratch))
+        shares = _write_coefficients(made, folder, out.name)
+        ranks = _write_model(plan, made, folder) if plan.request.output.bake else _write_adapter(plan, made, folder)
+        with (folder / CARD).open("a", encoding="utf-8") as file:
+            file.write("\n" + card(plan, ranks, shares, FIGURE))
+    return Result(out, ranks, time.perf_counter() - clock)
+
+
+@contextmanager
+def _said(plan: Plan) -> Iterator[None]:
+    """Turn what the system says of the disk into what a user can act on."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"out={plan.request.output.out} could not be written ({error}): nothing is left of it; it needs at least "
+            f"{decimal(plan.least_output())}: make room or give a folder on another disk"
+        ) from error
+
+
+def _merged(plan: Plan, scratch: Path) -> Merged:
+    spec = plan.request.spec
+    if spec.uses_probe:
+        sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
+        inputs, _ = measure(spec, Session(sweep))
+    else:
+        inputs = MergeInput(plan.experts, plan.space, spec.sweep.seed)
+    if spec.uses_granularity:
+        inputs = replace(inputs, granularity=spec.sweep.granularity)
+    return merge(spec.method.name, inputs, spec.method.settings)
+
+
+def _write_coefficients(made: Merged, folder: Path, title: str) -> Shares | None:
+    if made.coefficients is None:
+        return None
+    write_tensors(folder / COEFFICIENTS, made.coefficients.tensors())
+    write_layer_map(folder / COEFFICIENTS, title, folder / FIGURE)
+    return layer_weights(folder / COEFFICIENTS)
+
+
+def _write_adapter(plan: Plan, made: Merged, folder: Path) -> dict[str, int]:
+    state = made.state if isinstance(made.state, LoraState) else as_adapter(made.state)
+    facts = write_adapter(one_scale(state), folder, plan.request.output.folder.name, plan.backbone)
+    return {module: rank for module, (rank, _) in facts.items()}
+
+
+def _write_model(plan: Plan, made: Merged, folder: Path) -> dict[str, int]:
+    """Bake beside the other files and move up: baking wants a folder of its own."""
+    bake(plan.backbone, made.state, folder / "baked")
+    for path in (folder / "baked").iterdir():
+        path.rename(folder / path.name)
+    (folder / "baked").rmdir()
+    return {}
+
+
+def one_scale(state: LoraState) -> LoraState:
+    """The same updates with the first module's scale everywhere, other scales taken into B.
+
+    Some loaders read one alpha for a whole adapter and would apply other modules' updates at the wrong scale.
+    """
+    scale = state.modules[next(iter(state.modules))].scale
+
+    def factors(module: str) -> LoraFactors:
+        own = state.modules[module]
+        return own if own.scale == scale else LoraFactors(own.a, own.b * (own.scale / scale), scale)
+
+    return replace(state, modules=OnDemand(state.modules, factors))

@@ -1,0 +1,98 @@
+"""Tuning on the validation split: Optuna proposes, the merge is made and asked, the best settings win.
+
+The first trial is the published setting, every method has the same number of trials, and no test question is answered
+before the settings are chosen. A merge that by its own design reads test questions without their labels (AdaMerging)
+reads them here too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from esmerge.coefficients.types import Granularity
+from esmerge.core.errors import ConfigError
+from esmerge.core.progress import progress
+from esmerge.core.prompts import Benchmark
+from esmerge.core.timing import stage
+from esmerge.experiment.plan import RunSpec
+from esmerge.experiment.search import EVERYTHING, Range, Tuning, Values, values_of, with_values
+from esmerge.experiment.session import Session, validating
+from esmerge.tracking.store import RunFolder
+
+Asking = Callable[[Any, Granularity | None, Sequence[Benchmark]], list[pd.DataFrame]]
+
+
+def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[Any, Granularity | None]:
+    """The settings and the granularity that do best on the validation split; the trials go into ``tuning.csv``.
+
+    Raises:
+        ConfigError: the method has nothing to tune, or no benchmark has the family that decides.
+    """
+    plan, settings = spec.sweep.tuning, spec.method.settings
+    granularity = spec.sweep.granularity if spec.uses_granularity else None
+    ranges = plan.ranges(settings, granularity)
+    if not ranges:
+        raise ConfigError(f"method={spec.method.name} has none of {', '.join(plan.search)}: nothing can be tuned")
+    asked = deciding(session.benchmarks(), plan)
+    trials: list[dict[str, float | None]] = []
+    with progress(f"tuning {spec.name}", plan.trials) as bar:
+
+        def score(values: Values) -> float:
+            chosen = with_values(values, settings, granularity)
+            found = sum(map(share_right, ask(*chosen, asked))) / len(asked)
+            trials.append({**values, "accuracy": found})
+            run.write_tuning(pd.DataFrame(trials))
+            bar.update()
+            return found
+
+        best = search(ranges, values_of(ranges, settings, granularity), plan.trials, spec.sweep.seed, score)
+    return with_values(best, settings, granularity)
+
+
+def deciding(benchmarks: list[Benchmark], plan: Tuning) -> list[Benchmark]:
+    """The benchmarks whose validation questions decide."""
+    chosen = [one for one in benchmarks if plan.objective in (one.family, EVERYTHING)]
+    if not chosen:
+        families = ", ".join(sorted({one.family for one in benchmarks}))
+        raise ConfigError(f"tuning.objective={plan.objective!r}: expected {EVERYTHING} or one of {families}")
+    empty = [one.name for one in chosen if not one.validation]
+    if empty:
+        raise ConfigError(f"{', '.join(empty)} has no validation split to tune on: leave it out, or use tuning=none")
+    return [validating(one, plan.limit) for one in chosen]
+
+
+def share_right(predictions: pd.DataFrame) -> float:
+    """Accuracy; an answer that could not be parsed is wrong."""
+    return float((predictions["prediction"] == predictions["label"]).mean())
+
+
+def search(
+    ranges: Mapping[str, Range],
+    published: Values,
+    trials: int,
+    seed: int,
+    score: Callable[[Values], float],
+) -> Values:
+    """Optuna's tree-structured Parzen estimator over the ranges, started from the published values; highest score."""
+    with stage("tuning"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this release of Optuna calls its own interface experimental
+        import optuna  # late: it takes seconds to import
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        shapes = {False: optuna.distributions.UniformDistribution, True: optuna.distributions.LogUniformDistribution}
+        space: dict[str, Any] = {name: shapes[one.log](one.low, one.high) for name, one in ranges.items()}
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        best, top = published, score(published)
+        if all(one.holds(published[name]) for name, one in ranges.items()):
+            study.add_trial(optuna.trial.create_trial(params=dict(published), distributions=space, value=top))
+        for _ in range(trials - 1):
+            trial = study.ask(space)
+            found = score(trial.params)
+            study.tell(trial, found)
+            if found > top:
+                best, top = trial.params, found
+        return best

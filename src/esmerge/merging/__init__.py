@@ -1,0 +1,1 @@
+"""Merges: an interface, shared operations, and one merge per file."""

@@ -1,0 +1,51 @@
+"""One merge per file: a pure function ``(MergeInput, settings) -> Merged``, registered under its config name.
+
+Adding one takes a file here, a file in ``conf/method/`` and a test; the registry finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from esmerge.adapters.dense import Update
+from esmerge.adapters.lora import LoraState
+from esmerge.calibration.types import Measured
+from esmerge.coefficients.distances import Distances
+from esmerge.coefficients.types import Coefficients, Granularity, Signals
+from esmerge.core.registry import Registry
+
+MERGES = Registry("merge", "esmerge.merging.methods")
+
+
+@dataclass(frozen=True)
+class MergeInput:
+    """What a merge may look at.
+
+    Attributes:
+        experts: name -> adapter, in a fixed order.
+        space: ``"factors"`` (combine A and B) or ``"delta"`` (combine scale * B @ A).
+        seed: for merges that draw random numbers.
+        signals: what the probe left behind; only for merges registered with ``needs_signals=True``.
+        granularity: only for merges registered with ``needs_signals=True``.
+        distances: of the signals' responses, if they were measured before; else they are measured when needed.
+        measured: measure -> expert -> tensor name -> tensor; only what the merge's fact ``measures`` lists.
+        task: experts that the question at hand concerns; only for merges registered with ``per_task=True``.
+    """
+
+    experts: Mapping[str, LoraState]
+    space: str
+    seed: int = 0
+    signals: Signals | None = None
+    granularity: Granularity | None = None
+    distances: Distances | None = None
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    task: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged adapter or dense updates and, where the merge has them, the coefficients that made it."""
+
+    state: Update
+    coefficients: Coefficients | None = None

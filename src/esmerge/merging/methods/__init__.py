@@ -1,0 +1,1 @@
+"""One merge per file: a pure function ``(MergeInput, settings) -> Merged``."""

@@ -1,0 +1,46 @@
+"""Control of ES-Merging: layer coefficients from random noise in place of measured responses.
+
+If the merge is as good as before, what the probe measured about the layers is not used. Element-wise scores stay as
+measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from esmerge.coefficients.types import Layered
+from esmerge.core.torch_rng import generator
+from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.ops.es_family import SOURCE, measure, merge_by, require_signals, with_signals
+from esmerge.merging.ops.settings import ConvexSettings
+
+
+@MERGES.register(
+    "es_noise",
+    ConvexSettings,
+    title="ES, noise for responses",
+    spaces=("factors", "delta"),
+    source=f"control of {SOURCE}",
+    needs_signals=True,
+    convex=True,
+    granularities=("layer", "joint"),
+)
+def es_noise(inputs: MergeInput, settings: ConvexSettings) -> Merged:
+    """ES-Merging whose backbone and expert responses are independent standard normal numbers."""
+    signals, _ = require_signals(inputs)
+    noisy = with_signals(
+        inputs,
+        backbone=_noise(signals.backbone, inputs.seed, "backbone"),
+        responses={name: _noise(own, inputs.seed, f"expert {name}") for name, own in signals.responses.items()},
+    )
+    return merge_by(inputs, settings, measure(noisy, settings))
+
+
+def _noise(responses: Mapping[str, Layered], seed: int, owner: str) -> dict[str, Tensor]:
+    return {
+        modality: torch.randn(tensor.shape, generator=generator(seed, "es_noise", owner, modality))
+        for modality, tensor in responses.items()
+    }

@@ -1,0 +1,40 @@
+"""Expert Merging: coefficients fitted to the experts' own hidden states and predictions (arXiv 2509.25712).
+
+How they are fitted, and where that differs from the authors' code, stands beside the measure ``alignment``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from esmerge.calibration.measures.alignment import AlignmentSettings
+from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.ops.layerwise import merge_layerwise
+from esmerge.merging.ops.settings import DeltaSettings
+
+
+@dataclass(frozen=True)
+class ExpertMergingSettings(DeltaSettings):
+    """Settings of Expert Merging.
+
+    Attributes:
+        scale: λ, on top of the fitted coefficients. Published: 1.
+        alignment: how the coefficients are fitted.
+    """
+
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
+
+
+@MERGES.register(
+    "expert_merging",
+    ExpertMergingSettings,
+    title="Expert Merging",
+    spaces=("delta",),
+    source="arXiv 2509.25712",
+    needs_signals=False,
+    convex=False,
+    measures=("alignment",),
+)
+def expert_merging(inputs: MergeInput, settings: ExpertMergingSettings) -> Merged:
+    """``Σ_i c[i, l] · ΔW_i`` with c fitted on unlabelled prompts."""
+    return merge_layerwise(inputs, "alignment", settings)

@@ -1,0 +1,94 @@
+"""The one way in: look a merge up, check that it may run, run it, and check what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from esmerge.adapters.dense import DenseState, Update, checked
+from esmerge.adapters.lora import LoraFactors, LoraState, check_finite, check_mergeable
+from esmerge.calibration.types import BACKBONE
+from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.lazy import OnDemand
+from esmerge.core.registry import Entry
+from esmerge.merging.api import MERGES, Merged, MergeInput
+
+
+def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
+    """Merge the experts by the merge registered as ``name``.
+
+    Args:
+        name: config name of the merge.
+        inputs: the experts, the space and, for merges that need them, signals and granularity.
+        settings: an instance of the settings dataclass that the merge was registered with.
+
+    Returns:
+        The merged adapter; or dense updates, which are computed when they are read.
+
+    Raises:
+        ConfigError: the merge is unknown, lacks the space or granularity, or was given other settings than its own.
+        AdapterError: the experts cannot be merged, or the result is incomplete or not finite.
+    """
+    entry = MERGES.get(name)
+    _check_request(entry, inputs, settings)
+    check_mergeable(inputs.experts, inputs.space, getattr(settings, "fold_scales", False))
+    with torch.no_grad():
+        merged = entry.function(inputs, settings)
+    return replace(merged, state=_checked(name, inputs, merged.state))
+
+
+def _check_request(entry: Entry, inputs: MergeInput, settings: Any) -> None:
+    if not isinstance(settings, entry.settings):
+        raise ConfigError(f"merge {entry.name!r} takes {entry.settings.__name__}, got {type(settings).__name__}")
+    spaces = entry.facts["spaces"]
+    if inputs.space not in spaces:
+        raise ConfigError(f"merge {entry.name!r} has no merge_space={inputs.space}: it has {', '.join(spaces)}")
+    _check_measured(entry, inputs)
+    if entry.facts.get("per_task") and (not inputs.task or not set(inputs.task) <= set(inputs.experts)):
+        raise ConfigError(f"merge {entry.name!r} needs to know the task: name some of {', '.join(inputs.experts)}")
+    if not entry.facts["needs_signals"]:
+        return
+    if inputs.signals is None or inputs.granularity is None:
+        raise ConfigError(f"merge {entry.name!r} needs a probe's signals and a granularity: give it both")
+    allowed = entry.facts.get("granularities")
+    if allowed is not None and inputs.granularity.name not in allowed:
+        raise ConfigError(
+            f"merge {entry.name!r} has no granularity={inputs.granularity.name}: it has {', '.join(allowed)}"
+        )
+
+
+def _check_measured(entry: Entry, inputs: MergeInput) -> None:
+    for measure in entry.facts.get("measures", ()):
+        found = inputs.measured.get(measure)
+        if not found:
+            raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")
+        lacking = [] if set(found) == {BACKBONE} else sorted(set(inputs.experts) - set(found))
+        if lacking:
+            raise ConfigError(f"merge {entry.name!r}: the measure {measure!r} lacks the experts {', '.join(lacking)}")
+
+
+def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
+    """The result with all modules; their shapes and values are checked when they are read."""
+    first = next(iter(inputs.experts.values()))
+    shapes = {module: (factors.b.shape[0], factors.a.shape[1]) for module, factors in first.modules.items()}
+    if isinstance(state, DenseState):
+        return checked(state, f"merge {name!r}", shapes)
+    lacking, extra = set(shapes) - set(state.modules), set(state.modules) - set(shapes)
+    if lacking or extra:
+        raise AdapterError(
+            f"merge {name!r} left modules unmerged: {', '.join(sorted(lacking)) or 'none'}; and added "
+            f"{', '.join(sorted(extra)) or 'none'}"
+        )
+
+    def read(module: str) -> LoraFactors:
+        with torch.no_grad():
+            factors = state.modules[module]
+        found = (factors.b.shape[0], factors.a.shape[1])
+        if found != shapes[module]:
+            raise AdapterError(f"merge {name!r} left {module} misshapen: {found}, expected {shapes[module]}")
+        check_finite(LoraState({module: factors}), f"merged by {name}")
+        return factors
+
+    return replace(state, modules=OnDemand(state.modules, read))

@@ -1,0 +1,1 @@
+"""The language model: backbone, adapters on it, prompts, scores, generation, training."""

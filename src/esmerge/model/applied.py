@@ -1,0 +1,61 @@
+"""Dense updates on a resident backbone: added to its weights for a while, and taken off again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from esmerge.adapters.dense import DenseState, added
+from esmerge.adapters.lora import PREFIX
+from esmerge.core.errors import AdapterError
+
+
+class Baked:
+    """The switch between a backbone's own weights and its weights plus one of several dense updates.
+
+    While an update is on, the weights it changes are held twice: what is put back is what was found, bit for bit.
+    """
+
+    def __init__(self, model: nn.Module, states: Mapping[str, DenseState]) -> None:
+        self._model, self._states = model, states
+        self._own: list[tuple[nn.Linear, Tensor]] = []  # changed layers, each with the weight as it was found
+
+    def switch(self, name: str | None) -> None:
+        """Put the weights back; then, unless ``name`` is None, add its updates.
+
+        Raises:
+            AdapterError: the backbone has no such linear layer, or one of another shape, or a quantised one; its
+                weights are as found.
+        """
+        while self._own:
+            linear, weight = self._own.pop()
+            linear.weight.data = weight
+        if name is None:
+            return
+        try:
+            for module, update in self._states[name].modules.items():
+                self._add(module, update)
+        except BaseException:
+            self.switch(None)
+            raise
+
+    def _add(self, module: str, update: Tensor) -> None:
+        linear = self._linear(module)
+        weight: Tensor = linear.weight.data
+        total = added(module, weight, update)
+        self._own.append((linear, weight))
+        linear.weight.data = total
+
+    def _linear(self, module: str) -> nn.Linear:
+        """The layer of that name; where adapters are attached as well, the one that they wrap."""
+        try:
+            linear = self._model.get_submodule(module.removeprefix(PREFIX))
+        except AttributeError as error:
+            raise AdapterError(f"the backbone has no {module}, which the update changes") from error
+        if isinstance(linear, LoraLayer):
+            linear = linear.get_base_layer()
+        if not isinstance(linear, nn.Linear):
+            raise AdapterError(f"{module} is a {type(linear).__name__} in the backbone: only linear layers are updated")
+        return linear

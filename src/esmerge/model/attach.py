@@ -1,0 +1,127 @@
+"""LoRA adapters on a resident backbone, by PEFT: attach, switch, read, detach."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from esmerge.adapters.dense import DenseState, Update
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.core.errors import AdapterError
+from esmerge.storage.cache import tensors_digest
+
+
+def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str | None], None]:
+    """Attach adapters under their names, none active; returns the switch between them."""
+    for name, state in states.items():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
+            inject_adapter_in_model(_config(state), model, adapter_name=name)
+        _fill(model, name, state)
+
+    def activate(name: str | None) -> None:
+        for _, layer in _lora_layers(model):
+            layer.enable_adapters(name is not None)
+            if name is not None:
+                layer.set_adapter([name])
+
+    activate(None)
+    return activate
+
+
+def detach(model: nn.Module) -> None:
+    """Take every adapter off, putting the original linear layers back."""
+    for name, layer in list(_lora_layers(model)):
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+def fresh(
+    model: nn.Module, name: str, rank: int, alpha: float, targets: Iterable[str], seed: int
+) -> list[nn.Parameter]:
+    """Attach a new, active, trainable adapter (B = 0, A drawn from ``seed``); returns its parameters."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0)  # type: ignore[arg-type]
+        inject_adapter_in_model(config, model, adapter_name=name)
+    for _, layer in _lora_layers(model):
+        layer.set_adapter([name])
+    return [parameter for key, parameter in model.named_parameters() if f".{name}." in key and "lora_" in key]
+
+
+def read(model: nn.Module, name: str, base_model: str) -> LoraState:
+    """A copy of an attached adapter's factors."""
+    modules = {
+        PREFIX + path: LoraFactors(
+            layer.lora_A[name].weight.detach().clone(), layer.lora_B[name].weight.detach().clone(), layer.scaling[name]
+        )
+        for path, layer in _lora_layers(model)
+        if name in layer.lora_A
+    }
+    return LoraState(modules, base_model)
+
+
+def adapter_digest(state: Update) -> str:
+    """Content hash of an adapter, its factors and scales, or of dense updates."""
+    if isinstance(state, DenseState):
+        return tensors_digest(state.tensors())
+    return tensors_digest(state.tensors(), {module: factors.scale for module, factors in state.modules.items()})
+
+
+def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dict[str, nn.Parameter]]:
+    """Parameters of an attached adapter by decoder layer, under the names that coefficients are stored by.
+
+    In delta space these are the adapted weights themselves: the gradient with respect to a dense update is that with
+    respect to the weight it is added to.
+    """
+    found: dict[int, dict[str, nn.Parameter]] = {}
+    for path, layer in _lora_layers(model):
+        if name not in layer.lora_A:
+            continue
+        module = PREFIX + path
+        entry = found.setdefault(layer_of(module), {})
+        if space == "delta":
+            entry[delta_name(module)] = layer.get_base_layer().weight
+        else:
+            entry[factor_name(module, "A")] = layer.lora_A[name].weight
+            entry[factor_name(module, "B")] = layer.lora_B[name].weight
+    return found
+
+
+def _fill(model: nn.Module, name: str, state: LoraState) -> None:
+    """Copy an adapter's factors into the layers that were made for it."""
+    layers = dict(_lora_layers(model))
+    absent = [module for module in state.modules if module.removeprefix(PREFIX) not in layers]
+    if absent:
+        raise AdapterError(f"adapter {name!r} adapts {', '.join(absent)}: the backbone has no such linear layers")
+    for module, factors in state.modules.items():
+        layer = layers[module.removeprefix(PREFIX)]
+        shapes = tuple(layer.lora_A[name].weight.shape), tuple(layer.lora_B[name].weight.shape)
+        if shapes != (tuple(factors.a.shape), tuple(factors.b.shape)):
+            raise AdapterError(
+                f"adapter {name!r}: {module} has A {tuple(factors.a.shape)} and B {tuple(factors.b.shape)}, the "
+                f"backbone needs {shapes[0]} and {shapes[1]}"
+            )
+        layer.lora_A[name].weight.data.copy_(factors.a)
+        layer.lora_B[name].weight.data.copy_(factors.b)
+        layer.scaling[name] = factors.scale
+
+
+def _lora_layers(model: nn.Module) -> Iterable[tuple[str, Any]]:
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+
+
+def _config(state: LoraState) -> LoraConfig:
+    names = {module.removeprefix(PREFIX): factors.rank for module, factors in state.modules.items()}
+    rank = next(iter(names.values()))
+    other = {name: r for name, r in names.items() if r != rank}
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names), rank_pattern=other, lora_dropout=0.0)

@@ -1,0 +1,90 @@
+"""The shared language model: one resident copy, on which adapters are switched in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from esmerge.adapters.dense import DenseState, Update
+from esmerge.adapters.lora import LoraState
+
+
+@dataclass
+class Backbone:
+    """A decoder-only causal language model and its tokenizer.
+
+    Attributes:
+        model: the transformers model without adapters.
+        tokenizer: its tokenizer.
+        name: Hugging Face id or folder, written into the adapters made for it.
+        fingerprint: content hash of the weights, part of every cache key.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def start_id(self) -> int | None:
+        """Id of the start token, if the tokenizer has one."""
+        return self.tokenizer.bos_token_id
+
+    @property
+    def padding_id(self) -> int:
+        """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings, (..., hidden)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, found as the list of modules that is as long as the config says."""
+        return decoder_layers(self.model)[1]
+
+    @contextmanager
+    def attached(self, states: Mapping[str, Update]) -> Iterator[Any]:
+        """Attach adapters and dense updates for a while; yields ``activate(name)``; ``None`` is the bare backbone.
+
+        The backbone is left as it was found, whatever happens in between.
+        """
+        from esmerge.model.applied import Baked
+        from esmerge.model.attach import attach, detach
+
+        flags = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
+        adapters = {name: state for name, state in states.items() if isinstance(state, LoraState)}
+        dense = Baked(self.model, {name: state for name, state in states.items() if isinstance(state, DenseState)})
+        try:
+            switch = attach(self.model, adapters)
+
+            def activate(name: str | None) -> None:
+                switch(name if name in adapters else None)
+                dense.switch(None if name in adapters else name)
+
+            yield activate
+        finally:
+            detach(self.model)
+            dense.switch(None)
+            for parameter, flag in flags.items():
+                parameter.requires_grad_(flag)
+
+
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Path of the decoder layers and the layers: the list of modules that is as long as the model's config says."""
+    config: Any = model.config
+    depth = config.get_text_config().num_hidden_layers
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return path, module
+    raise ValueError(f"{type(model).__name__} has no list of {depth} decoder layers")

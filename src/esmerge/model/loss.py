@@ -1,0 +1,36 @@
+"""The training loss: cross-entropy on answers, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from esmerge.core.prompts import Pieces
+from esmerge.model.prompt_encoder import IGNORED, Renderer
+
+
+def answer_loss(
+    renderer: Renderer,
+    sequences: Sequence[Pieces],
+    weights: Sequence[float] | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Tensor:
+    """Mean cross-entropy over the answers' tokens of a batch, each sequence's tokens weighted by its weight."""
+    batch = renderer.batch(sequences)
+    embeds = batch.embeds
+    if noise:
+        drawn = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
+        embeds = embeds + noise * embeds.detach().square().mean().sqrt() * drawn.to(embeds)
+    model: Any = renderer.backbone.model
+    rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
+    hidden = model.get_decoder()(inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state
+    logits = model.get_output_embeddings()(hidden[rows, columns]).float()
+    losses = functional.cross_entropy(logits, batch.targets[rows, columns], reduction="none")
+    weight = torch.ones(len(sequences)) if weights is None else torch.tensor(list(weights))
+    weight = weight.to(losses)[rows]
+    return (losses * weight).sum() / weight.sum()

@@ -1,0 +1,89 @@
+"""What all questions of a benchmark begin with is read once; every batch goes on from its keys and values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from esmerge.core.prompts import Pieces
+from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+
+AT_LEAST = 16  # positions: copying a shorter start for every batch saves nothing
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The shared start of some prompts.
+
+    Attributes:
+        length: positions; 0 where nothing is shared.
+        kept: keys and values of one row; None where nothing is shared.
+    """
+
+    length: int = 0
+    kept: Cache | None = None
+
+    def rest(self, prompt: Rendered) -> Rendered:
+        """A prompt without the shared start."""
+        return replace(
+            prompt,
+            ids=prompt.ids[self.length :],
+            soft=[(start - self.length, tokens) for start, tokens in prompt.soft if start >= self.length],
+            targets=prompt.targets[self.length :],
+            spans=[
+                replace(span, start=span.start - self.length, stop=span.stop - self.length)
+                for span in prompt.spans
+                if span.start >= self.length
+            ],
+        )
+
+    def before(self, batch: Batch) -> Batch:
+        """A batch whose mask tells of the shared start, too: (B, length + T)."""
+        return replace(batch, mask=torch.cat([batch.mask.new_ones(len(batch.mask), self.length), batch.mask], dim=1))
+
+    def cache(self, rows: int, device: torch.device) -> Cache | None:
+        """Keys and values of the shared start, once for each row of a batch."""
+        return None if self.kept is None else rows_of(self.kept, torch.zeros(rows, dtype=torch.long, device=device))
+
+
+@torch.no_grad()
+def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces]) -> Prefix:
+    """Read what the prompts share, under the adapter that is active now.
+
+    Whole pieces are shared or nothing is, so the positions are the same as in every prompt that is read whole.
+    """
+    pieces = common_start(prompts)
+    model = renderer.backbone.model
+    cache = DynamicCache(config=model.config)
+    # padding stands between the start and the rest of a prompt, where a state or a window of attention would meet it
+    if not pieces or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return Prefix()
+    rendered = renderer.render([pieces])
+    if len(rendered[0].ids) < AT_LEAST:
+        return Prefix()
+    batch = renderer.collate(rendered)
+    model(inputs_embeds=batch.embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Prefix(len(rendered[0].ids), cache)
+
+
+def common_start(prompts: Sequence[Pieces]) -> Pieces:
+    """The pieces that two or more prompts all begin with; each prompt keeps at least one of its own."""
+    if len(prompts) < 2:
+        return ()
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    return tuple(column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def rows_of(cache: Cache, places: Tensor) -> Cache:
+    """A cache of the chosen rows, each as often as it is chosen; the given one stays as it is."""
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(places)  # type: ignore[attr-defined]
+    return chosen

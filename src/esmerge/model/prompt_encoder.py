@@ -1,0 +1,169 @@
+"""From pieces to what a model reads: token ids, soft tokens, targets and modality spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Answer, Entity, Pieces
+from esmerge.model.backbone import Backbone
+from esmerge.model.encoder import ModalityEncoder
+
+IGNORED = -100  # target of a position on which no loss is taken
+
+
+@dataclass(frozen=True)
+class Span:
+    """Positions ``start`` to ``stop`` (exclusive) that one entity occupies."""
+
+    modality: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One sequence of T positions.
+
+    Attributes:
+        ids: T token ids; any id where a soft token stands.
+        soft: (start, (tokens, hidden)) for each entity that an encoder perceives.
+        targets: T ids to predict *at* each position, ``IGNORED`` where none.
+        spans: where the entities stand.
+    """
+
+    ids: list[int]
+    soft: list[tuple[int, Tensor]]
+    targets: list[int]
+    spans: list[Span]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right- or left-padded sequences: embeds (B, T, hidden), mask (B, T), targets (B, T), spans per sequence."""
+
+    embeds: Tensor
+    mask: Tensor
+    targets: Tensor
+    spans: list[list[Span]]
+
+    def positions(self) -> Tensor:
+        """Position of every token in its own sequence, (B, T); padding gets 0."""
+        return (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+class Renderer:
+    """Turns pieces into model input with one backbone's tokenizer and a set of encoders.
+
+    A modality without an encoder is read as text. Pieces are tokenised one by one, without special tokens, so that an
+    entity's span does not depend on its neighbours; a start token comes first where the tokenizer has one.
+    """
+
+    def __init__(self, backbone: Backbone, encoders: Mapping[str, ModalityEncoder]) -> None:
+        self.backbone = backbone
+        self.encoders = dict(encoders)
+        self._known: dict[str, list[int]] = {}
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of a piece of text."""
+        if text not in self._known:
+            self._known[text] = self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._known[text]
+
+    def render(self, sequences: Sequence[Pieces]) -> list[Rendered]:
+        """Render sequences; each encoder sees all its entities at once.
+
+        Raises:
+            InputError: an entity is invalid or has no tokens; the message holds its value.
+        """
+        soft = self._encode(sequences)
+        return [self._render_one(pieces, soft) for pieces in sequences]
+
+    def collate(self, rendered: Sequence[Rendered], side: str = "right") -> Batch:
+        """Pad sequences into one batch; ``side`` is where the padding goes."""
+        width = max(len(item.ids) for item in rendered)
+        offsets = [width - len(item.ids) if side == "left" else 0 for item in rendered]
+        ids = torch.full((len(rendered), width), self.backbone.padding_id, dtype=torch.long)
+        mask, targets = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+        for row, (item, offset) in enumerate(zip(rendered, offsets, strict=True)):
+            where = slice(offset, offset + len(item.ids))
+            ids[row, where] = torch.tensor(item.ids)
+            targets[row, where] = torch.tensor(item.targets)
+            mask[row, where] = 1
+        device = self.backbone.device
+        embeds = self.backbone.embed(ids.to(device))
+        embeds = self._insert(embeds, rendered, offsets)
+        spans = [
+            [Span(s.modality, s.start + offset, s.stop + offset) for s in item.spans]
+            for item, offset in zip(rendered, offsets, strict=True)
+        ]
+        return Batch(embeds, mask.to(device), targets.to(device), spans)
+
+    def batch(self, sequences: Sequence[Pieces], side: str = "right") -> Batch:
+        """Render and collate."""
+        return self.collate(self.render(sequences), side)
+
+    def _encode(self, sequences: Sequence[Pieces]) -> dict[Entity, Tensor]:
+        soft: dict[Entity, Tensor] = {}
+        for modality, encoder in self.encoders.items():
+            wanted = dict.fromkeys(
+                piece
+                for pieces in sequences
+                for piece in pieces
+                if isinstance(piece, Entity) and piece.modality == modality
+            )
+            if wanted:
+                encoded = encoder.encode([entity.value for entity in wanted])
+                soft.update(zip(wanted, encoded, strict=True))
+        return soft
+
+    def _render_one(self, pieces: Pieces, soft: Mapping[Entity, Tensor]) -> Rendered:
+        ids = [] if self.backbone.start_id is None else [self.backbone.start_id]
+        placed, spans, answers = [], [], []
+        for piece in pieces:
+            start = len(ids)
+            if isinstance(piece, Entity) and piece in soft:
+                placed.append((start, soft[piece]))
+                ids += [self.backbone.padding_id] * len(soft[piece])
+            else:
+                ids += self.tokens(_text_of(piece))
+            if isinstance(piece, Answer):
+                answers.append((start, len(ids)))
+            if isinstance(piece, Entity):
+                if len(ids) == start:
+                    raise InputError(f"{piece.modality} {piece.value!r} is empty: it has no tokens")
+                spans.append(Span(piece.modality, start, len(ids)))
+        return Rendered(ids, placed, _targets(ids, answers), spans)
+
+    def _insert(self, embeds: Tensor, rendered: Sequence[Rendered], offsets: Sequence[int]) -> Tensor:
+        rows: list[int] = []
+        columns: list[int] = []
+        values: list[Tensor] = []
+        for row, (item, offset) in enumerate(zip(rendered, offsets, strict=True)):
+            for start, tokens in item.soft:
+                rows += [row] * len(tokens)
+                columns += range(offset + start, offset + start + len(tokens))
+                values.append(tokens)
+        if not values:
+            return embeds
+        index = (torch.tensor(rows, device=embeds.device), torch.tensor(columns, device=embeds.device))
+        return embeds.index_put(index, torch.cat(values).to(embeds))
+
+
+def _text_of(piece: str | Entity | Answer) -> str:
+    if isinstance(piece, Entity):
+        return piece.value
+    return piece.text if isinstance(piece, Answer) else piece
+
+
+def _targets(ids: list[int], answers: list[tuple[int, int]]) -> list[int]:
+    """Targets shifted by one: position t predicts the id at t + 1, inside answers only."""
+    targets = [IGNORED] * len(ids)
+    for start, stop in answers:
+        first = max(start, 1)  # nothing comes before the first position, so it cannot be predicted
+        targets[first - 1 : stop - 1] = ids[first:stop]
+    return targets

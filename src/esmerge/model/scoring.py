@@ -1,0 +1,188 @@
+"""Label log-likelihoods: how probable each candidate answer is after the prompt.
+
+A prompt is read once for all of its labels: in one pass with the *stem*, the tokens that all labels begin with, which
+also gives the probability of each label's next token. Labels that go on apart from there (*branches*) are read on from
+the keys and values of that pass. One-token labels have no branches, so one position answers for all. What all prompts
+begin with is read once for all of them (``esmerge.model.prefix``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Example
+from esmerge.model.batching import Question, batches
+from esmerge.model.prefix import Prefix, rows_of, shared_prefix
+from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+
+MODES = ("loglik", "loglik_normalised", "generate")  # how a model may be asked; the first is the default
+FAN = 4  # branches read at once, for each prompt of a batch: bounds the copies of keys and values
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model thinks of n examples with C labels each.
+
+    Attributes:
+        loglik: (n, C) sum of the log-probabilities of each label's tokens, float64.
+        greedy: n texts: the most probable token after the prompt, over the whole vocabulary.
+        lengths: (n, C) number of tokens of each label, int64.
+    """
+
+    loglik: Tensor
+    greedy: list[str]
+    lengths: Tensor
+
+    def per_token(self) -> Scores:
+        """The same with each label's mean log-probability per token, so that long labels are not at a disadvantage."""
+        return replace(self, loglik=self.loglik / self.lengths)
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of an example as tokens: a common stem, and what is read after it."""
+
+    tokens: list[Tokens]
+    stem: Tokens
+
+    def branch(self, column: int) -> Tokens:
+        """What must be read after the stem before a label's last token is predicted."""
+        return self.tokens[column][len(self.stem) : -1]
+
+    def branches(self) -> list[Tokens]:
+        """Each branch once."""
+        return [branch for branch in dict.fromkeys(map(self.branch, range(len(self.tokens)))) if branch]
+
+
+@torch.no_grad()
+def score(
+    renderer: Renderer, examples: Sequence[Example], batch_size: int, on_progress: Callable[[int], object] | None = None
+) -> Scores:
+    """Score every label of every example under the adapter that is active now.
+
+    Prompts are batched by length and padded on the left; results are in the order of ``examples``.
+
+    Args:
+        on_progress: told how many examples were finished since the last call.
+
+    Raises:
+        InputError: an entity of an example is invalid, or a label has no tokens or another's.
+    """
+    known: dict[tuple[str, ...], _Labels] = {}
+    for example in examples:
+        if example.labels not in known:
+            known[example.labels] = _labels(renderer, example)
+    loglik = [[0.0] * len(example.labels) for example in examples]
+    greedy = [""] * len(examples)
+    prefix = shared_prefix(renderer, [example.prompt for example in examples])
+    for asked in batches(renderer, examples, batch_size, lambda one: len(known[one.labels].stem), on_progress):
+        words, found = _read(renderer, prefix, asked, [known[question.example.labels] for question in asked])
+        for question, word, values in zip(asked, words, found, strict=True):
+            greedy[question.row], loglik[question.row] = word, values
+    lengths = [[len(tokens) for tokens in known[example.labels].tokens] for example in examples]
+    return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
+
+
+def _labels(renderer: Renderer, example: Example) -> _Labels:
+    tokens = [tuple(renderer.tokens(label)) for label in example.labels]
+    if () in tokens:
+        empty = example.labels[tokens.index(())]
+        raise InputError(f"label {empty!r} of example {example.id} has no tokens: it cannot be scored")
+    if len(set(tokens)) < len(tokens):
+        raise InputError(f"labels {example.labels} of example {example.id}: two have the same tokens, so they tie")
+    return _Labels(tokens, _common_start([label[:-1] for label in tokens]))
+
+
+def _common_start(sequences: Sequence[Tokens]) -> Tokens:
+    least, most = min(sequences), max(sequences)  # what these two share, all in between share
+    same = (a == b for a, b in zip(least, most, strict=False))
+    return least[: next((place for place, equal in enumerate(same) if not equal), min(len(least), len(most)))]
+
+
+def _read(
+    renderer: Renderer, prefix: Prefix, asked: Sequence[Question], labels: Sequence[_Labels]
+) -> tuple[list[str], list[list[float]]]:
+    """The most probable word after each prompt, and the log-likelihoods of its labels."""
+    sequences = [_with_stem(prefix.rest(one.prompt), each.stem) for one, each in zip(asked, labels, strict=True)]
+    batch = prefix.before(renderer.collate(sequences, side="left"))
+    kept = 1 + max(len(each.stem) for each in labels)
+    branching = any(each.branches() for each in labels)
+    cache = prefix.cache(len(sequences), batch.mask.device)
+    if branching and cache is None:
+        cache = DynamicCache(config=renderer.backbone.model.config)
+    logits = renderer.backbone.model(
+        inputs_embeds=batch.embeds,
+        attention_mask=batch.mask,
+        position_ids=batch.positions()[:, prefix.length :],
+        logits_to_keep=kept,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).logits
+    words, found = [], []
+    for each, row in zip(labels, _logprobs(logits), strict=True):
+        tail = row[kept - 1 - len(each.stem) :]
+        words.append(str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
+        found.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
+    if branching and cache is not None:
+        _read_on(renderer, batch, cache, labels, found)
+    return words, found
+
+
+def _with_stem(prompt: Rendered, stem: Tokens) -> Rendered:
+    ids = [*prompt.ids, *stem]
+    return replace(prompt, ids=ids, targets=[0] * len(ids))
+
+
+def _read_on(
+    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], found: list[list[float]]
+) -> None:
+    """Add to ``found`` what follows the stem and one token."""
+    rest: dict[tuple[int, Tokens], Tensor] = {}
+    wanted = [(place, branch) for place, each in enumerate(labels) for branch in each.branches()]
+    for some in _chunks(sorted(wanted, key=lambda pair: len(pair[1])), FAN * len(labels)):
+        rest.update(zip(some, _branch_logprobs(renderer, batch, cache, some), strict=True))
+    for place, each in enumerate(labels):
+        for column, tokens in enumerate(each.tokens):
+            if branch := each.branch(column):
+                found[place][column] += _sum(rest[place, branch], tokens[len(each.stem) + 1 :])
+
+
+def _branch_logprobs(
+    renderer: Renderer, batch: Batch, cache: Cache, wanted: Sequence[tuple[int, Tokens]]
+) -> list[Tensor]:
+    """Log-probabilities after each token of each branch, (tokens, vocabulary); padding is on the right."""
+    device, width = batch.mask.device, max(len(branch) for _, branch in wanted)
+    places = torch.tensor([place for place, _ in wanted], device=device)
+    padding = renderer.backbone.padding_id
+    ids = torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in wanted], device=device)
+    mask = batch.mask[places]
+    logits = renderer.backbone.model(
+        inputs_embeds=renderer.backbone.embed(ids),
+        attention_mask=torch.cat([mask, torch.ones_like(ids)], dim=1),  # no token sees the padding after it
+        position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width, device=device),
+        past_key_values=rows_of(cache, places),
+        use_cache=True,
+    ).logits
+    return [row[: len(branch)] for row, (_, branch) in zip(_logprobs(logits), wanted, strict=True)]
+
+
+def _logprobs(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(dim=-1).cpu()
+
+
+def _sum(logprobs: Tensor, tokens: Tokens) -> float:
+    """Sum over tokens of the log-probability at the position of each; ``logprobs``: (at least tokens, vocabulary)."""
+    return sum(float(logprobs[place, token]) for place, token in enumerate(tokens))
+
+
+def _chunks(items: Sequence[tuple[int, Tokens]], size: int) -> Iterator[Sequence[tuple[int, Tokens]]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,147 @@
+"""One training loop for everything that is trained here, with progress, checkpoints and resumption.
+
+What is drawn at a step depends on the step alone, so a run that was interrupted ends where it would have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from esmerge.core.progress import progress
+
+CHECKPOINT_SECONDS = 20.0
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        steps: number of updates.
+        rate: peak learning rate of AdamW.
+        weight_decay: decoupled weight decay.
+        warmup: share of the steps with a rising rate.
+        decay: share of the steps, at the end, in which the rate falls to zero along a straight line.
+        muon_rate: peak rate of Muon for matrices; 0 trains everything with AdamW.
+    """
+
+    steps: int
+    rate: float
+    weight_decay: float = 0.0
+    warmup: float = 0.03
+    decay: float = 0.4
+    muon_rate: float = 0.0
+
+    def factor(self, step: int) -> float:
+        """Share of the peak rate at a step."""
+        rising, falling = max(1.0, self.warmup * self.steps), max(1.0, self.decay * self.steps)
+        return min(1.0, (step + 1) / rising, (self.steps - step) / falling)
+
+
+def train(
+    title: str,
+    parameters: Sequence[nn.Parameter],
+    loss_at: Callable[[int], Tensor],
+    schedule: Schedule,
+    checkpoint: Path | None = None,
+    matrices: Sequence[nn.Parameter] = (),
+) -> float:
+    """Minimise ``loss_at(step)`` over ``parameters`` (AdamW) and ``matrices`` (Muon, if it has a rate).
+
+    Args:
+        title: shown beside the progress bar.
+        checkpoint: folder that keeps the state of interrupted training; None to keep none.
+
+    Returns:
+        The mean loss over the last tenth of the steps.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the message says at which step.
+    """
+    trained = [*parameters, *matrices]
+    optimisers = _optimisers(parameters, matrices, schedule)
+    start, losses = _resume(checkpoint, trained, optimisers)
+    saved = time.monotonic()
+    with progress(title, schedule.steps, start) as bar:
+        for step in range(start, schedule.steps):
+            loss = loss_at(step)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate")
+            _update(loss, trained, optimisers, schedule.factor(step))
+            losses.append(float(loss.detach()))
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            bar.update()
+            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _save(checkpoint, step + 1, losses, trained, optimisers)
+                saved = time.monotonic()
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / max(1, len(tail))
+
+
+def _optimisers(
+    parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], schedule: Schedule
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    decay = schedule.weight_decay
+    plain = [*parameters] if schedule.muon_rate else [*parameters, *matrices]
+    found: list[tuple[torch.optim.Optimizer, float]] = []
+    if plain:
+        found.append((torch.optim.AdamW(plain, lr=schedule.rate, weight_decay=decay, betas=(0.9, 0.98)), schedule.rate))
+    if schedule.muon_rate and matrices:
+        muon = torch.optim.Muon(matrices, lr=schedule.muon_rate, weight_decay=decay)
+        found.append((muon, schedule.muon_rate))
+    return found
+
+
+def _update(
+    loss: Tensor, trained: Sequence[nn.Parameter], optimisers: list[tuple[torch.optim.Optimizer, float]], factor: float
+) -> None:
+    loss.backward()
+    nn.utils.clip_grad_norm_(trained, 1.0)
+    for optimiser, rate in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * factor
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    states = [optimiser.state_dict() for optimiser, _ in optimisers]
+    tensors = {f"parameter.{index}": parameter.detach() for index, parameter in enumerate(trained)}
+    for number, state in enumerate(states):
+        for index, values in state["state"].items():
+            tensors |= {f"optimiser.{number}.{index}.{name}": value for name, value in values.items()}
+    record = {"step": step, "losses": losses, "groups": [state["param_groups"] for state in states]}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, folder / "state.tmp", metadata={"record": json.dumps(record)})
+    (folder / "state.tmp").replace(folder / STATE)
+
+
+def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Any) -> tuple[int, list[float]]:
+    if folder is None or not (folder / STATE).exists():
+        return 0, []
+    with safe_open(folder / STATE, framework="pt") as file:
+        record = json.loads(file.metadata()["record"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    with torch.no_grad():
+        for index, parameter in enumerate(trained):
+            parameter.copy_(tensors[f"parameter.{index}"])
+    for number, ((optimiser, _), groups) in enumerate(zip(optimisers, record["groups"], strict=True)):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, *address = name.split(".")
+            if kind == "optimiser" and address[0] == str(number):
+                state.setdefault(int(address[1]), {})[address[2]] = tensor
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return record["step"], record["losses"]

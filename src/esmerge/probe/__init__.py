@@ -1,0 +1,1 @@
+"""The probe: what goes through every specialist, and the signals that it leaves."""

@@ -1,0 +1,10 @@
+"""What the specialists are shown, and how their embedding spaces respond.
+
+A probe variant is a function ``(settings, team, seed) -> list of prompts`` registered under its config name.
+"""
+
+from __future__ import annotations
+
+from esmerge.core.registry import Registry
+
+PROBES = Registry("probe", "esmerge.probe.variants")

@@ -1,0 +1,67 @@
+"""Where the modalities stand in a pass, in the form that every layer needs it; worked out once per pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esmerge.probe.passes import Pass
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Index tensors of one pass of B prompts. S is the number of spans of a modality, B · T the number of positions.
+
+    Attributes:
+        means: modality -> (S, B · T) weights that take each span's mean, float32.
+        tokens: modality -> positions of its tokens among the B · T.
+        shares: modality -> for each of these, 1 / the number of them in its batch, float32.
+    """
+
+    means: Mapping[str, Tensor]
+    tokens: Mapping[str, Tensor]
+    shares: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, read: Pass, modalities: Iterable[str]) -> Marks:
+        """The marks of the modalities that occur in a pass."""
+        batch, ends = read.batch, torch.tensor(read.ends())
+        rows, width = batch.mask.shape
+        spans: dict[str, list[range]] = {}
+        for row, found in enumerate(batch.spans):
+            for span in found:
+                spans.setdefault(span.modality, []).append(range(row * width + span.start, row * width + span.stop))
+        kept = {name: spans[name] for name in modalities if name in spans}
+        device = batch.embeds.device
+        tokens = {name: torch.tensor([place for span in places for place in span]) for name, places in kept.items()}
+        return cls(
+            {name: _means(places, rows * width).to(device) for name, places in kept.items()},
+            {name: places.to(device) for name, places in tokens.items()},
+            {name: _shares(torch.bucketize(places, ends, right=True)).to(device) for name, places in tokens.items()},
+        )
+
+    def loss(self, modality: str, moved: Tensor, still: Tensor) -> Tensor:
+        """Σ over batches of the mean squared difference over a modality's tokens and features; (B, T, hidden) each."""
+        places = self.tokens[modality]
+        gap = moved.flatten(0, 1)[places].float() - still.flatten(0, 1)[places].float()
+        return gap.square().mean(dim=1) @ self.shares[modality]
+
+    def pooled(self, hidden: Tensor) -> dict[str, Tensor]:
+        """Mean of each span, modality -> (S, hidden), float32."""
+        flat = hidden.detach().flatten(0, 1).float()
+        return {modality: weights @ flat for modality, weights in self.means.items()}
+
+
+def _means(places: list[range], positions: int) -> Tensor:
+    weights = torch.zeros(len(places), positions)
+    for row, span in enumerate(places):
+        weights[row, span.start : span.stop] = 1 / len(span)
+    return weights
+
+
+def _shares(batches: Tensor) -> Tensor:
+    """1 / how often each batch occurs, at each of its tokens."""
+    return 1 / batches.bincount()[batches]

@@ -1,0 +1,65 @@
+"""Several batches of a probe in one pass: the same scores as one by one, from larger products.
+
+A score depends on which prompts share a batch, so batches stay what they are; short ones are only read together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from esmerge.core.prompts import Pieces
+from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+
+POSITIONS = 1024  # of a pass, from which products are as quick as they get; bounds memory where prompts are short
+WASTE = 1.25  # at most this many positions for each that the batches have by themselves
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Batches that are read together.
+
+    Attributes:
+        batch: the prompts of all of them, collated.
+        sizes: prompts of each.
+    """
+
+    batch: Batch
+    sizes: tuple[int, ...]
+
+    def ends(self) -> list[int]:
+        """For each batch, the position after its last one, among the B · T positions of all."""
+        width = self.batch.mask.shape[1]
+        return [rows * width for rows in accumulate(self.sizes)]
+
+
+@torch.no_grad()
+def passes(renderer: Renderer, prompts: Sequence[Pieces], batch_size: int) -> Iterator[Pass]:
+    """The probe in its order, as many batches in a pass as are worthwhile.
+
+    Raises:
+        InputError: an entity is invalid or has no tokens.
+    """
+    waiting: list[list[Rendered]] = []
+    for start in range(0, len(prompts), batch_size):
+        following = renderer.render(prompts[start : start + batch_size])
+        if waiting and not _fit([*waiting, following]):
+            yield _collated(renderer, waiting)
+            waiting = []
+        waiting.append(following)
+    if waiting:
+        yield _collated(renderer, waiting)
+
+
+def _fit(batches: Sequence[Sequence[Rendered]]) -> bool:
+    """Whether batches may share a pass."""
+    areas = [len(batch) * max(len(one.ids) for one in batch) for batch in batches]
+    together = sum(map(len, batches)) * max(len(one.ids) for batch in batches for one in batch)
+    return together <= min(POSITIONS, WASTE * sum(areas))
+
+
+def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> Pass:
+    return Pass(renderer.collate([one for batch in batches for one in batch]), tuple(map(len, batches)))

@@ -1,0 +1,43 @@
+"""Settings and the building blocks that probe variants share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from esmerge.core.prompts import Entity, Piece, Pieces
+from esmerge.core.rng import generator
+from esmerge.core.validation import at_least
+from esmerge.specialists.team import Team
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Settings of a probe made from the team's own entities.
+
+    Attributes:
+        samples: K, number of prompts (for ``single``: of each modality).
+        batch_size: prompts per pass; the element score depends on it.
+    """
+
+    samples: int = 330
+    batch_size: int = 2
+
+    def __post_init__(self) -> None:
+        at_least(self, "probe", 1, "samples", "batch_size")
+
+
+def draw_entities(team: Team, modality: str, count: int, seed: int) -> list[Entity]:
+    """``count`` random entities of a modality from the team's pool, without repetition while the pool lasts."""
+    pool = team.pool[modality]
+    rng = generator(seed, f"probe-{modality}")
+    rounds = [rng.permutation(len(pool)) for _ in range(-(-count // len(pool)))]
+    return [Entity(modality, pool[index]) for order in rounds for index in order][:count]
+
+
+def prompt(team: Team, entities: Sequence[Entity]) -> Pieces:
+    """A short label and then the entity, one after the other."""
+    pieces: list[Piece] = []
+    for entity in entities:
+        pieces += [team.wording.labels[entity.modality], entity, team.wording.separator]
+    return tuple(pieces)

@@ -1,0 +1,143 @@
+"""How each specialist's embedding space responds to the probe: one prefill per model, one layer in memory at a time.
+
+The gradient of layer l's loss with respect to layer l's own parameters needs only that layer's backward pass. So each
+layer's input is detached, the layer runs with gradients, its loss is differentiated, and its graph is dropped before
+the next layer runs. The numbers are those of the whole retained graph, at the activation memory of one layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from esmerge.coefficients.types import Signals
+from esmerge.core.errors import AdapterError
+from esmerge.core.progress import progress
+from esmerge.core.prompts import Pieces
+from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
+from esmerge.probe.linear import Scores
+from esmerge.probe.lockstep import run
+from esmerge.probe.marks import Marks
+from esmerge.probe.passes import Pass, passes
+from esmerge.probe.store import MemoryStore, Store
+from esmerge.specialists.team import Team
+
+OpenStore = Callable[[Layout], Store]
+
+
+def collect(team: Team, prompts: Sequence[Pieces], batch_size: int, space: str, score: str = "absolute") -> Signals:
+    """Pooled responses of the backbone and every expert, and every expert's gradient scores, in memory.
+
+    Args: as of ``record``, for one merge space.
+
+    Raises:
+        InputError: a modality of the team is in no prompt.
+    """
+    stores: list[MemoryStore] = []
+
+    def in_memory(layout: Layout) -> Store:
+        stores.append(MemoryStore(layout.shapes, team.backbone.device))
+        return stores[0]
+
+    layout = record(team, prompts, batch_size, [space], score, in_memory)
+    return signals_of(layout.names(), stores[0].finished())
+
+
+def record(
+    team: Team, prompts: Sequence[Pieces], batch_size: int, spaces: Sequence[str], score: str, open_store: OpenStore
+) -> Layout:
+    """Read the probe once and leave every signal in a store.
+
+    All models read the same input embeddings (arXiv 2603.14405, embedding responses).
+
+    Args:
+        prompts: from a probe variant; every modality of the team must occur.
+        batch_size: prompts that share a loss; the score depends on it.
+        spaces: ``factors`` scores the entries of A and B, ``delta`` those of the dense update; several in one pass.
+        score: ``absolute`` adds |gradient| over batches, ``squared`` its square.
+        open_store: told what is to be kept, gives the store.
+
+    Raises:
+        InputError: a modality of the team is in no prompt.
+    """
+    with team.backbone.attached(team.adapters), progress("probe", len(prompts)) as bar:
+        parameters = scored_parameters(team, spaces)
+        layout = Layout.of(team, prompts, parameters)
+        recorder = _Recorder(team, parameters, score, open_store(layout))
+        with _requiring_grad(parameters):
+            for read in passes(team.renderer, prompts, batch_size):
+                run(team.backbone, read.batch, list(team.adapters), recorder, recorder.begin(read))
+                bar.update(sum(read.sizes))
+    return layout
+
+
+class _Recorder:
+    """Takes pooled responses and gradient scores from the layers' outputs to the store."""
+
+    def __init__(self, team: Team, parameters: Parameters, score: str, store: Store) -> None:
+        self._team, self._parameters, self._score, self._store = team, parameters, score, store
+        self._seen = dict.fromkeys(team.modalities, 0)  # spans before this pass
+        self._marks, self._scores = Marks({}, {}, {}), Scores(score, [])
+
+    def begin(self, read: Pass) -> Scores:
+        """A pass is about to begin; where its backward passes leave what they find."""
+        for modality, weights in self._marks.means.items():
+            self._seen[modality] += len(weights)
+        self._marks, self._scores = Marks.of(read, self._team.modalities), Scores(self._score, read.ends())
+        return self._scores
+
+    def backbone(self, layer: int, hidden: Tensor) -> None:
+        self._respond(layer, None, hidden)
+
+    def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
+        self._respond(layer, name, hidden)
+        wanted = self._parameters[name].get(layer, {})
+        modality = self._team.own[name]
+        if not wanted or modality not in self._marks.tokens:
+            return
+        # loss[l] of the paper's element-wise section
+        self._marks.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
+        _refuse_gradients(wanted)
+        zero = torch.zeros((), device=hidden.device)  # the score of what nothing went through
+        found = [self._scores.found.get(one, zero.expand(one.shape)) for one in wanted.values()]
+        self._scores.found.clear()
+        self._store.add([score_key(name, key) for key in wanted], found)
+
+    def _respond(self, layer: int, model: str | None, hidden: Tensor) -> None:
+        for modality, rows in self._marks.pooled(hidden).items():
+            self._store.write_rows(response_key(model, modality), layer, self._seen[modality], rows)
+
+
+def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
+    """A scored weight has no gradient, unless something other than a linear map has used it."""
+    used = [key for key, parameter in wanted.items() if parameter.grad is not None]
+    for key in used:
+        wanted[key].grad = None
+    if used:
+        raise AdapterError(f"{', '.join(used)} is used otherwise than by a linear map: its entries cannot be scored")
+
+
+@contextmanager
+def _requiring_grad(parameters: Parameters) -> Iterator[None]:
+    """Dense updates are scored through the backbone's own weights; the adapters' are switched on with them.
+
+    Where their gradients would go is kept as long: made anew by every backward pass, these small pieces of memory would
+    settle between the large ones, which then need more room, and more of it the more layers there are.
+    """
+    flat: list[nn.Parameter] = [
+        p for layers in parameters.values() for entry in layers.values() for p in entry.values()
+    ]
+    before = [parameter.requires_grad for parameter in flat]
+    for parameter in flat:
+        parameter.requires_grad_(True)
+    edges = [get_gradient_edge(parameter) for parameter in flat]
+    try:
+        yield
+    finally:
+        edges.clear()
+        for parameter, flag in zip(flat, before, strict=True):
+            parameter.requires_grad_(flag)

@@ -1,0 +1,18 @@
+"""The mixed probe with the modalities of each prompt in a random order."""
+
+from __future__ import annotations
+
+from esmerge.core.prompts import Pieces
+from esmerge.core.rng import generator
+from esmerge.probe.api import PROBES
+from esmerge.probe.prompts import ProbeSettings, draw_entities, prompt
+from esmerge.specialists.team import Team
+
+
+@PROBES.register("shuffled", ProbeSettings)
+def shuffled(settings: ProbeSettings, team: Team, seed: int) -> list[Pieces]:
+    """K prompts of one entity per modality, each prompt in an order of its own."""
+    rng = generator(seed, "probe-order")
+    columns = [draw_entities(team, modality, settings.samples, seed) for modality in team.modalities]
+    orders = [rng.permutation(len(columns)) for _ in range(settings.samples)]
+    return [prompt(team, [columns[c][row] for c in order]) for row, order in enumerate(orders)]

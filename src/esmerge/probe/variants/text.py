@@ -1,0 +1,74 @@
+"""Prompts from a file: JSON lines, one object per sample with one text per expert name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Entity, Piece, Pieces
+from esmerge.core.validation import at_least
+from esmerge.probe.api import PROBES
+from esmerge.specialists.team import Team
+
+
+@dataclass(frozen=True)
+class TextProbe:
+    """Settings of a probe read from a file.
+
+    Attributes:
+        file: JSON lines; each object maps every expert's name to a text of that expert's own modality.
+        samples: K, at most this many lines; None for all.
+        batch_size: prompts per pass; the element score depends on it.
+    """
+
+    file: str | None = None
+    samples: int | None = None
+    batch_size: int = 2
+
+    def __post_init__(self) -> None:
+        at_least(self, "probe", 1, "samples", "batch_size")
+
+
+@PROBES.register("text", TextProbe)
+def text(settings: TextProbe, team: Team, seed: int) -> list[Pieces]:
+    """``NAME: ``, the text and a newline for each expert in order.
+
+    Raises:
+        ConfigError: no file was named, or it is not there.
+        InputError: a line is not a JSON object, or lacks an expert's text; the message names line and expert.
+    """
+    if settings.file is None:
+        raise ConfigError("probe=text needs probe.file: JSON lines with one text per expert name")
+    path = Path(settings.file)
+    if not path.is_file():
+        raise ConfigError(
+            f"probe.file {path} {'is a folder' if path.exists() else 'does not exist'}: expected JSON lines"
+        )
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
+    if not samples:
+        raise InputError(f"probe.file {path} holds no samples")
+    return [_prompt(team, _sample(line, number, path)) for number, line in samples]
+
+
+def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
+    try:
+        sample = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {number} is not JSON: {error}") from error
+    if not isinstance(sample, dict):
+        raise InputError(f"{path}, line {number} is a {type(sample).__name__}: expected an object of expert: text")
+    return {"": f"{path}, line {number}", **sample}
+
+
+def _prompt(team: Team, sample: dict[str, Any]) -> Pieces:
+    pieces: list[Piece] = []
+    for expert, modality in team.own.items():
+        value = sample.get(expert)
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{sample['']} has no text for expert {expert!r}: each needs a non-empty one")
+        pieces += [f"{expert}: ", Entity(modality, value), "\n"]
+    return tuple(pieces)

@@ -1,0 +1,79 @@
+"""What a merge costs, and what tuning chose: the appendix of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esmerge.report.load import Row, SweepResults
+from esmerge.storage.files import write_table
+
+COLUMNS = ("method", "measuring_seconds", "measuring_mib", "merging_seconds", "merging_mib")
+HEADS = ("method", "measuring, s", "measuring, MiB", "merging, s", "merging, MiB")
+NOTE = (
+    "Measuring: what a method reads from the probe (or from questions) before it can merge, when it was done first. "
+    "Memory: the peak beyond what the process held before; empty where the system does not tell. Means over seeds."
+)
+
+
+def costs(sweep: SweepResults) -> pd.DataFrame:
+    """One line per merge: seconds and peak memory of measuring and merging, means over seeds."""
+    lines = []
+    for row in sweep.rows:
+        stored = [found for run in row.runs.values() if (found := sweep.run(run).read_costs())]
+        if stored:
+            lines.append({"method": row.title, **_means(stored)})
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def write_costs(sweep: SweepResults) -> list[Path]:
+    """Write ``costs.csv``, if any run merged."""
+    found = costs(sweep)
+    return [write_table(sweep.folder / "costs.csv", found)] if len(found) else []
+
+
+def cost_lines(sweep: SweepResults) -> list[str]:
+    """The costs as Markdown; nothing if no run merged."""
+    found = costs(sweep)
+    if found.empty:
+        return []
+    rows = ["| " + " | ".join(_shown(value) for value in line) + " |" for line in found.itertuples(index=False)]
+    head = ["| " + " | ".join(HEADS) + " |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
+    return ["## Costs", "", *head, *rows, "", f"- {NOTE}", ""]
+
+
+def tuned_lines(rows: Iterable[Row], sweep: SweepResults) -> list[str]:
+    """What tuning chose for each row and seed, as Markdown."""
+    lines = []
+    for row in rows:
+        for seed, run in row.runs.items():
+            trials = sweep.run(run).read_tuning()
+            if trials is not None and len(trials):
+                lines.append(f"- {row.title}, seed {seed}: {_chosen(trials)}")
+    return ["Chosen on the validation split:", "", *lines, ""] if lines else []
+
+
+def _chosen(trials: pd.DataFrame) -> str:
+    tried = trials.to_dict("records")
+    best = max(tried, key=lambda trial: trial["accuracy"])  # the earlier of equals
+    numbers = {name: value for name, value in best.items() if name != "accuracy" and not pd.isna(value)}
+    values = ", ".join(f"{name}={value:.3g}" for name, value in numbers.items()) or "published settings"
+    return f"{values} ({100 * best['accuracy']:.1f} %, published settings {100 * tried[0]['accuracy']:.1f} %)"
+
+
+def _means(stored: list[dict[str, dict[str, float | None]]]) -> Mapping[str, float | None]:
+    found: dict[str, float | None] = {}
+    for part in ("measuring", "merging"):
+        for key, unit in (("seconds", "seconds"), ("memory", "mib")):
+            values = [value for one in stored if (value := one[part][key]) is not None]
+            found[f"{part}_{unit}"] = round(sum(values) / len(values), 3) if values else None
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value.replace("|", "\\|")
+    return "" if pd.isna(value) else f"{value:.1f}"

@@ -1,0 +1,196 @@
+"""A sweep folder as rows and columns of a table; nothing is computed that is not stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esmerge.report.methods import Kind, kind, rank, title
+from esmerge.tracking.results import collect, run_folders, unfinished
+from esmerge.tracking.store import RunFolder, Status
+
+VARIANT_AXES = ("specialists", "method", "granularity", "probe", "merge_space")
+FAMILIES = {
+    "cross_modal": "Cross-modal",
+    "drug_drug": "Drug\N{EN DASH}drug",
+    "single_modal": "Single-modal",
+    "retention": "Retention",
+}
+FINENESS = {"layer": 1, "element": 2, "joint": 3}
+PUBLISHED, TUNED = "Published settings", "Settings tuned on the validation split"
+WHOLE_SPLIT = "published"  # the table's own split: the only one that others were asked on
+PARTIAL = re.compile(r"\((.*\b(?:subset|partial|only)\b.*)\)")  # how the title of a table that is not whole says so
+NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One benchmark as it was asked.
+
+    Attributes:
+        departures: what tells its questions from those of a published number, over all runs: a sample of them, a
+            split made here, a table that is not whole. Empty where they are the same, or where nothing was stored.
+    """
+
+    name: str
+    title: str
+    family: str
+    departures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method under one set of settings; one run per seed.
+
+    Attributes:
+        runs: seed -> run name.
+        tuned: whether its settings were chosen on the validation split.
+    """
+
+    method: str
+    granularity: str
+    merge_space: str
+    title: str
+    runs: Mapping[str, str]
+    tuned: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        return kind(self.method)
+
+    @property
+    def key(self) -> str:
+        """Unique and stable: the first run's name."""
+        return next(iter(self.runs.values()))
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """What a sweep folder holds.
+
+    Attributes:
+        results: the rows of ``results.csv``.
+        benchmarks: in table order, by family.
+        rows: in table order.
+        failures: runs that are not done -> their status.
+    """
+
+    folder: Path
+    results: pd.DataFrame
+    benchmarks: tuple[Asked, ...]
+    rows: tuple[Row, ...]
+    failures: Mapping[str, Status]
+
+    def of_kind(self, *kinds: Kind) -> list[Row]:
+        """The rows of some blocks, in table order."""
+        return [row for row in self.rows if row.kind in kinds]
+
+    def parts(self) -> dict[str, SweepResults]:
+        """Published and tuned settings apart, each beside the floors and references; one part if nothing is tuned."""
+        if not any(row.tuned for row in self.rows):
+            return {"": self}
+        beside = (Kind.FLOOR, Kind.REFERENCE)
+        tuned = tuple(row for row in self.rows if row.tuned or row.kind in beside)
+        published = tuple(row for row in self.rows if not row.tuned)
+        return {PUBLISHED: replace(self, rows=published), TUNED: replace(self, rows=tuned)}
+
+    def run(self, name: str) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(self.folder / name)
+
+    def value(self, run: str, benchmark: str, metric: str = "accuracy") -> Mapping[str, Any] | None:
+        """The row of ``results.csv`` for one run, benchmark and metric; None if there is none."""
+        return self._index.get((run, benchmark, metric))
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        records = [{str(key): value for key, value in row.items()} for row in self.results.to_dict("records")]
+        return {(row["run"], row["benchmark"], row["metric"]): row for row in records}
+
+
+def load(folder: Path | str) -> SweepResults:
+    """Read a sweep folder."""
+    results = collect(folder)
+    runs = {run.name: run for run in run_folders(folder)}
+    asked: dict[str, Asked] = {}
+    for name in results["run"].unique():
+        for benchmark, facts in runs[name].read_benchmarks().items():
+            known = asked.setdefault(benchmark, Asked(benchmark, str(facts["title"]), str(facts["family"])))
+            found = dict.fromkeys([*known.departures, *departures(facts)])
+            asked[benchmark] = replace(known, departures=tuple(found))
+    for benchmark in results["benchmark"].unique():
+        asked.setdefault(benchmark, Asked(benchmark, benchmark, "other"))
+    order = [*FAMILIES, *sorted({one.family for one in asked.values()} - set(FAMILIES))]
+    benchmarks = tuple(sorted(asked.values(), key=lambda one: order.index(one.family)))  # stable within a family
+    configs = {name: flatten(runs[name].read_config()) for name in results["run"].unique()}
+    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs)), unfinished(folder))
+
+
+def departures(facts: Mapping[str, Any]) -> list[str]:
+    """What tells a benchmark's questions from those of a published number.
+
+    Args:
+        facts: as ``benchmarks.json`` holds them; ``limit`` and ``split`` may be absent or None.
+    """
+    partial, limit, split = PARTIAL.search(str(facts["title"])), facts.get("limit"), facts.get("split")
+    return [
+        *([f"table: {partial[1]}"] if partial else []),
+        *([f"at most {limit} test questions (benchmark.limit={limit})"] if limit is not None else []),
+        *([f"split made here (benchmark.split={split})"] if split not in (None, WHOLE_SPLIT) else []),
+    ]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Dotted name -> value as text, without what says where a run lives or which seed it has."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if key in NOT_A_SETTING:
+            continue
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> list[Row]:
+    """One row per method and settings, over the seeds; settings that tell rows apart go into the title."""
+    runs = results.drop_duplicates("run")
+    runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
+    several = [axis for axis in ("specialists", "probe") if len(set(runs[axis]) - {""}) > 1]
+    rows = []
+    for axes, same in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
+        named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes[:-1]), strict=True))
+        tuned = bool(axes[-1])
+        mine = {name: configs[name] for name in same["run"]}
+        telling = _differing(mine)
+        extra = (*(named[axis] for axis in several), *(["tuned"] if tuned else []))
+        groups: dict[tuple[str, ...], dict[str, str]] = {}
+        for run, seed in zip(same["run"], same["seed"], strict=True):
+            settings = tuple(_setting(key, mine[run].get(key, "?")) for key in telling)
+            runs_of = groups.setdefault(settings, {})
+            runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
+        for settings, by_seed in groups.items():
+            space, fine = named["merge_space"], named["granularity"]
+            name = title(named["method"], fine, space, (*extra, *settings))
+            rows.append(Row(named["method"], fine, space, name, by_seed, tuned))
+    return sorted(rows, key=lambda row: (rank(row.method), FINENESS.get(row.granularity, 0), row.tuned))
+
+
+def _setting(key: str, value: str) -> str:
+    """A setting as it stands in a row's title."""
+    if key == "benchmark.shots":
+        return f"{0 if value == 'None' else value}-shot"  # null: as the benchmarks' files say, which is none
+    return f"{key.removeprefix('method.')}={value}"
+
+
+def _differing(configs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Settings whose values differ between runs that share every axis."""
+    keys = sorted({key for config in configs.values() for key in config})
+    return [key for key in keys if len({config.get(key) for config in configs.values()}) > 1]

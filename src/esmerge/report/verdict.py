@@ -1,0 +1,135 @@
+"""What a sweep says, in one paragraph: who is best on what, by how much, and whether that is more than luck."""
+
+from __future__ import annotations
+
+from esmerge.core.errors import InputError
+from esmerge.evaluation.significance import PairedDifference
+from esmerge.report.load import Row, SweepResults
+from esmerge.report.methods import MERGED, Kind
+from esmerge.report.statistics import (
+    Cell,
+    Column,
+    Comparison,
+    best,
+    best_baseline,
+    cell,
+    compare,
+    correct,
+    family_title,
+    heading,
+    headline,
+)
+
+
+def verdict(sweep: SweepResults) -> str:
+    """The paragraph, of published and of tuned settings apart; it names failed runs."""
+    parts = sweep.parts()
+    said = [text for title, part in parts.items() for text in ([f"{title}:"] * bool(title) + [_part(part)])]
+    return " ".join([*said, *_failures(sweep)])
+
+
+def _part(sweep: SweepResults) -> str:
+    """The verdict on one table; it says so where a difference is not significant."""
+    families = headline(sweep)
+    rivals = {column.name: _rivals(sweep, column) for column in families}
+    made, refused = {}, {}
+    for column in families:
+        first, second = rivals[column.name]
+        if first and second:
+            try:
+                made[column.name] = compare(sweep, first, second, column)
+            except InputError as error:
+                refused[column.name] = str(error)
+    corrected = dict(zip(made, correct(made.values()), strict=True))
+    sentences = [_family(sweep, column, *rivals[column.name], corrected, refused) for column in families]
+    if not families:
+        sentences.append("No run has finished, so there is nothing to compare.")
+    return " ".join([*sentences, *_control_notes(sweep, families)])
+
+
+def _rivals(sweep: SweepResults, column: Column) -> tuple[Row | None, Row | None]:
+    """The best merge and its rival: the best of the other camp (ES or baseline), else the runner-up or a reference."""
+    merges = sweep.of_kind(*MERGED)
+    first = best(sweep, merges, column)
+    if first is None:
+        return None, None
+    if first.kind is Kind.ES:
+        return first, best_baseline(sweep, column) or best(sweep, [row for row in merges if row is not first], column)
+    es = best(sweep, sweep.of_kind(Kind.ES), column)
+    return first, es or best(sweep, [row for row in merges if row is not first], column) or _reference(sweep, column)
+
+
+def _reference(sweep: SweepResults, column: Column) -> Row | None:
+    return best(sweep, [row for row in sweep.of_kind(Kind.REFERENCE) if "finetuned" not in row.method], column)
+
+
+def _family(
+    sweep: SweepResults,
+    column: Column,
+    first: Row | None,
+    second: Row | None,
+    made: dict[str, Comparison],
+    refused: dict[str, str],
+) -> str:
+    name = heading(column)
+    if first is None:
+        return f"{name}: no merge has results on all of its benchmarks."
+    scored = cell(sweep, first, column)
+    text = f"{name}: {first.title} is the best merge with {_percent(scored)}"
+    if column.name in refused:
+        text += f"; it was not compared with another: {refused[column.name]}."
+    elif column.name not in made or second is None:
+        text += "; there is nothing to compare it with."
+    else:
+        other = _percent(cell(sweep, second, column))
+        text += f", {second.title} has {other}: {_difference(made[column.name])}."
+    return text + _floor_note(sweep, column, scored)
+
+
+def _difference(comparison: Comparison) -> str:
+    result: PairedDifference = comparison.result
+    bounds = f"[{100 * result.ci_low:+.1f}, {100 * result.ci_high:+.1f}]"
+    text = f"{100 * result.difference:+.1f} points {bounds}, {_p(comparison.p_holm)}, n = {result.n}, "
+    if not comparison.significant:
+        return text + "not significant"
+    return text + ("significant" if result.difference > 0 else "significant, but in favour of the latter when pooled")
+
+
+def _floor_note(sweep: SweepResults, column: Column, scored: Cell | None) -> str:
+    floor = best(sweep, sweep.of_kind(Kind.FLOOR), column)
+    reached = cell(sweep, floor, column) if floor else None
+    if floor is None or reached is None or scored is None or scored.value > reached.value:
+        return ""
+    return f" It does not beat the floor {floor.title} ({_percent(reached)})."
+
+
+def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
+    """Say where a control does as well as the method it controls for."""
+    notes = []
+    for column in families:
+        es = best(sweep, sweep.of_kind(Kind.ES), column)
+        control = best(sweep, sweep.of_kind(Kind.CONTROL), column)
+        ours, theirs = (cell(sweep, row, column) if row else None for row in (es, control))
+        if es and control and ours and theirs and theirs.value >= ours.value:
+            notes.append(
+                f"Mind the control {control.title}: with {_percent(theirs)} on {family_title(column.family)} it is not "
+                f"below {es.title}."
+            )
+    return notes
+
+
+def _failures(sweep: SweepResults) -> list[str]:
+    if not sweep.failures:
+        return []
+    said = {name: f"{status.state}: {status.reason or 'no reason given'}" for name, status in sweep.failures.items()}
+    each = "; ".join(f"{name} ({reason})" for name, reason in said.items())
+    noun = "run has" if len(sweep.failures) == 1 else "runs have"
+    return [f"{len(sweep.failures)} {noun} no results: {each}."]
+
+
+def _percent(scored: Cell | None) -> str:
+    return "no result" if scored is None else f"{100 * scored.value:.1f} %"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,1 @@
+"""Sets of specialists: a backbone, its adapters and its encoders."""

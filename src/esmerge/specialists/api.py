@@ -1,0 +1,48 @@
+"""Who is merged: the shared backbone, the specialists' adapters, and the encoders of their modalities.
+
+A family of specialists is a function ``(settings, Context) -> Team`` registered under the name that its config gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from esmerge.core.registry import Registry
+from esmerge.storage.cache import Cache
+
+TEAMS = Registry("specialist set", "esmerge.specialists.families")
+
+
+class SpecialistsConfig:
+    """What the settings of every family offer; a family's settings derive from it.
+
+    Attributes:
+        experts: names of the specialists, in their order.
+        language: which wording of the benchmarks they understand.
+    """
+
+    experts: Collection[str]
+    language: str
+
+    def embedded_world(self) -> object | None:
+        """Settings of the embedded world, if the specialists live in one."""
+        return None
+
+    def check_probe(self, probe: str) -> None:
+        """Raise ``ConfigError`` if the specialists have no entities for a probe of that name."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every loader of specialists is told, whatever its own settings.
+
+    Attributes:
+        seed: fixes the world and all training.
+        cache: where trained stages are kept.
+        device: where models run.
+    """
+
+    seed: int
+    cache: Cache
+    device: str = "cpu"

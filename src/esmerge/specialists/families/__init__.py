@@ -1,0 +1,1 @@
+"""One folder per kind of specialists; each registers itself under its config name."""

@@ -1,0 +1,82 @@
+"""Encoders of the user's own: a Python function from texts to embeddings, named by its entry point."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.finite import all_finite
+
+Encode = Callable[[Sequence[str]], Sequence[Any]]
+"""Texts -> embeddings of each, (tokens, hidden), as long as the backbone's own input embeddings are."""
+
+
+@dataclass
+class EntryPointEncoder:
+    """An encoder that asks a function of the user's, and checks what it answers.
+
+    Attributes:
+        modality: what it perceives.
+        entry: where the function was found, for messages.
+        function: the function.
+        hidden: width of the backbone's embeddings.
+    """
+
+    modality: str
+    entry: str
+    function: Encode
+    hidden: int
+
+    def encode(self, values: Sequence[str]) -> list[Tensor]:
+        """Soft tokens of each text, (tokens, hidden) each.
+
+        Raises:
+            InputError: the function fails, or does not return one finite (tokens, hidden) matrix for each text.
+        """
+        try:
+            with torch.no_grad():
+                found = [torch.as_tensor(tokens) for tokens in self.function(list(values))]
+        except Exception as error:  # whatever a function of the user's may raise
+            raise InputError(f"encoder {self.entry} of {self.modality!r} failed: {error!r}") from error
+        if len(found) != len(values):
+            raise InputError(
+                f"encoder {self.entry} of {self.modality!r} gave {len(found)} results for {len(values)} texts"
+            )
+        for value, tokens in zip(values, found, strict=True):
+            if tokens.ndim != 2 or tokens.shape[1] != self.hidden or not len(tokens) or not all_finite(tokens.float()):
+                raise InputError(
+                    f"encoder {self.entry} of {self.modality!r} made {tuple(tokens.shape)} of {value!r}: expected "
+                    f"(tokens, {self.hidden}), at least one token, without NaN or infinite values"
+                )
+        return found
+
+
+def entry_point(entry: str) -> Encode:
+    """The function at ``package.module:function``; raises ``ConfigError`` if there is none."""
+    module, _, name = entry.partition(":")
+    try:
+        function = reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"encoder {entry!r} cannot be imported ({error}): expected package.module:function on Python's path, which "
+            "begins with the working folder"
+        ) from error
+    if not callable(function):
+        raise ConfigError(f"encoder {entry!r} is a {type(function).__name__}: expected a function")
+    return function
+
+
+def source_digest(entry: str) -> str:
+    """A hash of the file that an encoder's function stands in, so that work done with another version is not reused."""
+    file = inspect.getsourcefile(inspect.unwrap(entry_point(entry)))
+    return hashlib.sha256(Path(file).read_bytes() if file else entry.encode()).hexdigest()[:16]

@@ -1,0 +1,106 @@
+"""The user's adapters: opened, completed where that is allowed, and held against each other and the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, some
+from esmerge.adapters.peft_folder import natural, open_adapter
+from esmerge.core.errors import AdapterError
+from esmerge.core.lazy import OnDemand
+from esmerge.model.backbone import decoder_layers
+from esmerge.specialists.families.custom.backbone import located, names_of, same_model
+from esmerge.specialists.families.custom.settings import CustomSettings
+
+
+def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
+    """The adapters, read from disk module by module, as they are.
+
+    Raises:
+        AdapterError: one is not plain LoRA, or names another backbone.
+    """
+    experts = {name: open_adapter(expert.path, name) for name, expert in settings.described().items()}
+    if not settings.allow_other_base:
+        _check_bases(experts, located(str(settings.backbone)))
+    return experts
+
+
+def missing_modules(experts: Mapping[str, LoraState]) -> dict[str, list[str]]:
+    """Expert -> the modules that it lacks and another one adapts; experts that lack none are left out."""
+    union = {module: None for state in experts.values() for module in state.modules}
+    lacking = {name: [module for module in union if module not in state.modules] for name, state in experts.items()}
+    return {name: modules for name, modules in lacking.items() if modules}
+
+
+def completed(experts: Mapping[str, LoraState], allow_partial: bool) -> dict[str, LoraState]:
+    """The adapters with the same modules each.
+
+    A module that an expert lacks counts as an update of zero: A and B of zeros, of the rank and scale that the first
+    expert which has the module gives it. In factor space such an expert adds nothing to A* and B*, in delta space
+    nothing to ΔW*; its coefficients stay, and those of every entry still sum to 1 over all experts.
+
+    Raises:
+        AdapterError: modules are missing and ``allow_partial`` is not said.
+    """
+    missing = missing_modules(experts)
+    if missing and not allow_partial:
+        listed = "; ".join(f"{name!r} lacks {some(modules)}" for name, modules in missing.items())
+        raise AdapterError(
+            f"the experts adapt different modules: {listed}. Say allow_partial=true to take them for updates of zero, "
+            "or train the experts with the same target_modules"
+        )
+    givers = {module: state for state in reversed(list(experts.values())) for module in state.modules}
+    order = sorted(givers, key=natural)
+    return {name: _filled(state, givers, order) if name in missing else state for name, state in experts.items()}
+
+
+def check_fit(experts: Mapping[str, LoraState], model: nn.Module, backbone: str) -> None:
+    """Refuse adapters of another backbone: every module must be a linear decoder module of the same shape.
+
+    Args:
+        model: the backbone, with or without weights.
+
+    Raises:
+        AdapterError: naming expert, module and shapes.
+    """
+    inside = f"{decoder_layers(model)[0]}."
+    linear = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for name, state in experts.items():
+        for module, factors in state.modules.items():
+            path = module.removeprefix(PREFIX)
+            if path not in linear:
+                raise AdapterError(f"expert {name!r} adapts {path}: backbone={backbone} has no such linear layer")
+            if not path.startswith(inside):
+                raise AdapterError(
+                    f"expert {name!r} adapts {path}: only modules of decoder layers ({inside}…) are merged"
+                )
+            shape, update = tuple(linear[path].weight.shape), (factors.b.shape[0], factors.a.shape[1])
+            if shape != update:
+                raise AdapterError(
+                    f"expert {name!r} updates {path} by {update}, backbone={backbone} has {shape}: was it trained on "
+                    "another model?"
+                )
+
+
+def _filled(state: LoraState, givers: Mapping[str, LoraState], order: list[str]) -> LoraState:
+    def factors(module: str) -> LoraFactors:
+        if module in state.modules:
+            return state.modules[module]
+        like = givers[module].modules[module]
+        return LoraFactors(torch.zeros_like(like.a), torch.zeros_like(like.b), like.scale)
+
+    return replace(state, modules=OnDemand(order, factors))
+
+
+def _check_bases(experts: Mapping[str, LoraState], backbone: str) -> None:
+    allowed = names_of(backbone)
+    for name, state in experts.items():
+        if state.base_model and not any(same_model(state.base_model, own) for own in allowed):
+            raise AdapterError(
+                f"expert {name!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
+                f"{backbone}: if that is the same model under another name, say allow_other_base=true"
+            )

@@ -1,0 +1,103 @@
+"""A team of the user's adapters: what a sweep and ``python -m src.merge`` probe and merge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.lazy import OnDemand
+from esmerge.model.attach import adapter_digest
+from esmerge.model.backbone import Backbone
+from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.families.custom.backbone import load_backbone, located
+from esmerge.specialists.families.custom.encoders import EntryPointEncoder, entry_point, source_digest
+from esmerge.specialists.families.custom.experts import check_fit, completed, open_experts
+from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.specialists.team import Team, Wording
+from esmerge.storage.cache import digest
+
+
+@TEAMS.register("custom", CustomSettings)
+def custom(settings: CustomSettings, context: Context) -> Team:
+    """The backbone with the user's adapters and encoders.
+
+    A modality without an encoder is read as text; so is one that no expert owns, since any language model reads text.
+
+    Raises:
+        ConfigError: the backbone or an encoder cannot be loaded.
+        AdapterError: an adapter is not plain LoRA, lacks modules, or is of another backbone.
+    """
+    adapters = completed(open_experts(settings), settings.allow_partial)
+    backbone = load_backbone(located(str(settings.backbone)), settings.dtype, context.device)
+    check_fit(adapters, backbone.model, backbone.name)
+    team = assembled(settings, backbone, adapters)
+    entries = [one.encoder for one in settings.described().values() if one.encoder]
+    parts = [backbone.fingerprint, team.own, *map(adapter_digest, adapters.values()), *map(source_digest, entries)]
+    return replace(team, fingerprint=digest(parts))
+
+
+def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[str, LoraState]) -> Team:
+    """The parts as a team without a fingerprint; the backbone may be one without weights, which cannot run.
+
+    Raises:
+        ConfigError: an encoder cannot be imported.
+    """
+    described = settings.described()
+    own = {name: one.modality or name for name, one in described.items()}
+    words: Any = backbone.model.get_input_embeddings()
+    encoders = {
+        own[name]: EntryPointEncoder(own[name], one.encoder, entry_point(one.encoder), words.weight.shape[1])
+        for name, one in described.items()
+        if one.encoder
+    }
+    return Team(
+        name="custom",
+        backbone=backbone,
+        adapters=adapters,
+        own=own,
+        encoders=encoders,
+        language=settings.language,
+        wording=Wording({modality: f"{modality}: " for modality in own.values()}, "\n"),
+        pool=_pool(settings, own),
+        fingerprint="",
+        finetuning=settings.finetuning,
+        targets=_targets(adapters),
+        facts={name: f"{len(state.modules)} modules from {described[name].path}" for name, state in adapters.items()},
+    )
+
+
+def _targets(adapters: Mapping[str, LoraState]) -> tuple[str, ...]:
+    """The last parts of the adapted modules' names: what a fine-tuned reference adapts as well."""
+    modules = next(iter(adapters.values())).modules
+    return tuple(dict.fromkeys(module.rpartition(".")[2] for module in modules))
+
+
+def _pool(settings: CustomSettings, own: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+    """Modality -> texts, read from the pool's file when they are asked for."""
+
+    def texts(modality: str) -> list[str]:
+        if settings.pool is None:
+            settings.check_probe("mixed")
+        samples = _read_pool(Path(str(settings.pool)).expanduser())
+        names = [name for name, owned in own.items() if owned == modality]
+        found = [sample[name] for sample in samples for name in names if isinstance(sample.get(name), str)]
+        if not found:
+            raise InputError(f"specialists.pool={settings.pool} holds no text for {' or '.join(names)}")
+        return found
+
+    return OnDemand(own.values(), texts)
+
+
+def _read_pool(path: Path) -> list[dict]:
+    if not path.is_file():
+        raise ConfigError(f"specialists.pool={path} does not exist: expected JSON lines with texts by expert name")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise InputError(f"specialists.pool={path} is not JSON lines: {error}") from error

@@ -1,0 +1,113 @@
+"""What a config may say about adapters of the user's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from esmerge.core.errors import ConfigError
+from esmerge.specialists.api import SpecialistsConfig
+from esmerge.specialists.team import FineTuning
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One adapter.
+
+    Attributes:
+        path: its PEFT folder.
+        encoder: ``package.module:function`` that turns texts into embeddings; None to read them as text.
+        modality: what it perceives; None for the expert's own name.
+    """
+
+    path: str
+    encoder: str | None = None
+    modality: str | None = None
+
+
+@dataclass(frozen=True)
+class CustomSettings(SpecialistsConfig):
+    """Settings of a team of the user's adapters.
+
+    Attributes:
+        backbone: Hugging Face folder or hub id of the model that the adapters were trained on.
+        experts: name -> PEFT folder, or the fields of ``Expert``.
+        dtype: of the backbone's weights; ``auto`` is the checkpoint's own.
+        allow_partial: take a module that an expert lacks for an update of zero.
+        allow_other_base: take adapters that name another backbone; their shapes must fit all the same.
+        pool: JSON lines, one object per line with texts by expert name, that the probes mixed, single and shuffled draw
+            from; None where the probe is text.
+        language: wording of the benchmarks that they are asked in.
+    """
+
+    backbone: str | None = None
+    experts: dict[str, Any] = field(default_factory=dict)
+    dtype: str = "auto"
+    allow_partial: bool = False
+    allow_other_base: bool = False
+    pool: str | None = None
+    language: str = "english"
+    finetuning: FineTuning = field(default_factory=FineTuning)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        if not self.backbone:
+            raise ConfigError(
+                "backbone is not set: give the Hugging Face folder or hub id that the experts were tuned on"
+            )
+        if len(self.experts) < 2:
+            found = ", ".join(self.experts) or "none"
+            raise ConfigError(
+                f"a merge needs at least two experts, got {found}: give experts.NAME=PEFT_FOLDER for each"
+            )
+        self.described()
+
+    def described(self) -> dict[str, Expert]:
+        """The experts in the order they were given; raises ``ConfigError`` naming what is wrong with one."""
+        return {str(name): _expert(str(name), value) for name, value in self.experts.items()}
+
+    def check_probe(self, probe: str) -> None:
+        """Refuse a probe that draws from a pool if there is none."""
+        if probe != "text" and self.pool is None:
+            raise ConfigError(
+                f"probe={probe} draws from texts of every expert's modality: use probe=text probe.file=FILE, or give "
+                "specialists.pool=FILE"
+            )
+
+
+def open_experts_node() -> None:
+    """Register the config node under which ``experts.NAME=…`` may be added without a plus.
+
+    Hydra locks every key of a composed config; a node that says it is not locked stays open. Files cannot say so.
+    """
+    node = OmegaConf.create({"experts": {}})
+    node.experts._set_flag("struct", False)
+    for group in (None, "specialists"):
+        ConfigStore.instance().store(name="open_experts", group=group, node=node)
+
+
+def _expert(name: str, value: Any) -> Expert:
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"experts.{name}: a name is made of letters, digits, - and _")
+    known = [item.name for item in fields(Expert)]
+    given = value if isinstance(value, Mapping) else {"path": value}
+    unknown = sorted(set(map(str, given)) - set(known))
+    if unknown:
+        raise ConfigError(f"experts.{name}.{unknown[0]} is not a setting: expected one of {', '.join(known)}")
+    wrong = [key for key, one in given.items() if one is not None and not isinstance(one, str)]
+    if wrong or not given.get("path"):
+        raise ConfigError(
+            f"experts.{name}={value!r}: expected a PEFT folder, or {{path: FOLDER, encoder: MODULE:FUNCTION}}"
+        )
+    if given.get("encoder") and not re.fullmatch(r"[\w.]+:[\w.]+", given["encoder"]):
+        raise ConfigError(f"experts.{name}.encoder={given['encoder']!r}: expected package.module:function")
+    return Expert(**given)

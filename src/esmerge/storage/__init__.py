@@ -1,0 +1,1 @@
+"""Files: the content-addressed cache, atomic writes, streamed safetensors."""

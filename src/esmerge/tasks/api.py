@@ -1,0 +1,68 @@
+"""Benchmarks: where their rows come from, how they are split, and how they are asked.
+
+A benchmark source is a function ``(settings, request) -> Benchmark`` registered under the name its config gives as
+``source``. One benchmark is one file in ``conf/benchmark/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from esmerge.core.registry import Registry
+
+SOURCES = Registry("benchmark source", "esmerge.tasks.sources")
+
+
+@dataclass(frozen=True)
+class SuiteRequest:
+    """The benchmarks that are asked, and what decides how.
+
+    Attributes:
+        names: config names of the benchmarks.
+        told: what all of them are told (root, limit, ...), or one benchmark's whole config.
+        language: which wording of the prompts the specialists understand.
+        world: settings of the embedded world, if the specialists live in one.
+        seed: fixes splits and subsampling.
+    """
+
+    names: tuple[str, ...]
+    told: Mapping[str, Any]
+    language: str
+    seed: int
+    world: object | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every benchmark source is told, whatever its own settings.
+
+    Attributes:
+        name: the benchmark's config name.
+        title, family: as in ``Benchmark``.
+        language: ``textbook`` or ``english``: which wording of the prompt the specialists understand.
+        seed: fixes splits and subsampling.
+        limit: at most this many test examples (a seeded, label-stratified sample); None for all.
+        root: folder with the benchmark's tables; None for embedded benchmarks.
+        world: settings of the embedded world, for embedded benchmarks only.
+        shots: solved training examples before each test and validation question.
+        shot_choice: the rule that chooses them (``esmerge.tasks.few_shot.api``).
+        shot_separator: text after each; None for the language's own.
+        protein_window: residues kept of a protein, from its start; None for all.
+
+    What a source makes is the bare benchmark; ``esmerge.tasks.load`` applies the last four to it.
+    """
+
+    name: str
+    language: str
+    seed: int
+    limit: int | None = None
+    root: str | None = None
+    world: object | None = None
+    title: str = ""
+    family: str = "cross_modal"
+    shots: int = 0
+    shot_choice: str = "auto"
+    shot_separator: str | None = None
+    protein_window: int | None = None

@@ -1,0 +1,192 @@
+"""From checked rows to a benchmark: what all sources that read tables share."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Entity, Example, Reject
+from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, split_rows
+from esmerge.data.templates import answers, choose, fill
+from esmerge.tasks.api import Request
+
+FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
+SPLITTING = ("split", "validation_share", "test_share")  # settings that decide the sides, where a benchmark has them
+ANSWERS = "{answers}"  # in a template: the quoted list of the answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """Settings of every benchmark that reads a table.
+
+    Attributes:
+        prompt: language -> template with placeholders; ``{answers}`` stands for the quoted list of the answers.
+        labels: language -> the answers; of two, the negative one first.
+        max_rejects: the load fails if more than this share of the rows is refused.
+        train_limit, validation_limit: sizes of label-stratified samples of these splits; None for all.
+        sha256: checksum that the tables must have; None to accept any.
+    """
+
+    prompt: dict[str, str]
+    labels: dict[str, list[str]]
+    max_rejects: float = 0.05
+    train_limit: int | None = 1000
+    validation_limit: int | None = 500
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_rejects < 1:
+            raise ConfigError(f"benchmark.max_rejects={self.max_rejects} must be at least 0 and less than 1")
+        for name in ("train_limit", "validation_limit"):
+            check_limit(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings(TableSettings):
+    """Settings of every benchmark whose rows can be split here.
+
+    Attributes:
+        SPLITS: the kinds of split that it has (see ``split_rows``).
+        split: one of them.
+        validation_share, test_share: shares of what is split: rows, molecules, proteins, cell lines or scaffolds.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ()
+    split: str = "random"
+    validation_share: float = 0.1
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kind(self.split, self.SPLITS)
+
+
+def split_as(frame: pd.DataFrame, settings: SplitSettings, request: Request) -> pd.DataFrame:
+    """The rows with the sides that settings and seed give them: see ``split_rows``, which it calls."""
+    return split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
+
+
+def check_limit(name: str, value: int | None) -> None:
+    """Raise ``ConfigError`` unless ``benchmark.<name>`` is null or positive."""
+    if value is not None and value < 1:
+        raise ConfigError(f"benchmark.{name}={value} must be at least 1, or null for all rows")
+
+
+def assemble(
+    frame: pd.DataFrame,
+    modalities: Sequence[str],
+    settings: TableSettings,
+    request: Request,
+    checksum: str,
+    rejects: Sequence[Reject],
+    labels: Sequence[str] | None = None,
+) -> Benchmark:
+    """Sample each split and ask one question per row.
+
+    Args:
+        frame: checked rows with ``row``, ``side``, ``answer``, ``group``, ``key`` and one column per entity (see
+            ``entity_columns``). Rows of one ``key`` must stand on one side.
+        modalities: those of a question's entities, in their order; one may occur several times.
+        labels: the answers, where the settings do not give them.
+
+    Raises:
+        ConfigError: no wording for the language, a template that does not fit, or answers that are not those of the
+            rows.
+        InputError: the splits are not disjoint, or no row is left for training or for the test.
+
+    Warns of a side of fewer than ``FEW`` rows, by name and with their number.
+    """
+    check_limit("limit", request.limit)
+    check_disjoint(frame, "key", request.name)
+    check_sides(frame["side"], settings, request)
+    labels = list(choose("labels", settings.labels, request.language, request.name) if labels is None else labels)
+    check_labels(labels, frame["answer"], request)
+    template = choose("prompt", settings.prompt, request.language, request.name).replace(ANSWERS, listing(labels))
+    limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
+    splits: dict[str, Any] = {}
+    for side in SIDES:
+        rows = sample(frame[frame["side"] == side], limits[side], request.seed, f"{request.name}-{side}")
+        splits[side] = tuple(_examples(rows, modalities, template, answers(labels, template)))
+    facts = {"checksum": checksum, "rejects": tuple(rejects), **splits}
+    return Benchmark(request.name, request.title, request.family, tuple(labels), **facts)
+
+
+def whole(settings: Any) -> Any:
+    """The same settings without limits on the training and validation splits."""
+    return dataclasses.replace(settings, train_limit=None, validation_limit=None)
+
+
+def check_sides(sides: pd.Series, settings: TableSettings, request: Request) -> None:
+    """Raise ``InputError`` where nothing is left to train on or to ask; warn of sides that are too small to judge by.
+
+    Args:
+        sides: (n,) the side of each row.
+    """
+    counts = {side: int((sides == side).sum()) for side in reversed(SIDES)}
+    own = getattr(settings, "split", None) == PUBLISHED  # which neither seed nor shares decide
+    deciding = [name for name in (SPLITTING[:1] if own else SPLITTING) if hasattr(settings, name)]
+    asked = [f"benchmark.{name}={getattr(settings, name)}" for name in deciding] + [f"seed={request.seed}"] * (not own)
+    found = f"{', '.join(f'{side} {count}' for side, count in counts.items())} rows under {', '.join(asked)}"
+    empty = [side for side in ("train", "test") if not counts[side]]
+    if empty:
+        raise InputError(
+            f"benchmark {request.name!r} has no {' and no '.join(empty)} rows ({found}): choose another split, other "
+            "shares or another seed, or give a larger table"
+        )
+    few = [side for side, count in counts.items() if count < FEW]
+    if few:
+        warnings.warn(
+            f"benchmark {request.name!r} has few {' and few '.join(few)} rows ({found}): an accuracy on fewer than "
+            f"{FEW} says little, and nothing should be chosen by it",
+            stacklevel=3,
+        )
+
+
+def check_labels(labels: Sequence[str], found: pd.Series, request: Request) -> None:
+    """Raise ``ConfigError`` unless the labels differ and there is one for each answer of the rows.
+
+    Args:
+        found: (n,) the place of each row's answer among the labels.
+    """
+    where = f"benchmark {request.name!r}: labels.{request.language} is {', '.join(labels) or 'empty'}"
+    if len(set(labels)) < max(2, len(labels)):
+        raise ConfigError(f"{where}: expected two or more different answers; of two, the negative one first")
+    expected = max(2, int(found.max()) + 1)
+    if len(labels) != expected:
+        raise ConfigError(f"{where}: expected {expected}, one for each answer that the rows have")
+
+
+def listing(labels: Sequence[str]) -> str:
+    """The labels as a prompt offers them: ``"A", "B" or "C"``."""
+    *most, last = (f'"{label}"' for label in labels)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def entity_columns(modalities: Sequence[str]) -> list[str]:
+    """The column of each entity: its modality, numbered from 1 where a question holds several of one."""
+    counts = Counter(modalities)
+    places = [list(modalities[: place + 1]).count(name) for place, name in enumerate(modalities)]
+    return [name if counts[name] == 1 else f"{name}_{place}" for name, place in zip(modalities, places, strict=True)]
+
+
+def _examples(rows: pd.DataFrame, modalities: Sequence[str], template: str, labels: tuple[str, ...]) -> list[Example]:
+    values = zip(*(rows[column] for column in entity_columns(modalities)), strict=True)
+    facts = zip(rows["row"], rows["answer"], rows["group"], values, strict=True)
+    return [
+        Example(row, fill(template, _entities(modalities, entities)), labels, int(answer), group)
+        for row, answer, group, entities in facts
+    ]
+
+
+def _entities(modalities: Sequence[str], values: Sequence[str]) -> dict[str, list[Entity]]:
+    found: dict[str, list[Entity]] = {}
+    for modality, value in zip(modalities, values, strict=True):
+        found.setdefault(modality, []).append(Entity(modality, value))
+    return found

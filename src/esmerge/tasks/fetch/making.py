@@ -1,0 +1,56 @@
+"""The tables that benchmarks expect, made of the tables that upstream publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from esmerge.core.errors import InputError
+from esmerge.tasks.fetch.sources import Made, Remote
+
+SPLIT = "split"
+
+
+def make(made: Made, root: Path) -> pd.DataFrame:
+    """Rows of the parts in their order, columns renamed; repeated and contradicting rows removed if so declared.
+
+    Raises:
+        InputError: a part has no such column.
+    """
+    frame = pd.concat([_part(root / file, split, made.columns) for file, split in made.parts.items()])
+    return distinct(frame) if made.distinct else frame
+
+
+def distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each key, and no row of a key with several labels; the key is the first column, the label the
+    second."""
+    key, label = frame.columns[:2]
+    agree = frame.groupby(key)[label].transform("nunique") == 1
+    return frame[agree].drop_duplicates(key)
+
+
+def bring_made(made: Made, root: Path) -> Callable[[Path], Path]:
+    """What ``place`` needs to have the table."""
+
+    def bring(target: Path) -> Path:
+        scratch = target.with_name(f"{target.name}.part")
+        make(made, root).to_csv(scratch, index=False, lineterminator="\n")
+        return scratch
+
+    return bring
+
+
+def as_remote(made: Made) -> Remote:
+    """The table as a thing with a known checksum, whose origin is its parts."""
+    return Remote(made.to, f"made of {', '.join(made.parts)}", made.sha256)
+
+
+def _part(path: Path, split: str | None, columns: dict[str, str]) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise InputError(f"{path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
+    frame = frame[list(columns)].rename(columns=columns)
+    return frame if split is None else frame.assign(**{SPLIT: split})

@@ -1,0 +1,96 @@
+"""From a source to a file under its final name: one process at a time, checked before it is placed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from esmerge.core.errors import InputError
+from esmerge.tasks.fetch.integrity import check_readable, git_blob, sha256
+from esmerge.tasks.fetch.ledger import Ledger
+from esmerge.tasks.fetch.partial import Partial
+from esmerge.tasks.fetch.sources import Remote
+
+KEPT, PLACED = "kept", "fetched"
+
+
+def place(file: Remote, root: Path, bring: Callable[[Path], Path]) -> str:
+    """Have a file under ``root``, by its right checksum; what is there already is checked and not fetched again.
+
+    Args:
+        bring: told where the file is to stand, makes the whole of it under another name beside that and returns it.
+
+    Returns:
+        ``kept`` if it was there, else ``fetched``.
+
+    Raises:
+        InputError: it cannot be had, is cut short, or has another checksum than is known or recorded.
+    """
+    target, ledger = root / file.to, Ledger(root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with alone(target):
+        if target.exists():
+            digest = check(file, target, ledger)
+            ledger.add(file.to, file.url, digest, target.stat().st_size)
+            return KEPT
+        arrived = bring(target)
+        try:
+            check_readable(arrived, file.to)
+            digest = check(file, arrived, ledger)
+        except InputError as error:
+            rejected = target.with_name(f"{target.name}.rejected")
+            os.replace(arrived, rejected)  # or the next attempt would start from it
+            Partial(target).discard()
+            raise InputError(f"{error}. What came is kept as {rejected}, for a look") from error
+        ledger.add(file.to, file.url, digest, arrived.stat().st_size)  # first, so that no table stands unrecorded
+        os.replace(arrived, target)
+        Partial(target).discard()
+        return PLACED
+
+
+def check(file: Remote, path: Path, ledger: Ledger) -> str:
+    """The SHA-256 of what is to be ``file``, which must agree with what is known of it and what was recorded.
+
+    Raises:
+        InputError: it does not; the message gives both and says what to do.
+    """
+    digest = sha256(path)
+    if file.sha256 is not None and digest != file.sha256:
+        raise InputError(_unknown(file, path, "SHA-256", digest, file.sha256))
+    if file.git_blob is not None and (found := git_blob(path)) != file.git_blob:
+        raise InputError(_unknown(file, path, "git blob id", found, file.git_blob))
+    record = ledger.records().get(file.to)
+    if record is not None and digest != record.sha256:
+        raise InputError(
+            f"{path} has SHA-256 {digest}, but {record.sha256} was recorded on {record.date}: the file here or its "
+            f"source was changed. Keep the recorded version, or, to accept the new one, delete the entry "
+            f"{file.to!r} from {ledger.path} and fetch again"
+        )
+    return digest
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Hold the lock of a file; waits, and says so, while another process holds it."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that fetches {target}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unknown(file: Remote, path: Path, kind: str, found: str, expected: str) -> str:
+    return (
+        f"{path} has {kind} {found}, but {expected} is known of {file.url}: it is not the published table. Do not use "
+        "it; delete it and fetch again, and if that gives the same, upstream has changed"
+    )

@@ -1,0 +1,1 @@
+"""Solved examples before a question."""

@@ -1,0 +1,66 @@
+"""Which training examples stand before which question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Example
+from esmerge.tasks.few_shot.api import CHOICES, Keys
+from esmerge.tasks.few_shot.likeness import compare
+
+PAIRS = 2_500_000  # of a question and a training example compared at once: a key takes 20 MB then
+
+
+@lru_cache(maxsize=16)  # the jobs of a sweep ask the same questions; by content, since examples are
+def choose_shots(
+    questions: tuple[Example, ...], train: tuple[Example, ...], count: int, choice: str, seed: int
+) -> tuple[tuple[Example, ...], ...]:
+    """``count`` different training examples for each question, the most suitable last.
+
+    They do not depend on the order of ``train``: what suits equally well is taken in the order of its id.
+
+    Args:
+        choice: the name of a rule in ``CHOICES``.
+        seed: of random choices.
+
+    Raises:
+        ConfigError: fewer training examples than are to be shown, or a rule that does not fit the questions.
+        InputError: examples that cannot be compared.
+    """
+    if count > len(train):
+        raise ConfigError(
+            f"benchmark.shots={count}, but the training split holds {len(train)} examples: expected at most as many; "
+            "lower it, or let the benchmark keep more training examples"
+        )
+    if not questions or not count:
+        return ((),) * len(questions)
+    ordered = sorted(train, key=lambda example: example.id)
+    likeness = compare(questions, ordered, seed)
+    function = CHOICES.get(choice).function
+    chosen: list[tuple[Example, ...]] = []
+    block = max(1, PAIRS // len(train))
+    for start in range(0, len(questions), block):
+        for rows in best(function(likeness.part(slice(start, start + block))), count):
+            chosen.append(tuple(ordered[row] for row in reversed(rows)))
+    return tuple(chosen)
+
+
+def best(keys: Keys, count: int) -> list[NDArray[np.int64]]:
+    """For each question the ``count`` training examples with the greatest keys, best first.
+
+    Args:
+        keys: (questions, training examples) each; where one is equal the next decides, and then the lower place.
+    """
+    return [_best([key[question] for key in keys], count) for question in range(len(keys[0]))]
+
+
+def _best(keys: Sequence[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
+    threshold = np.partition(keys[0], -count)[-count]
+    places = np.flatnonzero(keys[0] >= threshold)  # few, so that sorting is cheap
+    order = np.lexsort([places, *(-key[places] for key in reversed(keys))])
+    return places[order[:count]]

@@ -1,0 +1,107 @@
+"""A benchmark whose questions follow solved examples.
+
+=============================  ==================  ===================================================================
+a question holds               ``auto`` chooses    order of the training examples
+=============================  ==================  ===================================================================
+a molecule, a fixed protein    nearest_molecule    Tanimoto
+a molecule and a protein       same_protein        same protein; k-mer Jaccard; then Tanimoto
+a molecule and a cell          same_cell           same cell; gene-set Jaccard; then Tanimoto
+molecules (and a cell)         nearest_pair        same cell; mean Tanimoto in the better order; gene-set Jaccard
+one entity, or anything else   nearest_entity      mean of each modality's own similarity
+=============================  ==================  ===================================================================
+
+Prompts grow: with k examples a prompt has about k + 1 times the tokens of the bare question, for text and soft tokens
+alike, so scoring takes at least k + 1 times as long and needs more memory per prompt. Keep it within the context
+window of the backbone (``benchmark.protein_window`` shortens proteins that are read as text), and lower
+``compute.batch_size`` accordingly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from esmerge.core.errors import BenchError, ConfigError, InputError
+from esmerge.core.prompts import Benchmark, Entity, Example, Pieces
+from esmerge.data.templates import few_shot
+from esmerge.tasks.api import Request
+from esmerge.tasks.few_shot.choose import choose_shots
+
+SEPARATORS = {"english": "\n\n", "textbook": " ; "}  # by language; the textbook's own texts put " ; " between answers
+
+
+@dataclass(frozen=True)
+class FewShot(Example):
+    """A question after solved examples; ``prompt`` holds all of it.
+
+    Attributes:
+        question: the pieces of the question alone.
+        shots: ids of the training examples before it, in their order.
+    """
+
+    question: Pieces = ()
+    shots: tuple[str, ...] = ()
+
+    def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
+        """The entities that are asked about, without those of the solved examples."""
+        found = (piece for piece in self.question if isinstance(piece, Entity))
+        return tuple(entity for entity in found if modality in (None, entity.modality))
+
+
+def with_shots(benchmark: Benchmark, request: Request) -> Benchmark:
+    """Put ``request.shots`` solved training examples before every test and validation question.
+
+    Examples come from ``benchmark.train``: where ``train_limit`` sampled it, from the sample, which holds fewer near
+    examples than the whole split. Training questions stay bare.
+
+    Raises:
+        ConfigError: more shots than training examples, or a rule or language that does not fit.
+        InputError: a training example asks what a held-out question asks.
+    """
+    if not request.shots:
+        return benchmark
+    separator = _separator(request)
+    asked = (*benchmark.test, *benchmark.validation)
+    try:
+        chosen = choose_shots(asked, benchmark.train, request.shots, request.shot_choice, request.seed)
+        check_apart((shot for shots in chosen for shot in shots), asked)
+    except BenchError as error:
+        raise type(error)(f"benchmark {benchmark.name!r}: {error}") from error
+    found = [_few_shot(question, shots, separator) for question, shots in zip(asked, chosen, strict=True)]
+    cut = len(benchmark.test)
+    return replace(benchmark, test=tuple(found[:cut]), validation=tuple(found[cut:]))
+
+
+def check_apart(shots: Iterable[Example], asked: Iterable[Example]) -> None:
+    """Raise ``InputError`` if an example to be shown asks about the same entities as a held-out question."""
+    held_out = {content(question): question.id for question in asked}
+    for shot in shots:
+        twin = held_out.get(content(shot))
+        if twin is not None:
+            raise InputError(
+                f"training example {shot.id} asks the same as held-out question {twin}, so it "
+                "must not be shown with its answer: correct the split, or use benchmark.shots=0"
+            )
+
+
+def content(example: Example) -> Pieces:
+    """What a question asks about, whatever the order and the wording; the prompt where it holds no entity."""
+    entities = sorted(example.entities(), key=lambda entity: (entity.modality, entity.value))
+    return tuple(entities) or example.prompt
+
+
+def _few_shot(question: Example, shots: tuple[Example, ...], separator: str) -> FewShot:
+    prompt = few_shot(question.prompt, [(shot.prompt, shot.labels[shot.answer]) for shot in shots], separator)
+    facts = {field.name: getattr(question, field.name) for field in fields(Example)}
+    return FewShot(**{**facts, "prompt": prompt}, question=question.prompt, shots=tuple(shot.id for shot in shots))
+
+
+def _separator(request: Request) -> str:
+    if request.shot_separator is not None:
+        return request.shot_separator
+    if request.language not in SEPARATORS:
+        raise ConfigError(
+            f"benchmark.shot_separator is null, and only {', '.join(SEPARATORS)} have one, not {request.language!r}: "
+            "give the text between solved examples"
+        )
+    return SEPARATORS[request.language]

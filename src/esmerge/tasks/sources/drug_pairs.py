@@ -1,0 +1,230 @@
+"""Do two drugs interact, and how: a table of known interactions between named drugs, drugs as SMILES."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Benchmark, Reject
+from esmerge.core.rng import generator
+from esmerge.data.joining import PAIR, Names, leave_out, pair_up, read_names, read_names_of_pairs, resolve
+from esmerge.data.molecules import canonical_smiles
+from esmerge.data.negatives import unobserved
+from esmerge.data.splits import left_out
+from esmerge.data.tables import Sieve, checksum, read_table, table_path
+from esmerge.tasks.api import SOURCES, Request
+from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+
+DRUGS = ("drug_1", "drug_2")
+ALONE = ("drug", "molecule")  # in a table of drugs
+TYPE_LABELS = Path(__file__).parent / "data" / "ddi_types.csv"
+
+
+def _columns() -> dict[str, str]:
+    pairs = {"drug_1": "drug1_id", "drug_2": "drug2_id", "type": "type"}
+    return {**pairs, "drug": "drug_id", "molecule": "SMILES", "molecule_1": "SMILES_1", "molecule_2": "SMILES_2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrugPairSettings(SplitSettings):
+    """What the two questions about drug pairs have in common.
+
+    Attributes:
+        pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, to be asked how,
+            ``type``; ``drug`` and ``molecule``. Without ``drugs`` the pairs hold the molecules themselves, in
+            ``molecule_1`` and ``molecule_2``.
+        columns: these words -> the tables' columns.
+    """
+
+    SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "cold_one_drug", "scaffold")
+    pairs: str
+    drugs: str | None
+    columns: dict[str, str] = field(default_factory=_columns)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        missing = [name for name in (*DRUGS, *(PAIR if self.drugs is None else ALONE)) if name not in self.columns]
+        if missing:
+            raise ConfigError(
+                f"benchmark.columns has no {', '.join(missing)}, which benchmark.drugs={self.drugs or 'null'} needs: "
+                "give the table's column for each"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdiSettings(DrugPairSettings):
+    """Settings of the question whether two drugs interact.
+
+    Attributes:
+        negatives: unobserved pairs per observed one; of every drug, as far as it has so many.
+    """
+
+    negatives: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.negatives <= 0:
+            raise ConfigError(f"benchmark.negatives={self.negatives:g} must be positive: pairs per known interaction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdiTypeSettings(DrugPairSettings):
+    """Settings of the question how two drugs interact.
+
+    Attributes:
+        labels: none: ``src/esmerge/tasks/data/ddi_types.csv`` has them, and ``{answers}`` in the prompt lists them.
+        types: this many of the most frequent types are asked about; rows of the others are left out.
+    """
+
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    types: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels:
+            raise ConfigError(
+                f"benchmark.labels must be empty: the answers of this benchmark are in {TYPE_LABELS.name}"
+            )
+        if self.types < 2:
+            raise ConfigError(f"benchmark.types={self.types} must be at least 2: the answers to choose from")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The checked interactions: ``sieve`` with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
+
+    sieve: Sieve
+    drugs: Names
+    paths: list[Path]
+
+
+@SOURCES.register("ddi", DdiSettings)
+def ddi(settings: DdiSettings, request: Request) -> Benchmark:
+    """Do these two drugs interact? Negatives are pairs without a known interaction, drawn by the seed, so that a drug
+    is in as many of them as in known interactions.
+
+    Raises:
+        ConfigError: settings that do not fit.
+        InputError: a missing file or column, or too many bad rows.
+    """
+    known = _read(settings, request, DRUGS)
+    known.sieve.finish(settings.max_rejects)
+    positives = known.sieve.frame.assign(answer=1)
+    repeated = leave_out(known.sieve, positives.duplicated(PAIR), "the same pair as in an earlier row")
+    positives = positives.loc[known.sieve.frame.index]
+    frame = pd.concat([positives, _negatives(positives, known.drugs, settings, request.seed)], ignore_index=True)
+    return _benchmark(frame, known, settings, request, repeated)
+
+
+@SOURCES.register("ddi_type", DdiTypeSettings)
+def ddi_type(settings: DdiTypeSettings, request: Request) -> Benchmark:
+    """Which of the most frequent types is the interaction of these two drugs?
+
+    Raises:
+        ConfigError: settings that do not fit, or a type without an answer in the language.
+        InputError: a missing file or column, or too many bad rows.
+    """
+    known = _read(settings, request, (*DRUGS, "type"))
+    kind = settings.columns["type"]
+    known.sieve.distinct(PAIR, kind)
+    known.sieve.finish(settings.max_rejects)
+    asked = most_frequent(known.sieve.frame[kind], settings.types)
+    rare = ~known.sieve.frame[kind].isin(asked)
+    taken = leave_out(known.sieve, rare, f"its type is none of the {settings.types} most frequent")
+    frame = known.sieve.frame.assign(answer=known.sieve.frame[kind].map(asked.index))
+    return _benchmark(frame, known, settings, request, taken, type_labels(asked, request.language))
+
+
+def most_frequent(types: pd.Series, count: int) -> list[str]:
+    """The ``count`` most frequent values, the most frequent first; of equally frequent ones the first by name.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    found = types.value_counts()
+    if len(found) < count:
+        raise ConfigError(f"benchmark.types={count}, but the table has {len(found)} types: choose at most so many")
+    return sorted(found.index, key=lambda name: (-found[name], name))[:count]
+
+
+def type_labels(types: Sequence[str], language: str) -> list[str]:
+    """A short answer for each interaction type, in their order.
+
+    Raises:
+        ConfigError: a type has none in this language.
+    """
+    known = _type_table()
+    missing = [name for name in types if not known.get(name, {}).get(language)]
+    if missing:
+        raise ConfigError(
+            f"interaction type {missing[0]} has no {language} answer in {TYPE_LABELS.name}: add one, or ask about "
+            "fewer by benchmark.types"
+        )
+    return [known[name][language] for name in types]
+
+
+@lru_cache(maxsize=1)
+def _type_table() -> dict[str, dict[str, str]]:
+    with TYPE_LABELS.open(newline="", encoding="utf-8") as file:
+        return {row["type"]: row for row in csv.DictReader(file)}
+
+
+def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) -> _Known:
+    """Rows in which these columns are there and both drugs are known."""
+    columns = settings.columns
+    files = [settings.pairs, *([settings.drugs] if settings.drugs else [])]
+    paths = [table_path(request.root, file, request.name) for file in files]
+    drugs = _drugs(settings, paths)
+    texts = [columns[name] for name in names]
+    sieve = Sieve(read_table(paths[0], texts))
+    sieve.require(texts)
+    for name, molecule in zip(DRUGS, PAIR, strict=True):
+        resolve(sieve, columns[name], drugs, molecule)
+    pair_up(sieve)
+    return _Known(sieve, drugs, paths)
+
+
+def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
+    """What the drugs' names stand for: by a table of drugs, or by the pairs themselves."""
+    columns = settings.columns
+    if settings.drugs is not None:
+        return read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
+    both = [(columns[name], columns[molecule]) for name, molecule in zip(DRUGS, PAIR, strict=True)]
+    return read_names_of_pairs(paths[0], both, canonical_smiles, settings.max_rejects)
+
+
+def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, seed: int) -> pd.DataFrame:
+    """Pairs of the same drugs that no row holds, in alphabetical order like the positives."""
+    molecules = np.unique(positives[PAIR].to_numpy(dtype=object))
+    places = {molecule: place for place, molecule in enumerate(molecules)}
+    one, other = (positives[column].map(places).to_numpy() for column in PAIR)
+    observed = np.zeros((len(molecules), len(molecules)), dtype=bool)
+    observed[one, other] = observed[other, one] = True
+    wanted = settings.negatives * observed.sum(axis=1)
+    drawn = molecules[unobserved(observed, wanted, generator(seed, "unobserved-pairs"))]
+    names = {molecule: name for name, molecule in drugs.values.items()}
+    rows = [f"unobserved:{names[first]}:{names[second]}" for first, second in drawn]
+    return pd.DataFrame({**dict(zip(PAIR, drawn.T, strict=True)), "row": rows, "answer": 0})
+
+
+def _benchmark(
+    frame: pd.DataFrame,
+    known: _Known,
+    settings: DrugPairSettings,
+    request: Request,
+    taken: Sequence[Reject],
+    labels: Sequence[str] | None = None,
+) -> Benchmark:
+    whole = frame.assign(group="")
+    sided = split_as(whole, settings, request)
+    rejects = [*known.drugs.rejects, *known.sieve.rejects, *taken, *left_out(whole, sided, settings.split)]
+    total = checksum(known.paths, request.name, settings.sha256)
+    return assemble(sided, ["molecule"] * len(PAIR), settings, request, total, rejects, labels)

@@ -1,0 +1,90 @@
+"""The embedded world's benchmarks: one question about one scene, every entity perceived."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Benchmark, Entity, Example
+from esmerge.core.rng import generator
+from esmerge.tasks.api import SOURCES, Request
+from esmerge.world.entities import Pool, world_and_pools
+from esmerge.world.language import HEADS, NO, YES, kind_answers
+from esmerge.world.questions import Form, ask, draw_scene, scene_pieces, solve, topics_of
+from esmerge.world.world import World, WorldSettings
+
+
+@dataclass(frozen=True)
+class TextbookQuestions:
+    """Settings of an embedded benchmark.
+
+    Attributes:
+        topic: ``bind``, ``kill``, ``clash``, ``combine``, or a modality whose kind is asked for.
+        form: modalities of the scene, in order.
+    """
+
+    topic: str
+    form: list[str]
+
+    def __post_init__(self) -> None:
+        asked = topics_of(self.form) if set(self.form) <= set(HEADS) else []
+        if self.topic not in asked:
+            raise ConfigError(
+                f"topic={self.topic!r} cannot be asked about form={list(self.form)}: expected one of "
+                f"{', '.join(asked) or 'nothing'}; a form is made of {', '.join(HEADS)}"
+            )
+
+
+@SOURCES.register("textbook", TextbookQuestions)
+def textbook(settings: TextbookQuestions, request: Request) -> Benchmark:
+    """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows)."""
+    if not isinstance(request.world, WorldSettings):
+        raise ConfigError(f"benchmark {request.name} needs specialists that live in the embedded world: textbook")
+    world, pools = world_and_pools(request.seed, request.world)
+    sizes = request.world
+    test_size = min(sizes.questions, request.limit or sizes.questions)
+    count = request.world.train_questions
+
+    def split(name: str, pool: dict[str, Pool], size: int) -> tuple[Example, ...]:
+        return _questions(world, settings, pool, f"{request.name}-{name}", size)
+
+    train, validation = split("train", pools.train, count), split("validation", pools.validation, count)
+    test = split("test", pools.test, test_size)
+    labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
+    checksum = hashlib.sha256(repr((train, validation, test)).encode()).hexdigest()
+    return Benchmark(request.name, request.title, request.family, labels, train, validation, test, checksum)
+
+
+def _questions(
+    world: World, settings: TextbookQuestions, pool: dict[str, Pool], stream: str, count: int
+) -> tuple[Example, ...]:
+    """``count`` examples; each answer is drawn first, so that answers come in equal numbers."""
+    rng = generator(world.seed, stream)
+    labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
+    found = []
+    for index in range(count):
+        found.append(_question(world, settings, pool, labels, index % len(labels), f"{stream}-{index}", rng))
+    return tuple(found)
+
+
+def _question(
+    world: World,
+    settings: TextbookQuestions,
+    pool: dict[str, Pool],
+    labels: tuple[str, ...],
+    wanted: int,
+    name: str,
+    rng: np.random.Generator,
+) -> Example:
+    def show(modality: str, kind: int, r: np.random.Generator) -> Entity:
+        return Entity(modality, pool[modality].values[pool[modality].choose(kind, r)])
+
+    form: Form = tuple(settings.form)
+    scene = draw_scene(world, form, show, rng)
+    while solve(world, scene, settings.topic) != wanted or len({slot.shown for slot in scene}) < len(scene):
+        scene = draw_scene(world, form, show, rng)
+    prompt = (*scene_pieces(scene), ask(settings.topic, int(rng.integers(3))))
+    return Example(name, prompt, labels, wanted)

@@ -1,0 +1,82 @@
+"""Proteins cut to a window: the same residues for every reader, and a count of what was cut.
+
+Left alone, readers differ. The embedded specialists' encoder reads the first 2,048 residues, the language model's
+encoder a chain of any length, and a protein without an encoder is read as text, whole: a chain of thousands of
+residues may then exceed what the backbone was trained to read. With a window all of them, and the floors, see the same
+chain, in training and test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from esmerge.core.prompts import Benchmark, Entity, Example, Piece, Reject
+from esmerge.tasks.few_shot.few_shot import content
+
+PROTEIN = "protein"
+
+
+@dataclass(frozen=True)
+class Windowed(Benchmark):
+    """A benchmark whose proteins were cut.
+
+    Attributes:
+        shortened: one note per protein that was cut, with the example it stands in; no row is refused for that.
+    """
+
+    shortened: tuple[Reject, ...] = ()
+
+
+def windowed(benchmark: Benchmark, window: int | None) -> Benchmark:
+    """Keep the first ``window`` residues of every protein in every split; None keeps all.
+
+    Proteins may become equal: an example that then asks the same as one of the test split, or one of the validation
+    split, is refused, with its reason in ``rejects``. Within a split such twins stay.
+    """
+    if window is None:
+        return benchmark
+    splits = {side: getattr(benchmark, side) for side in ("test", "validation", "train")}
+    shortened = tuple(note for examples in splits.values() for note in _notes(examples, window))
+    if not shortened:
+        return benchmark
+    cut = {side: tuple(_cut(example, window) for example in examples) for side, examples in splits.items()}
+    rejects = list(benchmark.rejects)
+    cut["validation"] = _apart(cut["validation"], cut["test"], window, rejects)
+    cut["train"] = _apart(cut["train"], (*cut["test"], *cut["validation"]), window, rejects)
+    facts = {field.name: getattr(benchmark, field.name) for field in fields(Benchmark)}
+    return Windowed(**{**facts, **cut, "rejects": tuple(rejects)}, shortened=shortened)
+
+
+def _notes(examples: Iterable[Example], window: int) -> list[Reject]:
+    return [
+        Reject(example.id, f"protein of {len(protein.value)} residues: the first {window} are kept")
+        for example in examples
+        for protein in example.entities(PROTEIN)
+        if len(protein.value) > window
+    ]
+
+
+def _cut(example: Example, window: int) -> Example:
+    return replace(example, prompt=tuple(_shorter(piece, window) for piece in example.prompt))
+
+
+def _shorter(piece: Piece, window: int) -> Piece:
+    if isinstance(piece, Entity) and piece.modality == PROTEIN:
+        return Entity(PROTEIN, piece.value[:window])
+    return piece
+
+
+def _apart(
+    examples: Iterable[Example], held_out: Iterable[Example], window: int, rejects: list[Reject]
+) -> tuple[Example, ...]:
+    """The examples that ask what no held-out one asks; the others are added to ``rejects``."""
+    twins = {content(example): example.id for example in held_out}
+    kept = []
+    for example in examples:
+        twin = twins.get(content(example))
+        if twin is None:
+            kept.append(example)
+        else:
+            rejects.append(Reject(example.id, f"asks the same as {twin} once proteins are cut to {window} residues"))
+    return tuple(kept)

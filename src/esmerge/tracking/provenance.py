@@ -1,0 +1,76 @@
+"""Where a result came from: code, libraries, machine, configuration, data."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from esmerge.tracking.store import utc_now
+
+LIBRARIES = [
+    *("torch", "transformers", "peft", "datasets", "accelerate", "safetensors"),
+    *("numpy", "pandas", "scipy", "scikit-learn", "rdkit"),
+    *("hydra-core", "omegaconf", "wandb", "matplotlib"),
+]
+HERE = Path(__file__).resolve().parent
+
+
+def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None) -> dict[str, Any]:
+    """The record of a run.
+
+    Args:
+        config_hash: of the resolved configuration.
+        checksums: data set -> SHA-256.
+        seed: the run's seed.
+    """
+    return {
+        "time": utc_now(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": git_state(HERE),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),  # their number changes rounding, and so what is trained
+        "libraries": library_versions(),
+        "config_hash": config_hash,
+        "seed": seed,
+        "data": dict(checksums),
+    }
+
+
+@cache
+def library_versions() -> dict[str, str | None]:
+    """Installed version of each library that can change a number; None where it is not installed."""
+    return {name: _version(name) for name in LIBRARIES}
+
+
+@cache  # the code that runs is the code that was loaded
+def git_state(folder: Path) -> dict[str, Any]:
+    """Revision that ``folder`` is checked out at and whether it was changed since; nulls outside a repository."""
+    revision = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain") if revision else None
+    return {"revision": revision, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

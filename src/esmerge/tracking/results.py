@@ -1,0 +1,67 @@
+"""A sweep folder as a whole: its runs, its failures, and the one tidy table over all of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from esmerge.core.errors import StoreError
+from esmerge.storage.files import write_table
+from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, Status
+
+
+def run_folders(sweep: Path | str) -> list[RunFolder]:
+    """The runs of a sweep, in natural order (run 2 before run 10).
+
+    Raises:
+        StoreError: there is no such folder.
+    """
+    if not Path(sweep).is_dir():
+        raise StoreError(f"there is no sweep folder {str(sweep)!r}: give the one that holds the runs, outputs/<sweep>")
+    found = [path for path in Path(sweep).iterdir() if (path / "status.json").exists()]
+    return [RunFolder(path) for path in sorted(found, key=lambda path: _natural(path.name))]
+
+
+def unfinished(sweep: Path | str) -> dict[str, Status]:
+    """Runs that are not done, by name; a killed run counts as failed."""
+    outcomes = {run.name: run.outcome() for run in run_folders(sweep)}
+    return {name: status for name, status in outcomes.items() if status.state != "done"}
+
+
+def collect(sweep: Path | str) -> pd.DataFrame:
+    """The rows of every finished run, in the columns of ``results.csv``; no rows if none has finished."""
+    done = [run for run in run_folders(sweep) if run.outcome().state == "done"]
+    tables = [run.read_metrics() for run in done if (run.path / "metrics.csv").exists()]
+    if not tables:
+        return pd.DataFrame(columns=list(RESULT_COLUMNS))
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_results(sweep: Path | str) -> Path:
+    """Write ``results.csv`` from the runs that have finished so far; several processes may do so at once."""
+    run_folders(sweep)  # refuses an absent folder, which the lock would create
+    path = Path(sweep) / "results.csv"
+    with FileLock(path.with_name(".results.lock")):
+        return write_table(path, collect(sweep))
+
+
+def latest_sweep(outputs: Path | str) -> Path:
+    """The sweep folder under ``outputs`` whose runs changed last.
+
+    Raises:
+        StoreError: there is none.
+    """
+    changed: dict[Path, float] = {}
+    for path in Path(outputs).glob("*/*/status.json"):
+        sweep = path.parent.parent
+        changed[sweep] = max(changed.get(sweep, 0.0), path.stat().st_mtime)
+    if not changed:
+        raise StoreError(f"no sweep was found under {str(outputs)!r}: run python -m src.sweep, or give folder=PATH")
+    return max(changed, key=lambda sweep: changed[sweep])
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,246 @@
+"""Weights & Biases: one run per merge and per reference, grouped by sweep.
+
+Offline is the default and needs no account, no network and no prompt. Files lie under ``<sweep>/wandb`` and can be
+sent later with ``wandb sync``. Tracking never decides about a result: a failure is reported and recorded, no more.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from esmerge.core.errors import ConfigError, TrackingError
+from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
+
+MODES = ("offline", "online", "disabled")
+TAG_AXES = ("method", "granularity", "merge_space", "probe")
+BINS = 40
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Settings of tracking (config group ``tracking``).
+
+    Attributes:
+        mode: ``offline``, ``online`` or ``disabled``.
+        project: W&B project.
+        entity: W&B user or team; None for the account's default.
+        folder: where the ``wandb`` folder goes; None for the sweep folder.
+        timeout: seconds to wait for the W&B server before a run counts as not tracked.
+    """
+
+    mode: str = "offline"
+    project: str = "es-merging-bench"
+    entity: str | None = None
+    folder: str | None = None
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"tracking.mode={self.mode!r} must be one of {', '.join(MODES)}")
+
+
+def check_login(settings: Tracking) -> None:
+    """Before any work is done: refuse ``online`` without credentials. Asks nothing and uses no network.
+
+    Raises:
+        TrackingError: no API key is in the environment or in the netrc file.
+    """
+    if settings.mode != "online" or _has_credentials(_host()):
+        return
+    raise TrackingError(
+        f"tracking=online, but there is no W&B API key for {_host()}: run `wandb login`, or set WANDB_API_KEY, or use "
+        "tracking=offline (default) and `wandb sync` later"
+    )
+
+
+def log_run(
+    settings: Tracking,
+    run_folder: RunFolder,
+    config: Mapping[str, Any],
+    group: str,
+    name: str,
+    job_type: str,
+    rows: Sequence[Mapping[str, Any]],
+    images: Mapping[str, Path],
+    coefficients: Path | None = None,
+) -> float:
+    """Log one finished run.
+
+    Args:
+        run_folder: records ``tracking_error`` if logging fails.
+        config: the resolved configuration.
+        group: the sweep's name.
+        name: the run's name.
+        job_type: ``merge`` or ``reference``.
+        rows: the run's rows of ``results.csv``.
+        images: title -> PNG.
+        coefficients: the stored merging weights, if the method has them.
+
+    Returns:
+        Seconds spent; 0 when disabled.
+    """
+    if settings.mode == "disabled":
+        return 0.0
+    clock = time.perf_counter()
+    home = Path(settings.folder) if settings.folder else run_folder.path.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with _environment(settings, home):
+            identity: dict[str, Any] = {"group": group, "name": name, "job_type": job_type}
+            _send(settings, home, config, identity, rows, images, coefficients)
+    except Exception as error:  # whatever the client or the server does, the results are on disk already
+        reason = f"{type(error).__name__}: {error}"
+        run_folder.note_tracking_error(reason)
+        warnings.warn(f"run {name} was not tracked by W&B ({reason}); its results are stored regardless", stacklevel=2)
+    return time.perf_counter() - clock
+
+
+def weight_histograms(path: Path, bins: int = BINS) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Per expert, how often each merging weight in [0, 1] occurs: (counts, edges).
+
+    Element-wise weights where the file has them, layer-wise ones otherwise. One tensor is in memory at a time.
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    counts: dict[str, NDArray[np.int64]] = {}
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        experts = [name.removesuffix(".layer") for name in names if name.endswith(".layer")]
+        for expert in experts:
+            own = [name for name in names if name.startswith(f"{expert}.") and name != f"{expert}.layer"]
+            for name in own or [f"{expert}.layer"]:
+                values = file.get_tensor(name).float().numpy().clip(0.0, 1.0)
+                counts[expert] = counts.get(expert, np.zeros(bins, dtype=np.int64)) + np.histogram(values, edges)[0]
+    return {expert: (count, edges) for expert, count in counts.items()}
+
+
+def _send(
+    settings: Tracking,
+    home: Path,
+    config: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    images: Mapping[str, Path],
+    coefficients: Path | None,
+) -> None:
+    import wandb  # late: its import takes most of a second and reads the environment
+
+    run = wandb.init(
+        project=settings.project,
+        entity=settings.entity,
+        config=dict(config),
+        tags=_tags(rows),
+        settings=_client_settings(wandb, settings, home),
+        reinit="create_new",
+        **identity,
+    )
+    code = 1
+    try:
+        run.summary.update(_summary(rows))
+        media = {title: wandb.Image(str(path)) for title, path in images.items()}
+        run.log({"metrics": _table(wandb, rows), **media})
+        if coefficients is not None:
+            found = weight_histograms(coefficients)
+            run.log({f"weights/{expert}": wandb.Histogram(np_histogram=pair) for expert, pair in found.items()})
+            artifact = wandb.Artifact(f"coefficients-{run.id}", type="coefficients")
+            artifact.add_file(str(coefficients), name="coefficients.safetensors")
+            run.log_artifact(artifact)
+        code = 0
+    finally:
+        run.finish(exit_code=code)
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """``benchmark/metric`` -> value, without the empty ones."""
+    values = {f"{row['benchmark']}/{row['metric']}": float(row["value"]) for row in rows}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def _table(wandb: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
+    cells = [[_cell(row.get(column)) for column in RESULT_COLUMNS] for row in rows]
+    return wandb.Table(columns=list(RESULT_COLUMNS), data=cells, allow_mixed_types=True)
+
+
+def _cell(value: Any) -> Any:
+    """Plain Python values; NaN becomes None, an empty cell."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and not np.isfinite(plain) else plain
+
+
+def _tags(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = {str(row[axis]) for row in rows for axis in TAG_AXES if row.get(axis)}
+    return sorted(tag[:64] for tag in found)  # W&B refuses longer ones
+
+
+def _client_settings(wandb: Any, settings: Tracking, home: Path) -> Any:
+    """No console capture, no git, code or machine statistics: a run costs little, and tells nothing about the user."""
+    wanted = {
+        "mode": settings.mode,
+        "root_dir": str(home),
+        "silent": True,
+        "console": "off",
+        "disable_git": True,
+        "disable_code": True,
+        "disable_job_creation": True,
+        "init_timeout": settings.timeout,
+        "x_disable_stats": True,
+        "x_disable_meta": True,
+        "x_disable_machine_info": True,
+        "x_save_requirements": False,
+        "x_graphql_retry_max": 5,
+        "x_file_transfer_retry_max": 5,
+    }
+    known = type(wandb.Settings()).model_fields
+    return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+
+
+@contextmanager
+def _environment(settings: Tracking, home: Path) -> Iterator[None]:
+    """Keep W&B quiet and its staging, cache and logs beside the runs; restored afterwards."""
+    wanted = {
+        "WANDB_SILENT": "true",
+        "WANDB_DATA_DIR": str(home / "wandb" / "data"),
+        "WANDB_CACHE_DIR": str(home / "wandb" / "cache"),
+    }
+    if settings.mode == "offline":
+        wanted["WANDB_ERROR_REPORTING"] = "false"  # crash reports are network traffic
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def _host() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def _has_credentials(host: str) -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    usual = [str(Path.home() / ".netrc"), str(Path.home() / "_netrc")]
+    for path in [os.environ["NETRC"]] if "NETRC" in os.environ else usual:
+        try:
+            found = netrc.netrc(path).authenticators(urlsplit(host).netloc)
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if found and found[2]:
+            return True
+    return False

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.baselines.toys import ALCOHOLS, AMINES, LABELS, accuracy, benchmark, by_drug, example
+
+from esmerge.baselines.floors import FLOORS, NoFloor, drug_only, linear, majority, partner_only, single_modality
+from esmerge.core.errors import BenchError
+from esmerge.core.prompts import Entity
+from esmerge.evaluation.metrics import metric_rows
+from esmerge.tasks.api import Request
+from esmerge.tasks.few_shot.few_shot import with_shots
+
+
+def test_the_drug_floor_finds_what_the_drug_tells_and_no_more() -> None:
+    assert accuracy(drug_only(by_drug())) == 1.0
+    assert accuracy(drug_only(by_drug(partner_tells=True))) == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_partner_floor_finds_what_the_partner_tells_and_no_more() -> None:
+    assert accuracy(partner_only(by_drug(partner_tells=True))) == 1.0
+    assert accuracy(partner_only(by_drug())) == pytest.approx(0.5, abs=0.15)
+
+
+def test_both_modalities_find_either() -> None:
+    for tells in (False, True):
+        assert accuracy(linear(by_drug(partner_tells=tells), ("molecule", "protein"))) == 1.0
+
+
+def test_genes_are_indicators() -> None:
+    cells = [Entity("cell", f"TP53 EGFR GENE{n}" if n % 2 else f"TP53 KRAS GENE{n}") for n in range(40)]
+    rows = [example(str(n), [cell], n % 2) for n, cell in enumerate(cells)]
+    assert accuracy(single_modality(benchmark(rows[:30], rows[30:]), "cell")) == 1.0
+
+
+def test_the_order_of_two_drugs_does_not_matter() -> None:
+    pairs = [(a, b) for a in ALCOHOLS[:6] for b in AMINES[:6]]
+    rows = [
+        example(str(n), [Entity("molecule", a), Entity("molecule", b)], int(len(a) > len(b)))
+        for n, (a, b) in enumerate(pairs)
+    ]
+    turned = [replace(row, prompt=row.prompt[::-1]) for row in rows]
+    one, other = drug_only(benchmark(rows, rows)), drug_only(benchmark(rows, turned))
+    assert np.allclose(one["score"], other["score"])
+
+
+def test_majority_is_the_commonest_training_label() -> None:
+    drug = [Entity("molecule", "CCO")]
+    train = [example(f"a{n}", drug, int(n < 5)) for n in range(8)]
+    test = [example(f"b{n}", drug, int(n < 1)) for n in range(4)]
+    frame = majority(benchmark(train, test))
+    assert set(frame["prediction"]) == {"yes"} and accuracy(frame) == 0.25
+    assert frame["score"].tolist() == pytest.approx([6 / 10] * 4)  # (5 + 1) / (8 + 2)
+    assert np.exp(frame["score:yes"]).tolist() == pytest.approx([6 / 10] * 4)
+
+
+@pytest.mark.parametrize("floor", sorted(FLOORS))
+def test_frames_are_what_the_metrics_read(floor: str) -> None:
+    made = by_drug()
+    frame = FLOORS[floor](made)
+    columns = ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
+    assert list(frame.columns) == columns
+    assert frame["id"].tolist() == [row.id for row in made.test]
+    assert frame["label"].tolist() == [made.labels[row.answer] for row in made.test]
+    assert np.allclose(np.exp(frame["score:no"]) + np.exp(frame["score:yes"]), 1.0)
+    assert np.allclose(frame["score"], np.exp(frame["score:yes"]))
+    found = {row["metric"]: row["value"] for row in metric_rows(frame, made.labels, seed=0, resamples=10)}
+    assert found["accuracy"] == pytest.approx(accuracy(frame)) and found["unparsable"] == 0
+
+
+def test_three_labels_score_the_predicted_one() -> None:
+    tails = ["O", "N", "Cl"]
+    rows = [
+        example(f"{tail}{n}", [Entity("molecule", "C" * n + tail)], place, labels=3)
+        for n in range(2, 14)
+        for place, tail in enumerate(tails)
+    ]
+    frame = drug_only(benchmark(rows[:24], rows[24:]))
+    assert accuracy(frame) == 1.0
+    best = frame[[f"score:{label}" for label in LABELS]].max(axis=1)
+    assert np.allclose(np.log(frame["score"]), best)
+
+
+def test_a_training_split_of_one_label_predicts_it() -> None:
+    made = by_drug()
+    train = tuple(row for row in made.train if row.answer == 1)
+    frame = drug_only(replace(made, train=train))
+    assert set(frame["prediction"]) == {"yes"}
+    assert np.isfinite(frame["score:no"]).all()
+
+
+@pytest.mark.parametrize("floor", sorted(FLOORS))
+def test_without_training_examples_there_is_no_floor(floor: str) -> None:
+    with pytest.raises(NoFloor, match="no training examples"):
+        FLOORS[floor](replace(by_drug(), train=()))
+
+
+def test_a_missing_modality_is_named_and_can_be_caught() -> None:
+    cells = [example(str(n), [Entity("cell", "TP53 EGFR")], n % 2) for n in range(4)]
+    drugs = [example(str(n), [Entity("molecule", "CCO")], n % 2) for n in range(4)]
+    with pytest.raises(NoFloor, match="'toy' holds cell: no floor from molecule"):
+        drug_only(benchmark(cells, cells))
+    with pytest.raises(NoFloor, match="molecules only"):
+        partner_only(benchmark(drugs, drugs))
+    assert issubclass(NoFloor, BenchError)
+
+
+@pytest.mark.parametrize("floor", sorted(FLOORS))
+def test_solved_examples_before_a_question_change_nothing(floor: str) -> None:
+    made = by_drug()
+    shown = with_shots(made, Request(name="toy", language="english", seed=0, shots=2, shot_choice="random"))
+    assert len(shown.test[0].prompt) > len(made.test[0].prompt)
+    assert FLOORS[floor](shown).equals(FLOORS[floor](made))

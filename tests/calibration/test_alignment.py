@@ -1,0 +1,188 @@
+"""The alignment loss against plain forward passes, and what its fit leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tests import small
+from torch import Tensor
+
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.fitting import mixture
+from esmerge.calibration.measures.alignment import (
+    AlignmentSettings,
+    alignment,
+    alignment_loss,
+    calibration_prompts,
+    collect_targets,
+)
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Entity, Pieces
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.variants.mixed import mixed as mixed_probe
+from esmerge.probe.variants.single import single
+from esmerge.specialists.team import Team
+
+THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
+QUICK = AlignmentSettings(samples=3, steps=6, batch=2)
+
+
+def material(experts: dict[str, str] | None = None, samples: int = 4, seed: int = 0) -> Material:
+    team = small.team(experts or THREE)
+    return Material(team, mixed_probe(ProbeSettings(samples=samples), team, 0), batch_size=2, seed=seed)
+
+
+def total(given: Material, settings: AlignmentSettings, weights: Tensor, layers: list[int]) -> float:
+    """The fit's loss without its penalty."""
+    with mixture(given.team.backbone.model, given.team.adapters) as mixed:
+        targets = collect_targets(given, mixed, settings, layers)
+        mixed.weights = weights
+        with torch.no_grad():
+            return float(sum(alignment_loss(given.team, target, layers, settings.hidden) for target in targets))
+
+
+def plain_forward(team: Team, expert: str, pieces: Pieces) -> tuple[list[Tensor], Tensor]:
+    """Layer outputs and next-token log-probabilities of one prompt at one modality's positions, by PEFT."""
+    batch = team.renderer.batch([pieces])
+    outputs: list[Tensor] = []
+    with team.backbone.attached(team.adapters) as activate, torch.no_grad():
+        activate(expert)
+        model: Any = team.backbone.model
+        handles = [
+            layer.register_forward_hook(lambda _, args, out: outputs.append(out[0] if isinstance(out, tuple) else out))
+            for layer in model.model.layers
+        ]
+        logits = model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
+        for handle in handles:
+            handle.remove()
+    places = [p for s in batch.spans[0] if s.modality == team.own[expert] for p in range(s.start, s.stop)]
+    return [out[0, places] for out in outputs], logits[0, places].log_softmax(-1)
+
+
+def test_the_loss_equals_a_naive_one_of_plain_forward_passes() -> None:
+    # merged = expert "mol" alone; its own loss is zero, the others' are their distance from it
+    given = material()
+    team, settings = given.team, replace(QUICK, samples=4, hidden=0.7)
+    expected = 0.0
+    for expert in team.adapters:
+        divergences, errors = [], []
+        for pieces in given.prompts:
+            own, theirs = plain_forward(team, expert, pieces)
+            probe = replace(team, own={**team.own, "mol": team.own[expert]})  # "mol" on this expert's positions
+            merged, found = plain_forward(probe, "mol", pieces)
+            divergences += (theirs.exp() * (theirs - found)).sum(-1).tolist()
+            errors += (own[1] - merged[1]).square().mean(-1).tolist()
+        expected += (sum(divergences) + 0.7 * sum(errors)) / len(errors) / len(team.adapters)
+    weights = torch.zeros(3, 3)
+    weights[list(team.adapters).index("mol")] = 1
+    assert expected > 0.01
+    assert total(given, settings, weights, [1]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_expert_on_its_own_data_has_no_loss() -> None:
+    given = material()
+    with mixture(given.team.backbone.model, given.team.adapters) as mixed:
+        targets = collect_targets(given, mixed, QUICK, [0, 1, 2])
+        mixed.only(0)
+        own = [t for t in targets if torch.equal(t.own, targets[0].own)]
+        assert own and all(float(alignment_loss(given.team, t, [0, 1, 2], 1.0)) < 1e-8 for t in own[:2])
+        mixed.only(1)
+        assert float(alignment_loss(given.team, targets[0], [0, 1, 2], 1.0)) > 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 10])
+def test_the_batch_does_not_change_the_loss(batch: int) -> None:
+    given, weights = material(), torch.rand(3, 3, generator=torch.Generator().manual_seed(0))
+    expected = total(given, QUICK, weights, [1])
+    assert total(given, replace(QUICK, batch=batch), weights, [1]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["middle", "all"])
+def test_the_fit_lowers_the_loss_and_returns_a_coefficient_per_expert_and_layer(layers: str) -> None:
+    given, settings = material(), replace(QUICK, steps=30, regulariser=0.0, layers=layers)
+    found = alignment(given, settings)
+    assert list(found) == list(THREE)
+    weights = torch.stack([found[name]["layer"] for name in THREE])
+    assert weights.shape == (3, 3) and (weights > 0).all() and (weights < 1).all()
+    read = [1] if layers == "middle" else [0, 1, 2]
+    before = total(given, settings, torch.full((3, 3), settings.start), read)
+    assert total(given, settings, weights, read) < 0.9 * before
+
+
+def test_a_strong_penalty_keeps_the_coefficients_at_their_start() -> None:
+    given = material()
+
+    def distance(regulariser: float) -> float:
+        found = alignment(given, replace(QUICK, steps=40, regulariser=regulariser))
+        return max(float((tensors["layer"] - 0.1).abs().max()) for tensors in found.values())
+
+    assert distance(100.0) < 0.05 < distance(0.0)
+
+
+def test_same_seed_same_fit_and_the_experts_order_does_not_matter() -> None:
+    given = material()
+    first, again = alignment(given, QUICK), alignment(given, QUICK)
+    adapters = dict(reversed(given.team.adapters.items()))
+    moved = alignment(replace(given, team=replace(given.team, adapters=adapters)), QUICK)
+    for name in THREE:
+        assert torch.equal(first[name]["layer"], again[name]["layer"])
+        torch.testing.assert_close(first[name]["layer"], moved[name]["layer"], rtol=1e-3, atol=1e-4)
+
+
+def test_two_experts_of_one_modality_are_both_matched() -> None:
+    given = material({"first": "molecule", "second": "molecule", "gene": "cell"})
+    found = alignment(given, QUICK)
+    assert not torch.equal(found["first"]["layer"], found["second"]["layer"])
+
+
+def test_calibration_prompts_hold_the_experts_modality_and_depend_on_the_seed() -> None:
+    team = small.team(THREE)
+    prompts = single(ProbeSettings(samples=6), team, 0)  # each prompt holds one modality
+    given = Material(team, prompts, batch_size=2, seed=3)
+    for name, modality in THREE.items():
+        chosen = calibration_prompts(given, name, 4)
+        assert len(chosen) == 4 and len(calibration_prompts(given, name, 99)) == 6
+        assert all(any(isinstance(p, Entity) and p.modality == modality for p in pieces) for pieces in chosen)
+        others = [calibration_prompts(replace(given, seed=seed), name, 4) for seed in range(5)]
+        assert any(other != chosen for other in others)
+    assert alignment(given, QUICK).keys() == THREE.keys()
+
+
+def test_a_probe_without_an_experts_modality_is_refused_by_name() -> None:
+    given = replace(material(), prompts=[("drug : ", Entity("molecule", "CCO"))])
+    with pytest.raises(InputError, match="the probe holds no protein: every expert's modality must occur"):
+        alignment(given, QUICK)
+
+
+def test_the_team_is_left_as_it_was_found() -> None:
+    given = material()
+    before = {name: p.clone() for name, p in given.team.backbone.model.named_parameters()}
+    factors = {name: {k: t.clone() for k, t in s.tensors().items()} for name, s in given.team.adapters.items()}
+    alignment(given, QUICK)
+    after = dict(given.team.backbone.model.named_parameters())
+    assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None and not p.requires_grad for p in after.values())
+    for name, state in given.team.adapters.items():
+        assert all(torch.equal(state.tensors()[key], value) for key, value in factors[name].items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 0}, "method.alignment.samples=0: expected a number from 1"),
+        ({"rate": 0.0}, "method.alignment.rate=0.0: expected a number above 0"),
+        ({"regulariser": -1.0}, "method.alignment.regulariser=-1.0: expected a number from 0"),
+        ({"start": 1.0}, "method.alignment.start=1.0: expected a number between 0 and 1"),
+        ({"layers": "last"}, "method.alignment.layers='last' must be one of middle, all"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AlignmentSettings(**changes)
+
+
+def test_the_measure_reads_no_questions() -> None:
+    assert not MEASURES.get("alignment").facts.get("questions")

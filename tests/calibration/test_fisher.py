@@ -1,0 +1,134 @@
+"""Fisher information against autograd on a model without PEFT, and against the sum over all labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests import small
+from tests.calibration.direct import logits, one, own_places, same, snapshot
+from torch import Tensor
+
+from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.measures.fisher import FisherSettings, fisher
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Pieces
+from esmerge.core.torch_rng import generator
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.fisher import FisherMergingSettings
+from esmerge.merging.ops.space import tensor_shapes
+from esmerge.merging.run import merge
+from esmerge.model.attach import PREFIX
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.variants.mixed import mixed
+from esmerge.probe.variants.single import single
+from esmerge.specialists.team import Team
+
+SPACES = ("factors", "delta")
+
+
+@pytest.fixture(scope="module")
+def team() -> Team:
+    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
+
+
+def log_p(team: Team, name: str, prompt: Pieces, space: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-probabilities after each own token, (T, vocabulary), and what they depend on, by tensor name."""
+    leaves, wanted = {}, {}
+    for module, f in team.adapters[name].modules.items():
+        leaves[module] = LoraFactors(f.a.clone().requires_grad_(), f.b.clone().requires_grad_(), f.scale)
+        if space == "delta":
+            wanted[delta_name(module)] = team.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
+        else:
+            wanted |= {factor_name(module, "A"): leaves[module].a, factor_name(module, "B"): leaves[module].b}
+    for tensor in wanted.values():
+        tensor.requires_grad_(True)
+    rows = logits(team, LoraState(leaves), one(team, prompt))[own_places(team, prompt, team.own[name])]
+    return rows.log_softmax(dim=-1), wanted
+
+
+def squares(likelihood: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    gradients = torch.autograd.grad(likelihood, list(wanted.values()), retain_graph=True)
+    return {key: gradient.square() for key, gradient in zip(wanted, gradients, strict=True)}
+
+
+@pytest.fixture(autouse=True)
+def frozen(team: Team) -> None:
+    team.backbone.model.requires_grad_(False)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_equals_autograd_with_the_same_labels(team: Team, space: str) -> None:
+    prompts = mixed(ProbeSettings(samples=4), team, seed=1)
+    found = fisher(Material(team, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
+    assert list(found) == list(team.adapters)
+    for name, state in team.adapters.items():
+        total: dict[str, Tensor] = {}
+        for index, prompt in enumerate(prompts[:3]):
+            rows, wanted = log_p(team, name, prompt, space)
+            draw = generator(3, "fisher", name, str(index))
+            labels = torch.multinomial(rows.detach().exp(), 1, generator=draw)
+            for key, square in squares(rows.gather(1, labels).sum(), wanted).items():
+                total[key] = total.get(key, torch.zeros(())) + square / 3
+        assert {key: tuple(value.shape) for key, value in found[name].items()} == tensor_shapes(state, space)
+        for key, expected in total.items():
+            assert float((found[name][key] - expected).norm() / expected.norm()) < 1e-3, key
+
+
+def test_draws_average_to_the_sum_over_all_labels() -> None:
+    # E_y [(∂ log p(y|x))²] = Σ over positions and labels of p · (∂ log p)², since positions are drawn independently
+    team = small.team({"mol": "molecule"})
+    prompt = mixed(ProbeSettings(samples=1), team, seed=2)[0]
+    rows, wanted = log_p(team, "mol", prompt, "factors")
+    expected: dict[str, Tensor] = {}
+    for row in rows:
+        for label in row:
+            for key, square in squares(label, wanted).items():
+                expected[key] = expected.get(key, torch.zeros(())) + label.detach().exp() * square
+    found = fisher(Material(team, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
+    exact = sum(float(value.sum()) for value in expected.values())
+    drawn = sum(float(value.sum()) for value in found["mol"].values())
+    assert drawn == pytest.approx(exact, rel=0.1)
+    for key, value in expected.items():
+        assert float((found["mol"][key] - value).norm() / value.norm()) < 0.35, key
+
+
+def test_prompts_without_the_own_modality_are_left_out(team: Team) -> None:
+    prompts = single(ProbeSettings(samples=2), team, seed=0)
+    own = [prompt for prompt in prompts if own_places(team, prompt, "protein")]
+    rest = [prompt for prompt in prompts if prompt not in own]
+    found = fisher(Material(team, prompts, 2, space="factors"), FisherSettings())
+    again = fisher(Material(team, [*rest, *own], 2, space="factors"), FisherSettings())
+    assert all(torch.equal(again["prot"][key], value) for key, value in found["prot"].items())
+
+
+def test_the_seed_decides_the_labels(team: Team) -> None:
+    prompts = mixed(ProbeSettings(samples=2), team, seed=1)
+    first, second, other = (
+        fisher(Material(team, prompts, 2, seed=seed, space="factors"), FisherSettings())["mol"] for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_the_model_is_left_as_found(team: Team, space: str) -> None:
+    before = snapshot(team)
+    fisher(Material(team, mixed(ProbeSettings(samples=1), team, seed=1), 2, space=space), FisherSettings())
+    assert same(before, team)
+
+
+def test_a_modality_that_is_in_no_prompt_is_named(team: Team) -> None:
+    prompts = [p for p in single(ProbeSettings(samples=1), team, seed=0) if not own_places(team, p, "cell")]
+    with pytest.raises(InputError, match="the probe holds no cell"):
+        fisher(Material(team, prompts, 2, space="factors"), FisherSettings())
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_what_was_measured_can_be_merged_by(team: Team, space: str) -> None:
+    entry = MEASURES.get("fisher")
+    prompts = mixed(ProbeSettings(samples=2), team, seed=1)
+    measured = entry.function(Material(team, prompts, 2, space=space), entry.settings())
+    inputs = MergeInput(team.adapters, space, measured={"fisher": measured})
+    merged = merge("fisher", inputs, FisherMergingSettings()).state
+    assert list(merged.modules) == list(team.adapters["mol"].modules)

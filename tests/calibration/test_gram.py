@@ -1,0 +1,85 @@
+"""Gram matrices against inputs that are caught by hand, prompt by prompt, on a model without PEFT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests import small
+from tests.calibration.direct import linear_inputs, own_places, same, snapshot
+from torch import Tensor
+
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.measures.gram import GramSettings, gram
+from esmerge.calibration.stored import load_measured, save_measured
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Pieces
+from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.regmean import RegMeanSettings
+from esmerge.merging.run import merge
+from esmerge.probe.prompts import ProbeSettings
+from esmerge.probe.variants.mixed import mixed
+from esmerge.probe.variants.single import single
+from esmerge.specialists.team import Team
+
+THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
+
+
+@pytest.fixture(scope="module")
+def team() -> Team:
+    return small.team(THREE)
+
+
+def by_hand(team: Team, name: str, prompts: list[Pieces], tokens: str) -> dict[str, Tensor]:
+    rows: dict[str, list[Tensor]] = {}
+    for prompt in prompts:
+        places = own_places(team, prompt, team.own[name])
+        for module, inputs in linear_inputs(team, team.adapters[name], prompt).items():
+            chosen = inputs[places] if tokens == "own" else inputs if places else inputs[:0]
+            rows.setdefault(module, []).append(chosen.double())
+    stacked = {module: torch.cat(parts) for module, parts in rows.items()}
+    return {module: x.T @ x / len(x) for module, x in stacked.items()}
+
+
+@pytest.mark.parametrize("tokens", ["own", "all"])
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_equals_inputs_caught_by_hand(team: Team, tokens: str, batch_size: int) -> None:
+    # prompts differ in length, so that batches are padded
+    prompts = mixed(ProbeSettings(samples=5), team, seed=1)
+    found = gram(Material(team, prompts, batch_size), GramSettings(tokens))
+    assert list(found) == list(team.adapters)
+    for name, state in team.adapters.items():
+        expected = by_hand(team, name, prompts, tokens)
+        assert set(found[name]) == set(state.modules)
+        for module, value in found[name].items():
+            assert value.shape == (state.modules[module].a.shape[1],) * 2 and value.dtype == torch.float32
+            torch.testing.assert_close(value.double(), expected[module], rtol=1e-4, atol=1e-5)
+
+
+def test_prompts_with_one_modality_count_for_its_expert_alone(team: Team) -> None:
+    prompts = single(ProbeSettings(samples=2), team, seed=0)
+    found = gram(Material(team, prompts, 3), GramSettings())
+    for name in team.adapters:
+        for module, expected in by_hand(team, name, prompts, "own").items():
+            torch.testing.assert_close(found[name][module].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_is_left_as_found(team: Team) -> None:
+    before = snapshot(team)
+    gram(Material(team, mixed(ProbeSettings(samples=2), team, seed=1), 2), GramSettings())
+    assert same(before, team)
+
+
+def test_a_modality_that_is_in_no_prompt_is_named(team: Team) -> None:
+    prompts = [p for p in single(ProbeSettings(samples=1), team, seed=0) if not own_places(team, p, "cell")]
+    with pytest.raises(InputError, match="the probe holds no cell"):
+        gram(Material(team, prompts, 2), GramSettings())
+
+
+def test_what_was_measured_can_be_stored_and_merged_by(team: Team, tmp_path: Path) -> None:
+    entry = MEASURES.get("gram")
+    measured = entry.function(Material(team, mixed(ProbeSettings(samples=3), team, seed=1), 2), entry.settings())
+    save_measured(measured, tmp_path)
+    inputs = MergeInput(team.adapters, "delta", measured={"gram": load_measured(tmp_path)})
+    assert list(merge("regmean", inputs, RegMeanSettings()).state.modules) == list(team.adapters["mol"].modules)

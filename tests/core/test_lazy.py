@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from esmerge.core.lazy import OnDemand
+
+
+def test_values_are_made_when_they_are_asked_for() -> None:
+    asked: list[str] = []
+
+    def make(name: str) -> int:
+        asked.append(name)
+        return len(name)
+
+    lazy = OnDemand(["one", "three", "one"], make)
+    assert list(lazy) == ["one", "three"] and len(lazy) == 2 and "one" in lazy and "two" not in lazy
+    assert asked == []
+    assert dict(lazy) == {"one": 3, "three": 5} and lazy["one"] == 3
+    assert asked == ["one", "three", "one"]
+    with pytest.raises(KeyError):
+        lazy["two"]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Entity
+from esmerge.data.templates import answers, choose, few_shot, fill
+
+DRUG, OTHER, CELL = Entity("molecule", "CCO"), Entity("molecule", "CN"), Entity("cell", "TP53 EGFR")
+
+
+def test_text_and_entities_alternate() -> None:
+    pieces = fill("drug : {molecule} ; cell : {cell} ; kill ? ", {"molecule": [DRUG], "cell": [CELL]})
+    assert pieces == ("drug : ", DRUG, " ; cell : ", CELL, " ; kill ? ")
+
+
+def test_several_entities_of_a_modality_are_numbered() -> None:
+    pieces = fill("{molecule_2}{molecule_1} in {cell}", {"molecule": [DRUG, OTHER], "cell": [CELL]})
+    assert pieces == (OTHER, DRUG, " in ", CELL)
+
+
+@pytest.mark.parametrize(
+    ("template", "entities", "named"),
+    [
+        ("{molecule} and {protein}", {"molecule": [DRUG]}, "{protein}"),
+        ("{molecule}", {"molecule": [DRUG], "cell": [CELL]}, "{cell}"),
+        ("{molecule_1}", {"molecule": [DRUG, OTHER]}, "{molecule_2}"),
+        ("{molecule}", {"molecule": [DRUG, OTHER]}, "{molecule}"),
+        ("{molecule_1}", {"molecule": [DRUG]}, "{molecule_1}"),
+        ("{molecule} {", {"molecule": [DRUG]}, "stray brace"),
+        ("{molecule", {"molecule": [DRUG]}, "stray brace"),
+        ("{}", {"molecule": [DRUG]}, "{}"),
+        ("no place", {"molecule": [DRUG]}, "{molecule}"),
+        ("{cell}", {}, "{cell}"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_refused_by_name(template: str, entities: dict, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fill(template, entities)
+    assert named in str(caught.value).split("prompt", 1)[1].replace(repr(template), "", 1)
+
+
+@given(st.text(st.characters(exclude_characters="{}")), st.text(st.characters(exclude_characters="{}")))
+def test_no_text_is_lost(before: str, after: str) -> None:
+    pieces = fill(before + "{molecule}" + after, {"molecule": [DRUG]})
+    assert "".join(piece.value if isinstance(piece, Entity) else piece for piece in pieces) == before + "CCO" + after
+    assert "" not in pieces
+
+
+def test_one_blank_stands_between_prompt_and_answer() -> None:
+    assert answers(["no", "yes"], "bind ? ") == ("no", "yes")
+    assert answers(["no", "yes"], "Final answer:") == (" no", " yes")
+
+
+def test_a_language_without_wording_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="'toy' has no prompt for language 'textbook', has english"):
+        choose("prompt", {"english": "x"}, "textbook", "toy")
+
+
+def test_solved_examples_come_before_the_question_each_with_its_answer() -> None:
+    first, second = (fill("drug {molecule} ?", {"molecule": [entity]}) for entity in (DRUG, OTHER))
+    pieces = few_shot(second, [(first, " yes"), (second, " no")], "\n")
+    assert pieces == ("drug ", DRUG, " ?", " yes", "\n", "drug ", OTHER, " ?", " no", "\n", "drug ", OTHER, " ?")
+    assert few_shot(second, [], "\n") == second

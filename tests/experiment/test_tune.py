@@ -1,0 +1,179 @@
+"""Tuning: the validation split decides, the published settings are tried first, every method has the same trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests.conftest import composed
+
+from esmerge.core.errors import ConfigError
+from esmerge.experiment.config import read_sweep
+from esmerge.experiment.pipeline import execute_all, objective
+from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.search import Range, Tuning, values_of, with_values
+from esmerge.experiment.session import Session
+from esmerge.experiment.tune import deciding, search, tune
+from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.run import merge
+from esmerge.specialists.team import Team
+from esmerge.tracking.store import RunFolder
+
+COMMON = ("specialists=textbook_tiny", "benchmark.limit=12", "probe.samples=3", "granularity.projections=8",
+          "suite.benchmarks=[drug_cell,molecule_class]", "references=[base]", "tracking=disabled",
+          "compute.resamples=10")  # fmt: skip
+TUNED = ("tuning=validation", "tuning.trials=4", "tuning.limit=6")
+
+
+def prepare(cache: Path, *overrides: str) -> tuple[RunSpec, Session]:
+    sweep = read_sweep(composed(*COMMON, f"cache={cache}", *overrides))
+    return plan(sweep)[-1], Session(sweep)
+
+
+def test_the_search_finds_a_known_optimum_and_starts_from_the_published_values() -> None:
+    tried: list[dict[str, float]] = []
+
+    def score(values: dict[str, float]) -> float:
+        tried.append(dict(values))
+        return -((values["scale"] - 2) ** 2)
+
+    ranges = {"scale": Range(0.1, 4.0, log=True)}
+    best = search(ranges, {"scale": 1.0}, 30, 0, score)
+    assert tried[0] == {"scale": 1.0} and len(tried) == 30
+    assert best["scale"] == pytest.approx(2, abs=0.2)
+    assert all(0.1 <= values["scale"] <= 4 for values in tried)
+    assert search(ranges, {"scale": 1.0}, 30, 0, score) == best, "the same seed proposes the same settings"
+
+
+def test_published_values_outside_the_range_are_tried_too() -> None:
+    assert search({"x": Range(0, 1)}, {"x": 5.0}, 3, 0, lambda values: values["x"]) == {"x": 5.0}
+
+
+def test_a_rule_in_place_of_a_number_is_tried_as_it_is() -> None:
+    tried: list[object] = []
+
+    def score(values: dict) -> float:
+        tried.append(values["keep"])
+        return 1.0 if values["keep"] is None else 0.5
+
+    assert search({"keep": Range(0.1, 1)}, {"keep": None}, 3, 0, score) == {"keep": None}
+    assert tried[0] is None and all(0.1 <= value <= 1 for value in tried[1:])
+
+
+def test_a_method_is_tuned_in_what_it_has() -> None:
+    plan_ = read_sweep(composed("tuning=validation")).tuning
+    granularity = read_sweep(composed("granularity=joint")).granularity
+    es, ties = MERGES.get("es").settings(), MERGES.get("ties").settings()
+    assert set(plan_.ranges(es, granularity)) == {"scale", "temperature", "tau"}
+    layer = read_sweep(composed("granularity=layer")).granularity
+    assert set(plan_.ranges(es, layer)) == {"scale", "temperature"}
+    found = plan_.ranges(ties, None)
+    assert set(found) == {"scale", "keep"} and values_of(found, ties, None) == {"scale": 1.0, "keep": 0.2}
+    moved, cooled = with_values({"scale": 2.0, "tau": 0.5}, es, granularity)
+    assert moved.scale == 2 and cooled is not None and cooled.tau == 0.5 and cooled.temperature == 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in MERGES.names()])
+def test_every_merge_has_something_to_tune(name: str) -> None:
+    plan_ = read_sweep(composed("tuning=validation")).tuning
+    assert "scale" in plan_.ranges(MERGES.get(name).settings(), None)
+
+
+def test_every_range_is_of_some_setting() -> None:
+    plan_ = read_sweep(composed("tuning=validation")).tuning
+    granularity = read_sweep(composed("granularity=joint")).granularity
+    known = {name for merge in MERGES.names() for name in plan_.ranges(MERGES.get(merge).settings(), granularity)}
+    assert known == set(plan_.search)
+
+
+@pytest.mark.parametrize("method", ["es", "ties"])
+def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
+    method: str, shared_cache: Path, tiny_team: Team, tmp_path: Path
+) -> None:
+    spec, session = prepare(shared_cache, f"method={method}", *TUNED)
+    assert spec.tuned and "tuned" in spec.name
+    test_ids = {example.id for benchmark in session.benchmarks() for example in benchmark.test}
+    asked: list[str] = []
+
+    def ask(settings, granularity, benchmarks) -> list[pd.DataFrame]:
+        asked.extend(example.id for benchmark in benchmarks for example in benchmark.test)
+        right = str(int(abs(settings.scale - 2) < 1))
+        return [pd.DataFrame({"prediction": [right], "label": ["1"]}) for _ in benchmarks]
+
+    run = RunFolder(tmp_path / "run")
+    settings, granularity = tune(spec, session, run, ask)
+    assert asked and not test_ids & set(asked)
+    trials = run.read_tuning()
+    assert len(trials) == 4 and trials["scale"].iloc[0] == spec.method.settings.scale
+    best = trials.loc[trials["accuracy"].idxmax()]
+    assert settings.scale == best["scale"]
+    assert (granularity is not None) == (method == "es") and (method == "ties" or granularity.tau == best["tau"])
+
+
+def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_team: Team, tmp_path: Path) -> None:
+    spec, session = prepare(shared_cache, "method=average", *TUNED)
+    assert execute_all([spec], session, tmp_path) == []
+    run = RunFolder(tmp_path / spec.name)
+    trials = run.read_tuning()
+    assert len(trials) == 4 and trials["scale"].iloc[0] == 1.0
+    assert set(run.read_metrics()["benchmark"]) == {"drug_cell", "molecule_class"}
+    costs = run.read_costs()
+    assert costs["merging"]["seconds"] > 0 and costs["measuring"]["seconds"] == 0
+    card = (run.path / "adapter" / "README.md").read_text()
+    best = trials.loc[trials["accuracy"].idxmax(), "scale"]
+    assert f'"scale": {best}' in card and "tuned on the validation split" in card
+    published, _ = prepare(shared_cache, "method=average")
+    assert not published.tuned and published.name != spec.name
+
+
+def test_what_decides_must_be_there(shared_cache: Path, tiny_team: Team) -> None:
+    _, session = prepare(shared_cache)
+    names = [one.name for one in deciding(session.benchmarks(), Tuning(objective="cross_modal"))]
+    assert names == ["drug_cell"]
+    assert len(deciding(session.benchmarks(), Tuning())) == 2
+    with pytest.raises(
+        ConfigError, match="tuning.objective='drug_drug': expected all or one of cross_modal, retention"
+    ):
+        deciding(session.benchmarks(), Tuning(objective="drug_drug"))
+
+
+def test_bad_ranges_are_refused() -> None:
+    with pytest.raises(ConfigError, match="low=1, high=1"):
+        Range(1, 1)
+    with pytest.raises(ConfigError, match="low above 0 where log"):
+        Range(0, 1, log=True)
+    with pytest.raises(ConfigError, match="tuning.search names no setting"):
+        Tuning(trials=3)
+
+
+def test_a_search_of_hydras_sees_the_validation_split_alone(
+    shared_cache: Path, tiny_team: Team, tmp_path: Path
+) -> None:
+    spec, session = prepare(shared_cache, "method=average", "split=validation")
+    execute_all([spec], session, tmp_path)
+    found = objective(tmp_path, spec, session)
+    predictions = RunFolder(tmp_path / spec.name).read_predictions("drug_cell")
+    other, testing = prepare(shared_cache, "method=average")
+    validation = {e.id for b in testing.benchmarks() if b.name == "drug_cell" for e in b.validation}
+    assert set(predictions["id"]) == validation and validation
+    values = RunFolder(tmp_path / spec.name).read_metrics().query("metric == 'accuracy'")["value"]
+    assert found == pytest.approx(values.mean())
+    execute_all([other], testing, tmp_path)
+    assert objective(tmp_path, other, testing) is None, "a search must not see test questions"
+
+
+def test_a_trial_merges_once_for_all_benchmarks(
+    shared_cache: Path, tiny_team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged: list[object] = []
+
+    def counted(name: str, inputs: MergeInput, settings: Any) -> Merged:
+        merged.append(settings)
+        return merge(name, inputs, settings)
+
+    monkeypatch.setattr("esmerge.experiment.merge.merge", counted)
+    spec, session = prepare(shared_cache, "method=average", *TUNED)
+    assert execute_all([spec], session, tmp_path) == []
+    assert len(merged) == 4 + 1, "four trials and the merge that is kept"

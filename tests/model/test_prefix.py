@@ -1,0 +1,117 @@
+"""What questions share is read once, and nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from tests import small
+from transformers import MistralConfig, MistralForCausalLM
+
+from esmerge.core.prompts import Entity, Example
+from esmerge.model import prefix as prefix_module
+from esmerge.model.prefix import common_start, shared_prefix
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.scoring import score
+
+TEXT = "drug : not at all ; maybe ? " * 3
+SHOT = (TEXT, Entity("molecule", "CCO"), " ; protein : ", Entity("protein", "MKTAY"), " ? yes ; ")
+STARTS = {"text": (TEXT,), "solved questions": SHOT, "ends in an entity": (*SHOT, Entity("cell", "ALB CD4"))}
+LABELS = ("no", "yes not at all", "yes not at no", "maybe at all no yes")
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+
+
+def questions(start: tuple, labels: tuple[str, ...], count: int = 9) -> list[Example]:
+    words = list(small.GENES)
+    asked = [(*start, Entity("molecule", "C" * (1 + i % 4)), " ".join(words[: i % 5]) + " ? ") for i in range(count)]
+    return [Example(str(i), prompt, labels, 0) for i, prompt in enumerate(asked)]
+
+
+@contextmanager
+def passes(renderer: Renderer) -> Iterator[list[tuple[int, int]]]:
+    """Rows and positions of every pass of the backbone."""
+    seen: list[tuple[int, int]] = []
+    model = renderer.backbone.model
+
+    def note(module: object, args: object, kwargs: dict) -> None:
+        seen.append(tuple(kwargs["inputs_embeds"].shape[:2]))
+
+    hook = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def shortened(whole: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The same passes without the start in prompts; what is read on after a stem never held it."""
+    return [(rows, width - length if width > length else width) for rows, width in whole]
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), LABELS], ids=["one token", "branches"])
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_scores_are_those_of_prompts_read_whole(
+    renderer: Renderer, start: tuple, labels: tuple[str, ...], batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = questions(start, labels)
+    with passes(renderer) as shared:
+        found = score(renderer, asked, batch_size)
+    monkeypatch.setattr(prefix_module, "AT_LEAST", 10_000)
+    with passes(renderer) as whole:
+        expected = score(renderer, asked, batch_size)
+    assert torch.allclose(found.loglik, expected.loglik, atol=1e-5) and found.greedy == expected.greedy
+    length = len(renderer.render([start])[0].ids)
+    assert shared[0] == (1, length)
+    assert shared[1:] == shortened(whole, length)
+
+
+def test_the_shared_start_is_that_of_the_adapter_that_is_active() -> None:
+    team = small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
+    asked = questions((TEXT,), ("no", "yes"))
+    with team.backbone.attached(team.adapters) as activate:
+        activate("mol")
+        first = score(team.renderer, asked, 4).loglik
+        activate(None)
+        bare = score(team.renderer, asked, 4).loglik
+        activate("mol")
+        assert torch.equal(score(team.renderer, asked, 4).loglik, first) and not torch.allclose(first, bare)
+
+
+def test_a_window_of_attention_does_not_see_padding_in_its_middle() -> None:
+    team = small.team({"mol": "molecule"})
+    config = MistralConfig(**{**team.backbone.model.config.to_dict(), "sliding_window": 20, "model_type": "mistral"})
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval().requires_grad_(False)
+    windowed = Renderer(replace(team.backbone, model=model), team.encoders)
+    asked = questions((TEXT,), ("no", "yes"))
+    alone = torch.cat([score(windowed, [one], 1).loglik for one in asked])
+    assert torch.allclose(score(windowed, asked, 4).loglik, alone, atol=1e-5)
+
+
+def test_a_short_start_is_read_again(renderer: Renderer) -> None:
+    assert shared_prefix(renderer, [("drug : ", "one"), ("drug : ", "two")]).length == 0
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ([], ()),
+        ([("a", "b")], ()),
+        ([("a", "b"), ("a", "c")], ("a",)),
+        ([("a", "b"), ("a", "b")], ("a",)),
+        ([("a",), ("a", "b")], ()),
+        ([("a", "b"), ("c", "b")], ()),
+        ([("a", Entity("m", "C"), "x"), ("a", Entity("m", "C"), "y")], ("a", Entity("m", "C"))),
+        ([("a", Entity("m", "C"), "x"), ("a", Entity("p", "C"), "x")], ("a",)),
+    ],
+)
+def test_what_prompts_have_in_common(prompts: list, expected: tuple) -> None:
+    assert common_start(prompts) == expected

@@ -1,0 +1,67 @@
+"""Encoders that keep what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from tests import small
+from torch import Tensor
+
+from esmerge.core.errors import InputError
+from esmerge.core.prompts import Entity
+from esmerge.model.remembered import Remembering
+
+
+class Counting:
+    """Makes one token of every text, and counts."""
+
+    modality = "molecule"
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def encode(self, values: Sequence[str]) -> list[Tensor]:
+        self.calls.append(list(values))
+        if "" in values:
+            raise InputError("an empty molecule")
+        return [torch.full((1, 4), float(len(value))) for value in values]
+
+
+def test_the_same_list_is_encoded_once() -> None:
+    encoder = Counting()
+    kept = Remembering(encoder)
+    first = kept.encode(["C", "CC"])
+    first.clear()  # the caller's list, not the kept one
+    assert [float(one[0, 0]) for one in kept.encode(["C", "CC"])] == [1.0, 2.0]
+    assert encoder.calls == [["C", "CC"]]
+    kept.encode(["CC", "C"])
+    assert encoder.calls[1:] == [["CC", "C"]], "neighbours may matter by a rounding error"
+
+
+def test_what_was_not_asked_for_longest_goes_first() -> None:
+    encoder = Counting()
+    kept = Remembering(encoder, room=2 * 16)
+    for value in ("C", "CC", "C", "CCC", "C", "CC"):
+        kept.encode([value])
+    assert encoder.calls == [["C"], ["CC"], ["CCC"], ["CC"]]
+
+
+def test_more_than_there_is_room_for_is_still_encoded() -> None:
+    kept = Remembering(Counting(), room=1)
+    assert len(kept.encode(["C", "CC", "CCC"])) == 3 and len(kept.encode(["C"])) == 1
+
+
+def test_a_refused_value_is_refused_again() -> None:
+    kept = Remembering(Counting())
+    for _ in range(2):
+        with pytest.raises(InputError, match="empty molecule"):
+            kept.encode([""])
+
+
+def test_a_renderer_that_remembers_renders_the_same() -> None:
+    team = small.team({"mol": "molecule", "prot": "protein"})
+    prompts = [("drug : ", Entity("molecule", "CCO"), " ? "), ("protein : ", Entity("protein", "MKTAY"), " ? ")]
+    for _ in range(2):
+        assert torch.equal(team.asking.batch(prompts).embeds, team.renderer.batch(prompts).embeds)

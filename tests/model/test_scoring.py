@@ -1,0 +1,202 @@
+"""Scores against a naive computation: one sequence at a time, one label at a time, no padding, no sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from tests import small
+from transformers import MistralConfig, MistralForCausalLM
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Answer, Entity, Example
+from esmerge.experiment.config import Compute
+from esmerge.model.batching import WINDOW
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.scoring import Scores, score
+
+LABELS = ("no", "yes not at all", "yes not at no", "not at", "maybe at all no yes", "yes")
+SHOWN = (
+    ("drug : ", Entity("molecule", "CCO"), " ; ? "),
+    ("cell : ", Entity("cell", "ALB TTR CD4 CD8A KRT5"), " ; drug : ", Entity("molecule", "CCN"), " ; maybe ? "),
+    ("drug : not at all ; ? ",),
+    ("protein : ", Entity("protein", "MKTAY"), " ; cell : ", Entity("cell", "SOX2"), " ? "),
+)
+
+
+def examples(count: int, labels: tuple[str, ...] = LABELS) -> list[Example]:
+    """Prompts of different lengths, each with a tail of its own."""
+    words = list(small.GENES)
+    return [
+        Example(str(i), (*SHOWN[i % len(SHOWN)], " ".join(words[: i % 5]) + " ? "), labels, i % len(labels))
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+
+
+def naive(renderer: Renderer, asked: Sequence[Example]) -> tuple[torch.Tensor, list[str]]:
+    """log P(label | prompt) token by token, and the word that is most probable after the prompt."""
+    rows, words = [], []
+    with torch.no_grad():
+        for example in asked:
+            row = []
+            for label in example.labels:
+                batch = renderer.batch([(*example.prompt, Answer(label))])
+                ids = renderer.backbone.tokenizer(label, add_special_tokens=False)["input_ids"]
+                logits = renderer.backbone.model(inputs_embeds=batch.embeds).logits[0].double()
+                before = logits.shape[0] - len(ids) - 1
+                row.append(sum(float(logits[before + k].log_softmax(-1)[token]) for k, token in enumerate(ids)))
+            rows.append(row)
+            words.append(renderer.backbone.tokenizer.convert_ids_to_tokens(int(logits[before].argmax())))
+    return torch.tensor(rows, dtype=torch.float64), words
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_loglikelihoods_equal_the_naive_ones_at_any_batch_size(renderer: Renderer, batch_size: int) -> None:
+    asked = examples(11)
+    found, (expected, words) = score(renderer, asked, batch_size), naive(renderer, asked)
+    assert found.loglik.shape == (11, len(LABELS)) and found.loglik.dtype == torch.float64
+    assert torch.allclose(found.loglik, expected, atol=1e-5)
+    assert found.greedy == words
+
+
+def test_labels_may_differ_between_examples(renderer: Renderer) -> None:
+    asked = [*examples(3, ("no", "yes at")), *examples(3, ("not at all", "maybe"))]
+    assert torch.allclose(score(renderer, asked, 4).loglik, naive(renderer, asked)[0], atol=1e-5)
+
+
+def test_windows_do_not_mix_examples_up_and_report_their_progress(renderer: Renderer) -> None:
+    asked, told = examples(2 * WINDOW + 3, ("no", "yes")), []
+    found = score(renderer, asked, 1, told.append)
+    assert torch.allclose(found.loglik, naive(renderer, asked)[0], atol=1e-5)
+    assert told == [WINDOW, WINDOW, 3]
+
+
+def test_probabilities_of_all_words_sum_to_one(renderer: Renderer) -> None:
+    words = tuple(renderer.backbone.tokenizer.get_vocab())
+    (row,) = score(renderer, [Example("all", SHOWN[0], words, 0)], 8).loglik
+    assert float(row.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_without_a_start_token(renderer: Renderer) -> None:
+    plain = Renderer(small.backbone(start=False), renderer.encoders)
+    asked = examples(4)
+    assert torch.allclose(score(plain, asked, 3).loglik, naive(plain, asked)[0], atol=1e-5)
+
+
+def test_nothing_to_ask_gives_nothing(renderer: Renderer) -> None:
+    found = score(renderer, [], 4)
+    assert found.greedy == [] and found.loglik.numel() == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(("no", " "), r"label ' ' of example 0 has no tokens"), (("no", "yes", "no "), r"two have the same tokens")],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(
+    renderer: Renderer, labels: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        score(renderer, examples(1, labels), 4)
+
+
+@pytest.mark.parametrize("labels", [LABELS, ("no", "yes"), ("not at all", "not at no"), ("no", "not at all")])
+def test_predictions_do_not_depend_on_the_batch_size(renderer: Renderer, labels: tuple[str, ...]) -> None:
+    asked = examples(29, labels)
+    alone = score(renderer, asked, 1)
+    for batch_size in (2, 3, 7, 29, 64):
+        found = score(renderer, asked, batch_size)
+        assert torch.allclose(found.loglik, alone.loglik, rtol=0, atol=1e-5)
+        assert found.loglik.argmax(dim=1).equal(alone.loglik.argmax(dim=1)) and found.greedy == alone.greedy
+
+
+def test_results_keep_the_order_of_the_questions(renderer: Renderer) -> None:
+    asked = examples(23)
+    forth, back = score(renderer, asked, 4), score(renderer, asked[::-1], 4)
+    assert torch.allclose(forth.loglik, back.loglik.flip(0), rtol=0, atol=1e-5) and forth.greedy == back.greedy[::-1]
+
+
+def test_more_branches_than_are_read_at_once(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("esmerge.model.scoring.FAN", 1)
+    asked = examples(7)
+    with passes(renderer) as shapes:
+        found = score(renderer, asked, 2)
+    assert torch.allclose(found.loglik, naive(renderer, asked)[0], atol=1e-5)
+    assert max(rows for rows, _ in shapes) == 2
+
+
+@contextmanager
+def passes(renderer: Renderer) -> Iterator[list[tuple[int, int]]]:
+    """(rows, positions) of each forward pass."""
+    shapes: list[tuple[int, int]] = []
+
+    def remember(module: object, given: object, named: dict[str, torch.Tensor]) -> None:
+        shapes.append((named["inputs_embeds"].shape[0], named["inputs_embeds"].shape[1]))
+
+    hook = renderer.backbone.model.register_forward_pre_hook(remember, with_kwargs=True)
+    try:
+        yield shapes
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("labels", "extra"),
+    [
+        (("no", "yes", "maybe"), []),  # one position tells them all
+        (("not at all", "not at no"), []),  # "not at" is read with the prompt
+        (("no", "not at all"), [(3, 2)]),  # "not at" is read after it, "no" needs nothing
+        (("yes not at all", "yes maybe no"), [(6, 2)]),  # "not at" and "maybe" after the prompt and "yes"
+    ],
+)
+def test_a_prompt_is_read_once_for_all_labels(renderer: Renderer, labels: tuple[str, ...], extra: list) -> None:
+    asked = examples(3, labels)
+    longest = max(len(one.ids) for one in renderer.render([example.prompt for example in asked]))
+    with passes(renderer) as shapes:
+        score(renderer, asked, 3)
+    stem = {"not at all": 2, "yes not at all": 1}.get(labels[0], 0)
+    assert shapes == [(3, longest + stem), *extra]
+
+
+def test_a_window_of_attention_is_kept_while_reading_on() -> None:
+    team = small.team({"mol": "molecule"})
+    config = MistralConfig(**{**team.backbone.model.config.to_dict(), "sliding_window": 6, "model_type": "mistral"})
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval().requires_grad_(False)
+    windowed = Renderer(replace(team.backbone, model=model), team.encoders)
+    asked = examples(9)
+    assert torch.allclose(score(windowed, asked, 4).loglik, naive(windowed, asked)[0], atol=1e-5)
+
+
+def test_the_mean_per_token_forgives_length(renderer: Renderer) -> None:
+    asked = examples(6)
+    found = score(renderer, asked, 4)
+    assert found.lengths.tolist() == [[1, 4, 4, 2, 5, 1]] * 6
+    assert torch.allclose(found.per_token().loglik, naive(renderer, asked)[0] / found.lengths, atol=1e-5)
+    certain = Scores(torch.tensor([[-3.0, -4.0]], dtype=torch.float64), ["no"], torch.tensor([[1, 4]]))
+    assert certain.loglik.argmax() == 0 and certain.per_token().loglik.argmax() == 1
+
+
+def test_the_default_way_of_asking_leaves_no_trace() -> None:
+    assert Compute().scoring == "loglik" and Compute(max_new_tokens=3, batch_size=1).asking() == {}
+    assert Compute(scoring="loglik_normalised", max_new_tokens=3).asking() == {"scoring": "loglik_normalised"}
+    assert Compute(scoring="generate", max_new_tokens=3).asking() == {"scoring": "generate", "max_new_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scoring": "guess"}, r"compute.scoring='guess': expected one of loglik, loglik_normalised, generate"),
+        ({"max_new_tokens": 0}, r"compute.max_new_tokens=0: expected a number from 1"),
+    ],
+)
+def test_unknown_ways_of_asking_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Compute(**given)

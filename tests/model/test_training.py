@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from esmerge.core.rng import generator
+from esmerge.model import training
+from esmerge.model.training import Schedule, train
+
+STEPS = 9
+
+
+class Stopped(Exception):
+    """What a test raises in the middle of training."""
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+
+
+def fit(net: nn.Sequential, schedule: Schedule, folder: Path | None, stop_at: int | None = None) -> float:
+    def loss_at(step: int) -> Tensor:
+        if step == stop_at:
+            raise Stopped
+        inputs = torch.from_numpy(generator(0, "inputs", step).normal(size=(5, 4))).float()
+        return (net(inputs) - inputs[:, :2].sin()).square().mean()
+
+    vectors = [p for p in net.parameters() if p.ndim == 1]
+    matrices = [p for p in net.parameters() if p.ndim == 2]
+    return train("fit", vectors, loss_at, schedule, folder, matrices)
+
+
+SCHEDULES = {
+    "adamw": Schedule(STEPS, 0.05, weight_decay=0.1, warmup=0.3),
+    "muon": Schedule(STEPS, 0.05, weight_decay=0.1, muon_rate=0.02),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("stop_at", [1, 4, STEPS - 1])
+def test_interrupted_training_ends_bit_for_bit_where_it_would_have(
+    name: str, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    whole, parts = network(), network()
+    expected = fit(whole, SCHEDULES[name], None)
+    with pytest.raises(Stopped):
+        fit(parts, SCHEDULES[name], tmp_path / "scratch", stop_at)
+    for parameter in parts.parameters():
+        nn.init.constant_(parameter, float("nan"))  # a new process starts from nothing of the old one
+    assert fit(parts, SCHEDULES[name], tmp_path / "scratch") == expected
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+def test_interrupted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    whole, parts, schedule = network(), network(), SCHEDULES["muon"]
+    fit(whole, schedule, None)
+    for stop_at in (2, 7):
+        with pytest.raises(Stopped):
+            fit(parts, schedule, tmp_path, stop_at)
+    fit(parts, schedule, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+def test_checkpoints_are_no_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    fit(network(), SCHEDULES["muon"], tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+
+
+def test_training_lowers_the_loss_and_returns_the_mean_of_its_end() -> None:
+    seen: list[float] = []
+    weight = nn.Parameter(torch.tensor([4.0]))
+
+    def loss_at(step: int) -> Tensor:
+        loss = weight.square().sum()
+        seen.append(float(loss.detach()))
+        return loss
+
+    end = train("square", [weight], loss_at, Schedule(40, 0.2))
+    assert end == pytest.approx(sum(seen[-4:]) / 4)
+    assert end < 0.1 * seen[0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_reported_with_its_step(bad: float) -> None:
+    weight = nn.Parameter(torch.ones(1))
+
+    def loss_at(step: int) -> Tensor:
+        return weight.sum() * (bad if step == 3 else 1.0)
+
+    with pytest.raises(FloatingPointError, match=r"square: the loss is (nan|inf) at step 3"):
+        train("square", [weight], loss_at, Schedule(10, 0.1))
+
+
+def test_the_rate_rises_stays_and_falls_to_near_zero() -> None:
+    schedule = Schedule(100, 1.0, warmup=0.1, decay=0.4)
+    factors = [schedule.factor(step) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and factors[9:60] == pytest.approx([1.0] * 51)
+    assert factors[:10] == sorted(factors[:10]) and factors[60:] == sorted(factors[60:], reverse=True)
+    assert 0 < factors[-1] < 0.05

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from esmerge.storage.cache import Cache, code_digest, digest, tensors_digest
+
+KEY = {"a": 1, "b": [0.5, "x"]}
+PROCESSES = multiprocessing.get_context("fork")
+
+
+def build_slowly(cache: Path, log: Path) -> None:
+    def make(folder: Path) -> None:
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.5)
+        (folder / "result").write_text("whole")
+
+    assert (Cache(cache).folder("kind", KEY, make) / "result").read_text() == "whole"
+
+
+def die_half_way(cache: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "half").touch()
+        os._exit(9)
+
+    Cache(cache).folder("kind", KEY, make)
+
+
+def run(*processes: BaseProcess) -> list[int | None]:
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    return [process.exitcode for process in processes]
+
+
+def test_work_is_done_once_per_key(tmp_path: Path) -> None:
+    cache, calls = Cache(tmp_path), []
+
+    def make(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "result").write_text(str(len(calls)))
+
+    first = cache.folder("kind", KEY, make)
+    assert cache.folder("kind", {"b": [0.5, "x"], "a": 1}, make) == first == cache.path("kind", KEY)
+    assert (first / "result").read_text() == "1"
+    others = {cache.folder("kind", {**KEY, "a": 2}, make), cache.folder("other", KEY, make)}
+    assert len(calls) == 3 and first not in others and len(others) == 2
+
+
+def test_a_failing_make_leaves_nothing_but_its_checkpoints(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    scratch = cache.scratch("kind", KEY)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        scratch.mkdir()
+        (scratch / "checkpoint").touch()
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        cache.folder("kind", KEY, fail)
+    assert {path.name for path in (tmp_path / "kind").iterdir()} <= {scratch.name, f"{digest(KEY)}.lock"}
+    assert (scratch / "checkpoint").exists()
+    done = cache.folder("kind", KEY, lambda folder: (folder / "result").touch())
+    assert (done / "result").exists() and not (done / "half").exists()
+    assert not scratch.exists(), "checkpoints of finished work are removed"
+
+
+def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_result(tmp_path: Path) -> None:
+    assert run(PROCESSES.Process(target=die_half_way, args=(tmp_path,))) == [9]
+    done = Cache(tmp_path).folder("kind", KEY, lambda folder: (folder / "result").touch())
+    assert {path.name for path in done.iterdir()} == {"result", "key.json"}
+    assert {path.name for path in (tmp_path / "kind").iterdir()} <= {done.name, f"{done.name}.lock"}
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    both = [PROCESSES.Process(target=build_slowly, args=(tmp_path / "cache", log)) for _ in range(2)]
+    assert run(*both) == [0, 0]
+    assert log.read_text() == "built\n"
+
+
+def test_others_may_read_what_was_cached(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert Cache(tmp_path).folder("kind", KEY, lambda folder: None).stat().st_mode == plain.stat().st_mode
+
+
+def module(folder: Path, text: str) -> ModuleType:
+    path = folder / "code.py"
+    path.write_text(text)
+    found = ModuleType("code")
+    found.__file__ = str(path)
+    return found
+
+
+CODE = '"""Says what."""\n\n\ndef double(x):\n    """Twice."""\n    return 2 * x  # as it says\n'
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        CODE.replace("Twice.", "Two times."),
+        CODE.replace("  # as it says", ""),
+        CODE.replace("\n\n\n", "\n# why\n\n"),
+        CODE.replace('    """Twice."""\n', ""),
+        CODE.replace('"""Says what."""', ""),
+        CODE.replace("2 * x", "(2 * x)"),
+    ],
+)
+def test_comments_layout_and_docstrings_do_not_count_as_code(tmp_path: Path, changed: str) -> None:
+    assert changed != CODE
+    assert code_digest([module(tmp_path, CODE)]) == code_digest([module(tmp_path, changed)])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [CODE.replace("2 * x", "3 * x"), CODE.replace("2 * x", "2 * y"), CODE + "double(1)\n", CODE + 'A = "text"\n'],
+)
+def test_code_counts(tmp_path: Path, changed: str) -> None:
+    assert code_digest([module(tmp_path, CODE)]) != code_digest([module(tmp_path, changed)])
+
+
+def test_a_tensors_digest_sees_names_shapes_types_values_and_what_stands_beside() -> None:
+    plain = {"a": torch.arange(4.0), "b": torch.tensor(1.0)}
+    variants = [
+        plain,
+        {"a": torch.arange(4.0), "c": torch.tensor(1.0)},
+        {"a": torch.arange(4.0).reshape(2, 2), "b": torch.tensor(1.0)},
+        {"a": torch.arange(4.0).bfloat16(), "b": torch.tensor(1.0)},
+        {"a": torch.arange(4.0) + 1e-6, "b": torch.tensor(1.0)},
+    ]
+    found = {tensors_digest(tensors) for tensors in variants} | {tensors_digest(plain, {"scale": 2})}
+    assert len(found) == 6
+    assert tensors_digest(dict(reversed(plain.items()))) == tensors_digest(plain)
+    assert tensors_digest({"a": torch.arange(8.0)[::2]}) == tensors_digest({"a": torch.tensor([0.0, 2, 4, 6])})

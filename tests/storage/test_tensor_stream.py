@@ -1,0 +1,78 @@
+"""The streaming writer, read back by the safetensors library."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from esmerge.core.errors import AdapterError
+from esmerge.core.lazy import OnDemand
+from esmerge.storage.tensor_stream import FORMATS, write_tensors
+
+SHAPES = st.one_of(st.tuples(), st.tuples(st.integers(0, 5)), st.tuples(st.integers(0, 5), st.integers(0, 5)))
+NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name != "__metadata__")
+
+
+@given(st.dictionaries(NAMES, st.tuples(SHAPES, st.sampled_from(sorted(FORMATS, key=str))), max_size=6))
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, wanted: dict) -> None:
+    path = tmp_path_factory.mktemp("file") / "tensors.safetensors"
+    tensors = {name: torch.randn(shape).to(dtype) for name, (shape, dtype) in wanted.items()}
+    write_tensors(path, tensors)
+    found = load_file(path)
+    assert set(found) == set(tensors)
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+
+
+def test_tensors_that_are_not_contiguous_or_need_a_gradient(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    write_tensors(tmp_path / "t", {"turned": whole.T, "part": whole[:, 1:3], "learnt": whole.clone().requires_grad_()})
+    found = load_file(tmp_path / "t")
+    assert torch.equal(found["turned"], whole.T) and torch.equal(found["part"], whole[:, 1:3])
+    assert torch.equal(found["learnt"], whole)
+
+
+def test_each_tensor_is_asked_for_once_and_starts_where_readers_want_it(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def make(name: str) -> Tensor:
+        asked.append(name)
+        return torch.ones(3)
+
+    write_tensors(tmp_path / "t", OnDemand(["b", "a"], make))
+    assert asked == ["b", "a"]
+    raw = (tmp_path / "t").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    assert length % 8 == 0 and json.loads(raw[8 : 8 + length])["a"]["data_offsets"] == [12, 24]
+    with safe_open(tmp_path / "t", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    made: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def make(name: str) -> Tensor:
+        nonlocal most
+        tensor = torch.ones(4)
+        made.append(weakref.ref(tensor))
+        most = max(most, sum(one() is not None for one in made))
+        return tensor
+
+    write_tensors(tmp_path / "t", OnDemand("abcdef", make))
+    assert len(made) == 6 and most <= 2, "the last one is dropped when the next is there"
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(2, dtype=torch.int8), torch.ones(2, 2, 2)])
+def test_what_no_adapter_holds_is_refused(tensor: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="odd is .* expected a matrix or vector of floats"):
+        write_tensors(tmp_path / "t", {"odd": tensor})

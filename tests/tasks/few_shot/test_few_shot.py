@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests import small
+from tests.tasks.few_shot.examples import FORMS, LABELS, benchmark, example
+
+from esmerge.baselines import floors
+from esmerge.calibration.measures.entropy import label_loglikelihoods
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Answer, Benchmark, Entity
+from esmerge.model.prompt_encoder import IGNORED, Renderer
+from esmerge.model.scoring import score
+from esmerge.probe.responses import collect
+from esmerge.tasks.api import Request
+from esmerge.tasks.few_shot.few_shot import FewShot, content, with_shots
+
+TOP = ("molecule", "cell")
+
+
+def ask(shots: int = 2, **changes: Any) -> Request:
+    return Request(**{"name": "toy", "language": "english", "seed": 0, "shots": shots, **changes})
+
+
+def shown(bare: Benchmark, **changes: Any) -> Benchmark:
+    return with_shots(bare, ask(**changes))
+
+
+def test_a_prompt_by_hand() -> None:
+    train = (
+        example("far", TOP, ("c1ccccc1", "CD4"), 1),
+        example("near", TOP, ("CCO", "ALB TTR"), 0),
+        example("other", TOP, ("CCO", "GFAP"), 0),
+    )
+    question = example("q", TOP, ("CCN", "ALB TTR"))
+    bare = Benchmark("toy", "Toy", "cross_modal", LABELS, train, (), (question,), "")
+    (asked,) = shown(replace(bare, train=train[:2])).test
+    assert asked.prompt == (
+        *("molecule : ", Entity("molecule", "c1ccccc1"), " ; ", "cell : ", Entity("cell", "CD4"), " ; ", "?"),
+        *(" yes", "\n\n"),
+        *("molecule : ", Entity("molecule", "CCO"), " ; ", "cell : ", Entity("cell", "ALB TTR"), " ; ", "?"),
+        *(" no", "\n\n"),
+        *question.prompt,
+    )
+    assert isinstance(asked, FewShot) and asked.shots == ("far", "near") and asked.question == question.prompt
+    assert (asked.id, asked.labels, asked.answer, asked.group) == (question.id, LABELS, question.answer, "")
+
+
+@settings(max_examples=30, deadline=None)
+@given(form=st.sampled_from(FORMS), seed=st.integers(0, 1000), count=st.integers(1, 3))
+def test_every_question_follows_solved_training_examples(form: tuple[str, ...], seed: int, count: int) -> None:
+    bare = benchmark(form, train=3, seed=seed)
+    asked = shown(bare, shots=min(count, len(bare.train)), shot_separator=" ## ")
+    solved = {one.id: one for one in bare.train}
+    held_out = {content(one) for one in (*bare.test, *bare.validation)}
+    assert asked.train == bare.train
+    for before, after in zip((*bare.test, *bare.validation), (*asked.test, *asked.validation), strict=True):
+        rest = after.prompt
+        for name in after.shots:
+            shot = solved[name]
+            assert content(shot) not in held_out
+            start = (*shot.prompt, shot.labels[shot.answer], " ## ")
+            assert rest[: len(start)] == start
+            rest = rest[len(start) :]
+        assert rest == before.prompt and len(set(after.shots)) == len(after.shots) == min(count, len(bare.train))
+        assert after.entities() == before.entities() and content(after) == content(before)
+        assert not any(isinstance(piece, Answer) for piece in after.prompt)
+
+
+def test_no_shots_leave_a_benchmark_as_it_is() -> None:
+    bare = benchmark(TOP)
+    assert with_shots(bare, ask(0)) is bare
+
+
+def test_languages_have_their_separators() -> None:
+    for language, separator in (("english", "\n\n"), ("textbook", " ; ")):
+        assert separator in shown(benchmark(TOP), language=language).test[0].prompt
+    with pytest.raises(ConfigError, match="only english, textbook have one, not 'latin'"):
+        shown(benchmark(TOP), language="latin")
+    assert " | " in shown(benchmark(TOP), language="latin", shot_separator=" | ").test[0].prompt
+
+
+def test_a_training_example_that_asks_a_held_out_question_is_never_shown() -> None:
+    bare = benchmark(("molecule", "molecule"))
+    first, second = (entity.value for entity in bare.test[0].entities())
+    leak = example("leak", ("molecule", "molecule"), (second, first))
+    with pytest.raises(InputError, match=f"'toy': training example leak asks the same as .* {bare.test[0].id}"):
+        shown(replace(bare, train=(*bare.train, leak)), shots=1)
+    first, second = (entity.value for entity in bare.validation[0].entities())
+    leak = example("leak", ("molecule", "molecule"), (first, second))
+    with pytest.raises(InputError, match=f"leak asks the same as held-out question {bare.validation[0].id}"):
+        shown(replace(bare, train=(*bare.train, leak)), shots=1)
+
+
+def test_an_error_names_the_benchmark() -> None:
+    with pytest.raises(ConfigError, match="^benchmark 'toy': benchmark.shots=99, but the training split holds 12"):
+        shown(benchmark(TOP), shots=99)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    body = small.backbone(layers=2)
+    return Renderer(body, {name: small.TableEncoder(name, 16) for name in ("molecule", "protein")})
+
+
+@pytest.mark.parametrize("form", FORMS, ids="+".join)
+def test_shots_are_rendered_as_they_would_be_alone(renderer: Renderer, form: tuple[str, ...]) -> None:
+    bare = benchmark(form, train=3)
+    for question, asked in zip(bare.test, shown(bare, language="textbook").test, strict=True):
+        solved = {one.id: one for one in bare.train}
+        parts = [(*solved[name].prompt, solved[name].labels[solved[name].answer], " ; ") for name in asked.shots]
+        (whole,), alone = renderer.render([asked.prompt]), renderer.render([*parts, question.prompt])
+        offset, ids, spans, soft = 0, [renderer.backbone.start_id], [], []
+        for one in alone:
+            ids += one.ids[1:]
+            spans += [(s.modality, s.start + offset, s.stop + offset) for s in one.spans]
+            soft += [(start + offset, tokens) for start, tokens in one.soft]
+            offset += len(one.ids) - 1
+        assert whole.ids == ids and [(s.modality, s.start, s.stop) for s in whole.spans] == spans
+        assert set(whole.targets) == {IGNORED}
+        for (place, ours), (where, theirs) in zip(whole.soft, soft, strict=True):
+            assert place == where and torch.equal(ours, theirs)
+        assert len(whole.spans) == len(form) * 3
+
+
+def test_questions_with_shots_are_scored_measured_and_probed() -> None:
+    team = small.team({"chem": "molecule", "bio": "cell"})
+    bare = benchmark(TOP, train=3)
+    asked = shown(bare, language="textbook")
+    one_by_one = torch.cat([score(team.renderer, [one], 1).loglik for one in asked.test])
+    together = score(team.renderer, asked.test, 4).loglik
+    assert torch.allclose(together, one_by_one, atol=1e-5)
+    assert not torch.allclose(together, score(team.renderer, bare.test, 4).loglik, atol=1e-5)
+    measured = torch.stack(label_loglikelihoods(team.renderer, asked.test)).double()
+    assert torch.allclose(measured, together, atol=1e-5)
+    signals = collect(team, [one.prompt for one in asked.test], 2, "factors")
+    assert signals.backbone["molecule"].shape[1] == 3 * len(asked.test), "a response per entity, shots among them"
+
+
+def test_floors_see_the_question_alone() -> None:
+    bare = benchmark(TOP, train=20, test=6)
+    for floor in ("majority", "drug_only", "partner_only"):
+        before, after = (floors.FLOORS[floor](one) for one in (bare, shown(bare, shots=3)))
+        assert before.equals(after)

@@ -1,0 +1,106 @@
+"""The shared settings from the command line to the prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from tests.conftest import composed
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Benchmark
+from esmerge.experiment.config import read_sweep
+from esmerge.tasks.few_shot.few_shot import FewShot
+from esmerge.tasks.load import SHARED, check_benchmarks, load_benchmark
+from esmerge.tasks.window import Windowed
+
+EMBEDDED = ("specialists=textbook_tiny", "benchmark.limit=6")
+
+
+def load(name: str, *overrides: str) -> Benchmark:
+    sweep = read_sweep(composed(*EMBEDDED, *overrides))
+    check_benchmarks(sweep.questions())
+    return load_benchmark(sweep.questions(), name)
+
+
+def test_the_default_is_no_shots_and_whole_proteins() -> None:
+    bare = load("drug_protein")
+    assert type(bare) is Benchmark and not any(isinstance(one, FewShot) for one in bare.test)
+
+
+@pytest.mark.parametrize(
+    ("name", "entities"), [("drug_protein", 2), ("drug_drug_cell", 3), ("drug_drug", 2), ("cell_lineage", 1)]
+)
+def test_every_embedded_benchmark_can_have_shots(name: str, entities: int) -> None:
+    bare, asked = load(name), load(name, "benchmark.shots=2")
+    assert asked.train == bare.train and asked.checksum == bare.checksum
+    for before, after in zip((*bare.test, *bare.validation), (*asked.test, *asked.validation), strict=True):
+        assert len(after.shots) == 2 and after.prompt[-len(before.prompt) :] == before.prompt
+        assert sum(not isinstance(piece, str) for piece in after.prompt) == 3 * entities
+
+
+def test_rule_and_separator_are_the_suites() -> None:
+    asked = load("drug_cell", "benchmark.shots=1", "benchmark.shot_choice=random", "benchmark.shot_separator=' ## '")
+    assert all(" ## " in one.prompt for one in asked.test)
+    assert [one.shots for one in asked.test] != [one.shots for one in load("drug_cell", "benchmark.shots=1").test]
+
+
+def test_a_window_comes_before_the_shots() -> None:
+    asked = load("drug_protein", "benchmark.protein_window=20", "benchmark.shots=1")
+    assert isinstance(asked, Windowed) and asked.shortened
+    held = [piece for one in (*asked.test, *asked.validation, *asked.train) for piece in one.prompt]
+    assert max(len(piece.value) for piece in held if getattr(piece, "modality", "") == "protein") == 20
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("benchmark.shots=-1", r"benchmark\.shots=-1: expected a whole number from 0"),
+        ("benchmark.shots=true", r"benchmark\.shots=True: expected a whole number from 0"),
+        ("benchmark.shots=some", r"benchmark\.shots='some': expected a whole number from 0, or null for none"),
+        ("benchmark.shot_choice=far", r"benchmark\.shot_choice='far': expected one of auto, nearest_entity, .*random"),
+        ("benchmark.shot_separator=3", r"benchmark\.shot_separator=3: expected text, or null"),
+        ("benchmark.shot_separator=''", r"benchmark\.shot_separator='': expected text"),
+        ("benchmark.protein_window=0", r"benchmark\.protein_window=0: expected a whole number from 1, or null for all"),
+        (
+            "+benchmark.shot=3",
+            r"benchmark\.shot is not a setting that all benchmarks share: those are root, limit, shots",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_work(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_benchmarks(read_sweep(composed(*EMBEDDED, override)).questions())
+
+
+def test_a_rule_that_a_benchmark_cannot_use_names_it() -> None:
+    with pytest.raises(ConfigError, match="benchmark 'drug_cell': benchmark.shot_choice=same_protein needs 1 protein"):
+        load("drug_cell", "benchmark.shots=1", "benchmark.shot_choice=same_protein")
+
+
+def test_the_suites_config_shows_every_shared_setting() -> None:
+    assert set(composed().benchmark) == {"name", *SHARED}
+
+
+def test_jobs_of_one_process_share_their_benchmarks_until_a_setting_changes() -> None:
+    first = load("drug_protein")
+    assert load("drug_protein", "granularity=layer") is first
+    changed = load("drug_protein", "benchmark.limit=5")
+    assert changed is not first and len(changed.test) == 5
+    assert load("drug_protein", "seed=1").test != load("drug_protein").test
+    assert load("drug_protein") == first
+
+
+def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
+    table = tmp_path / OmegaConf.load("conf/benchmark/cyp3a4_inhibition.yaml").table
+    table.parent.mkdir(parents=True)
+    chosen = ("benchmark=cyp3a4_inhibition", f"benchmark.root={tmp_path}", "benchmark.limit=null")
+
+    def questions(longest: int) -> int:
+        table.write_text("SMILES,label\n" + "".join(f"{'C' * n}O,{n % 2}\n" for n in range(1, longest + 1)))
+        found = load("cyp3a4_inhibition", *chosen)
+        assert load("cyp3a4_inhibition", *chosen) is found
+        return len(found.train) + len(found.validation) + len(found.test)
+
+    assert questions(30) == 30 and questions(40) == 40
