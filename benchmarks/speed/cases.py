@@ -56,7 +56,7 @@ def _case(name: str, space: str, granularity: str | None, options: Options, low:
 def _rows(rank: int) -> Iterator[tuple[str, str, str | None, Options]]:
     """Merge, space, granularity and changed settings; truncated ones are there for PEFT's sake."""
     for name in MERGES.names():
-        facts = MERGES.get(name).facts
-        granularities = facts.get("granularities", ("layer",)) if facts["needs_signals"] else (None,)
-        yield from ((name, space, granularity, ()) for space in facts["spaces"] for granularity in granularities)
+        info = MERGES.get(name).info
+        granularities = info.granularities or (None,)
+        yield from ((name, space, granularity, ()) for space in info.spaces for granularity in granularities)
     yield from ((name, "delta", None, (("rank", rank),)) for name in PEFT_SVD)

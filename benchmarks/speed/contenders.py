@@ -56,8 +56,8 @@ class Job:
         """All that the memory of the prepared inputs depends on."""
         if self.side != "ours":
             return self.side, self.adapters
-        facts = MERGES.get(self.method).facts
-        return self.adapters, self.space, facts["needs_signals"], tuple(facts.get("measures", ()))
+        info = MERGES.get(self.method).info
+        return self.adapters, self.space, info.needs_signals, info.needs
 
 
 def prepare(job: Job) -> Callable[[], None]:
@@ -72,7 +72,7 @@ def settings_of(name: str, options: Options) -> Any:
 
 def is_dense(name: str, space: str, granularity: str | None) -> bool:
     """Whether a merge's work grows with the backbone's weights, not with the adapters: found by merging tiny ones."""
-    if "gram" in MERGES.get(name).facts.get("measures", ()):
+    if "gram" in MERGES.get(name).info.needs:
         return True
     inputs = make_input(name, space, granularity, Adapters("tiny", 1, 2, 2, "float32"))
     return isinstance(merge(name, inputs, settings_of(name, ())).state, DenseState)

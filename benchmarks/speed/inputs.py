@@ -98,10 +98,10 @@ class Adapters:
 
 def make_input(name: str, space: str, granularity: str | None, adapters: Adapters) -> MergeInput:
     """What merge ``name`` reads: the experts, and random signals and measures only where it uses them."""
-    facts, experts = MERGES.get(name).facts, adapters.make()
-    measured = {measure: MEASURED[measure](experts, space) for measure in facts.get("measures", ())}
+    info, experts = MERGES.get(name).info, adapters.make()
+    measured = {measure: MEASURED[measure](experts, space) for measure in info.needs}
     inputs = MergeInput(experts, space, measured=measured, task=tuple(experts)[:1])
-    if not facts["needs_signals"]:
+    if not info.needs_signals:
         return inputs
     signals = make_signals(experts, space, SHAPES[adapters.shapes])
     if granularity == "layer":  # weighs layers, so it reads no score of any entry

@@ -20,7 +20,7 @@ from esmerge.experiment.config import choose_method, read_sweep
 from esmerge.experiment.session import Session
 from esmerge.specialists.team import Team
 
-FLOORS = [name for name in REFERENCES.names() if not REFERENCES.get(name).facts["model"]]
+FLOORS = [name for name in REFERENCES.names() if not REFERENCES.get(name).info.needs_model]
 
 
 @pytest.fixture

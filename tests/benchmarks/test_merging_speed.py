@@ -31,7 +31,7 @@ def every() -> list[Case]:
 
 def test_every_registered_merge_has_a_row_in_each_of_its_spaces(every: list[Case]) -> None:
     found = {(case.ours.method, case.ours.space) for case in every if case.ours}
-    assert found == {(name, space) for name in MERGES.names() for space in MERGES.get(name).facts["spaces"]}
+    assert found == {(name, space) for name in MERGES.names() for space in MERGES.get(name).info.spaces}
 
 
 def test_everything_that_is_to_be_measured_runs(every: list[Case]) -> None:

@@ -185,4 +185,4 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 
 
 def test_the_measure_reads_no_questions() -> None:
-    assert not MEASURES.get("alignment").facts.get("questions")
+    assert not MEASURES.get("alignment").info.questions

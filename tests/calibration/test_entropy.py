@@ -184,4 +184,4 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 
 
 def test_the_measure_says_that_it_reads_questions() -> None:
-    assert MEASURES.get("entropy").facts["questions"]
+    assert MEASURES.get("entropy").info.questions

@@ -17,7 +17,7 @@ from registered import THINGS
 class Settings:
     size: int = 1
 
-@THINGS.register("{name}", Settings, title="{title}")
+@THINGS.register("{name}", Settings, "{title}")
 def make(settings):
     return "{name}" * settings.size
 """
@@ -48,7 +48,7 @@ def things() -> Registry:
 def test_entries_are_found_by_being_there(package: Path) -> None:
     assert things().names() == ["one", "two"]
     entry = things().get("two")
-    assert entry.function(entry.settings(size=2)) == "twotwo" and entry.facts == {"title": "Two"}
+    assert entry.function(entry.settings(size=2)) == "twotwo" and entry.info == "Two"
 
 
 def test_an_unknown_name_is_told_what_there_is(package: Path) -> None:
@@ -81,7 +81,7 @@ def test_settings_are_dataclasses_with_defaults_kept() -> None:
     class Settings:
         size: int = 3
 
-    registry = Registry("thing", "esmerge.merging.api")
+    registry = Registry("thing", "esmerge.merging")
 
     @registry.register("mine", Settings)
     def mine(settings: Settings) -> int:

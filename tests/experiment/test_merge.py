@@ -30,7 +30,7 @@ QUICK = {
     "fisher": ("method.fisher.samples=3",),
     "es_magnitude": ("granularity=element",),
 }
-CASES = [(name, space) for name in MERGES.names() for space in MERGES.get(name).facts["spaces"]]
+CASES = [(name, space) for name in MERGES.names() for space in MERGES.get(name).info.spaces]
 
 
 def prepare(cache: Path, *overrides: str) -> tuple[RunSpec, Session]:
@@ -54,7 +54,7 @@ def test_every_merge_runs_end_to_end(
     for folder in folders:
         stored = load_adapter(folder, name)
         assert list(stored.modules) == list(tiny_team.adapters["molecule"].modules)
-        assert (folder / "README.md").read_text().count(MERGES.get(name).facts["title"])
+        assert (folder / "README.md").read_text().count(MERGES.get(name).info.title)
     after = session.team.backbone.model.state_dict()
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 

@@ -78,10 +78,10 @@ def make_input(
     name: str, space: str, granularity: str | None, experts: Mapping[str, LoraState], seed: int = 0
 ) -> MergeInput:
     """What merge ``name`` needs to run on ``experts``: signals, measures and a task only where it uses them."""
-    facts = MERGES.get(name).facts
-    measured = {measure: MEASURED[measure](experts, space, seed) for measure in facts.get("measures", ())}
+    info = MERGES.get(name).info
+    measured = {measure: MEASURED[measure](experts, space, seed) for measure in info.needs}
     inputs = MergeInput(experts, space, seed, measured=measured, task=(sorted(experts)[0],))
-    if not facts["needs_signals"]:
+    if not info.needs_signals:
         return inputs
     granularity_ = Granularity(granularity or "joint", projections=PROJECTIONS)
     return replace(inputs, signals=make_signals(experts, space, seed), granularity=granularity_)
@@ -137,9 +137,9 @@ def cases() -> list[tuple[str, str, str | None]]:
     """Every registered merge in each of its spaces and granularities: (name, space, granularity)."""
     found: list[tuple[str, str, str | None]] = []
     for name in MERGES.names():
-        facts = MERGES.get(name).facts
-        granularities = facts.get("granularities", ("layer",)) if facts["needs_signals"] else (None,)
-        found += [(name, space, granularity) for space in facts["spaces"] for granularity in granularities]
+        info = MERGES.get(name).info
+        granularities = info.granularities or (None,)
+        found += [(name, space, granularity) for space in info.spaces for granularity in granularities]
     return found
 
 

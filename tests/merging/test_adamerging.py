@@ -11,6 +11,7 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.api import MEASURES, Material
 from esmerge.calibration.measures.entropy import EntropySettings
 from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.methods import MethodKind
 from esmerge.core.prompts import Entity, Example
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.merging.methods.adamerging import AdaMergingSettings, adamerging
@@ -63,9 +64,9 @@ def test_coefficients_of_other_layers_are_refused() -> None:
 
 
 def test_it_stands_apart_since_it_reads_test_questions() -> None:
-    facts = MERGES.get("adamerging").facts
-    assert facts["separate"] and facts["measures"] == ("entropy",)
-    assert MEASURES.get("entropy").facts["questions"]
+    info = MERGES.get("adamerging").info
+    assert info.kind is MethodKind.TASK_AWARE and info.needs == ("entropy",)
+    assert MEASURES.get("entropy").info.questions
 
 
 def test_scale_must_be_positive() -> None:

@@ -15,6 +15,7 @@ from esmerge.calibration.api import MEASURES, Material
 from esmerge.calibration.fitting import mixture
 from esmerge.calibration.measures.alignment import AlignmentSettings
 from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.methods import MethodKind
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.merging.methods.expert_merging import ExpertMergingSettings, expert_merging
 from esmerge.merging.run import merge
@@ -108,8 +109,8 @@ def test_coefficients_of_other_layers_or_experts_are_refused() -> None:
 
 
 def test_it_names_its_measure_and_needs_no_test_data() -> None:
-    facts = MERGES.get("expert_merging").facts
-    assert facts["measures"] == ("alignment",) and not facts.get("separate")
+    info = MERGES.get("expert_merging").info
+    assert info.needs == ("alignment",) and info.kind is MethodKind.MERGE
 
 
 def test_scale_must_be_positive() -> None:

@@ -85,7 +85,7 @@ def test_expert_order_does_not_matter(
 def test_coefficients_are_convex_at_every_entry(name: str, space: str, granularity: str, shape: dict) -> None:
     merged = merge(name, make_input(name, space, granularity, make_experts(**shape)), default_settings(name))
     if merged.coefficients is None:
-        assert not MERGES.get(name).facts["needs_signals"], "a merge that weighs by signals must say with what"
+        assert not MERGES.get(name).info.needs_signals, "a merge that weighs by signals must say with what"
         return
     groups: dict[str, list[torch.Tensor]] = {}
     for expert, tensor in merged.coefficients.layer.items():
@@ -98,7 +98,7 @@ def test_coefficients_are_convex_at_every_entry(name: str, space: str, granulari
         torch.testing.assert_close(stacked.sum(dim=0), torch.ones(stacked.shape[1:]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "space", "granularity"), [c for c in CASES if MERGES.get(c[0]).facts["convex"]])
+@pytest.mark.parametrize(("name", "space", "granularity"), [c for c in CASES if MERGES.get(c[0]).info.convex])
 @quick
 @given(shape=shapes)
 def test_identical_experts_return_themselves(name: str, space: str, granularity: str, shape: dict) -> None:
@@ -110,9 +110,9 @@ def test_identical_experts_return_themselves(name: str, space: str, granularity:
 
 def _layerwise(case: tuple[str, str, str | None]) -> bool:
     """Convex merges with one weight per expert and layer; one with a weight per entry says so by ``elementwise``."""
-    facts = MERGES.get(case[0]).facts
-    both = {"factors", "delta"} <= set(facts["spaces"])
-    return both and facts["convex"] and not facts.get("elementwise", False) and case[2] in (None, "layer")
+    info = MERGES.get(case[0]).info
+    both = {"factors", "delta"} <= set(info.spaces)
+    return both and info.convex and not info.elementwise and case[2] in (None, "layer")
 
 
 @pytest.mark.parametrize(("name", "granularity"), sorted({(c[0], c[2] or "") for c in CASES if _layerwise(c)}))
@@ -224,7 +224,7 @@ def test_delta_space_takes_any_ranks_and_scales(name: str, space: str, granulari
 
 @pytest.mark.parametrize("name", MERGES.names())
 def test_a_space_that_a_merge_lacks_is_refused(name: str) -> None:
-    spaces = MERGES.get(name).facts["spaces"]
+    spaces = MERGES.get(name).info.spaces
     for space in {"factors", "delta", "spherical"} - set(spaces):
         inputs = replace(make_input(name, spaces[0], None, make_experts(2)), space=space)
         with pytest.raises(ConfigError, match=f"{name}' has no merge_space={space}: it has {', '.join(spaces)}"):
@@ -233,7 +233,7 @@ def test_a_space_that_a_merge_lacks_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", MERGES.names())
 def test_registered_facts_are_complete(name: str) -> None:
-    facts = MERGES.get(name).facts
-    assert facts["title"] and facts["source"]
-    assert set(facts["spaces"]) <= {"factors", "delta"} and facts["spaces"]
-    assert isinstance(facts["convex"], bool) and isinstance(facts["needs_signals"], bool)
+    info = MERGES.get(name).info
+    assert info.title and info.source
+    assert set(info.spaces) <= {"factors", "delta"} and info.spaces
+    assert isinstance(info.convex, bool) and isinstance(info.needs_signals, bool)

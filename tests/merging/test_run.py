@@ -10,6 +10,7 @@ from tests.merging.builders import make_experts, make_input
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.registry import Entry
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import ConvexSettings
@@ -24,8 +25,8 @@ class Nothing:
 def register(monkeypatch: pytest.MonkeyPatch, state: LoraState) -> None:
     """A merge called ``broken`` that returns ``state`` whatever it is given."""
     MERGES.names()
-    facts = {"spaces": ("delta",), "needs_signals": False, "convex": False}
-    entry = Entry("broken", lambda inputs, settings: Merged(state), Nothing, facts)
+    info = MergeInfo("Broken", "nowhere", MethodKind.MERGE, ("delta",))
+    entry = Entry("broken", lambda inputs, settings: Merged(state), Nothing, info)
     monkeypatch.setitem(MERGES._entries, "broken", entry)
 
 

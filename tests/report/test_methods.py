@@ -33,8 +33,8 @@ def test_rows_stand_in_the_promised_order() -> None:
 
 
 def test_merges_are_called_by_their_registered_title() -> None:
-    assert title("es", "joint", "factors") == f"{MERGES.get('es').facts['title']} (joint, factors)"
-    assert title("average", "", "delta", ("scale=2.1",)) == f"{MERGES.get('average').facts['title']} (delta, scale=2.1)"
+    assert title("es", "joint", "factors") == f"{MERGES.get('es').info.title} (joint, factors)"
+    assert title("average", "", "delta", ("scale=2.1",)) == f"{MERGES.get('average').info.title} (delta, scale=2.1)"
 
 
 def test_others_are_called_by_their_name() -> None:

@@ -38,15 +38,12 @@ IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
 QUICK = ("granularity.projections=8", "probe.samples=2")
 Planned = Callable[..., Plan]
 NEEDS_NOTHING = [
-    name
-    for name in MERGES.names()
-    if not any(MERGES.get(name).facts.get(fact) for fact in ("needs_signals", "measures", "per_task"))
+    name for name in MERGES.names() if not (MERGES.get(name).info.needs_probe or MERGES.get(name).info.per_task)
 ]
 MEASURED = [
     name
     for name in MERGES.names()
-    if MERGES.get(name).facts.get("measures")
-    and not any(MEASURES.get(one).facts.get("questions") for one in MERGES.get(name).facts["measures"])
+    if MERGES.get(name).info.needs and not any(MEASURES.get(one).info.questions for one in MERGES.get(name).info.needs)
 ]
 
 

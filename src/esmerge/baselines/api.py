@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import pandas as pd
 
 from esmerge.core.errors import NotApplicable
+from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.registry import Registry
 
-REFERENCES = Registry("reference", "esmerge.baselines.methods")
+REFERENCES: Registry[ReferenceInfo] = Registry("reference", "esmerge.baselines.methods", "esmerge.references")
 
 __all__ = ["REFERENCES", "NotApplicable", "ReferenceModel"]
 

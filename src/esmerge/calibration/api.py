@@ -14,7 +14,15 @@ from esmerge.core.prompts import Example, Pieces
 from esmerge.core.registry import Registry
 from esmerge.specialists.team import Team
 
-MEASURES = Registry("measure", "esmerge.calibration.measures")
+
+@dataclass(frozen=True)
+class MeasureInfo:
+    """What a measure needs beside the probe: ``questions`` for the test questions without their labels."""
+
+    questions: bool = False
+
+
+MEASURES: Registry[MeasureInfo] = Registry("measure", "esmerge.calibration.measures", "esmerge.measures")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""One mechanism for everything a config can name: merges, benchmarks, probes, specialist sets.
+"""One mechanism for everything a config can name: merges, floors, benchmarks, probes, specialists.
 
-A module in the registry's package registers a function under its config name together with a dataclass of its
-settings. The dataclass is the schema: its field names and types are what the config file may say. Adding an entry is
-adding a file; nothing else lists the names.
+A module in the registry's folder registers a function under its config name, with a dataclass of its settings and,
+where the kind has one, a typed record of what it is. The dataclass is the schema: its field names and types are what
+the config file may say. Adding an entry is adding a file; nothing else lists the names. Installed packages add entries
+through the entry point group of the registry: each entry point names a module that registers itself when imported.
 """
 
 from __future__ import annotations
@@ -10,46 +11,62 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from esmerge.core.errors import ConfigError
 
+Info = TypeVar("Info")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 
 @dataclass(frozen=True)
-class Entry:
-    """A registered function: its config name, its settings dataclass, and free facts such as a citation."""
+class Entry(Generic[Info]):
+    """A registered function.
+
+    Attributes:
+        name: its config name.
+        function: what it does.
+        settings: dataclass of its settings.
+        info: what it is, e.g. its title and its source.
+    """
 
     name: str
     function: Callable[..., Any]
     settings: type
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    info: Info
 
 
-class Registry:
-    """Entries of one kind, found by importing every module of a package.
+class Registry(Generic[Info]):
+    """Entries of one kind, found by importing every module of a folder and every plug-in.
 
     Args:
         kind: what an entry is called in error messages, e.g. ``"merge"``.
         package: dotted name of the package whose modules register themselves.
+        plugins: entry point group of other packages, e.g. ``"esmerge.merges"``; None if there are none.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind = kind
-        self.package = package
-        self._entries: dict[str, Entry] = {}
+    def __init__(self, kind: str, package: str, plugins: str | None = None) -> None:
+        self.kind, self.package, self.plugins = kind, package, plugins
+        self._entries: dict[str, Entry[Info]] = {}
         self._imported = False
 
-    def register(self, name: str, settings: type, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(
+        self,
+        name: str,
+        settings: type,
+        info: Info = None,  # type: ignore[assignment]  # kinds without a record
+    ) -> Callable[[Function], Function]:
         """Return a decorator that files a function under ``name``; raises ``ValueError`` if the name is taken."""
 
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def decorate(function: Function) -> Function:
             known = self._entries.get(name)
             if known is not None and known.function.__module__ != function.__module__:
                 raise ValueError(f"{self.kind} {name!r} is registered by {known.function.__module__} already")
-            self._entries[name] = Entry(name, function, settings, facts)
+            self._entries[name] = Entry(name, function, settings, info)
             return function
 
         return decorate
@@ -59,7 +76,7 @@ class Registry:
         self._import_all()
         return sorted(self._entries)
 
-    def get(self, name: str) -> Entry:
+    def get(self, name: str) -> Entry[Info]:
         """The entry called ``name``; raises ``ConfigError`` naming what there is."""
         self._import_all()
         if name not in self._entries:
@@ -69,8 +86,8 @@ class Registry:
     def modules(self) -> list[ModuleType]:
         """The package and all of its modules, helpers of the entries among them; sorted by name."""
         self._import_all()
-        found = (name for name in sys.modules if name == self.package or name.startswith(f"{self.package}."))
-        return [sys.modules[name] for name in sorted(found)]
+        names = (name for name in sys.modules if name == self.package or name.startswith(f"{self.package}."))
+        return [sys.modules[name] for name in sorted(names)]
 
     def _import_all(self) -> None:
         if self._imported:
@@ -80,6 +97,8 @@ class Registry:
             package = importlib.import_module(self.package)
             for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
                 importlib.import_module(module.name)
+            for plugin in entry_points(group=self.plugins) if self.plugins else ():
+                importlib.import_module(plugin.module)
         except BaseException:
             self._imported = False  # half a list would name the wrong choices
             raise

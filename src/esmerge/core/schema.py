@@ -22,7 +22,7 @@ class Chosen:
     """One config group's choice: the registered entry and its settings."""
 
     name: str
-    entry: Entry
+    entry: Entry[Any]
     settings: Any
 
 

@@ -35,11 +35,10 @@ def model_card(
         shares: the experts' weights in each layer, where the merge has weights.
         details: further lines.
     """
-    facts = spec.method.entry.facts
     lines = [
-        f"{facts.get('title', spec.method.name)} of {', '.join(experts)}.",
+        f"{spec.info.title} of {', '.join(experts)}.",
         "",
-        f"Merged from {len(experts)} LoRA adapters ({facts.get('source', 'no source')}).",
+        f"Merged from {len(experts)} LoRA adapters ({spec.info.source}).",
         "",
         f"- merge space: {spec.space}",
         f"- granularity: {'does not apply' if granularity is None else _shown(granularity)}",

@@ -166,10 +166,10 @@ def choose_method(node: Mapping[str, Any]) -> Chosen:
 
 def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> None:
     """Refuse a merge space or granularity that the method does not have, naming those it has."""
-    spaces = method.entry.facts.get("spaces", ())
+    spaces = method.entry.info.spaces
     if space is not None and spaces and space not in spaces:
         raise ConfigError(f"method={method.name} has no merge_space={space}: it has {', '.join(spaces)}")
-    granularities = method.entry.facts.get("granularities")
+    granularities = method.entry.info.granularities
     if granularities and granularity.name not in granularities:
         allowed = ", ".join(granularities)
         raise ConfigError(f"method={method.name} has no granularity={granularity.name}: it has {allowed}")

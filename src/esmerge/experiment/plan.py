@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MethodInfo
 from esmerge.core.paths import CONF
 from esmerge.core.schema import Chosen, plain
 from esmerge.experiment.config import Sweep, check_axes, choose_method
@@ -34,33 +35,39 @@ class RunSpec:
     tuned: bool = False
 
     @property
+    def info(self) -> MethodInfo:
+        """What the method is."""
+        info: MethodInfo = self.method.entry.info
+        return info
+
+    @property
     def uses_granularity(self) -> bool:
         """Whether granularity is an axis of this run."""
-        return bool(self.method.entry.facts.get("needs_signals"))
+        return self.info.needs_signals
 
     @property
     def measures(self) -> tuple[str, ...]:
         """What the merge measures on data."""
-        return tuple(self.method.entry.facts.get("measures", ()))
+        return self.info.needs
 
     @property
     def uses_probe(self) -> bool:
         """Whether the probe is an axis of this run."""
-        return self.uses_granularity or bool(self.measures)
+        return self.info.needs_probe
 
     @property
     def per_task(self) -> bool:
         """Whether there is a merge of its own for each set of experts that a question concerns."""
-        return bool(self.method.entry.facts.get("per_task"))
+        return self.info.per_task
 
     @property
     def is_merge(self) -> bool:
-        return "spaces" in self.method.entry.facts
+        return bool(self.info.spaces)
 
     @property
     def uses_model(self) -> bool:
         """False for floors, which need no language model."""
-        return self.is_merge or bool(self.method.entry.facts.get("model"))
+        return self.info.needs_model
 
     @property
     def label(self) -> str:
@@ -130,7 +137,7 @@ def method_config(name: str) -> dict[str, Any]:
 def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
     method, _, space = name.partition("@")
     node = method_config(method)
-    if space and not choose_method(node).entry.facts.get("spaces"):
+    if space and not choose_method(node).entry.info.spaces:
         raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
     return _runs(sweep, choose_method(node), node, space or None)
 
@@ -146,7 +153,7 @@ def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None,
     if expert is not None and expert not in experts_of(sweep):
         raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)
-    spaces: Sequence[str] = method.entry.facts.get("spaces", ())
+    spaces: Sequence[str] = method.entry.info.spaces
     chosen = (space or spaces[0]) if spaces else None
     tuned = tune and bool(spaces)
     return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
@@ -158,7 +165,7 @@ def experts_of(sweep: Sweep) -> list[str]:
 
 
 def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
-    facts = method.entry.facts
+    info: MethodInfo = method.entry.info
     config = {
         "specialists": sweep.raw["specialists"],
         "method": node,
@@ -168,14 +175,14 @@ def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | Non
         "benchmark": sweep.raw["benchmark"],
         "resamples": sweep.compute.resamples,
     }
-    if facts.get("needs_signals"):
+    if info.needs_signals:
         config |= {"granularity": sweep.raw["granularity"]}
-    if facts.get("needs_signals") or facts.get("measures"):
+    if info.needs_probe:
         config |= {"probe": sweep.raw["probe"]}
     if tuned:
         config |= {"tuning": sweep.raw["tuning"]}
     if sweep.split != "test":
         config |= {"split": sweep.split}
-    if "spaces" in facts or facts.get("model"):
+    if info.needs_model:
         config |= sweep.compute.asking()
     return config

@@ -125,7 +125,7 @@ class Session:
     def measure(self, name: str, settings: Any, space: str) -> tuple[Measured, Cost]:
         """What a merge measures on the probe's prompts or on the questions, and what it cost."""
         entry = MEASURES.get(name)
-        asked = self.benchmarks() if entry.facts.get("questions") else []
+        asked = self.benchmarks() if entry.info.questions else []
         questions = {benchmark.name: benchmark.test for benchmark in asked}
         key = {
             **self._probed(),

@@ -13,9 +13,10 @@ from esmerge.adapters.lora import LoraState
 from esmerge.calibration.types import Measured
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import Coefficients, Granularity, Signals
+from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Registry
 
-MERGES = Registry("merge", "esmerge.merging.methods")
+MERGES: Registry[MergeInfo] = Registry("merge", "esmerge.merging.methods", "esmerge.merges")
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class MergeInput:
         experts: name -> adapter, in a fixed order.
         space: ``"factors"`` (combine A and B) or ``"delta"`` (combine scale * B @ A).
         seed: for merges that draw random numbers.
-        signals: what the probe left behind; only for merges registered with ``needs_signals=True``.
-        granularity: only for merges registered with ``needs_signals=True``.
+        signals: what the probe left behind; only for merges that read them.
+        granularity: only for merges that read them.
         distances: of the signals' responses, if they were measured before; else they are measured when needed.
-        measured: measure -> expert -> tensor name -> tensor; only what the merge's fact ``measures`` lists.
-        task: experts that the question at hand concerns; only for merges registered with ``per_task=True``.
+        measured: measure -> expert -> tensor name -> tensor; only what the merge needs.
+        task: experts that the question at hand concerns; only for merges that are made per task.
     """
 
     experts: Mapping[str, LoraState]

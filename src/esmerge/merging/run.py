@@ -12,6 +12,7 @@ from esmerge.adapters.lora import LoraFactors, LoraState, check_finite, check_me
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.lazy import OnDemand
+from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
 from esmerge.merging.api import MERGES, Merged, MergeInput
 
@@ -39,28 +40,28 @@ def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
     return replace(merged, state=_checked(name, inputs, merged.state))
 
 
-def _check_request(entry: Entry, inputs: MergeInput, settings: Any) -> None:
+def _check_request(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> None:
     if not isinstance(settings, entry.settings):
         raise ConfigError(f"merge {entry.name!r} takes {entry.settings.__name__}, got {type(settings).__name__}")
-    spaces = entry.facts["spaces"]
+    spaces = entry.info.spaces
     if inputs.space not in spaces:
         raise ConfigError(f"merge {entry.name!r} has no merge_space={inputs.space}: it has {', '.join(spaces)}")
     _check_measured(entry, inputs)
-    if entry.facts.get("per_task") and (not inputs.task or not set(inputs.task) <= set(inputs.experts)):
+    if entry.info.per_task and (not inputs.task or not set(inputs.task) <= set(inputs.experts)):
         raise ConfigError(f"merge {entry.name!r} needs to know the task: name some of {', '.join(inputs.experts)}")
-    if not entry.facts["needs_signals"]:
+    if not entry.info.needs_signals:
         return
     if inputs.signals is None or inputs.granularity is None:
         raise ConfigError(f"merge {entry.name!r} needs a probe's signals and a granularity: give it both")
-    allowed = entry.facts.get("granularities")
-    if allowed is not None and inputs.granularity.name not in allowed:
+    allowed = entry.info.granularities
+    if inputs.granularity.name not in allowed:
         raise ConfigError(
             f"merge {entry.name!r} has no granularity={inputs.granularity.name}: it has {', '.join(allowed)}"
         )
 
 
-def _check_measured(entry: Entry, inputs: MergeInput) -> None:
-    for measure in entry.facts.get("measures", ()):
+def _check_measured(entry: Entry[MergeInfo], inputs: MergeInput) -> None:
+    for measure in entry.info.needs:
         found = inputs.measured.get(measure)
         if not found:
             raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")

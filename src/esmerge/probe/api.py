@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from esmerge.core.registry import Registry
 
-PROBES = Registry("probe", "esmerge.probe.variants")
+PROBES: Registry[None] = Registry("probe", "esmerge.probe.variants", "esmerge.probes")

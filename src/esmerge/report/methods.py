@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import IntEnum
 from functools import cache
-from typing import Any
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 
 
 class Kind(IntEnum):
@@ -37,7 +36,7 @@ TITLES = {"base": "Base model", "finetuned": "Fine-tuned", "majority": "Majority
 
 
 def kind(method: str) -> Kind:
-    """The block that a method belongs to, from its config name and, for merges, the registry's facts."""
+    """The block that a method belongs to, from its config name and, for merges, what the registry says."""
     if method in FLOORS or method.startswith("floor") or method.endswith("_only"):
         return Kind.FLOOR
     if method == "base" or method.startswith((EXPERT, "finetuned")) or method.endswith("_finetuned"):
@@ -46,7 +45,8 @@ def kind(method: str) -> Kind:
         return Kind.CONTROL
     if method == "es" or method.startswith("es_"):
         return Kind.ES
-    return Kind.SEPARATE if _facts(method).get("separate") else Kind.BASELINE
+    info = _info(method)
+    return Kind.SEPARATE if info and info.kind is MethodKind.TASK_AWARE else Kind.BASELINE
 
 
 def rank(method: str) -> tuple[int, int, str]:
@@ -70,15 +70,17 @@ def title(method: str, granularity: str = "", merge_space: str = "", extra: tupl
 def _name(method: str) -> str:
     if method.startswith(EXPERT):
         return f"{method.removeprefix(EXPERT).replace('_', ' ').capitalize()} specialist"
-    known = TITLES.get(method) or _facts(method).get("title")
-    return str(known) if known else method.replace("_", " ").capitalize()
+    if method in TITLES:
+        return TITLES[method]
+    info = _info(method)
+    return info.title if info else method.replace("_", " ").capitalize()
 
 
 @cache
-def _facts(method: str) -> Mapping[str, Any]:
+def _info(method: str) -> MergeInfo | None:
     from esmerge.merging.api import MERGES  # late: imports torch, which figures and tables do not need
 
     try:
-        return MERGES.get(method).facts
+        return MERGES.get(method).info
     except ConfigError:
-        return {}
+        return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from esmerge.core.registry import Registry
 from esmerge.storage.cache import Cache
 
-TEAMS = Registry("specialist set", "esmerge.specialists.families")
+TEAMS: Registry[None] = Registry("specialist set", "esmerge.specialists.families", "esmerge.specialists")
 
 
 class SpecialistsConfig:

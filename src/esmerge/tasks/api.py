@@ -12,7 +12,7 @@ from typing import Any
 
 from esmerge.core.registry import Registry
 
-SOURCES = Registry("benchmark source", "esmerge.tasks.sources")
+SOURCES: Registry[None] = Registry("benchmark source", "esmerge.tasks.sources", "esmerge.sources")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
 
@@ -15,7 +16,7 @@ class BaseSettings:
     """The bare backbone has nothing to set."""
 
 
-@REFERENCES.register("base", BaseSettings, title="Base LLM", model=True)
+@REFERENCES.register("base", BaseSettings, ReferenceInfo("Base LLM", MethodKind.REFERENCE))
 def base(settings: BaseSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions without any adapter."""
     return session.ask(None, benchmark)

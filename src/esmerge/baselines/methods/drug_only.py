@@ -8,6 +8,7 @@ import pandas as pd
 
 from esmerge.baselines import floors
 from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
 
@@ -16,7 +17,7 @@ class DrugOnlySettings:
     """Nothing to set."""
 
 
-@REFERENCES.register("drug_only", DrugOnlySettings, title="Drug only", model=False)
+@REFERENCES.register("drug_only", DrugOnlySettings, ReferenceInfo("Drug only", MethodKind.FLOOR))
 def drug_only(settings: DrugOnlySettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Logistic regression on the molecules of the training split."""
     return floors.drug_only(benchmark)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from esmerge.baselines.api import REFERENCES, ReferenceModel
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
 
@@ -18,7 +19,7 @@ class ExpertSettings:
     expert: str | None = None
 
 
-@REFERENCES.register("expert", ExpertSettings, title="Specialist", model=True)
+@REFERENCES.register("expert", ExpertSettings, ReferenceInfo("Specialist", MethodKind.REFERENCE))
 def expert(settings: ExpertSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions under one specialist's adapter."""
     known = session.team.adapters

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from esmerge.baselines.api import REFERENCES, NotApplicable, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
 
@@ -15,7 +16,7 @@ class FinetunedSettings:
     """How it is trained is part of the specialist set (``specialists.finetuning``)."""
 
 
-@REFERENCES.register("finetuned", FinetunedSettings, title="Fine-tuned LoRA", model=True)
+@REFERENCES.register("finetuned", FinetunedSettings, ReferenceInfo("Fine-tuned LoRA", MethodKind.REFERENCE))
 def finetuned(settings: FinetunedSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions of an adapter trained on ``benchmark.train``."""
     if not benchmark.train:

@@ -10,6 +10,7 @@ from esmerge.baselines import floors
 from esmerge.baselines.api import REFERENCES, ReferenceModel
 from esmerge.baselines.floors.shares import GROUPS
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.validation import at_least
 
@@ -32,7 +33,7 @@ class GroupMeanSettings:
             raise ConfigError(f"method.of={self.of!r}: expected one of {', '.join(GROUPS)}")
 
 
-@REFERENCES.register("group_mean", GroupMeanSettings, title="Group mean", model=False)
+@REFERENCES.register("group_mean", GroupMeanSettings, ReferenceInfo("Group mean", MethodKind.FLOOR))
 def group_mean(settings: GroupMeanSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """The overall share of each label, moved by the shares of the question's own entities in training."""
     return floors.group_mean(benchmark, settings.of, settings.prior)

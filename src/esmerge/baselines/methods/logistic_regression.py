@@ -8,6 +8,7 @@ import pandas as pd
 
 from esmerge.baselines import floors
 from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.validation import above_zero
 
@@ -22,7 +23,9 @@ class LogisticRegressionSettings:
         above_zero(self, "method", "c")
 
 
-@REFERENCES.register("logistic_regression", LogisticRegressionSettings, title="Logistic regression", model=False)
+@REFERENCES.register(
+    "logistic_regression", LogisticRegressionSettings, ReferenceInfo("Logistic regression", MethodKind.FLOOR)
+)
 def logistic_regression(
     settings: LogisticRegressionSettings, session: ReferenceModel, benchmark: Benchmark
 ) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from esmerge.baselines import floors
 from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
 
@@ -16,7 +17,7 @@ class MajoritySettings:
     """Nothing to set."""
 
 
-@REFERENCES.register("majority", MajoritySettings, title="Majority class", model=False)
+@REFERENCES.register("majority", MajoritySettings, ReferenceInfo("Majority class", MethodKind.FLOOR))
 def majority(settings: MajoritySettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """The most frequent training answer for every example."""
     return floors.majority(benchmark)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from esmerge.baselines import floors
 from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
 
@@ -16,7 +17,7 @@ class PartnerOnlySettings:
     """Nothing to set."""
 
 
-@REFERENCES.register("partner_only", PartnerOnlySettings, title="Partner only", model=False)
+@REFERENCES.register("partner_only", PartnerOnlySettings, ReferenceInfo("Partner only", MethodKind.FLOOR))
 def partner_only(settings: PartnerOnlySettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Logistic regression on the proteins or cells of the training split."""
     return floors.partner_only(benchmark)

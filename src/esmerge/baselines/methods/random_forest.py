@@ -8,6 +8,7 @@ import pandas as pd
 
 from esmerge.baselines import floors
 from esmerge.baselines.api import REFERENCES, ReferenceModel
+from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.validation import at_least
 
@@ -28,7 +29,7 @@ class RandomForestSettings:
         at_least(self, "method", 1, "trees", "min_leaf")
 
 
-@REFERENCES.register("random_forest", RandomForestSettings, title="Random forest", model=False)
+@REFERENCES.register("random_forest", RandomForestSettings, ReferenceInfo("Random forest", MethodKind.FLOOR))
 def random_forest(settings: RandomForestSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """A random forest on fingerprints, protein 3-mers and genes of the training split; the trees follow the seed."""
     return floors.random_forest(benchmark, session.sweep.seed, settings.trees, settings.min_leaf)

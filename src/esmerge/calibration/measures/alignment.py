@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import MEASURES, Material, MeasureInfo
 from esmerge.calibration.fitting import Mixture, fit, mixture
 from esmerge.calibration.types import Measured
 from esmerge.calibration.watch import batches, holding, tokens_of
@@ -102,7 +102,7 @@ class Target:
     weight: float
 
 
-@MEASURES.register("alignment", AlignmentSettings)
+@MEASURES.register("alignment", AlignmentSettings, MeasureInfo())
 def alignment(material: Material, settings: AlignmentSettings) -> Measured:
     """Fitted coefficients in (0, 1): expert -> ``layer`` -> (layers,).
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import MEASURES, Material, MeasureInfo
 from esmerge.calibration.types import BACKBONE, Measured
 from esmerge.calibration.watch import batches, prefill, watching
 from esmerge.core.progress import progress
@@ -31,7 +31,7 @@ class ChannelsSettings:
         at_least(self, "method.channels", 1, "samples")
 
 
-@MEASURES.register("channels", ChannelsSettings)
+@MEASURES.register("channels", ChannelsSettings, MeasureInfo())
 def channels(material: Material, settings: ChannelsSettings) -> Measured:
     """``BACKBONE`` -> module -> mean magnitude of its inputs over all tokens but padding, (in_features,)."""
     team, prompts = material.team, material.prompts[: settings.samples]

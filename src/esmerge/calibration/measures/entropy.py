@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import MEASURES, Material, MeasureInfo
 from esmerge.calibration.fitting import fit, mixture
 from esmerge.calibration.types import Measured
 from esmerge.core.errors import ConfigError, InputError
@@ -50,7 +50,7 @@ class EntropySettings:
             raise ConfigError(f"method.entropy.start={self.start}: expected a number from 0 to 1")
 
 
-@MEASURES.register("entropy", EntropySettings, questions=True)
+@MEASURES.register("entropy", EntropySettings, MeasureInfo(questions=True))
 def entropy(material: Material, settings: EntropySettings) -> Measured:
     """Fitted coefficients in [0, 1]: expert -> ``layer`` -> (layers,).
 

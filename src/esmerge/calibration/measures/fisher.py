@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import MEASURES, Material, MeasureInfo
 from esmerge.calibration.types import Measured
 from esmerge.calibration.watch import batches, holding, tokens_of
 from esmerge.core.progress import progress
@@ -40,7 +40,7 @@ class FisherSettings:
         at_least(self, "method.fisher", 1, "samples")
 
 
-@MEASURES.register("fisher", FisherSettings)
+@MEASURES.register("fisher", FisherSettings, MeasureInfo())
 def fisher(material: Material, settings: FisherSettings) -> Measured:
     """Expert -> tensor name -> mean over examples of the squared gradient, in the tensor's shape.
 

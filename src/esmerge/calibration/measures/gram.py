@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import MEASURES, Material, MeasureInfo
 from esmerge.calibration.types import Measured
 from esmerge.calibration.watch import batches, holding, prefill, tokens_of, watching
 from esmerge.core.progress import progress
@@ -36,7 +36,7 @@ class GramSettings:
         check_choice("gram.tokens", self.tokens, TOKENS)
 
 
-@MEASURES.register("gram", GramSettings)
+@MEASURES.register("gram", GramSettings, MeasureInfo())
 def gram(material: Material, settings: GramSettings) -> Measured:
     """Expert -> module -> ``Xᵀ X / n``, (in_features, in_features): X are the inputs at n tokens under that expert.
 

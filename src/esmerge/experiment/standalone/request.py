@@ -15,6 +15,7 @@ from esmerge.calibration.api import MEASURES
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import Granularity
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MethodInfo
 from esmerge.core.schema import Chosen, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
@@ -138,12 +139,12 @@ def read_request(cfg: DictConfig) -> Request:
 def _method(node: Mapping[str, Any]) -> Chosen:
     """A merge that needs no benchmark."""
     method = choose_method(node)
-    facts = method.entry.facts
-    if "spaces" not in facts:
+    info: MethodInfo = method.entry.info
+    if not info.spaces:
         raise ConfigError(f"method={method.name} is a reference for benchmarks, not a merge: choose a merge such as es")
-    if facts.get("per_task"):
+    if info.per_task:
         raise ConfigError(f"method={method.name} makes one adapter for each task, and a merge on its own has none")
-    asking = [name for name in facts.get("measures", ()) if MEASURES.get(name).facts.get("questions")]
+    asking = [name for name in info.needs if MEASURES.get(name).info.questions]
     if asking:
         raise ConfigError(
             f"method={method.name} measures {', '.join(asking)} on a benchmark's questions, and a merge on its own has "

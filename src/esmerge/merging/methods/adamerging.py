@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from esmerge.calibration.measures.entropy import EntropySettings
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.layerwise import merge_layerwise
 from esmerge.merging.ops.settings import DeltaSettings
@@ -30,13 +31,13 @@ class AdaMergingSettings(DeltaSettings):
 @MERGES.register(
     "adamerging",
     AdaMergingSettings,
-    title="AdaMerging",
-    spaces=("delta",),
-    source="arXiv 2310.02575",
-    needs_signals=False,
-    convex=False,
-    measures=("entropy",),
-    separate=True,
+    MergeInfo(
+        title="AdaMerging",
+        source="arXiv 2310.02575",
+        kind=MethodKind.TASK_AWARE,
+        spaces=("delta",),
+        needs=("entropy",),
+    ),
 )
 def adamerging(inputs: MergeInput, settings: AdaMergingSettings) -> Merged:
     """``Σ_i c[i, l] · ΔW_i`` with c fitted on unlabelled test questions."""

@@ -18,6 +18,7 @@ from esmerge.adapters.dense import Update
 from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
 from esmerge.calibration.measures.channels import ChannelsSettings
 from esmerge.calibration.types import BACKBONE
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_choice, shares
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.low_rank import wide
@@ -51,12 +52,13 @@ class AimSettings(DeltaSettings):
 @MERGES.register(
     "aim",
     AimSettings,
-    title="AIM",
-    spaces=("delta",),
-    source="arXiv 2502.02421",
-    needs_signals=False,
-    convex=False,
-    measures=("channels",),
+    MergeInfo(
+        title="AIM",
+        source="arXiv 2502.02421",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+        needs=("channels",),
+    ),
 )
 def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
     """Another merge with every input channel's update relaxed."""

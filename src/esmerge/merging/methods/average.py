@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from esmerge.adapters.lora import check_mergeable
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import ConvexSettings
 from esmerge.merging.ops.space import combine, equal_weights
@@ -11,11 +12,13 @@ from esmerge.merging.ops.space import combine, equal_weights
 @MERGES.register(
     "average",
     ConvexSettings,
-    title="Average",
-    spaces=("factors", "delta"),
-    source="arXiv 2203.05482",
-    needs_signals=False,
-    convex=True,
+    MergeInfo(
+        title="Average",
+        source="arXiv 2203.05482",
+        kind=MethodKind.MERGE,
+        spaces=("factors", "delta"),
+        convex=True,
+    ),
 )
 def average(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """``1/N · Σ A_i`` and ``1/N · Σ B_i``, or ``1/N · Σ ΔW_i``."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_choice
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import merge_entrywise
@@ -53,11 +54,12 @@ class BreadcrumbsSettings(DeltaSettings):
 @MERGES.register(
     "breadcrumbs",
     BreadcrumbsSettings,
-    title="Breadcrumbs",
-    spaces=("delta",),
-    source="arXiv 2312.06795",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="Breadcrumbs",
+        source="arXiv 2312.06795",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def breadcrumbs(inputs: MergeInput, settings: BreadcrumbsSettings) -> Merged:
     """``λ · Σ m_i ⊙ ΔW_i``, where m_i is 1 on the entries of middle magnitude."""

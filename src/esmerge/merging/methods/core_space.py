@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_choice, check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.methods.iso_c import flattened
@@ -59,11 +60,12 @@ class CoreSpaceSettings(DeltaSettings):
 @MERGES.register(
     "core_space",
     CoreSpaceSettings,
-    title="Core Space",
-    spaces=("delta",),
-    source="arXiv 2509.17786",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="Core Space",
+        source="arXiv 2509.17786",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def core_space(inputs: MergeInput, settings: CoreSpaceSettings) -> Merged:
     """``λ · U_ref M V_refᵀ`` with M merged from the experts' cores."""

@@ -13,12 +13,12 @@ restores the L1 norm of each tensor instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.torch_rng import generator
 from esmerge.core.validation import check_choice
 from esmerge.merging.api import MERGES, Merged, MergeInput
@@ -27,12 +27,6 @@ from esmerge.merging.ops.selection import drop_and_rescale
 from esmerge.merging.ops.settings import DeltaSettings
 
 THEN = ("average", "ties")
-FACTS: dict[str, Any] = {
-    "spaces": ("delta",),
-    "source": "arXiv 2311.03099",
-    "needs_signals": False,
-    "convex": False,
-}
 
 
 @dataclass(frozen=True)
@@ -62,8 +56,26 @@ class DareTiesSettings(DareSettings):
     then: str = "ties"
 
 
-@MERGES.register("dare", DareSettings, title="DARE", **FACTS)
-@MERGES.register("dare_ties", DareTiesSettings, title="DARE + TIES", **FACTS)
+@MERGES.register(
+    "dare",
+    DareSettings,
+    MergeInfo(
+        title="DARE",
+        source="arXiv 2311.03099",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
+)
+@MERGES.register(
+    "dare_ties",
+    DareTiesSettings,
+    MergeInfo(
+        title="DARE + TIES",
+        source="arXiv 2311.03099",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
+)
 def dare(inputs: MergeInput, settings: DareSettings) -> Merged:
     """Drop and rescale each expert's entries, then take their mean or TIES's elected mean."""
 

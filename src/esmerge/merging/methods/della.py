@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.methods.dare import uniform_numbers
 from esmerge.merging.ops.entrywise import elected_mean, merge_entrywise
@@ -50,11 +51,12 @@ class DellaSettings(DeltaSettings):
 @MERGES.register(
     "della",
     DellaSettings,
-    title="DELLA",
-    spaces=("delta",),
-    source="arXiv 2406.11617",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="DELLA",
+        source="arXiv 2406.11617",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def della(inputs: MergeInput, settings: DellaSettings) -> Merged:
     """Drop and rescale entries by their rank in magnitude, elect signs, average the entries that agree."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import check_mergeable
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import merge_entrywise, stacked_deltas
 from esmerge.merging.ops.settings import DeltaSettings
@@ -40,13 +41,13 @@ class EmrSettings(DeltaSettings):
 @MERGES.register(
     "emr",
     EmrSettings,
-    title="EMR-Merging",
-    spaces=("delta",),
-    source="arXiv 2405.17461",
-    needs_signals=False,
-    convex=False,
-    separate=True,
-    per_task=True,
+    MergeInfo(
+        title="EMR-Merging",
+        source="arXiv 2405.17461",
+        kind=MethodKind.TASK_AWARE,
+        spaces=("delta",),
+        per_task=True,
+    ),
 )
 def emr(inputs: MergeInput, settings: EmrSettings) -> Merged:
     """The unified task vector, masked and rescaled for the experts in ``inputs.task``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import EVERY, SOURCE, measure, merge_by
 from esmerge.merging.ops.settings import ConvexSettings
@@ -10,12 +11,14 @@ from esmerge.merging.ops.settings import ConvexSettings
 @MERGES.register(
     "es",
     ConvexSettings,
-    title="ES-Merging",
-    spaces=("factors", "delta"),
-    source=SOURCE,
-    needs_signals=True,
-    convex=True,
-    granularities=EVERY,
+    MergeInfo(
+        title="ES-Merging",
+        source=SOURCE,
+        kind=MethodKind.ES,
+        spaces=("factors", "delta"),
+        granularities=EVERY,
+        convex=True,
+    ),
 )
 def es(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """``Σ coef_i ⊙ A_i`` and ``Σ coef_i ⊙ B_i`` (the paper's), or ``Σ coef_i ⊙ ΔW_i``."""

@@ -6,6 +6,7 @@ If the merge is as good as before, the probe's gradients are not needed.
 from __future__ import annotations
 
 from esmerge.adapters.lora import LoraState, check_mergeable, delta_name
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import SOURCE, measure, merge_by, with_signals
 from esmerge.merging.ops.low_rank import wide
@@ -16,12 +17,14 @@ from esmerge.merging.ops.space import dense_delta
 @MERGES.register(
     "es_magnitude",
     ConvexSettings,
-    title="ES, magnitude for gradient",
-    spaces=("factors", "delta"),
-    source=f"control of {SOURCE}",
-    needs_signals=True,
-    convex=True,
-    granularities=("element", "joint"),
+    MergeInfo(
+        title="ES, magnitude for gradient",
+        source=f"control of {SOURCE}",
+        kind=MethodKind.CONTROL,
+        spaces=("factors", "delta"),
+        granularities=("element", "joint"),
+        convex=True,
+    ),
 )
 def es_magnitude(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """ES-Merging with |A|, |B| or |ΔW| as the element-wise score."""

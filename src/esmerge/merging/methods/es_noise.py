@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from esmerge.coefficients.types import Layered
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.torch_rng import generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import SOURCE, measure, merge_by, require_signals, with_signals
@@ -21,12 +22,14 @@ from esmerge.merging.ops.settings import ConvexSettings
 @MERGES.register(
     "es_noise",
     ConvexSettings,
-    title="ES, noise for responses",
-    spaces=("factors", "delta"),
-    source=f"control of {SOURCE}",
-    needs_signals=True,
-    convex=True,
-    granularities=("layer", "joint"),
+    MergeInfo(
+        title="ES, noise for responses",
+        source=f"control of {SOURCE}",
+        kind=MethodKind.CONTROL,
+        spaces=("factors", "delta"),
+        granularities=("layer", "joint"),
+        convex=True,
+    ),
 )
 def es_noise(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """ES-Merging whose backbone and expert responses are independent standard normal numbers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.torch_rng import generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import EVERY, SOURCE, measure, merge_by, rearrange
@@ -17,12 +18,14 @@ from esmerge.merging.ops.settings import ConvexSettings
 @MERGES.register(
     "es_permuted",
     ConvexSettings,
-    title="ES, coefficients permuted over experts",
-    spaces=("factors", "delta"),
-    source=f"control of {SOURCE}",
-    needs_signals=True,
-    convex=True,
-    granularities=EVERY,
+    MergeInfo(
+        title="ES, coefficients permuted over experts",
+        source=f"control of {SOURCE}",
+        kind=MethodKind.CONTROL,
+        spaces=("factors", "delta"),
+        granularities=EVERY,
+        convex=True,
+    ),
 )
 def es_permuted(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """ES-Merging with the coefficients of each tensor (or layer) shifted cyclically over the experts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from esmerge.calibration.measures.alignment import AlignmentSettings
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.layerwise import merge_layerwise
 from esmerge.merging.ops.settings import DeltaSettings
@@ -28,12 +29,13 @@ class ExpertMergingSettings(DeltaSettings):
 @MERGES.register(
     "expert_merging",
     ExpertMergingSettings,
-    title="Expert Merging",
-    spaces=("delta",),
-    source="arXiv 2509.25712",
-    needs_signals=False,
-    convex=False,
-    measures=("alignment",),
+    MergeInfo(
+        title="Expert Merging",
+        source="arXiv 2509.25712",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+        needs=("alignment",),
+    ),
 )
 def expert_merging(inputs: MergeInput, settings: ExpertMergingSettings) -> Merged:
     """``Σ_i c[i, l] · ΔW_i`` with c fitted on unlabelled prompts."""

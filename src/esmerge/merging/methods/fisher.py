@@ -20,6 +20,7 @@ from torch import Tensor
 from esmerge.adapters.lora import LoraState, check_mergeable, factor_name
 from esmerge.calibration.measures.fisher import FisherSettings
 from esmerge.core.lazy import OnDemand
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_positive
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import ConvexSettings
@@ -48,13 +49,15 @@ class FisherMergingSettings(ConvexSettings):
 @MERGES.register(
     "fisher",
     FisherMergingSettings,
-    title="Fisher merging",
-    spaces=("factors", "delta"),
-    source="arXiv 2111.09832",
-    needs_signals=False,
-    convex=True,
-    elementwise=True,
-    measures=("fisher",),
+    MergeInfo(
+        title="Fisher merging",
+        source="arXiv 2111.09832",
+        kind=MethodKind.MERGE,
+        spaces=("factors", "delta"),
+        needs=("fisher",),
+        convex=True,
+        elementwise=True,
+    ),
 )
 def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
     """The experts' mean, weighted at every entry by their Fisher information."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.shared_basis import shared_basis
@@ -32,11 +33,12 @@ class IsoCSettings(DeltaSettings):
 @MERGES.register(
     "iso_c",
     IsoCSettings,
-    title="Iso-C",
-    spaces=("delta",),
-    source="arXiv 2502.04959",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="Iso-C",
+        source="arXiv 2502.04959",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def iso_c(inputs: MergeInput, settings: IsoCSettings) -> Merged:
     """``λ · mean(σ) · U Vᵀ`` where ``Σ ΔW_i = U diag(σ) Vᵀ``."""

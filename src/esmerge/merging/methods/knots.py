@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, check_mergeable
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.torch_rng import generator
 from esmerge.core.validation import check_choice, check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
@@ -34,12 +34,6 @@ from esmerge.merging.ops.shared_basis import shared_basis
 from esmerge.merging.ops.spectral import factors_of, merge_low_rank, significant
 
 THEN = ("ties", "dare")
-FACTS: dict[str, Any] = {
-    "spaces": ("delta",),
-    "source": "arXiv 2410.19735",
-    "needs_signals": False,
-    "convex": False,
-}
 
 
 @dataclass(frozen=True)
@@ -88,8 +82,26 @@ class Aligned:
     rows: Tensor
 
 
-@MERGES.register("knots", KnotsSettings, title="KnOTS + TIES", **FACTS)
-@MERGES.register("knots_dare", KnotsDareSettings, title="KnOTS + DARE", **FACTS)
+@MERGES.register(
+    "knots",
+    KnotsSettings,
+    MergeInfo(
+        title="KnOTS + TIES",
+        source="arXiv 2410.19735",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
+)
+@MERGES.register(
+    "knots_dare",
+    KnotsDareSettings,
+    MergeInfo(
+        title="KnOTS + DARE",
+        source="arXiv 2410.19735",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
+)
 def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
     """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
     check_mergeable(inputs.experts, inputs.space)

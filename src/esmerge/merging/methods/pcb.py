@@ -29,6 +29,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import check_mergeable
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import merge_entrywise, stacked_deltas
@@ -81,11 +82,12 @@ class Range:
 @MERGES.register(
     "pcb",
     PcbSettings,
-    title="PCB-Merging",
-    spaces=("delta",),
-    source="arXiv 2410.02396",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="PCB-Merging",
+        source="arXiv 2410.02396",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def pcb(inputs: MergeInput, settings: PcbSettings) -> Merged:
     """Weigh each entry by its score within and between the experts, drop low scores, take the weighted mean."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, check_mergeable
 from esmerge.calibration.measures.gram import GramSettings
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import shares
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.low_rank import common_dtype, stack
@@ -53,12 +54,14 @@ class RegMeanSettings(DeltaSettings):
 @MERGES.register(
     "regmean",
     RegMeanSettings,
-    title="RegMean",
-    spaces=("delta",),
-    source="arXiv 2212.09849",
-    needs_signals=False,
-    convex=True,
-    measures=("gram",),
+    MergeInfo(
+        title="RegMean",
+        source="arXiv 2212.09849",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+        needs=("gram",),
+        convex=True,
+    ),
 )
 def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
     """``Σ ΔW_i G_i (Σ_j G_j)⁻¹``: every expert keeps its B, and its A is seen through its own inputs."""

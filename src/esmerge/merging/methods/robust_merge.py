@@ -23,6 +23,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
 from esmerge.core.lazy import OnDemand
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction, check_positive
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.low_rank import common_base, common_dtype, wide
@@ -51,11 +52,12 @@ class RobustMergeSettings:
 @MERGES.register(
     "robust_merge",
     RobustMergeSettings,
-    title="RobustMerge",
-    spaces=("factors",),
-    source="arXiv 2502.17159",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="RobustMerge",
+        source="arXiv 2502.17159",
+        kind=MethodKind.MERGE,
+        spaces=("factors",),
+    ),
 )
 def robust_merge(inputs: MergeInput, settings: RobustMergeSettings) -> Merged:
     """Sum the pruned A; take the mean of the pruned B, weighted by what A lost."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, check_mergeable
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_positive
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
@@ -49,11 +50,12 @@ class SlerpSettings(DeltaSettings):
 @MERGES.register(
     "slerp",
     SlerpSettings,
-    title="SLERP",
-    spaces=("delta",),
-    source="arXiv 2603.04972",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="SLERP",
+        source="arXiv 2603.04972",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def slerp(inputs: MergeInput, settings: SlerpSettings) -> Merged:
     """Mean length times mean direction of each module's updates."""

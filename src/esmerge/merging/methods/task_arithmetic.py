@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from esmerge.adapters.lora import check_mergeable
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import combine_deltas, equal_weights
@@ -25,11 +26,12 @@ class TaskArithmeticSettings(DeltaSettings):
 @MERGES.register(
     "task_arithmetic",
     TaskArithmeticSettings,
-    title="Task arithmetic",
-    spaces=("delta",),
-    source="arXiv 2212.04089",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="Task arithmetic",
+        source="arXiv 2212.04089",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def task_arithmetic(inputs: MergeInput, settings: TaskArithmeticSettings) -> Merged:
     """``λ · Σ ΔW_i``."""

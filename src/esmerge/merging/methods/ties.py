@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import elected_mean, merge_entrywise, stacked_deltas
@@ -36,11 +37,12 @@ class TiesSettings(DeltaSettings):
 @MERGES.register(
     "ties",
     TiesSettings,
-    title="TIES",
-    spaces=("delta",),
-    source="arXiv 2306.01708",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="TIES",
+        source="arXiv 2306.01708",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def ties(inputs: MergeInput, settings: TiesSettings) -> Merged:
     """Keep each expert's largest entries, elect the sign of their sum, average the entries that agree with it."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors
+from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
@@ -50,11 +51,12 @@ class TsvSettings(DeltaSettings):
 @MERGES.register(
     "tsv",
     TsvSettings,
-    title="TSV-Merge",
-    spaces=("delta",),
-    source="arXiv 2412.00081",
-    needs_signals=False,
-    convex=False,
+    MergeInfo(
+        title="TSV-Merge",
+        source="arXiv 2412.00081",
+        kind=MethodKind.MERGE,
+        spaces=("delta",),
+    ),
 )
 def tsv(inputs: MergeInput, settings: TsvSettings) -> Merged:
     """``λ · U⊥ S V⊥ᵀ`` of the experts' leading singular triplets."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from esmerge.core.registry import Registry
 
-CHOICES = Registry("shot choice", "esmerge.tasks.few_shot.rules")
+CHOICES: Registry[None] = Registry("shot choice", "esmerge.tasks.few_shot.rules")
 Keys = list[NDArray[np.float64]]  # (questions, training examples) each
 
 

@@ -1,0 +1,89 @@
+"""What kinds of methods a table holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class MethodKind(StrEnum):
+    """What a method is, said where it is registered and recorded in every run."""
+
+    FLOOR = "floor"  # needs no language model
+    REFERENCE = "reference"  # bare backbone, single specialists, fine-tuned adapters
+    MERGE = "merge"
+    ES = "es"  # ES-Merging itself
+    CONTROL = "control"  # of ES-Merging; does not compete
+    TASK_AWARE = "task-aware"  # a merge that sees the test task or its inputs; does not compete
+
+
+@dataclass(frozen=True)
+class ReferenceInfo:
+    """What a reference or a floor is.
+
+    Attributes:
+        title: what a reader calls it.
+        kind: ``FLOOR`` or ``REFERENCE``.
+        source: where it was published, if it was.
+    """
+
+    title: str
+    kind: MethodKind
+    source: str = ""
+    spaces: ClassVar[tuple[str, ...]] = ()
+    granularities: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    per_task: ClassVar[bool] = False
+    needs_signals: ClassVar[bool] = False
+    needs_probe: ClassVar[bool] = False
+
+    @property
+    def needs_model(self) -> bool:
+        """False for floors."""
+        return self.kind is not MethodKind.FLOOR
+
+
+@dataclass(frozen=True)
+class MergeInfo:
+    """What a merge is and what it needs.
+
+    Attributes:
+        title: what a reader calls it.
+        source: where it was published.
+        kind: ``MERGE``, ``ES``, ``CONTROL`` or ``TASK_AWARE``.
+        spaces: the merge spaces that it has, the published one first.
+        granularities: of the probe's signals that weigh it; none if it reads no signals.
+        needs: names of the statistics that it reads, each also a field of its settings.
+        convex: whether its weights sum to 1 over the experts, so that identical experts return themselves.
+        per_task: whether there is a merge of its own for each set of experts that a question concerns.
+        elementwise: whether its weights differ from entry to entry although it reads no signals.
+    """
+
+    title: str
+    source: str
+    kind: MethodKind
+    spaces: tuple[str, ...]
+    granularities: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    convex: bool = False
+    per_task: bool = False
+    elementwise: bool = False
+
+    @property
+    def needs_signals(self) -> bool:
+        """Whether granularity is an axis of the merge."""
+        return bool(self.granularities)
+
+    @property
+    def needs_probe(self) -> bool:
+        """Whether the probe is an axis of the merge."""
+        return self.needs_signals or bool(self.needs)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether answering questions takes a language model: always."""
+        return True
+
+
+MethodInfo = MergeInfo | ReferenceInfo
