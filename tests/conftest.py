@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -15,6 +17,7 @@ from esmerge.core.schema import choose, plain
 from esmerge.specialists.api import TEAMS, Context
 from esmerge.specialists.team import Team
 from esmerge.storage.cache import Cache
+from esmerge.tasks.api import Request
 
 torch.set_num_threads(1)
 
@@ -41,3 +44,26 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_team(shared_cache: Path) -> Team:
     """The embedded specialists after a handful of training steps."""
     return make_team(shared_cache)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Write a table under the test's root."""
+
+    def writer(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return writer
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Callable[..., Request]:
+    """A request on the test's root."""
+
+    def asker(**changes: Any) -> Request:
+        return Request(**{"name": "toy", "language": "english", "seed": 0, "root": str(tmp_path), **changes})
+
+    return asker

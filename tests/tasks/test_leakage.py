@@ -221,6 +221,6 @@ def test_an_embedded_benchmark_is_refused(folder: Path, write: Callable) -> None
 
 def test_repeated_questions_end_in_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repeated = benchmark([pair(1, "CCO", "M")], [pair(1, "CCO", "M")])
-    monkeypatch.setattr(leakage, "load", lambda config, options: repeated)
+    monkeypatch.setattr("esmerge.cli.tasks.leakage.load", lambda config, options: repeated)
     with pytest.raises(InputError, match=r"training holds too: toy \(1\)"):
         main(["suite=own"])

@@ -15,7 +15,7 @@ from esmerge.data.tables import Sieve, checksum, one_of, read_table, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
-SEQUENCES = Path(__file__).parent / "data" / "cyp_sequences.csv"
+SEQUENCES = Path(__file__).parents[1] / "data" / "cyp_sequences.csv"
 
 
 @dataclass(frozen=True, kw_only=True)

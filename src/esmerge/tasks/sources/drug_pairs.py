@@ -25,7 +25,7 @@ from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
 DRUGS = ("drug_1", "drug_2")
 ALONE = ("drug", "molecule")  # in a table of drugs
-TYPE_LABELS = Path(__file__).parent / "data" / "ddi_types.csv"
+TYPE_LABELS = Path(__file__).parents[1] / "data" / "ddi_types.csv"
 
 
 def _columns() -> dict[str, str]:
