@@ -15,11 +15,13 @@ from omegaconf import DictConfig
 from esmerge.core.paths import CONF
 from esmerge.core.schema import choose, plain
 from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.specialists.team import Team
 from esmerge.storage.cache import Cache
 from esmerge.tasks.api import Request
 
 torch.set_num_threads(1)
+open_experts_node()  # as the front doors do
 
 
 def composed(*overrides: str, config: str = "sweep") -> DictConfig:

@@ -92,7 +92,7 @@ def test_layers_are_found_whatever_the_family(kind: str, worlds: Callable, run: 
 
 def test_a_stranger_in_another_folder_merges_with_one_command(worlds: Callable, tmp_path: Path) -> None:
     backbone, experts, probe = worlds("llama")
-    asked = [sys.executable, "-m", "src.merge", *command(backbone, experts, Path("merged"), probe, *QUICK)]
+    asked = [sys.executable, "-m", "esmerge.cli.merge", *command(backbone, experts, Path("merged"), probe, *QUICK)]
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "merged").iterdir()} == {

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import esmerge.experiment.merge
 import pandas as pd
 import peft
 import pytest
@@ -22,12 +24,11 @@ from tests.conftest import composed
 from transformers import AutoModelForCausalLM
 
 import esmerge.cli.sweep
-import esmerge.experiment.merge
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import Sweep, read_sweep
+from esmerge.experiment.models import load_models
 from esmerge.experiment.plan import RunSpec, plan
-from esmerge.experiment.session import Session
 from esmerge.model.attach import PREFIX, attach
 from esmerge.specialists.team import Team
 from esmerge.storage.cache import Cache
@@ -70,11 +71,10 @@ class Recorder(Cache):
 
 def signals_folder(cache: Path) -> Path:
     """Where the sweep will keep its probe's signals."""
-    session = Session(sweep_of(cache))
-    assert session.team is not None
-    session.cache = Recorder(cache)
+    models = load_models(sweep_of(cache))
+    recording = replace(models.context, cache=Recorder(cache))
     with pytest.raises(Asked) as asked:
-        session.signals("factors")
+        replace(models.signals, context=recording).signals("factors")
     return Path(asked.value.args[0])
 
 

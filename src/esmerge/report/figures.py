@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from esmerge.core.lazy import OnDemand
 from esmerge.report.load import SweepResults
 from esmerge.report.methods import BLOCKS, Kind
 from esmerge.report.statistics import cell, heading, headline
@@ -29,6 +30,8 @@ LOOKS: Mapping[Kind, tuple[str, str]] = {
     Kind.SEPARATE: ("#009E73", "P"),
 }
 DPI = 160
+LayerShares = tuple[Sequence[str], NDArray[np.float64]]
+"""Experts and their weight in each layer, (experts, layers)."""
 
 
 def write_figures(sweep: SweepResults) -> list[Path]:
@@ -42,7 +45,7 @@ def write_figures(sweep: SweepResults) -> list[Path]:
     return written
 
 
-def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.float64]]]:
+def layer_panels(sweep: SweepResults) -> dict[str, LayerShares]:
     """Title -> experts and their weights, one per ES row; the mean over seeds where the seeds are alike."""
     panels = {}
     for row in sweep.of_kind(Kind.ES):
@@ -59,9 +62,9 @@ def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.f
     return panels
 
 
-def write_layer_map(coefficients: Path, title: str, path: Path) -> Path:
+def write_layer_map(shares: LayerShares, title: str, path: Path) -> Path:
     """The heat map of one run, e.g. for its tracker page."""
-    return _save(layer_figure({title: layer_weights(coefficients)}), path)
+    return _save(layer_figure({title: shares}), path)
 
 
 def methods_figure(sweep: SweepResults) -> Figure:
@@ -131,32 +134,13 @@ def layer_figure(panels: Mapping[str, tuple[Sequence[str], NDArray[np.float64]]]
     return figure
 
 
-def layer_weights(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Experts and their weight in each layer, (experts, layers).
+def layer_weights(path: Path) -> LayerShares:
+    """Each expert's share of every layer, from stored coefficients, one tensor in memory at a time."""
+    from esmerge.coefficients.summary import summarise  # late: imports torch
 
-    The layer-wise coefficient itself, or, where a run weighs single entries, the mean over a layer's entries: what the
-    expert's share of that layer comes to.
-    """
     with safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        experts = [name.removesuffix(".layer") for name in names if name.endswith(".layer")]
-        rows = []
-        for expert in experts:
-            coarse = file.get_tensor(f"{expert}.layer").double().numpy()
-            total, entries = np.zeros(len(coarse)), np.zeros(len(coarse))
-            for name in names:
-                if name.startswith(f"{expert}.") and name != f"{expert}.layer":
-                    tensor, layer = file.get_tensor(name), _layer(name.removeprefix(f"{expert}."))
-                    total[layer] += float(tensor.double().sum())
-                    entries[layer] += tensor.numel()
-            rows.append(np.divide(total, entries, out=coarse.copy(), where=entries > 0))
-    return experts, np.array(rows)
-
-
-def _layer(name: str) -> int:
-    from esmerge.adapters.lora import layer_of  # late: imports torch
-
-    return layer_of(name)
+        summary = summarise(OnDemand(file.keys(), file.get_tensor))
+    return summary.experts, summary.layer_shares
 
 
 def _frame_panel(panel: Axes, title: str) -> None:

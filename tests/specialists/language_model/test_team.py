@@ -16,9 +16,10 @@ from esmerge.core.errors import BenchError, ConfigError, InputError
 from esmerge.core.prompts import Entity
 from esmerge.core.schema import choose
 from esmerge.experiment.config import read_sweep
+from esmerge.experiment.context import load_specialists
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import plan
-from esmerge.experiment.session import Session
+from esmerge.experiment.suite import load_suite
 from esmerge.model import training
 from esmerge.specialists.api import TEAMS, Context
 from esmerge.specialists.team import Team
@@ -238,11 +239,10 @@ def test_a_whole_job(
     raw.specialists = config()
     sweep = read_sweep(raw)
     specs = plan(sweep)
-    session = Session(sweep)
-    assert execute_all(specs, session, tmp_path) == []
-    assert session.team.fingerprint == team.fingerprint, "taken from the cache"
+    assert execute_all(specs, tmp_path) == []
+    assert load_specialists(sweep).fingerprint == team.fingerprint, "taken from the cache"
     for spec in specs:
         predictions = pd.read_csv(RunFolder(tmp_path / spec.name).path / "predictions" / "human.csv")
         assert len(predictions) == 6 and predictions["score"].between(0, 1).all()
-    benchmark = session.benchmarks()[0]
+    benchmark = load_suite(sweep)[0]
     assert "Final answer:" in "".join(piece for piece in benchmark.test[0].prompt if not isinstance(piece, Entity))

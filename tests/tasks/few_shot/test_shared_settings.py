@@ -13,7 +13,6 @@ from esmerge.core.prompts import Benchmark
 from esmerge.experiment.config import read_sweep
 from esmerge.tasks.few_shot.few_shot import FewShot
 from esmerge.tasks.load import SHARED, check_benchmarks, load_benchmark
-from esmerge.tasks.window import Windowed
 
 EMBEDDED = ("specialists=textbook_tiny", "benchmark.limit=6")
 
@@ -48,7 +47,7 @@ def test_rule_and_separator_are_the_suites() -> None:
 
 def test_a_window_comes_before_the_shots() -> None:
     asked = load("drug_protein", "benchmark.protein_window=20", "benchmark.shots=1")
-    assert isinstance(asked, Windowed) and asked.shortened
+    assert asked.shortened
     held = [piece for one in (*asked.test, *asked.validation, *asked.train) for piece in one.prompt]
     assert max(len(piece.value) for piece in held if getattr(piece, "modality", "") == "protein") == 20
 

@@ -14,9 +14,12 @@ from esmerge.adapters.dense import DenseState, as_adapter
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.core.prompts import Reject
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.pipeline import execute_all, write_rejects
+from esmerge.experiment.models import load_models
+from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import RunSpec, plan
-from esmerge.experiment.session import Session
+from esmerge.experiment.records import write_rejects
+from esmerge.experiment.statistics import StatisticsStore
+from esmerge.experiment.suite import load_suite
 from esmerge.merging.api import MERGES
 from esmerge.specialists.team import Team
 from esmerge.tracking.store import RunFolder
@@ -33,9 +36,8 @@ QUICK = {
 CASES = [(name, space) for name in MERGES.names() for space in MERGES.get(name).info.spaces]
 
 
-def prepare(cache: Path, *overrides: str) -> tuple[RunSpec, Session]:
-    sweep = read_sweep(composed(*COMMON, f"cache={cache}", *overrides))
-    return plan(sweep)[-1], Session(sweep)
+def prepare(cache: Path, *overrides: str) -> RunSpec:
+    return plan(read_sweep(composed(*COMMON, f"cache={cache}", *overrides)))[-1]
 
 
 @pytest.mark.parametrize(("name", "space"), CASES)
@@ -43,8 +45,8 @@ def test_every_merge_runs_end_to_end(
     name: str, space: str, shared_cache: Path, tiny_team: Team, tmp_path: Path
 ) -> None:
     before = {key: tensor.clone() for key, tensor in tiny_team.backbone.model.state_dict().items()}
-    spec, session = prepare(shared_cache, f"method={name}", f"merge_space={space}", *QUICK.get(name, ()))
-    assert execute_all([spec], session, tmp_path) == []
+    spec = prepare(shared_cache, f"method={name}", f"merge_space={space}", *QUICK.get(name, ()))
+    assert execute_all([spec], tmp_path) == []
     run = RunFolder(tmp_path / spec.name)
     assert set(run.read_metrics()["benchmark"]) == {"drug_cell", "molecule_class"}
     costs = run.read_costs()
@@ -55,15 +57,15 @@ def test_every_merge_runs_end_to_end(
         stored = load_adapter(folder, name)
         assert list(stored.modules) == list(tiny_team.adapters["molecule"].modules)
         assert (folder / "README.md").read_text().count(MERGES.get(name).info.title)
-    after = session.team.backbone.model.state_dict()
+    after = load_models(spec.sweep).context.specialists.backbone.model.state_dict()
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
 def test_a_merge_that_knows_the_task_has_one_adapter_for_each(
     shared_cache: Path, tiny_team: Team, tmp_path: Path
 ) -> None:
-    spec, session = prepare(shared_cache, "method=emr")
-    execute_all([spec], session, tmp_path)
+    spec = prepare(shared_cache, "method=emr")
+    execute_all([spec], tmp_path)
     folder = tmp_path / spec.name / "adapters"
     assert {path.name for path in folder.iterdir()} == {"molecule+cell", "molecule"}
     one, two = (load_adapter(folder / task, task).tensors() for task in ("molecule+cell", "molecule"))
@@ -73,12 +75,12 @@ def test_a_merge_that_knows_the_task_has_one_adapter_for_each(
 def test_a_dense_update_is_stored_as_an_adapter_that_answers_alike(
     shared_cache: Path, tiny_team: Team, tmp_path: Path
 ) -> None:
-    spec, session = prepare(shared_cache, "method=ties")
-    execute_all([spec], session, tmp_path)
+    spec = prepare(shared_cache, "method=ties")
+    execute_all([spec], tmp_path)
     stored = load_adapter(tmp_path / spec.name / "adapter", "ties")
-    (asked, _) = session.benchmarks()
-    answers = RunFolder(tmp_path / spec.name).read_predictions(asked.name)
-    again = session.ask(stored, asked)
+    (benchmark, _) = load_suite(spec.sweep)
+    answers = RunFolder(tmp_path / spec.name).read_predictions(benchmark.name)
+    again = load_models(spec.sweep).predict(stored, benchmark)
     assert again["prediction"].tolist() == answers["prediction"].tolist()
     torch.testing.assert_close(
         torch.tensor(again["score"].to_numpy()), torch.tensor(answers["score"].to_numpy()), rtol=1e-3, atol=1e-4
@@ -96,26 +98,27 @@ def test_full_rank_factors_lose_nothing_whichever_side_is_wider() -> None:
 
 
 def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_team: Team) -> None:
-    def count(session: Session) -> int:
-        return sum(path.is_dir() for path in (session.cache.root / "measures").glob("[!.]*"))
+    def count() -> int:
+        return sum(path.is_dir() for path in (shared_cache / "measures").glob("[!.]*"))
 
-    spec, session = prepare(shared_cache, "method=aim")
-    settings = spec.method.settings.channels
-    first, spent = session.measure("channels", settings, "delta")
-    known = count(session)
-    again, kept = session.measure("channels", settings, "delta")
-    assert count(session) == known and kept == spent
+    def statistics(*overrides: str) -> StatisticsStore:
+        return load_models(prepare(shared_cache, "method=aim", *overrides).sweep).statistics
+
+    settings = prepare(shared_cache, "method=aim").method.settings.channels
+    first, spent = statistics().measure("channels", settings, "delta")
+    before = count()
+    again, stored = statistics().measure("channels", settings, "delta")
+    assert count() == before and stored == spent
     for expert, tensors in first.items():
         assert all(torch.equal(tensors[key], again[expert][key]) for key in tensors)
-    prepare(shared_cache, "method=aim", "method.omega=0.9", "method.scale=2")[1].measure("channels", settings, "delta")
-    assert count(session) == known, "what comes after the measure is not its business"
-    prepare(shared_cache, "method=aim", "probe.samples=5")[1].measure("channels", settings, "delta")
-    assert count(session) == known + 1
+    statistics("method.omega=0.9", "method.scale=2").measure("channels", settings, "delta")
+    assert count() == before, "what comes after the measure is not its business"
+    statistics("probe.samples=5").measure("channels", settings, "delta")
+    assert count() == before + 1
 
 
 def test_refused_rows_are_kept_with_their_reason(shared_cache: Path, tiny_team: Team, tmp_path: Path) -> None:
-    _, session = prepare(shared_cache)
-    (first, second) = session.benchmarks()
+    (first, second) = load_suite(prepare(shared_cache).sweep)
     refused = replace(first, rejects=(Reject("pairs.csv:3", "label '7' is not one of 0, 1"),))
     write_rejects(tmp_path, [refused, second])
     found = pd.read_csv(tmp_path / "rejects" / f"{first.name}.csv")

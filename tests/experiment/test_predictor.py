@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.evaluation.predictions import generated_frame, predictions_frame
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.session import Session
+from esmerge.experiment.context import ExperimentContext
+from esmerge.experiment.predictor import Predictor
 from esmerge.model.scoring import Scores
+from esmerge.storage.cache import Cache
 from esmerge.storage.files import read_table, write_table
 
 COLUMNS = ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
@@ -86,10 +89,10 @@ def test_written_answers_survive_the_table(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(back, frame)
 
 
-def session(cache: Path, *overrides: str) -> Session:
-    made = Session(read_sweep(composed("specialists=textbook_tiny", f"cache={cache}", *overrides)))
-    made.__dict__["team"] = small.team({"mol": "molecule", "gene": "cell"})
-    return made
+def predictor(cache: Path, *overrides: str) -> Predictor:
+    sweep = read_sweep(composed("specialists=textbook_tiny", f"cache={cache}", *overrides))
+    specialists = small.team({"mol": "molecule", "gene": "cell"})
+    return Predictor(ExperimentContext(specialists, Cache(cache), "cpu", 0), sweep.compute)
 
 
 def questions() -> Benchmark:
@@ -105,25 +108,25 @@ def folders(cache: Path) -> set[str]:
 
 def test_every_way_of_asking_is_kept_on_its_own(tmp_path: Path) -> None:
     asked, told = questions(), []
-    plain = session(tmp_path)
-    plain.advance = told.append
-    first = plain.ask(None, asked)
+    first = replace(predictor(tmp_path), advance=told.append).predict(None, asked)
     assert len(folders(tmp_path)) == 1 and sum(told) == len(asked.test)
-    session(tmp_path, "compute.scoring=loglik", "compute.max_new_tokens=5").ask(None, asked)
+    predictor(tmp_path, "compute.scoring=loglik", "compute.max_new_tokens=5").predict(None, asked)
     assert len(folders(tmp_path)) == 1, "the default is asked as it always was"
-    mean = session(tmp_path, "compute.scoring=loglik_normalised").ask(None, asked)
+    mean = predictor(tmp_path, "compute.scoring=loglik_normalised").predict(None, asked)
     np.testing.assert_allclose(mean["score:not at all"], first["score:not at all"] / 3)
     np.testing.assert_allclose(mean["score:yes"], first["score:yes"])
-    written = session(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=5").ask(None, asked)
+    written = predictor(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=5").predict(None, asked)
     assert len(folders(tmp_path)) == 3 and written["score"].isna().all()
     assert [text.split()[0] for text in written["raw_answer"]] == first["raw_answer"].tolist()
-    session(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=6").ask(None, asked)
+    predictor(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=6").predict(None, asked)
     assert len(folders(tmp_path)) == 4
 
 
 def test_an_adapter_writes_what_it_writes(tmp_path: Path) -> None:
-    writing = session(tmp_path, "compute.scoring=generate")
-    bare, adapted = (writing.ask(state, questions()) for state in (None, writing.team.adapters["mol"]))
+    writing = predictor(tmp_path, "compute.scoring=generate")
+    bare, adapted = (
+        writing.predict(state, questions()) for state in (None, writing.context.specialists.adapters["mol"])
+    )
     assert not bare["raw_answer"].equals(adapted["raw_answer"])
-    again = session(tmp_path, "compute.scoring=generate").ask(None, questions())
+    again = predictor(tmp_path, "compute.scoring=generate").predict(None, questions())
     pd.testing.assert_frame_equal(again, bare)
