@@ -15,7 +15,7 @@ from esmerge.baselines.api import REFERENCES
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import Granularity
 from esmerge.core.errors import ConfigError
-from esmerge.core.schema import Chosen, choose, plain, typed
+from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
@@ -89,10 +89,10 @@ class Sweep:
         split: which questions are asked: ``test``, or ``validation`` for searches.
     """
 
-    specialists: Chosen
-    probe: Chosen
+    specialists: Selection
+    probe: Selection
     granularity: Granularity
-    method: Chosen
+    method: Selection
     merge_space: str | None
     suite: Suite
     benchmark: dict[str, Any]
@@ -152,7 +152,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     )
 
 
-def choose_method(node: Mapping[str, Any]) -> Chosen:
+def choose_method(node: Mapping[str, Any]) -> Selection:
     """A merge, a reference or a floor, by its config."""
     registry = REFERENCES if node.get("name") in REFERENCES.names() else MERGES
     try:
@@ -164,7 +164,7 @@ def choose_method(node: Mapping[str, Any]) -> Chosen:
         raise ConfigError(f"unknown method {node.get('name')!r}: expected one of {known}") from error
 
 
-def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> None:
+def check_axes(method: Selection, space: str | None, granularity: Granularity) -> None:
     """Refuse a merge space or granularity that the method does not have, naming those it has."""
     spaces = method.entry.info.spaces
     if space is not None and spaces and space not in spaces:

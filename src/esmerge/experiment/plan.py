@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo
 from esmerge.core.paths import CONF
-from esmerge.core.schema import Chosen, plain
+from esmerge.core.schema import Selection, plain
 from esmerge.experiment.config import Sweep, check_axes, choose_method
 from esmerge.tracking.store import config_hash
 
@@ -28,7 +28,7 @@ class RunSpec:
         tuned: whether the method's numbers are tuned on the validation split before the test.
     """
 
-    method: Chosen
+    method: Selection
     space: str | None
     sweep: Sweep
     config: dict[str, Any]
@@ -142,7 +142,9 @@ def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
     return _runs(sweep, choose_method(node), node, space or None)
 
 
-def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tune: bool = False) -> list[RunSpec]:
+def _runs(
+    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tune: bool = False
+) -> list[RunSpec]:
     if method.name == "expert" and method.settings.expert is None:
         return [
             run
@@ -164,7 +166,7 @@ def experts_of(sweep: Sweep) -> list[str]:
     return list(sweep.specialists.settings.experts)
 
 
-def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
+def _config(sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
     info: MethodInfo = method.entry.info
     config = {
         "specialists": sweep.raw["specialists"],

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from esmerge.core import paths
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
-from esmerge.core.schema import Chosen, choose, plain
+from esmerge.core.schema import Selection, choose, plain
 from esmerge.data.tables import looking_up
 from esmerge.tasks.api import SOURCES, Request, SuiteRequest
 from esmerge.tasks.few_shot.api import CHOICES
@@ -36,7 +36,7 @@ class _Loaded:
 
 
 _LOADED: dict[str, _Loaded] = {}  # jobs of one process share their benchmarks: the last of each name
-_CHECKED: dict[str, Chosen] = {}  # and settings that were found to be right, which every run asks for several times
+_CHECKED: dict[str, Selection] = {}  # and settings that were found to be right, which every run asks for several times
 
 
 def check_benchmarks(suite: SuiteRequest) -> None:
@@ -89,7 +89,7 @@ def terms(suite: SuiteRequest, name: str) -> dict[str, Any]:
     return {"limit": request.limit, "split": getattr(chosen.settings, "split", None), "shots": request.shots}
 
 
-def _chosen(suite: SuiteRequest, name: str) -> tuple[Chosen, Request]:
+def _chosen(suite: SuiteRequest, name: str) -> tuple[Selection, Request]:
     """The source of a benchmark with its settings, and what it is told by the suite."""
     node = suite.told if suite.told.get("name") == name else _node(name)
     absent = [key for key in ("title", "family", "source") if not node.get(key)]
@@ -108,7 +108,7 @@ def _chosen(suite: SuiteRequest, name: str) -> tuple[Chosen, Request]:
     return _checked({"name": node["source"], **settings}, f"benchmark {name}"), request
 
 
-def _checked(node: Mapping[str, Any], path: str) -> Chosen:
+def _checked(node: Mapping[str, Any], path: str) -> Selection:
     key = repr((path, node))
     if key not in _CHECKED:
         _CHECKED[key] = choose(SOURCES, node, path)

@@ -16,7 +16,7 @@ from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import Granularity
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo
-from esmerge.core.schema import Chosen, choose, plain, typed
+from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
 from esmerge.experiment.plan import RunSpec, plan
@@ -94,7 +94,7 @@ class Request:
     output: Output
 
     @property
-    def probe(self) -> Chosen | None:
+    def probe(self) -> Selection | None:
         """The probe, if the method reads one."""
         return self.spec.sweep.probe if self.spec.uses_probe else None
 
@@ -136,7 +136,7 @@ def read_request(cfg: DictConfig) -> Request:
     return request
 
 
-def _method(node: Mapping[str, Any]) -> Chosen:
+def _method(node: Mapping[str, Any]) -> Selection:
     """A merge that needs no benchmark."""
     method = choose_method(node)
     info: MethodInfo = method.entry.info
