@@ -12,7 +12,7 @@ from esmerge.coefficients.types import Granularity, Signals
 from esmerge.coefficients.uncertainty import measured_distances
 from esmerge.core.cost import Cost, cost, load_cost, save_cost
 from esmerge.core.prompts import Pieces
-from esmerge.core.schema import Chosen
+from esmerge.core.schema import Selection
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
 from esmerge.probe.stored import (
@@ -36,7 +36,7 @@ class Probe:
     """
 
     context: ExperimentContext
-    selection: Chosen
+    selection: Selection
 
     @cached_property
     def prompts(self) -> tuple[Pieces, ...]:
