@@ -88,7 +88,7 @@ def test_written_answers_survive_the_table(tmp_path: Path) -> None:
 
 def session(cache: Path, *overrides: str) -> Session:
     made = Session(read_sweep(composed("specialists=textbook_tiny", f"cache={cache}", *overrides)))
-    made.__dict__["team"] = small.team({"mol": "molecule", "gene": "cell"})
+    made.__dict__["specialists"] = small.specialists({"mol": "molecule", "gene": "cell"})
     return made
 
 
@@ -123,7 +123,7 @@ def test_every_way_of_asking_is_kept_on_its_own(tmp_path: Path) -> None:
 
 def test_an_adapter_writes_what_it_writes(tmp_path: Path) -> None:
     writing = session(tmp_path, "compute.scoring=generate")
-    bare, adapted = (writing.ask(state, questions()) for state in (None, writing.team.adapters["mol"]))
+    bare, adapted = (writing.ask(state, questions()) for state in (None, writing.specialists.adapters["mol"]))
     assert not bare["raw_answer"].equals(adapted["raw_answer"])
     again = session(tmp_path, "compute.scoring=generate").ask(None, questions())
     pd.testing.assert_frame_equal(again, bare)

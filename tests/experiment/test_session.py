@@ -15,7 +15,7 @@ from esmerge.core import timing as stages
 from esmerge.experiment import session as session_module
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.session import Session
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 def make(cache: Path, *overrides: str) -> Session:
@@ -24,7 +24,7 @@ def make(cache: Path, *overrides: str) -> Session:
 
 
 @pytest.fixture
-def session(shared_cache: Path, tiny_team: Team) -> Session:
+def session(shared_cache: Path, tiny_specialists: Specialists) -> Session:
     return make(shared_cache)
 
 
@@ -32,9 +32,9 @@ def count(session: Session, kind: str) -> int:
     return sum(path.is_dir() for path in (session.cache.root / kind).glob("[!.]*"))
 
 
-def test_an_answer_is_kept_by_adapter_scale_and_question(session: Session, tiny_team: Team) -> None:
+def test_an_answer_is_kept_by_adapter_scale_and_question(session: Session, tiny_specialists: Specialists) -> None:
     (asked,) = session.benchmarks()
-    state = tiny_team.adapters["cell"]
+    state = tiny_specialists.adapters["cell"]
     louder = LoraState({m: LoraFactors(f.a, f.b, 3 * f.scale) for m, f in state.modules.items()})
     told: list[int] = []
     session.advance = told.append
@@ -49,20 +49,20 @@ def test_an_answer_is_kept_by_adapter_scale_and_question(session: Session, tiny_
 
 
 def test_questions_are_encoded_once_for_all_merges(
-    session: Session, tiny_team: Team, monkeypatch: pytest.MonkeyPatch
+    session: Session, tiny_specialists: Specialists, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session.team.__dict__.pop("asking", None)  # tests before this one asked as well
+    session.specialists.__dict__.pop("asking", None)  # tests before this one asked as well
     calls: list[str] = []
-    for modality, encoder in session.team.encoders.items():
+    for modality, encoder in session.specialists.encoders.items():
         inner = encoder.encode
         monkeypatch.setattr(encoder, "encode", lambda values, m=modality, f=inner: calls.append(m) or f(values))
     (asked,) = session.benchmarks()
     once = replace(asked, checksum="asked by two")
-    session.ask(tiny_team.adapters["cell"], once)
+    session.ask(tiny_specialists.adapters["cell"], once)
     seen = {entity.modality for entity in asked.test[0].entities()}
-    assert calls == [modality for modality in session.team.encoders if modality in seen] != []
+    assert calls == [modality for modality in session.specialists.encoders if modality in seen] != []
     before, first = list(calls), count(session, "predictions")
-    session.ask(tiny_team.adapters["molecule"], once)
+    session.ask(tiny_specialists.adapters["molecule"], once)
     assert calls == before and count(session, "predictions") == first + 1
 
 
@@ -93,11 +93,11 @@ def test_distances_are_kept_by_probe_and_directions(shared_cache: Path, session:
     assert make(shared_cache, "granularity=element").distances("factors")[0] is None
 
 
-def test_jobs_of_one_process_share_one_team(shared_cache: Path, session: Session) -> None:
-    assert make(shared_cache, "granularity=layer").team is session.team
-    assert len(session_module._TEAMS) == 1
-    other = make(shared_cache, "specialists.experts=[molecule,cell]").team
-    assert list(other.adapters) == ["molecule", "cell"] and len(session_module._TEAMS) == 1
+def test_jobs_of_one_process_share_one_set_of_specialists(shared_cache: Path, session: Session) -> None:
+    assert make(shared_cache, "granularity=layer").specialists is session.specialists
+    assert len(session_module._SPECIALISTS) == 1
+    other = make(shared_cache, "specialists.experts=[molecule,cell]").specialists
+    assert list(other.adapters) == ["molecule", "cell"] and len(session_module._SPECIALISTS) == 1
 
 
 def test_time_counts_for_the_innermost_stage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,14 +36,14 @@ def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
     with run.stage("merge"), cost(session.device) as merging:
         made = {task: work.merge(settings, granularity, task) for task in work.tasks()}
     run.write_costs({"measuring": asdict(work.measuring), "merging": asdict(merging)})
-    base = session.team.backbone.name
+    base = session.specialists.backbone.name
     for task, one in made.items():
         if one.coefficients is not None:
             run.write_coefficients(one.coefficients.tensors())
             if one.coefficients.errors:
                 run.write_layer_coefficients(one.coefficients.layer_rows())
         shares = layer_weights(run.coefficients) if one.coefficients is not None else None
-        card = model_card(spec, list(session.team.adapters), settings, granularity, shares)
+        card = model_card(spec, list(session.specialists.adapters), settings, granularity, shares)
         place = run.path / (f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
         save_adapter(one.state if isinstance(one.state, LoraState) else as_adapter(one.state), place, base, card)
     return lambda benchmark: session.ask(made[work.task(benchmark)].state, benchmark)
@@ -52,7 +52,7 @@ def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
 def measure(spec: RunSpec, session: Session) -> tuple[MergeInput, Cost]:
     """Everything that the merge may look at, and what that cost when it was measured."""
     space, costs = str(spec.space), []
-    inputs = MergeInput(session.team.adapters, space, spec.sweep.seed)
+    inputs = MergeInput(session.specialists.adapters, space, spec.sweep.seed)
     if spec.uses_granularity:
         signals, spent = session.signals(space)
         distances, measuring = session.distances(space)
@@ -94,7 +94,10 @@ class _Work:
         """The experts whose modality a benchmark's questions hold, all if none; empty where one merge is for all."""
         if not self.spec.per_task:
             return ()
-        seen, own = {entity.modality for entity in benchmark.test[0].entities()}, self.session.team.own
+        seen, own = (
+            {entity.modality for entity in benchmark.test[0].entities()},
+            self.session.specialists.expert_modality,
+        )
         return tuple(expert for expert, modality in own.items() if modality in seen) or tuple(own)
 
     def tasks(self) -> list[tuple[str, ...]]:

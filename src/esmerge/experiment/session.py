@@ -1,4 +1,4 @@
-"""What the runs of one job share: the team, the benchmarks, the probe's signals. Each is made when first needed."""
+"""What the runs of one job share: the specialists, the benchmarks, the probe's signals. Each is made when needed."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from esmerge.probe.stored import (
     save_distances,
 )
 from esmerge.specialists.api import Context
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache, code_digest
 from esmerge.storage.files import read_table, write_table
 from esmerge.tasks.load import load_benchmark
 
 SCORING = 2  # raised when scores of the same model on the same prompts could change
 PROBING = 6  # likewise for signals
-_TEAMS: dict[str, Team] = {}  # jobs of one process share their models
+_SPECIALISTS: dict[str, Specialists] = {}  # jobs of one process share their models
 
 
 class Session:
@@ -60,20 +60,20 @@ class Session:
             torch.set_num_threads(sweep.compute.threads)
 
     @cached_property
-    def team(self) -> Team:
+    def specialists(self) -> Specialists:
         """The specialists; trained now if they are not in the cache."""
         chosen = self.sweep.specialists
         key = repr((chosen, self.sweep.seed, self.sweep.cache, self.sweep.compute.device))
-        if key not in _TEAMS:
+        if key not in _SPECIALISTS:
             with stage("specialists"):
                 context = Context(self.sweep.seed, self.cache, self.sweep.compute.device)
-                _TEAMS.clear()  # one set of models in memory at a time
-                _TEAMS[key] = chosen.entry.function(chosen.settings, context)
-        return _TEAMS[key]
+                _SPECIALISTS.clear()  # one set of models in memory at a time
+                _SPECIALISTS[key] = chosen.entry.function(chosen.settings, context)
+        return _SPECIALISTS[key]
 
     def prepare(self) -> None:
-        """Make or load the team now."""
-        _ = self.team.renderer
+        """Make or load the specialists now."""
+        _ = self.specialists.renderer
 
     def benchmarks(self) -> list[Benchmark]:
         """The benchmarks of the suite, loaded once; what is asked is the split that the sweep names."""
@@ -110,13 +110,13 @@ class Session:
             return load_distances(folder), load_cost(folder)
 
     def _signals_folder(self, space: str) -> Path:
-        score_kind, spaces = self.sweep.granularity.score, probed_spaces(self.team, space)
+        score_kind, spaces = self.sweep.granularity.score, probed_spaces(self.specialists, space)
         key = {**self._probed(), "version": PROBING, "spaces": spaces, "score": score_kind}
 
         def make(folder: Path) -> None:
             with cost(self.device) as spent:
                 batch_size = self.sweep.probe.settings.batch_size
-                record_signals(self.team, self._prompts, batch_size, spaces, score_kind, folder)
+                record_signals(self.specialists, self._prompts, batch_size, spaces, score_kind, folder)
             save_cost(spent, folder)
 
         with stage("probe"):
@@ -137,7 +137,7 @@ class Session:
 
         def make(folder: Path) -> None:
             batch_size = self.sweep.probe.settings.batch_size
-            material = Material(self.team, self._prompts, batch_size, self.sweep.seed, space, questions)
+            material = Material(self.specialists, self._prompts, batch_size, self.sweep.seed, space, questions)
             with cost(self.device) as spent:
                 save_measured(entry.function(material, settings), folder)
             save_cost(spent, folder)
@@ -153,11 +153,11 @@ class Session:
     @cached_property
     def _prompts(self) -> list[Pieces]:
         probe = self.sweep.probe
-        return list(probe.entry.function(probe.settings, self.team, self.sweep.seed))
+        return list(probe.entry.function(probe.settings, self.specialists, self.sweep.seed))
 
     def _probed(self) -> dict[str, Any]:
         return {
-            "team": self.team.fingerprint,
+            "specialists": self.specialists.fingerprint,
             "prompts": repr(self._prompts),
             "batch_size": self.sweep.probe.settings.batch_size,
         }
@@ -166,7 +166,7 @@ class Session:
         """Predictions of the backbone under a merge (None: the bare one) on a benchmark's test split."""
         key: dict[str, Any] = {
             "version": SCORING,
-            "team": self.team.fingerprint,
+            "specialists": self.specialists.fingerprint,
             "adapter": None if adapter is None else adapter_digest(adapter),
             "benchmark": benchmark.checksum,
             "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),
@@ -183,8 +183,8 @@ class Session:
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         """An adapter trained on a benchmark's training split, from the cache where it is there."""
         key = {
-            "team": self.team.fingerprint,
-            "settings": repr((self.team.finetuning, self.team.targets)),
+            "specialists": self.specialists.fingerprint,
+            "settings": repr((self.specialists.finetuning, self.specialists.targets)),
             "name": benchmark.name,
             "train": repr([example.solved() for example in benchmark.train]),
             "seed": self.sweep.seed,
@@ -192,7 +192,7 @@ class Session:
         scratch = self.cache.scratch("finetuned", key)
 
         def make(folder: Path) -> None:
-            state = finetune(self.team, benchmark.train, benchmark.name, self.sweep.seed, scratch)
+            state = finetune(self.specialists, benchmark.train, benchmark.name, self.sweep.seed, scratch)
             save_adapter(state, folder / "adapter")
 
         with stage("fine-tuning"):
@@ -200,9 +200,9 @@ class Session:
 
     def _score(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
         compute, states = self.sweep.compute, {} if adapter is None else {"asked": adapter}
-        with self.team.backbone.attached(states) as activate:
+        with self.specialists.backbone.attached(states) as activate:
             activate("asked" if states else None)
-            asked = (self.team.asking, benchmark.test, compute.batch_size)
+            asked = (self.specialists.asking, benchmark.test, compute.batch_size)
             if compute.scoring == "generate":
                 return generated_frame(benchmark, generate(*asked, compute.max_new_tokens, self.advance))
             scores = score(*asked, self.advance)
