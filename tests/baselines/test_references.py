@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from esmerge.experiment.session import Session
 from tests.conftest import composed
 
 from esmerge.baselines import floors
@@ -17,14 +18,13 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import choose_method, read_sweep
-from esmerge.experiment.session import Session
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 FLOORS = [name for name in REFERENCES.names() if not REFERENCES.get(name).info.needs_model]
 
 
 @pytest.fixture
-def session(shared_cache: Path, tiny_team: Team) -> Session:
+def session(shared_cache: Path, tiny_specialists: Specialists) -> Session:
     overrides = ("specialists=textbook_tiny", "benchmark.limit=12", f"cache={shared_cache}")
     return Session(read_sweep(composed(*overrides)))
 
@@ -50,9 +50,9 @@ def test_every_reference_answers_every_example_with_a_label_and_a_score(session:
 @pytest.mark.parametrize("name", FLOORS)
 def test_floors_load_no_model(session: Session, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("the team was loaded")
+        raise AssertionError("the specialists were loaded")
 
-    monkeypatch.setattr(Session, "team", property(refuse))
+    monkeypatch.setattr(Session, "specialists", property(refuse))
     assert len(ask(session, benchmark(session, "drug_cell"), name=name)) == 12
 
 
@@ -114,10 +114,12 @@ def test_without_a_training_split_there_is_nothing_to_learn_from(session: Sessio
         ask(session, replace(benchmark(session, "drug_protein"), train=()), name=name)
 
 
-def test_specialists_differ_from_the_backbone_and_an_unknown_one_is_refused(session: Session, tiny_team: Team) -> None:
+def test_specialists_differ_from_the_backbone_and_an_unknown_one_is_refused(
+    session: Session, tiny_specialists: Specialists
+) -> None:
     asked = benchmark(session, "drug_protein")
     frames = [ask(session, asked, name="base")] + [
-        ask(session, asked, name="expert", expert=name) for name in tiny_team.adapters
+        ask(session, asked, name="expert", expert=name) for name in tiny_specialists.adapters
     ]
     scores = {tuple(frame["score"]) for frame in frames}
     assert len(scores) == len(frames)

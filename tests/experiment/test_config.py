@@ -22,7 +22,7 @@ from esmerge.experiment.config import read_sweep
 from esmerge.experiment.plan import plan
 from esmerge.merging.api import MERGES
 from esmerge.probe.api import PROBES
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.tasks.load import check_benchmarks
 
 FRONT_DOORS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -90,7 +90,7 @@ def test_every_registered_entry_has_a_config() -> None:
         assert set(registry.names()) <= {name for found, name in CHOICES if found == group}
     assert {name for group, name in CHOICES if group == "granularity"} == set(GRANULARITIES)
     kinds = {OmegaConf.load(CONF / "specialists" / f"{n}.yaml").get("kind") for g, n in CHOICES if g == "specialists"}
-    assert set(TEAMS.names()) <= kinds | {name for group, name in CHOICES if group == "specialists"}
+    assert set(SPECIALISTS.names()) <= kinds | {name for group, name in CHOICES if group == "specialists"}
 
 
 def test_the_default_sweep_holds_the_references_and_one_merge() -> None:

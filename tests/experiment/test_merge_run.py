@@ -21,7 +21,7 @@ from esmerge.experiment.records import write_rejects
 from esmerge.experiment.statistics import StatisticsStore
 from esmerge.experiment.suite import load_suite
 from esmerge.merging.api import MERGES
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 from esmerge.tracking.store import RunFolder
 
 COMMON = ("specialists=textbook_tiny", "benchmark.limit=6", "probe.samples=4", "granularity.projections=8",
@@ -42,9 +42,9 @@ def prepare(cache: Path, *overrides: str) -> RunSpec:
 
 @pytest.mark.parametrize(("name", "space"), CASES)
 def test_every_merge_runs_end_to_end(
-    name: str, space: str, shared_cache: Path, tiny_team: Team, tmp_path: Path
+    name: str, space: str, shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
-    before = {key: tensor.clone() for key, tensor in tiny_team.backbone.model.state_dict().items()}
+    before = {key: tensor.clone() for key, tensor in tiny_specialists.backbone.model.state_dict().items()}
     spec = prepare(shared_cache, f"method={name}", f"merge_space={space}", *QUICK.get(name, ()))
     assert execute_all([spec], tmp_path) == []
     run = RunFolder(tmp_path / spec.name)
@@ -55,14 +55,14 @@ def test_every_merge_runs_end_to_end(
     folders = [run.path / "adapter"] if not spec.per_task else sorted((run.path / "adapters").iterdir())
     for folder in folders:
         stored = load_adapter(folder, name)
-        assert list(stored.modules) == list(tiny_team.adapters["molecule"].modules)
+        assert list(stored.modules) == list(tiny_specialists.adapters["molecule"].modules)
         assert (folder / "README.md").read_text().count(MERGES.get(name).info.title)
     after = load_models(spec.sweep).context.specialists.backbone.model.state_dict()
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
 def test_a_merge_that_knows_the_task_has_one_adapter_for_each(
-    shared_cache: Path, tiny_team: Team, tmp_path: Path
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
     spec = prepare(shared_cache, "method=emr")
     execute_all([spec], tmp_path)
@@ -73,7 +73,7 @@ def test_a_merge_that_knows_the_task_has_one_adapter_for_each(
 
 
 def test_a_dense_update_is_stored_as_an_adapter_that_answers_alike(
-    shared_cache: Path, tiny_team: Team, tmp_path: Path
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
     spec = prepare(shared_cache, "method=ties")
     execute_all([spec], tmp_path)
@@ -97,7 +97,7 @@ def test_full_rank_factors_lose_nothing_whichever_side_is_wider() -> None:
         assert torch.equal(adapter.modules[name].delta(), update) and adapter.modules[name].rank == 3
 
 
-def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_team: Team) -> None:
+def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_specialists: Specialists) -> None:
     def count() -> int:
         return sum(path.is_dir() for path in (shared_cache / "measures").glob("[!.]*"))
 
@@ -117,7 +117,9 @@ def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_team: T
     assert count() == before + 1
 
 
-def test_refused_rows_are_kept_with_their_reason(shared_cache: Path, tiny_team: Team, tmp_path: Path) -> None:
+def test_refused_rows_are_kept_with_their_reason(
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
+) -> None:
     (first, second) = load_suite(prepare(shared_cache).sweep)
     refused = replace(first, rejects=(Reject("pairs.csv:3", "label '7' is not one of 0, 1"),))
     write_rejects(tmp_path, [refused, second])

@@ -91,7 +91,7 @@ def test_written_answers_survive_the_table(tmp_path: Path) -> None:
 
 def predictor(cache: Path, *overrides: str) -> Predictor:
     sweep = read_sweep(composed("specialists=textbook_tiny", f"cache={cache}", *overrides))
-    specialists = small.team({"mol": "molecule", "gene": "cell"})
+    specialists = small.specialists({"mol": "molecule", "gene": "cell"})
     return Predictor(ExperimentContext(specialists, Cache(cache), "cpu", 0), sweep.compute)
 
 

@@ -19,7 +19,7 @@ from esmerge.experiment import context
 from esmerge.experiment.config import Sweep, read_sweep
 from esmerge.experiment.models import Models, load_models
 from esmerge.experiment.suite import load_suite
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 def sweep_of(cache: Path, *overrides: str) -> Sweep:
@@ -32,7 +32,7 @@ def make(cache: Path, *overrides: str) -> Models:
 
 
 @pytest.fixture
-def models(shared_cache: Path, tiny_team: Team) -> Models:
+def models(shared_cache: Path, tiny_specialists: Specialists) -> Models:
     return make(shared_cache)
 
 
@@ -47,9 +47,9 @@ def count(cache: Path, kind: str) -> int:
 
 
 def test_an_answer_is_kept_by_adapter_scale_and_question(
-    models: Models, benchmark: Benchmark, tiny_team: Team, shared_cache: Path
+    models: Models, benchmark: Benchmark, tiny_specialists: Specialists, shared_cache: Path
 ) -> None:
-    state = tiny_team.adapters["cell"]
+    state = tiny_specialists.adapters["cell"]
     louder = LoraState({m: LoraFactors(f.a, f.b, 3 * f.scale) for m, f in state.modules.items()})
     told: list[int] = []
     models = models.reporting(told.append)
@@ -64,7 +64,11 @@ def test_an_answer_is_kept_by_adapter_scale_and_question(
 
 
 def test_questions_are_encoded_once_for_all_merges(
-    models: Models, benchmark: Benchmark, tiny_team: Team, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+    models: Models,
+    benchmark: Benchmark,
+    tiny_specialists: Specialists,
+    shared_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     specialists = models.context.specialists
     specialists.__dict__.pop("asking", None)  # tests before this one asked as well
@@ -73,11 +77,11 @@ def test_questions_are_encoded_once_for_all_merges(
         inner = encoder.encode
         monkeypatch.setattr(encoder, "encode", lambda values, m=modality, f=inner: calls.append(m) or f(values))
     once = replace(benchmark, checksum="asked by two")
-    models.predict(tiny_team.adapters["cell"], once)
+    models.predict(tiny_specialists.adapters["cell"], once)
     present = {entity.modality for entity in benchmark.test[0].entities()}
     assert calls == [modality for modality in specialists.encoders if modality in present] != []
     before, first = list(calls), count(shared_cache, "predictions")
-    models.predict(tiny_team.adapters["molecule"], once)
+    models.predict(tiny_specialists.adapters["molecule"], once)
     assert calls == before and count(shared_cache, "predictions") == first + 1
 
 

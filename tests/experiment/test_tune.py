@@ -18,7 +18,7 @@ from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import deciding, objective, search, tune
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.run import merge
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 from esmerge.tracking.store import RunFolder
 
 COMMON = ("specialists=textbook_tiny", "benchmark.limit=12", "probe.samples=3", "granularity.projections=8",
@@ -89,7 +89,7 @@ def test_every_range_is_of_some_setting() -> None:
 
 @pytest.mark.parametrize("method", ["es", "ties"])
 def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
-    method: str, shared_cache: Path, tiny_team: Team, tmp_path: Path
+    method: str, shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
     spec = prepare(shared_cache, f"method={method}", *TUNED)
     assert spec.tuned and "tuned" in spec.name
@@ -111,7 +111,7 @@ def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
     assert (granularity is not None) == (method == "es") and (method == "ties" or granularity.tau == best["tau"])
 
 
-def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_team: Team, tmp_path: Path) -> None:
+def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path) -> None:
     spec = prepare(shared_cache, "method=average", *TUNED)
     assert execute_all([spec], tmp_path) == []
     run = RunFolder(tmp_path / spec.name)
@@ -127,7 +127,7 @@ def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_team: Team, tmp_path: P
     assert not published.tuned and published.name != spec.name
 
 
-def test_what_decides_must_be_there(shared_cache: Path, tiny_team: Team) -> None:
+def test_what_decides_must_be_there(shared_cache: Path, tiny_specialists: Specialists) -> None:
     suite = load_suite(prepare(shared_cache).sweep)
     names = [one.name for one in deciding(suite, Tuning(objective="cross_modal"))]
     assert names == ["drug_cell"]
@@ -148,7 +148,7 @@ def test_bad_ranges_are_refused() -> None:
 
 
 def test_a_search_of_hydras_sees_the_validation_split_alone(
-    shared_cache: Path, tiny_team: Team, tmp_path: Path
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
     spec = prepare(shared_cache, "method=average", "split=validation")
     execute_all([spec], tmp_path)
@@ -164,7 +164,7 @@ def test_a_search_of_hydras_sees_the_validation_split_alone(
 
 
 def test_a_trial_merges_once_for_all_benchmarks(
-    shared_cache: Path, tiny_team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merged: list[object] = []
 

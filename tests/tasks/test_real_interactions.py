@@ -15,7 +15,7 @@ from esmerge.cli.tasks.options import CONF, DEFAULTS, load
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.core.schema import choose, plain
 from esmerge.data.molecules import canonical_smiles
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.language_model.family import read_lessons
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
@@ -125,7 +125,7 @@ def test_retention_answers_are_the_tables() -> None:
 @pytest.mark.parametrize("seed", [0, 3])
 def test_nothing_that_the_specialists_are_taught_is_tested(seed: int) -> None:
     config = plain(OmegaConf.load(CONF / "specialists" / "smollm2.yaml"))
-    settings = choose(TEAMS, {**config, "root": str(DATA)}, "specialists").settings
+    settings = choose(SPECIALISTS, {**config, "root": str(DATA)}, "specialists").settings
     lessons = read_lessons(settings, seed)
     assert {lesson.modality for lesson in lessons} == {"molecule", "protein", "cell"}
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA), "seed": seed})

@@ -24,7 +24,7 @@ class ReferenceModel(Protocol):
     """What a reference may ask."""
 
     sweep: Any
-    team: Any
+    specialists: Any
 
     def ask(self, adapter: Any, benchmark: Benchmark) -> pd.DataFrame:
         """Predictions of the backbone under an adapter."""

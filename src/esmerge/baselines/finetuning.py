@@ -14,10 +14,10 @@ from esmerge.core.rng import generator
 from esmerge.model.attach import detach, fresh, read
 from esmerge.model.loss import answer_loss
 from esmerge.model.training import Schedule, train
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
-def finetune(team: Team, examples: Sequence[Example], title: str, seed: int, scratch: Path) -> LoraState:
+def finetune(specialists: Specialists, examples: Sequence[Example], title: str, seed: int, scratch: Path) -> LoraState:
     """Train a new adapter on solved examples, starting from the bare backbone.
 
     Args:
@@ -30,17 +30,17 @@ def finetune(team: Team, examples: Sequence[Example], title: str, seed: int, scr
     """
     if not examples:
         raise InputError(f"{title} has no training examples to fine-tune on")
-    settings, model = team.finetuning, team.backbone.model
+    settings, model = specialists.finetuning, specialists.backbone.model
     solved = [example.solved() for example in examples]
 
     def loss_at(step: int) -> Tensor:
         rows = generator(seed, f"finetune-{title}", step).integers(len(solved), size=settings.batch)
-        return answer_loss(team.renderer, [solved[row] for row in rows])
+        return answer_loss(specialists.renderer, [solved[row] for row in rows])
 
-    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, team.targets, seed)
+    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
     try:
         schedule = Schedule(settings.steps, settings.rate, settings.weight_decay)
         train(f"fine-tuning on {title}", parameters, loss_at, schedule, scratch)
-        return read(model, "finetuned", team.backbone.name)
+        return read(model, "finetuned", specialists.backbone.name)
     finally:
         detach(model)

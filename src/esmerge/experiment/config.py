@@ -21,7 +21,7 @@ from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
 from esmerge.model.scoring import MODES
 from esmerge.probe.api import PROBES
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tracking.wandb_log import Tracking
 
@@ -134,7 +134,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     method = choose_method(raw["method"])
     check_axes(method, raw["merge_space"], granularity)
     return Sweep(
-        specialists=choose(TEAMS, raw["specialists"], "specialists"),
+        specialists=choose(SPECIALISTS, raw["specialists"], "specialists"),
         probe=choose(PROBES, raw["probe"], "probe"),
         granularity=granularity,
         method=method,

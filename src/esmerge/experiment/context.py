@@ -8,10 +8,10 @@ from pathlib import Path
 from esmerge.core.timing import stage
 from esmerge.experiment.config import Sweep
 from esmerge.specialists.api import Context
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 
-_SPECIALISTS: dict[str, Team] = {}  # jobs of one process share their models
+_SPECIALISTS: dict[str, Specialists] = {}  # jobs of one process share their models
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ExperimentContext:
         seed: of random directions, samples and training.
     """
 
-    specialists: Team
+    specialists: Specialists
     cache: Cache
     device: str
     seed: int
@@ -36,7 +36,7 @@ def open_context(sweep: Sweep) -> ExperimentContext:
     return ExperimentContext(load_specialists(sweep), Cache(Path(sweep.cache)), sweep.compute.device, sweep.seed)
 
 
-def load_specialists(sweep: Sweep) -> Team:
+def load_specialists(sweep: Sweep) -> Specialists:
     """The specialists that a sweep names: made once per process, one set of models in memory at a time."""
     selection = sweep.specialists
     key = repr((selection, sweep.seed, sweep.cache, sweep.compute.device))

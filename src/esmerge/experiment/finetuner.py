@@ -25,7 +25,7 @@ class FineTuner:
         specialists, cache, seed = self.context.specialists, self.context.cache, self.context.seed
         key = {
             "code": closure_digest(finetune),
-            "team": specialists.fingerprint,
+            "specialists": specialists.fingerprint,
             "settings": repr((specialists.finetuning, specialists.targets)),
             "name": benchmark.name,
             "train": repr([example.solved() for example in benchmark.train]),

@@ -44,7 +44,7 @@ class FinishedMerge:
 def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> FinishedMerge:
     """Measure, tune if that was asked for, merge, store."""
     inputs, measuring = measure(spec, models)
-    merger = Merger(spec, inputs, models.context.specialists.own)
+    merger = Merger(spec, inputs, models.context.specialists.expert_modality)
     settings, granularity = spec.method.settings, spec.sweep.granularity if spec.uses_granularity else None
     if spec.tuned:
         settings, granularity = tune(spec, suite, run, lambda *chosen: merger.predict_all(models, *chosen))

@@ -50,7 +50,7 @@ class Predictor:
         """
         key: dict[str, Any] = {
             "code": closure_digest(score, generate, predictions_frame),
-            "team": self.context.specialists.fingerprint,
+            "specialists": self.context.specialists.fingerprint,
             "adapter": None if adapter is None else adapter_digest(adapter),
             "benchmark": benchmark.checksum,
             "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),

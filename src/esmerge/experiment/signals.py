@@ -52,7 +52,7 @@ class Probe:
     def key(self) -> dict[str, Any]:
         """What decides a measurement on the probe: who is probed, with which prompts, in which batches."""
         return {
-            "team": self.context.specialists.fingerprint,
+            "specialists": self.context.specialists.fingerprint,
             "prompts": repr(list(self.prompts)),
             "batch_size": self.batch_size,
         }

@@ -22,7 +22,7 @@ class ExpertSettings:
 @REFERENCES.register("expert", ExpertSettings, ReferenceInfo("Specialist", MethodKind.REFERENCE))
 def expert(settings: ExpertSettings, session: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions under one specialist's adapter."""
-    known = session.team.adapters
+    known = session.specialists.adapters
     if settings.expert is None or settings.expert not in known:
         raise ConfigError(f"method.expert={settings.expert!r}: expected one of {', '.join(known)}")
     return session.ask(known[settings.expert], benchmark)

@@ -22,7 +22,7 @@ from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_
 from esmerge.experiment.plan import RunSpec, plan
 from esmerge.experiment.search import Tuning
 from esmerge.probe.api import PROBES
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.tracking.wandb_log import Tracking
 
@@ -112,7 +112,7 @@ def read_request(cfg: DictConfig) -> Request:
     output = typed(Output, rest, "merge")
     method = _method(raw["method"])
     sweep = Sweep(
-        specialists=choose(TEAMS, {"name": "custom", **told}, "custom"),
+        specialists=choose(SPECIALISTS, {"name": "custom", **told}, "custom"),
         probe=choose(PROBES, raw.get("probe") or {"name": "text"}, "probe"),
         granularity=typed(Granularity, raw["granularity"], "granularity"),
         method=method,

@@ -16,7 +16,7 @@ from esmerge.model.remembered import Remembering
 
 
 @dataclass(frozen=True)
-class Wording:
+class PromptStyle:
     """How a probe prompt names an entity.
 
     Attributes:
@@ -46,38 +46,38 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
-class Team:
+class Specialists:
     """N specialists, their backbone and their encoders.
 
     Attributes:
         name: config name of the set.
         backbone: the shared model.
         adapters: expert -> its LoRA.
-        own: expert -> the modality it perceives.
+        expert_modality: expert -> the modality it perceives.
         encoders: modality -> encoder and projector; a modality without one is read as text.
         language: which wording of the benchmarks it understands.
-        wording: how probe prompts are put.
+        prompt_style: how probe prompts are put.
         pool: modality -> raw entities that probes may be made of; never test entities.
         fingerprint: content hash of the weights and encoders; part of every key of work done with them.
         finetuning: how a reference is trained on this backbone.
-        world: settings of the embedded world, if the team lives in one.
+        world: settings of the embedded world, if the specialists live in one.
         targets: linear modules that a new LoRA adapts.
-        facts: anything worth recording, e.g. training losses and encoder accuracies.
+        metadata: anything worth recording, e.g. training losses and encoder accuracies.
     """
 
     name: str
     backbone: Backbone
     adapters: Mapping[str, LoraState]
-    own: Mapping[str, str]
+    expert_modality: Mapping[str, str]
     encoders: Mapping[str, ModalityEncoder]
     language: str
-    wording: Wording
+    prompt_style: PromptStyle
     pool: Mapping[str, Sequence[str]]
     fingerprint: str
     finetuning: FineTuning = field(default_factory=FineTuning)
     world: Any = None
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -92,4 +92,4 @@ class Team:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Every expert's own modality once, in the experts' order."""
-        return tuple(dict.fromkeys(self.own.values()))
+        return tuple(dict.fromkeys(self.expert_modality.values()))

@@ -21,8 +21,8 @@ from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import plan
 from esmerge.experiment.suite import load_suite
 from esmerge.model import training
-from esmerge.specialists.api import TEAMS, Context
-from esmerge.specialists.team import Team
+from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking.store import RunFolder
 
@@ -47,13 +47,13 @@ def config(place: Path) -> Callable[..., dict[str, Any]]:
     return lambda **changes: tiny.config(place / "checkpoint", place / "data") | changes
 
 
-def load(config: dict[str, Any], cache: Path) -> Team:
-    chosen = choose(TEAMS, config, "specialists")
+def load(config: dict[str, Any], cache: Path) -> Specialists:
+    chosen = choose(SPECIALISTS, config, "specialists")
     return chosen.entry.function(chosen.settings, Context(0, Cache(cache)))
 
 
 @pytest.fixture(scope="module")
-def team(place: Path, config: Callable[..., dict[str, Any]]) -> Team:
+def specialists(place: Path, config: Callable[..., dict[str, Any]]) -> Specialists:
     return load(config(), place / "cache")
 
 
@@ -61,49 +61,49 @@ def stages(cache: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for kind in KINDS for path in (cache / kind).glob("*") if path.is_dir()}
 
 
-def test_the_team_is_whole(team: Team) -> None:
-    assert list(team.adapters) == ["molecule", "protein", "cell"] and team.language == "english"
-    assert list(team.encoders) == ["molecule", "protein"], "cells are read as text"
-    assert team.backbone.model.dtype == torch.bfloat16
-    assert not any(p.requires_grad for p in team.backbone.model.parameters())
-    for state in team.adapters.values():
+def test_the_specialists_are_whole(specialists: Specialists) -> None:
+    assert list(specialists.adapters) == ["molecule", "protein", "cell"] and specialists.language == "english"
+    assert list(specialists.encoders) == ["molecule", "protein"], "cells are read as text"
+    assert specialists.backbone.model.dtype == torch.bfloat16
+    assert not any(p.requires_grad for p in specialists.backbone.model.parameters())
+    for state in specialists.adapters.values():
         assert any(f.b.any() for f in state.modules.values()), "training has moved it"
         assert all(tensor.dtype == torch.float32 for tensor in state.tensors().values())
         assert len(state.modules) == 2 * 7
 
 
-def test_own_modality_is_examined_before_and_after(team: Team) -> None:
-    for expert in team.adapters:
-        facts = team.facts[f"specialist {expert}"]
+def test_own_modality_is_examined_before_and_after(specialists: Specialists) -> None:
+    for expert in specialists.adapters:
+        facts = specialists.metadata[f"specialist {expert}"]
         assert facts["exam_questions"] > 0
         for name in ("backbone_accuracy", "specialist_accuracy"):
             right = facts[name] * facts["exam_questions"]
             assert 0 <= right <= facts["exam_questions"] and right == pytest.approx(round(right))
 
 
-def test_soft_tokens_are_as_long_as_words_and_invalid_entities_are_named(team: Team) -> None:
-    words = team.backbone.model.get_input_embeddings().weight.float()
-    for modality, encoder in team.encoders.items():
-        for tokens in encoder.encode(team.pool[modality][:3]):
+def test_soft_tokens_are_as_long_as_words_and_invalid_entities_are_named(specialists: Specialists) -> None:
+    words = specialists.backbone.model.get_input_embeddings().weight.float()
+    for modality, encoder in specialists.encoders.items():
+        for tokens in encoder.encode(specialists.pool[modality][:3]):
             assert tokens.shape == (2, words.shape[1])
             lengths = tokens.square().mean(dim=1).sqrt()
             assert torch.allclose(lengths, words.square().mean().sqrt().expand(2), rtol=1e-3)
     with pytest.raises(InputError, match="C1CC"):
-        team.encoders["molecule"].encode(["CCO", "C1CC"])
+        specialists.encoders["molecule"].encode(["CCO", "C1CC"])
     with pytest.raises(InputError, match="'1' at position 3"):
-        team.encoders["protein"].encode(["MK1A"])
+        specialists.encoders["protein"].encode(["MK1A"])
     with pytest.raises(InputError, match="empty"):
-        team.encoders["protein"].encode([""])
+        specialists.encoders["protein"].encode([""])
 
 
-def test_an_encoder_sees_every_residue_of_a_long_chain(team: Team) -> None:
+def test_an_encoder_sees_every_residue_of_a_long_chain(specialists: Specialists) -> None:
     chain = "M" * 5000
-    one, two = team.encoders["protein"].encode([chain, chain[:2500] + "W" + chain[2501:]])
+    one, two = specialists.encoders["protein"].encode([chain, chain[:2500] + "W" + chain[2501:]])
     assert not torch.equal(one, two)
 
 
-def test_a_second_loading_trains_nothing_and_gives_the_same_team(
-    team: Team, place: Path, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+def test_a_second_loading_trains_nothing_and_gives_the_same_specialists(
+    specialists: Specialists, place: Path, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = stages(place / "cache")
     for module in ("encoders", "teaching"):
@@ -112,25 +112,31 @@ def test_a_second_loading_trains_nothing_and_gives_the_same_team(
         )  # calling it would fail
     again = load(config(), place / "cache")
     assert stages(place / "cache") == before and len(before) == 2 + 3
-    assert again.fingerprint == team.fingerprint and again.facts == team.facts
+    assert again.fingerprint == specialists.fingerprint and again.metadata == specialists.metadata
 
 
-def test_what_a_change_trains_again(team: Team, place: Path, config: Callable[..., dict[str, Any]]) -> None:
+def test_what_a_change_trains_again(
+    specialists: Specialists, place: Path, config: Callable[..., dict[str, Any]]
+) -> None:
     lessons = tiny.lessons()
     lessons["size"]["above"] = 14
     before = set(stages(place / "cache"))
     changed = load(config(lessons=lessons), place / "cache")
     made = sorted(path.parent.name for path in set(stages(place / "cache")) - before)
     assert made == list(KINDS), "the molecules' encoder and specialist alone"
-    assert changed.fingerprint != team.fingerprint
+    assert changed.fingerprint != specialists.fingerprint
     for name in ("protein", "cell"):
-        mine, theirs = changed.adapters[name].tensors(), team.adapters[name].tensors()
+        mine, theirs = changed.adapters[name].tensors(), specialists.adapters[name].tensors()
         assert all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
 @pytest.mark.parametrize("stop_after", [3, 22, 30], ids=["encoder", "alignment", "specialist"])
 def test_interrupted_training_ends_where_it_would_have(
-    stop_after: int, team: Team, tmp_path: Path, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    stop_after: int,
+    specialists: Specialists,
+    tmp_path: Path,
+    config: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     update, steps = training._update, iter(range(1000))
 
@@ -149,17 +155,17 @@ def test_interrupted_training_ends_where_it_would_have(
     resumed = load(config(experts=["molecule", "cell"]), tmp_path)
     assert len(taken) < 20 + 4 + 2 * 4, "some steps were not taken again"
     for name, state in resumed.adapters.items():
-        expected = team.adapters[name].tensors()
+        expected = specialists.adapters[name].tensors()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in state.tensors().items())
 
 
-def test_held_out_entities_are_in_no_pool_and_each_modality_has_one(team: Team, place: Path) -> None:
-    assert set(team.pool) == set(team.modalities)
+def test_held_out_entities_are_in_no_pool_and_each_modality_has_one(specialists: Specialists, place: Path) -> None:
+    assert set(specialists.pool) == set(specialists.modalities)
     for modality, table, column in (("molecule", "m.csv", "SMILES"), ("protein", "p.csv", "sequence")):
         everything = set(pd.read_csv(place / "data" / table)[column])
-        pool = set(team.pool[modality])
+        pool = set(specialists.pool[modality])
         assert 0.5 * len(everything) < len(pool) < len(everything)
-    assert all(len(value.split()) == 3 for value in team.pool["cell"]), "cut to so many words"
+    assert all(len(value.split()) == 3 for value in specialists.pool["cell"]), "cut to so many words"
 
 
 def test_two_experts_of_one_modality_share_its_encoder(
@@ -168,7 +174,7 @@ def test_two_experts_of_one_modality_share_its_encoder(
     lessons = tiny.lessons()
     lessons["fold"] |= lessons["size"] | {"expert": "weigher", "above": 20, "classes": None}
     both = load(config(lessons=lessons, experts=["molecule", "weigher"]), tmp_path)
-    assert both.own == {"molecule": "molecule", "weigher": "molecule"} and both.modalities == ("molecule",)
+    assert both.expert_modality == {"molecule": "molecule", "weigher": "molecule"} and both.modalities == ("molecule",)
     assert list(both.encoders) == ["molecule"]
 
 
@@ -223,7 +229,7 @@ def test_wrong_lessons_are_named(name: str, config: Callable[..., dict[str, Any]
 
 @pytest.mark.parametrize("granularity", ["layer", "element", "joint"])
 def test_a_whole_job(
-    granularity: str, team: Team, place: Path, config: Callable[..., dict[str, Any]], tmp_path: Path
+    granularity: str, specialists: Specialists, place: Path, config: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     raw = composed(
         "specialists=smollm2",
@@ -240,7 +246,7 @@ def test_a_whole_job(
     sweep = read_sweep(raw)
     specs = plan(sweep)
     assert execute_all(specs, tmp_path) == []
-    assert load_specialists(sweep).fingerprint == team.fingerprint, "taken from the cache"
+    assert load_specialists(sweep).fingerprint == specialists.fingerprint, "taken from the cache"
     for spec in specs:
         predictions = pd.read_csv(RunFolder(tmp_path / spec.name).path / "predictions" / "human.csv")
         assert len(predictions) == 6 and predictions["score"].between(0, 1).all()

@@ -72,14 +72,14 @@ def test_a_probe_without_texts_is_refused_before_a_model_loads() -> None:
 
 def test_a_pool_serves_the_other_probes(made: Any, tmp_path: Path) -> None:
     pool = write_probe(tmp_path / "pool.jsonl")
-    team = custom(settings(made, pool=str(pool)), Context(0, Cache(tmp_path)))
-    assert {name: list(team.pool[name]) for name in PAIR} == {name: TEXTS[name] for name in PAIR}
+    specialists = custom(settings(made, pool=str(pool)), Context(0, Cache(tmp_path)))
+    assert {name: list(specialists.pool[name]) for name in PAIR} == {name: TEXTS[name] for name in PAIR}
     pool.write_text('{"mol": "CCO"}\n')
     with pytest.raises(InputError, match="pool.jsonl holds no text for prot"):
-        team.pool["prot"]
+        specialists.pool["prot"]
     pool.write_text("{")
     with pytest.raises(InputError, match="is not JSON lines"):
-        team.pool["mol"]
+        specialists.pool["mol"]
 
 
 def test_what_a_fingerprint_depends_on(made: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -101,8 +101,11 @@ def test_what_a_fingerprint_depends_on(made: Any, tmp_path: Path, monkeypatch: A
 def test_who_perceives_what(made: Any, tmp_path: Path) -> None:
     _, experts = made
     told = {"mol": {"path": str(experts["mol"]), "modality": "molecule"}, "prot": str(experts["prot"])}
-    team = custom(settings(made, experts=told), Context(0, Cache(tmp_path)))
-    assert team.own == {"mol": "molecule", "prot": "prot"} and team.modalities == ("molecule", "prot")
-    assert not team.encoders and set(team.targets) == {"q_proj", "v_proj", "down_proj"}
-    (rendered,) = team.renderer.render([("Cell: ", Entity("cell", "ALB"))])
+    specialists = custom(settings(made, experts=told), Context(0, Cache(tmp_path)))
+    assert specialists.expert_modality == {"mol": "molecule", "prot": "prot"} and specialists.modalities == (
+        "molecule",
+        "prot",
+    )
+    assert not specialists.encoders and set(specialists.targets) == {"q_proj", "v_proj", "down_proj"}
+    (rendered,) = specialists.renderer.render([("Cell: ", Entity("cell", "ALB"))])
     assert len(rendered.spans) == 1, "a modality that no expert owns is read as text"
