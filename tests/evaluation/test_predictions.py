@@ -107,23 +107,23 @@ def test_every_way_of_asking_is_kept_on_its_own(tmp_path: Path) -> None:
     asked, told = questions(), []
     plain = session(tmp_path)
     plain.advance = told.append
-    first = plain.ask(None, asked)
+    first = plain.predict(None, asked)
     assert len(folders(tmp_path)) == 1 and sum(told) == len(asked.test)
-    session(tmp_path, "compute.scoring=loglik", "compute.max_new_tokens=5").ask(None, asked)
+    session(tmp_path, "compute.scoring=loglik", "compute.max_new_tokens=5").predict(None, asked)
     assert len(folders(tmp_path)) == 1, "the default is asked as it always was"
-    mean = session(tmp_path, "compute.scoring=loglik_normalised").ask(None, asked)
+    mean = session(tmp_path, "compute.scoring=loglik_normalised").predict(None, asked)
     np.testing.assert_allclose(mean["score:not at all"], first["score:not at all"] / 3)
     np.testing.assert_allclose(mean["score:yes"], first["score:yes"])
-    written = session(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=5").ask(None, asked)
+    written = session(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=5").predict(None, asked)
     assert len(folders(tmp_path)) == 3 and written["score"].isna().all()
     assert [text.split()[0] for text in written["raw_answer"]] == first["raw_answer"].tolist()
-    session(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=6").ask(None, asked)
+    session(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=6").predict(None, asked)
     assert len(folders(tmp_path)) == 4
 
 
 def test_an_adapter_writes_what_it_writes(tmp_path: Path) -> None:
     writing = session(tmp_path, "compute.scoring=generate")
-    bare, adapted = (writing.ask(state, questions()) for state in (None, writing.team.adapters["mol"]))
+    bare, adapted = (writing.predict(state, questions()) for state in (None, writing.team.adapters["mol"]))
     assert not bare["raw_answer"].equals(adapted["raw_answer"])
-    again = session(tmp_path, "compute.scoring=generate").ask(None, questions())
+    again = session(tmp_path, "compute.scoring=generate").predict(None, questions())
     pd.testing.assert_frame_equal(again, bare)

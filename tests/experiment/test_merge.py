@@ -78,7 +78,7 @@ def test_a_dense_update_is_stored_as_an_adapter_that_answers_alike(
     stored = load_adapter(tmp_path / spec.name / "adapter", "ties")
     (asked, _) = session.benchmarks()
     answers = RunFolder(tmp_path / spec.name).read_predictions(asked.name)
-    again = session.ask(stored, asked)
+    again = session.predict(stored, asked)
     assert again["prediction"].tolist() == answers["prediction"].tolist()
     torch.testing.assert_close(
         torch.tensor(again["score"].to_numpy()), torch.tensor(answers["score"].to_numpy()), rtol=1e-3, atol=1e-4

@@ -38,13 +38,13 @@ def test_an_answer_is_kept_by_adapter_scale_and_question(session: Session, tiny_
     louder = LoraState({m: LoraFactors(f.a, f.b, 3 * f.scale) for m, f in state.modules.items()})
     told: list[int] = []
     session.advance = told.append
-    first = session.ask(state, asked)
+    first = session.predict(state, asked)
     before, news = count(session, "predictions"), sum(told)
-    assert session.ask(state, asked).equals(first) and count(session, "predictions") == before
+    assert session.predict(state, asked).equals(first) and count(session, "predictions") == before
     assert sum(told) == news, "nothing was scored again"
-    assert not session.ask(louder, asked)["score"].equals(first["score"])
+    assert not session.predict(louder, asked)["score"].equals(first["score"])
     other = replace(asked, test=asked.test[::-1], checksum="another")
-    assert session.ask(state, other)["id"].tolist() == first["id"].tolist()[::-1]
+    assert session.predict(state, other)["id"].tolist() == first["id"].tolist()[::-1]
     assert count(session, "predictions") == before + 2
 
 
@@ -58,11 +58,11 @@ def test_questions_are_encoded_once_for_all_merges(
         monkeypatch.setattr(encoder, "encode", lambda values, m=modality, f=inner: calls.append(m) or f(values))
     (asked,) = session.benchmarks()
     once = replace(asked, checksum="asked by two")
-    session.ask(tiny_team.adapters["cell"], once)
+    session.predict(tiny_team.adapters["cell"], once)
     seen = {entity.modality for entity in asked.test[0].entities()}
     assert calls == [modality for modality in session.team.encoders if modality in seen] != []
     before, first = list(calls), count(session, "predictions")
-    session.ask(tiny_team.adapters["molecule"], once)
+    session.predict(tiny_team.adapters["molecule"], once)
     assert calls == before and count(session, "predictions") == first + 1
 
 

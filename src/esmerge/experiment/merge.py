@@ -46,7 +46,7 @@ def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
         card = model_card(spec, list(session.team.adapters), settings, granularity, shares)
         place = run.path / (f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
         save_adapter(one.state if isinstance(one.state, LoraState) else as_adapter(one.state), place, base, card)
-    return lambda benchmark: session.ask(made[work.task(benchmark)].state, benchmark)
+    return lambda benchmark: session.predict(made[work.task(benchmark)].state, benchmark)
 
 
 def measure(spec: RunSpec, session: Session) -> tuple[MergeInput, Cost]:
@@ -88,7 +88,7 @@ class _Work:
         """Merge with other settings, once for each task, and ask."""
         tasks = dict.fromkeys(map(self.task, benchmarks))
         made = {task: self.merge(settings, granularity, task).state for task in tasks}
-        return [self.session.ask(made[self.task(benchmark)], benchmark) for benchmark in benchmarks]
+        return [self.session.predict(made[self.task(benchmark)], benchmark) for benchmark in benchmarks]
 
     def task(self, benchmark: Benchmark) -> tuple[str, ...]:
         """The experts whose modality a benchmark's questions hold, all if none; empty where one merge is for all."""

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from filelock import Timeout
 
+from esmerge.baselines.api import ReferenceModel
 from esmerge.core.errors import NotApplicable
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
@@ -117,7 +118,10 @@ def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any
 
 def _reference(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
     function, settings = spec.method.entry.function, spec.method.settings
-    return lambda benchmark: function(settings, session, benchmark)
+    if not spec.uses_model:
+        return lambda benchmark: function(settings, benchmark, spec.sweep.seed)
+    model: ReferenceModel = session
+    return lambda benchmark: function(settings, model, benchmark)
 
 
 def _rows(spec: RunSpec, session: Session, benchmark: Benchmark, predictions: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -162,7 +162,12 @@ class Session:
             "batch_size": self.sweep.probe.settings.batch_size,
         }
 
-    def ask(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+    @property
+    def adapters(self) -> Mapping[str, LoraState]:
+        """Expert name -> its adapter."""
+        return self.team.adapters
+
+    def predict(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
         """Predictions of the backbone under a merge (None: the bare one) on a benchmark's test split."""
         key: dict[str, Any] = {
             "version": SCORING,
