@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import composed
 
-from esmerge.baselines.api import REFERENCES
+from esmerge.baselines.api import FLOORS, REFERENCES
 from esmerge.coefficients.estimation import GRANULARITIES
 from esmerge.core.errors import ConfigError
 from esmerge.core.paths import CONF
@@ -86,7 +86,7 @@ def test_names_in_files_are_those_of_the_files(path: Path) -> None:
 
 
 def test_every_registered_entry_has_a_config() -> None:
-    for registry, group in ((MERGES, "method"), (REFERENCES, "method"), (PROBES, "probe")):
+    for registry, group in ((MERGES, "method"), (FLOORS, "method"), (REFERENCES, "method"), (PROBES, "probe")):
         assert set(registry.names()) <= {name for found, name in CHOICES if found == group}
     assert {name for group, name in CHOICES if group == "granularity"} == set(GRANULARITIES)
     kinds = {OmegaConf.load(CONF / "specialists" / f"{n}.yaml").get("kind") for g, n in CHOICES if g == "specialists"}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from tests.baselines.toys import predict
 
-from esmerge.baselines.floors import drug_only, majority
 from esmerge.cli.tasks.options import CONF, DEFAULTS, load
 from esmerge.core.prompts import Benchmark, Example
 
@@ -89,5 +89,6 @@ def test_gdsc2_pairs_are_labelled_within_their_drug() -> None:
 def test_the_drug_alone_beats_the_majority(name: str) -> None:
     found = benchmark(name)
     small = Benchmark(**{**vars(found), "train": found.train[:600], "test": found.test[:300]})
-    scores = [float((frame["label"] == frame["prediction"]).mean()) for frame in (majority(small), drug_only(small))]
+    frames = [predict(floor, small) for floor in ("majority", "drug_only")]
+    scores = [float((frame["label"] == frame["prediction"]).mean()) for frame in frames]
     assert scores[1] > scores[0] + 0.05

@@ -11,10 +11,11 @@ import torch
 from omegaconf import DictConfig
 
 from esmerge.adapters.lora import SPACES
-from esmerge.baselines.api import REFERENCES
+from esmerge.baselines.api import FLOORS, REFERENCES
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import Granularity
 from esmerge.core.errors import ConfigError
+from esmerge.core.registry import Registry
 from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.search import Tuning
@@ -154,14 +155,13 @@ def read_sweep(cfg: DictConfig) -> Sweep:
 
 def choose_method(node: Mapping[str, Any]) -> Selection:
     """A merge, a reference or a floor, by its config."""
-    registry = REFERENCES if node.get("name") in REFERENCES.names() else MERGES
-    try:
-        return choose(registry, node, "method")
-    except ConfigError as error:
-        if node.get("name") in (*REFERENCES.names(), *MERGES.names()):
-            raise
-        known = ", ".join(sorted([*MERGES.names(), *REFERENCES.names()]))
-        raise ConfigError(f"unknown method {node.get('name')!r}: expected one of {known}") from error
+    name = node.get("kind", node.get("name"))
+    registries: tuple[Registry[Any], ...] = (FLOORS, REFERENCES, MERGES)
+    for registry in registries:
+        if name in registry.names():
+            return choose(registry, node, "method")
+    known = ", ".join(sorted(known for registry in registries for known in registry.names()))
+    raise ConfigError(f"unknown method {name!r}: expected one of {known}")
 
 
 def check_axes(method: Selection, space: str | None, granularity: Granularity) -> None:

@@ -98,7 +98,7 @@ def prepare(spec: RunSpec, suite: Sequence[Benchmark], models: Models | None, ru
     if models is None:
         return Method(lambda benchmark, _: function(settings, benchmark, spec.sweep.seed))
     if not spec.is_merge:
-        return Method(lambda benchmark, models: function(settings, models, benchmark))
+        return Method(lambda benchmark, reference_model: function(settings, reference_model, benchmark))
     finished = carry_out_merge(spec, suite, models, run)
     return Method(finished.predict, finished.summary)
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import small
+from tests.baselines.toys import predict
 from tests.tasks.few_shot.examples import FORMS, LABELS, benchmark, example
 
-from esmerge.baselines import floors
 from esmerge.calibration.measures.entropy import label_loglikelihoods
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Answer, Benchmark, Entity
@@ -145,5 +145,5 @@ def test_questions_with_shots_are_scored_measured_and_probed() -> None:
 def test_floors_see_the_question_alone() -> None:
     bare = benchmark(TOP, train=20, test=6)
     for floor in ("majority", "drug_only", "partner_only"):
-        before, after = (floors.FLOORS[floor](one) for one in (bare, shown(bare, shots=3)))
+        before, after = (predict(floor, one) for one in (bare, shown(bare, shots=3)))
         assert before.equals(after)

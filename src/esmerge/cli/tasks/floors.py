@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from esmerge.baselines.floors import FLOORS, random_forest
+from esmerge.baselines.api import FLOORS
 from esmerge.cli.tasks.leakage_table import NOTHING, table
 from esmerge.cli.tasks.options import CONF, DEFAULTS, chosen_names, load, read_config
 from esmerge.core.errors import InputError, NotApplicable
+from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
+from esmerge.core.registry import Entry
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.storage.files import write_text
 
@@ -65,26 +64,29 @@ def measure(benchmark: Benchmark, seed: int) -> dict[str, str]:
     Args:
         seed: of the forest's trees and of the resamples.
     """
-    floors: dict[str, Callable[[Benchmark], pd.DataFrame]] = {
-        **FLOORS,
-        "random_forest": partial(random_forest, seed=seed),
-    }
     labels = [label.strip() for label in benchmark.labels]
-    found = dict(zip(SIZES, (str(len(benchmark.test)), str(len(benchmark.train))), strict=True))
-    for name, floor in floors.items():
+    cells = dict(zip(SIZES, (str(len(benchmark.test)), str(len(benchmark.train))), strict=True))
+    for floor in ranked_floors():
         try:
-            rows = metric_rows(floor(benchmark), labels, seed, RESAMPLES)
+            predictions = floor.function(floor.settings(), benchmark, seed)
         except NotApplicable:
-            found[name] = NOTHING
+            cells[floor.name] = NOTHING
             continue
+        rows = metric_rows(predictions, labels, seed, RESAMPLES)
         row = next(row for row in rows if row["metric"] == "accuracy")
-        found[name] = f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-    return found
+        cells[floor.name] = f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    return cells
+
+
+def ranked_floors() -> list[Entry[ReferenceInfo]]:
+    """Every floor in the order of the table."""
+    return sorted(map(FLOORS.get, FLOORS.names()), key=lambda floor: floor.info.rank)
 
 
 def markdown(measured: Sequence[Measured]) -> str:
     """Sizes and floors down, benchmarks across."""
-    rows = [[name.replace("_", " "), *(cells[name] for _, cells in measured)] for name in (*SIZES, *FLOORS)]
+    names = (*SIZES, *(floor.name for floor in ranked_floors()))
+    rows = [[name.replace("_", " "), *(cells[name] for _, cells in measured)] for name in names]
     return table(["floor", *(name for name, _ in measured)], rows)
 
 

@@ -1,4 +1,4 @@
-"""Means of the same drug, protein or cell, worked out by hand."""
+"""Floor ``group_mean``: means of the same drug, protein or cell, worked out by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.baselines.toys import LABELS, benchmark, by_drug, by_pairing, example
+from tests.baselines.toys import LABELS, benchmark, by_drug, by_pairing, example, predict
 
-from esmerge.baselines.floors import NoFloor, group_mean
-from esmerge.core.errors import ConfigError
+from esmerge.core.errors import ConfigError, NotApplicable
 from esmerge.core.prompts import Benchmark, Entity, Example
 
 # Drug CCO binds in 2 of 2, CCN in 1 of 3, CCC in 0 of 3; protein MKV in 3 of 4, GHW in 0 of 4; all: 3 of 8.
@@ -35,7 +34,7 @@ def table(*asked: tuple[str, str]) -> Benchmark:
 
 
 def share(drug: str, protein: str, of: str, prior: float = 0.0) -> float:
-    return float(group_mean(table((drug, protein)), of, prior)["score"].iloc[0])
+    return float(predict("group_mean", table((drug, protein)), of=of, prior=prior)["score"].iloc[0])
 
 
 def test_means_by_hand() -> None:
@@ -63,7 +62,7 @@ def test_what_training_does_not_hold_falls_back_to_the_overall_share(prior: floa
 
 
 def test_scores_are_log_shares_in_the_order_of_the_test_split() -> None:
-    frame = group_mean(table(("CCN", "MKV"), ("CCO", "WWW")), "molecule", 0.0)
+    frame = predict("group_mean", table(("CCN", "MKV"), ("CCO", "WWW")), of="molecule", prior=0.0)
     assert np.exp(frame["score:yes"]).tolist() == pytest.approx([1 / 3, 1.0])
     assert frame["prediction"].tolist() == ["no", "yes"]
 
@@ -74,7 +73,7 @@ def test_two_drugs_each_count_whatever_their_order() -> None:
 
     train = [duo("a", "CCO", "CCN", 1), duo("b", "CCN", "CCC", 0), duo("c", "CCO", "CCO", 1), duo("d", "CCC", "CC", 0)]
     asked = [duo("e", "CCN", "CCO", 0), duo("f", "CCO", "CCN", 0), duo("g", "CCC", "CCN", 0), duo("h", "CCN", "CN", 0)]
-    frame = group_mean(benchmark(train, asked), prior=0.0)
+    frame = predict("group_mean", benchmark(train, asked), prior=0.0)
     # CCO: 2 of 2 (once in the pair of itself), CCN: 1 of 2, CCC: 0 of 2; overall 1/2
     assert frame["score"].tolist() == pytest.approx([1.0, 1.0, 0.0, 0.5])
 
@@ -83,7 +82,7 @@ def test_three_labels_by_hand() -> None:
     drug = [Entity("molecule", "CCO")]
     train = [example(str(n), drug, answer, labels=3) for n, answer in enumerate([0, 1, 1, 2])]
     train += [example("x", [Entity("molecule", "CCN")], 0, labels=3)] * 4
-    frame = group_mean(benchmark(train, [example("y", drug, 0, labels=3)]), prior=0.0)
+    frame = predict("group_mean", benchmark(train, [example("y", drug, 0, labels=3)]), prior=0.0)
     assert np.exp(frame[[f"score:{label}" for label in LABELS]].iloc[0]).tolist() == pytest.approx(
         [1 / 4, 1 / 2, 1 / 4]
     )
@@ -91,18 +90,18 @@ def test_three_labels_by_hand() -> None:
 
 
 def test_means_do_not_see_a_pairing() -> None:
-    assert set(group_mean(by_pairing(), "molecule")["score"]) == {0.5}
+    assert set(predict("group_mean", by_pairing(), of="molecule")["score"]) == {0.5}
 
 
 def test_what_does_not_apply_says_why() -> None:
     drugs = [example(str(n), [Entity("molecule", "CCO")], n % 2) for n in range(4)]
     cells = [example(str(n), [Entity("cell", "TP53 EGFR")], n % 2) for n in range(4)]
-    with pytest.raises(NoFloor, match="'toy' has no group_mean floor: it holds molecules only"):
-        group_mean(benchmark(drugs, drugs), "partner")
-    with pytest.raises(NoFloor, match="'toy' holds cell: no floor from molecule"):
-        group_mean(benchmark(cells, cells), "molecule")
-    assert len(group_mean(benchmark(cells, cells), "both")) == 4
-    with pytest.raises(NoFloor, match="no training examples: no group_mean floor"):
-        group_mean(replace(by_drug(), train=()))
+    with pytest.raises(NotApplicable, match="'toy' has no group_mean floor: it holds molecules only"):
+        predict("group_mean", benchmark(drugs, drugs), of="partner")
+    with pytest.raises(NotApplicable, match="'toy' holds cell: no floor from molecule"):
+        predict("group_mean", benchmark(cells, cells), of="molecule")
+    assert len(predict("group_mean", benchmark(cells, cells), of="both")) == 4
+    with pytest.raises(NotApplicable, match="no training examples: no group_mean floor"):
+        predict("group_mean", replace(by_drug(), train=()))
     with pytest.raises(ConfigError, match="method.of='drug': expected one of molecule, partner, both"):
-        group_mean(by_drug(), "drug")
+        predict("group_mean", by_drug(), of="drug")

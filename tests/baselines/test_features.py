@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.baselines.toys import ALCOHOLS, AMINES, benchmark, by_drug, example
 
-from esmerge.baselines.floors.features import design, entity_table, incidence
+from esmerge.baselines.ops.features import design_matrices, entity_table
+from esmerge.baselines.ops.incidence import incidence
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Entity, Example
 from esmerge.data import molecules as chemistry
@@ -29,7 +30,7 @@ def proteins(name: str, *values: str) -> Example:
 
 
 def dense(train: list[Example], test: list[Example], modality: str, spread: bool = True) -> list[np.ndarray]:
-    return [side.toarray() for side in design(benchmark(train, test), (modality,), spread)]
+    return [side.toarray() for side in design_matrices(benchmark(train, test), (modality,), spread)]
 
 
 def test_one_drug_is_its_morgan_fingerprint() -> None:
@@ -80,7 +81,9 @@ def test_genes_are_indicators_that_heed_case_and_hyphens() -> None:
 
 def test_modalities_stand_side_by_side() -> None:
     made = by_drug()
-    both, drug, protein = (design(made, chosen)[0] for chosen in (("molecule", "protein"), ("molecule",), ("protein",)))
+    both, drug, protein = (
+        design_matrices(made, chosen)[0] for chosen in (("molecule", "protein"), ("molecule",), ("protein",))
+    )
     assert drug.shape[1] == BITS and both.shape[1] == BITS + protein.shape[1]
     assert np.array_equal(both.toarray(), np.hstack([drug.toarray(), protein.toarray()]))
 
@@ -89,20 +92,20 @@ def test_an_entity_is_described_once_for_all_floors(monkeypatch: pytest.MonkeyPa
     entity_table.cache_clear()
     chemistry.fingerprint_bits.cache_clear()
     made = by_drug()
-    first = design(made, ("molecule", "protein"))
+    first = design_matrices(made, ("molecule", "protein"))
     asked = chemistry.fingerprint_bits.cache_info()
     assert asked.misses == len(ALCOHOLS + AMINES) and asked.hits == 0
-    again = design(made, ("protein", "molecule"))
+    again = design_matrices(made, ("protein", "molecule"))
     assert chemistry.fingerprint_bits.cache_info() == asked and entity_table.cache_info().hits == 2
     assert first[1].sum() == again[1].sum()
 
 
 def test_a_kept_table_is_not_what_a_floor_gets() -> None:
     made = by_drug()
-    first = design(made, ("molecule",))[0]
+    first = design_matrices(made, ("molecule",))[0]
     before = first.toarray()
     first.data[:] = 7.0
-    assert np.array_equal(design(made, ("molecule",))[0].toarray(), before)
+    assert np.array_equal(design_matrices(made, ("molecule",))[0].toarray(), before)
 
 
 def test_incidence_counts() -> None:
@@ -113,4 +116,4 @@ def test_an_example_of_another_form_is_named() -> None:
     made = by_drug()
     odd = replace(made.train[3], prompt=made.train[3].prompt[:1])
     with pytest.raises(InputError, match=f"example '{odd.id}' holds no protein"):
-        design(replace(made, train=(*made.train, odd)), ("protein",))
+        design_matrices(replace(made, train=(*made.train, odd)), ("protein",))

@@ -14,7 +14,8 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.feature_extraction.text import CountVectorizer
 
-from esmerge.baselines.floors.frame import DRUG
+from esmerge.baselines.ops.incidence import Rows, incidence
+from esmerge.baselines.ops.modalities import DRUG
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.data.molecules import BITS, fingerprint_bits
@@ -25,35 +26,28 @@ BLANKS = {"token_pattern": r"\S+", "lowercase": False}
 WORDS: dict[str, dict[str, Any]] = {"protein": TRIPLES}
 TABLES = 64  # entity tables kept: those of a suite, so that its floors share them
 
-Rows = Sequence[Sequence[int]]
 
-
-def design(benchmark: Benchmark, chosen: Sequence[str], spread: bool = False) -> tuple[csr_matrix, csr_matrix]:
+def design_matrices(
+    benchmark: Benchmark, modalities: Sequence[str], spread: bool = False
+) -> tuple[csr_matrix, csr_matrix]:
     """Features of the training and of the test split, side by side for each modality.
 
     Several entities of one modality are added up and, with ``spread``, also told apart by their largest less their
     smallest value in each feature (for two, the absolute difference). Neither depends on their order.
 
     Args:
-        chosen: the modalities, in the order of their columns.
+        modalities: in the order of their columns.
         spread: whether the differences stand beside the sums, where an example holds several entities.
 
     Returns:
         (n, F) each. Words that training does not hold have no column.
 
     Raises:
-        InputError: an example without an entity of a chosen modality.
+        InputError: an example without an entity of one of the modalities.
     """
-    blocks = [_block(benchmark, modality, spread) for modality in chosen]
+    blocks = [_block(benchmark, modality, spread) for modality in modalities]
     train, test = zip(*blocks, strict=True)
     return _side_by_side(train), _side_by_side(test)
-
-
-def incidence(rows: Rows, width: int) -> csr_matrix:
-    """How often each row lists each column: (len(rows), width)."""
-    ends = np.cumsum([0, *map(len, rows)])
-    columns = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
-    return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(rows), width))
 
 
 @lru_cache(maxsize=TABLES)
@@ -62,30 +56,30 @@ def entity_table(modality: str, train: tuple[str, ...], others: tuple[str, ...])
     if modality == DRUG:
         return incidence([fingerprint_bits(smiles) for smiles in (*train, *others)], BITS)
     vectorizer = CountVectorizer(**WORDS.get(modality, BLANKS), dtype=np.float64)
-    known = vectorizer.fit_transform(train)
-    return vstack([known, vectorizer.transform(others)]).tocsr() if others else known
+    counts = vectorizer.fit_transform(train)
+    return vstack([counts, vectorizer.transform(others)]).tocsr() if others else counts
 
 
 def _block(benchmark: Benchmark, modality: str, spread: bool) -> tuple[csr_matrix, csr_matrix]:
     """One modality's columns of the training and the test split."""
     train, test = (_values(examples, modality) for examples in (benchmark.train, benchmark.test))
-    places = {value: place for place, value in enumerate(dict.fromkeys(chain.from_iterable([*train, *test])))}
-    known = len(set(chain.from_iterable(train)))
-    table = entity_table(modality, tuple(places)[:known], tuple(places)[known:])
-    several = spread and max(map(len, [*train, *test])) > 1
-    first, second = (_combine(table, _places(values, places), several) for values in (train, test))
-    return first, second
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(chain.from_iterable([*train, *test])))}
+    in_training = len(set(chain.from_iterable(train)))
+    table = entity_table(modality, tuple(numbers)[:in_training], tuple(numbers)[in_training:])
+    with_spread = spread and max(map(len, [*train, *test])) > 1
+    train_block, test_block = (_combine(table, _row_numbers(rows, numbers), with_spread) for rows in (train, test))
+    return train_block, test_block
 
 
 def _side_by_side(blocks: Sequence[csr_matrix]) -> csr_matrix:
-    whole = hstack(blocks).tocsr()
-    whole.sort_indices()  # so that sums, and with them the last digits of a fit, do not depend on how it was made
-    return whole
+    joined = hstack(blocks).tocsr()
+    joined.sort_indices()  # so that sums, and with them the last digits of a fit, do not depend on how it was made
+    return joined
 
 
-def _combine(table: csr_matrix, rows: Rows, several: bool) -> csr_matrix:
+def _combine(table: csr_matrix, rows: Rows, with_spread: bool) -> csr_matrix:
     total = incidence(rows, table.shape[0]) @ table
-    return hstack([total, _spread(table, rows)]).tocsr() if several else total
+    return hstack([total, _spread(table, rows)]).tocsr() if with_spread else total
 
 
 def _spread(table: csr_matrix, rows: Rows) -> csr_matrix:
@@ -96,8 +90,9 @@ def _spread(table: csr_matrix, rows: Rows) -> csr_matrix:
     return reduce(lambda a, b: a.maximum(b), slots) - reduce(lambda a, b: a.minimum(b), slots)
 
 
-def _places(values: Sequence[Sequence[str]], places: Mapping[str, int]) -> Rows:
-    return [[places[value] for value in row] for row in values]
+def _row_numbers(rows: Sequence[Sequence[str]], numbers: Mapping[str, int]) -> Rows:
+    """Rows of the entity table that each example adds up."""
+    return [[numbers[value] for value in row] for row in rows]
 
 
 def _values(examples: Sequence[Example], modality: str) -> list[list[str]]:
