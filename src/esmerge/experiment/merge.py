@@ -80,7 +80,7 @@ class _Work:
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             made = merge(self.spec.method.name, inputs, settings)
-            return replace(made, state=made.state.kept())
+            return replace(made, state=made.state.materialize())
 
     def ask(
         self, settings: Any, granularity: Granularity | None, benchmarks: Sequence[Benchmark]

@@ -18,7 +18,7 @@ from esmerge.adapters.export import bake
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import CARD, write_adapter
 from esmerge.core.errors import StoreError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.experiment.card import Shares
 from esmerge.experiment.merge import measure
 from esmerge.experiment.session import Session
@@ -125,4 +125,4 @@ def one_scale(state: LoraState) -> LoraState:
         own = state.modules[module]
         return own if own.scale == scale else LoraFactors(own.a, own.b * (own.scale / scale), scale)
 
-    return replace(state, modules=OnDemand(state.modules, factors))
+    return replace(state, modules=LazyMapping(state.modules, factors))
