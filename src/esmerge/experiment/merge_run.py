@@ -94,7 +94,7 @@ class Merger:
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             merged = merge(self.spec.method.name, inputs, settings)
-            return replace(merged, state=merged.state.kept())
+            return replace(merged, state=merged.state.materialize())
 
     def merge_all(
         self, settings: Any, granularity: Granularity | None, suite: Sequence[Benchmark]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esmerge.coefficients.types import Layered, Signals
 from esmerge.core.errors import InputError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.prompts import Entity, Pieces
 from esmerge.model.attach import adapted_parameters
 from esmerge.probe.store import Shapes
@@ -85,10 +85,10 @@ def signals_of(names: Mapping[str, Any], stored: Mapping[str, Layered]) -> Signa
     """
 
     def read(keys: Mapping[str, str]) -> Mapping[str, Layered]:
-        return OnDemand(keys, lambda name: stored[keys[name]])
+        return LazyMapping(keys, lambda name: stored[keys[name]])
 
     def read_whole(keys: Mapping[str, str]) -> Mapping[str, Tensor]:
-        return OnDemand(keys, lambda name: stored[keys[name]][:])
+        return LazyMapping(keys, lambda name: stored[keys[name]][:])
 
     experts, modalities = tuple(names["experts"]), tuple(names["modalities"])
     scored = {

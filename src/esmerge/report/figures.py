@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.report.load import SweepResults
 from esmerge.report.methods import BLOCKS, Kind
 from esmerge.report.statistics import cell, heading, headline
@@ -139,7 +139,7 @@ def layer_weights(path: Path) -> LayerShares:
     from esmerge.coefficients.summary import summarise  # late: imports torch
 
     with safe_open(path, framework="pt") as file:
-        summary = summarise(OnDemand(file.keys(), file.get_tensor))
+        summary = summarise(LazyMapping(file.keys(), file.get_tensor))
     return summary.experts, summary.layer_shares
 
 

@@ -19,7 +19,7 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import CARD, write_adapter
 from esmerge.coefficients.summary import summarise
 from esmerge.core.errors import StoreError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.experiment.card import Shares
 from esmerge.experiment.merge_run import measure
 from esmerge.experiment.models import load_models
@@ -128,4 +128,4 @@ def one_scale(state: LoraState) -> LoraState:
         own = state.modules[module]
         return own if own.scale == scale else LoraFactors(own.a, own.b * (own.scale / scale), scale)
 
-    return replace(state, modules=OnDemand(state.modules, factors))
+    return replace(state, modules=LazyMapping(state.modules, factors))

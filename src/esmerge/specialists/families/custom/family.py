@@ -10,7 +10,7 @@ from typing import Any
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -97,7 +97,7 @@ def _pool(settings: CustomSettings, own: Mapping[str, str]) -> Mapping[str, Sequ
             raise InputError(f"specialists.pool={settings.pool} holds no text for {' or '.join(names)}")
         return found
 
-    return OnDemand(own.values(), texts)
+    return LazyMapping(own.values(), texts)
 
 
 def _read_pool(path: Path) -> list[dict]:
