@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
+from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Entity
 from esmerge.core.schema import choose
 from esmerge.data.templates import PLACEHOLDER, fill
@@ -19,7 +19,7 @@ from esmerge.world.language import vocabulary
 
 CONF = Path(__file__).parents[2] / "conf"
 SUITES = ["real", "interactions", "molecule_protein", "molecule_cell", "drug_drug", "retention", "all"]
-NAMES = list(OmegaConf.load(CONF / "suite" / "all.yaml").benchmarks)
+NAMES = compose_choice("suite", "all")["benchmarks"]
 CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
 MODALITIES = {
     "cyp": ("molecule", "protein"),
@@ -42,7 +42,7 @@ def labels(config: dict, language: str) -> list[str]:
 
 
 def content(name: str) -> dict:
-    return OmegaConf.to_container(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"))
+    return compose_choice("benchmark", name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,7 +99,7 @@ def test_a_benchmark_names_a_card_that_names_it(name: str) -> None:
 
 
 def test_the_suites_cover_one_another() -> None:
-    suites = {name: list(OmegaConf.load(CONF / "suite" / f"{name}.yaml").benchmarks) for name in SUITES}
+    suites = {name: compose_choice("suite", name)["benchmarks"] for name in SUITES}
     parts = ("molecule_protein", "molecule_cell", "drug_drug")
     assert set(suites["interactions"]) == {name for part in parts for name in suites[part]}
     assert set(suites["all"]) == {*suites["interactions"], *suites["retention"]}
