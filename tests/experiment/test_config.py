@@ -23,8 +23,10 @@ from esmerge.experiment.plan import plan
 from esmerge.merging.api import MERGES
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
+from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.tasks.load import check_benchmarks
 
+open_experts_node()  # as the front doors do, for conf/merge.yaml
 FRONT_DOORS = sorted(path.stem for path in CONF.glob("*.yaml"))
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]

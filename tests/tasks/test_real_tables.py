@@ -10,7 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 from tests.baselines.toys import predict
 
-from esmerge.cli.tasks.options import CONF, DEFAULTS, load
+from esmerge.cli.tasks.options import DEFAULTS, load
+from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Benchmark, Example
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../s
 def benchmark(name: str) -> Benchmark:
     """All rows of a benchmark."""
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA)})
-    return load(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"), options)
+    return load(compose_choice("benchmark", name), options)
 
 
 def everything(name: str) -> tuple[Example, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 from tests.conftest import composed
 
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.experiment.config import read_sweep
@@ -92,7 +92,7 @@ def test_jobs_of_one_process_share_their_benchmarks_until_a_setting_changes() ->
 
 
 def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
-    table = tmp_path / OmegaConf.load("conf/benchmark/cyp3a4_inhibition.yaml").table
+    table = tmp_path / compose_choice("benchmark", "cyp3a4_inhibition")["table"]
     table.parent.mkdir(parents=True)
     chosen = ("benchmark=cyp3a4_inhibition", f"benchmark.root={tmp_path}", "benchmark.limit=null")
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from esmerge.baselines.api import FLOORS
 from esmerge.cli.tasks.leakage_table import NOTHING, table
-from esmerge.cli.tasks.options import CONF, DEFAULTS, chosen_names, load, read_config
+from esmerge.cli.tasks.options import DEFAULTS, chosen_names, load, read_config
+from esmerge.core import paths
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, NotApplicable
 from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
@@ -105,8 +107,8 @@ def into_card(path: Path, text: str) -> str:
 
 def card_of(name: str) -> str:
     """The data card that a benchmark's config names in its first line; raises ``InputError`` if it names none."""
-    with (CONF / "benchmark" / f"{name}.yaml").open(encoding="utf-8") as file:
-        found = CARD.search(file.readline())
+    path = paths.CONF / "benchmark" / f"{name}.yaml"  # a comment, which no composed config holds
+    found = CARD.search(path.read_text(encoding="utf-8").partition("\n")[0]) if path.is_file() else None
     if found is None:
         raise InputError(f"conf/benchmark/{name}.yaml names no card: its first line must say benchmarks/cards/NAME.md")
     return found[1]
@@ -114,12 +116,12 @@ def card_of(name: str) -> str:
 
 def benchmarks_of(card: str, suite: str = "all") -> list[str]:
     """The benchmarks of a suite whose configs name this card, in the suite's order."""
-    return [name for name in read_config("suite", suite).benchmarks if card_of(name) == card]
+    return [name for name in compose_choice("suite", suite)["benchmarks"] if card_of(name) == card]
 
 
 def _measure(name: str, options: Any) -> Measured:
     print(f"measuring {name}", file=sys.stderr, flush=True)
-    benchmark = load(read_config("benchmark", name), options, sampled=True)
+    benchmark = load(read_config("benchmark", name, options), options, sampled=True)
     return name, measure(benchmark, options.seed)
 
 
