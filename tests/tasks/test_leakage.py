@@ -16,7 +16,6 @@ from esmerge.cli.tasks.main import dispatch as verbs
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.data.molecules import fingerprint
-from esmerge.tasks import leakage
 from esmerge.tasks.leakage import measure, similarities
 
 POOL = [
