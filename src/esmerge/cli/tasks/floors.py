@@ -16,6 +16,7 @@ from esmerge.baselines.api import FLOORS
 from esmerge.cli.tasks.leakage_table import NOTHING, table
 from esmerge.cli.tasks.options import DEFAULTS, chosen_names, load, read_config
 from esmerge.core import paths
+from esmerge.core.command import command
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, NotApplicable
 from esmerge.core.methods import ReferenceInfo
@@ -135,4 +136,4 @@ def _check_marks(path: Path) -> None:
 def _command(names: Sequence[str], options: Mapping[str, Any]) -> str:
     """How the rows are made again; an option that is the default is not said, nor the suite beside names."""
     changed = [f"{key}={options[key]}" for key, value in OPTIONS.items() if options[key] != value and key != "suite"]
-    return " ".join(["python -m src.tasks floors", *names, *changed])
+    return " ".join([command("tasks"), "floors", *names, *changed])
