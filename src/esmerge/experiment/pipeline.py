@@ -70,6 +70,7 @@ def _try(spec: RunSpec, session: Session, folder: Path, timeout: float) -> bool:
     run = RunFolder(folder / spec.name)
     try:
         with run.lock(timeout=timeout):
+            run.write_method(spec.record)
             if not run.is_done(spec.hash):
                 _execute(spec, session, run)
     except Timeout:
