@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from tests.test_sweep import in_process, results
 
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 Write = Callable[[str, str], Path]
 Sweep = Callable[..., pd.DataFrame]
@@ -27,7 +27,7 @@ FILES = {
 
 @pytest.fixture
 def sweep(
-    tmp_path: Path, write: Write, shared_cache: Path, tiny_team: Team, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write: Write, shared_cache: Path, tiny_specialists: Specialists, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., pd.DataFrame]:
     """Run the front door on the tiny specialists with the folder of configs; returns the accuracies."""
     for name, text in FILES.items():

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from esmerge.coefficients.summary import summarise
+from esmerge.core.arrays import as_arrays
 
 ENTRIES = {
     "a.layer": torch.tensor([0.5, 0.5, 0.5]),
@@ -17,12 +18,12 @@ ENTRIES = {
 
 
 def test_histograms_count_entries_where_there_are_some() -> None:
-    summary = summarise(ENTRIES, bins=2)
+    summary = summarise(as_arrays(ENTRIES), bins=2)
     assert summary.experts == ("a", "b")
     assert summary.counts["a"].tolist() == [2, 2] and summary.counts["b"].tolist() == [2, 1]
     np.testing.assert_allclose(summary.edges, [0, 0.5, 1])
 
 
 def test_shares_are_means_over_a_layers_entries_or_the_layers_own_coefficient() -> None:
-    summary = summarise(ENTRIES)
+    summary = summarise(as_arrays(ENTRIES))
     np.testing.assert_allclose(summary.layer_shares, [[1.2 / 3, 1.0, 0.5], [0.1, 1.0, 0.4]], rtol=1e-6)

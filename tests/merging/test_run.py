@@ -12,13 +12,13 @@ from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.registry import Entry
-from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.api import MERGES, MergeConfig, Merged, MergeInput
 from esmerge.merging.ops.settings import ConvexSettings
 from esmerge.merging.run import merge
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(MergeConfig):
     """Settings of a merge that has none."""
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from esmerge.adapters.lora import layer_of
+from esmerge.core.names import layer_of
 
 BINS = 40
+Array = NDArray[np.floating[Any]]
 LAYER = ".layer"  # ends the name of an expert's layer-wise coefficients
 
 
@@ -33,8 +34,8 @@ class CoefficientSummary:
     edges: NDArray[np.float64]
 
 
-def summarise(tensors: Mapping[str, Tensor], bins: int = BINS) -> CoefficientSummary:
-    """One pass over merging weights, one tensor at a time.
+def summarise(tensors: Mapping[str, Array], bins: int = BINS) -> CoefficientSummary:
+    """One pass over merging weights, one tensor at a time. No torch is needed, so that reports are quick.
 
     Args:
         tensors: named as ``Coefficients.tensors`` names them; they may be read on demand.
@@ -44,7 +45,7 @@ def summarise(tensors: Mapping[str, Tensor], bins: int = BINS) -> CoefficientSum
     edges = np.linspace(0.0, 1.0, bins + 1)
     shares, counts = [], {}
     for expert in experts:
-        coarse = tensors[f"{expert}{LAYER}"].double().numpy()
+        coarse = tensors[f"{expert}{LAYER}"].astype(np.float64)
         entries = [name for name in tensors if name.startswith(f"{expert}.") and name != f"{expert}{LAYER}"]
         share, count = _entries(coarse, ((name.removeprefix(f"{expert}."), tensors[name]) for name in entries), edges)
         shares.append(share)
@@ -53,14 +54,14 @@ def summarise(tensors: Mapping[str, Tensor], bins: int = BINS) -> CoefficientSum
 
 
 def _entries(
-    coarse: NDArray[np.float64], tensors: Iterable[tuple[str, Tensor]], edges: NDArray[np.float64]
+    coarse: NDArray[np.float64], tensors: Iterable[tuple[str, Array]], edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Mean weight of each layer's entries, where it has any, and the histogram of all entries."""
     total, entries = np.zeros(len(coarse)), np.zeros(len(coarse))
     counts = np.zeros(len(edges) - 1, dtype=np.int64)
     for name, tensor in tensors:
         layer = layer_of(name)
-        total[layer] += float(tensor.double().sum())
-        entries[layer] += tensor.numel()
-        counts += np.histogram(tensor.float().numpy().clip(0.0, 1.0), edges)[0]
+        total[layer] += float(tensor.sum(dtype=np.float64))
+        entries[layer] += tensor.size
+        counts += np.histogram(tensor.clip(0.0, 1.0), edges)[0]
     return np.divide(total, entries, out=coarse.copy(), where=entries > 0), counts

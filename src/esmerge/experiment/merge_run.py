@@ -13,6 +13,7 @@ from esmerge.adapters.lora import LoraState
 from esmerge.adapters.peft_folder import save_adapter
 from esmerge.coefficients.summary import CoefficientSummary, summarise
 from esmerge.coefficients.types import Coefficients, Granularity
+from esmerge.core.arrays import as_arrays
 from esmerge.core.cost import Cost, cost
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
@@ -143,4 +144,4 @@ def store_coefficients(run: RunFolder, coefficients: Coefficients) -> Coefficien
     run.write_coefficients(tensors)
     if coefficients.errors:
         run.write_layer_coefficients(coefficients.layer_rows())
-    return summarise(tensors)
+    return summarise(as_arrays(tensors))

@@ -151,6 +151,7 @@ def _try(spec: RunSpec, folder: Path, timeout: float) -> bool:
     run = RunFolder(folder / spec.name)
     try:
         with run.lock(timeout=timeout):
+            run.write_method(spec.record)
             if not run.is_done(spec.hash):
                 execute_run(spec, run)
     except Timeout:

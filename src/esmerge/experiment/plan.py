@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esmerge.baselines.references.expert import ExpertSettings
+from esmerge.baselines.references.finetuned import FinetunedSettings
 from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
-from esmerge.core.methods import MethodInfo
+from esmerge.core.methods import MergeInfo, MethodInfo, MethodRecord
 from esmerge.core.schema import Selection
 from esmerge.experiment.config import Sweep, check_axes, choose_method
 from esmerge.tracking.store import config_hash
@@ -24,6 +26,7 @@ class RunSpec:
         sweep: the job it belongs to.
         config: everything that decides its results, as plain values.
         tuned: whether the method's numbers are tuned on the validation split before the test.
+        position: where the sweep names the method: its place among the references, or behind them.
     """
 
     method: Selection
@@ -31,6 +34,7 @@ class RunSpec:
     sweep: Sweep
     config: dict[str, Any]
     tuned: bool = False
+    position: int = 0
 
     @property
     def info(self) -> MethodInfo:
@@ -68,10 +72,29 @@ class RunSpec:
         return self.info.needs_model
 
     @property
+    def expert(self) -> str | None:
+        """The specialist that is asked alone; None for every other method."""
+        settings = self.method.settings
+        return settings.expert if isinstance(settings, ExpertSettings) else None
+
+    @property
     def label(self) -> str:
         """``method`` in the results: the config name; specialists as ``expert:NAME``."""
-        expert = getattr(self.method.settings, "expert", None)
-        return f"{self.method.name}:{expert}" if expert else self.method.name
+        return f"{self.method.name}:{self.expert}" if self.expert else self.method.name
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the method; a specialist by its name."""
+        if self.expert is None:
+            return self.info.title
+        return f"{self.expert.replace('_', ' ')} {self.info.title.lower()}".capitalize()
+
+    @property
+    def record(self) -> MethodRecord:
+        """What the run says of its method. References and floors stand in the order in which the sweep names them."""
+        order = self.info.order if isinstance(self.info, MergeInfo) else self.position
+        finetuned = isinstance(self.method.settings, FinetunedSettings)
+        return MethodRecord(self.info.kind, self.title, order, finetuned)
 
     @property
     def hash(self) -> str:
@@ -117,11 +140,19 @@ def plan(sweep: Sweep) -> list[RunSpec]:
             that a run reads.
     """
     configs = reference_configs(sweep.references)
-    specs = [spec for name, node in configs.items() for spec in _reference(sweep, name, node)]
-    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
+    specs = [
+        spec
+        for position, name in enumerate(sweep.references)
+        for spec in _reference(sweep, name, configs[name], position)
+    ]
+    last = len(sweep.references)
+    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, last, tune=sweep.tuning.trials > 0)
     if any(spec.uses_probe for spec in specs):
         sweep.specialists.settings.check_probe(sweep.probe.name)
-    return list({spec.name: spec for spec in specs}.values())
+    first: dict[str, RunSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.name, spec)
+    return list(first.values())
 
 
 def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -139,30 +170,28 @@ def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: configs[method] for name, method in methods.items()}
 
 
-def _reference(sweep: Sweep, name: str, node: dict[str, Any]) -> list[RunSpec]:
+def _reference(sweep: Sweep, name: str, node: dict[str, Any], position: int) -> list[RunSpec]:
     method, _, space = name.partition("@")
     if space and not choose_method(node).entry.info.spaces:
         raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
-    return _runs(sweep, choose_method(node), node, space or None)
+    return _runs(sweep, choose_method(node), node, space or None, position)
 
 
 def _runs(
-    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tune: bool = False
+    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, position: int, tune: bool = False
 ) -> list[RunSpec]:
-    if method.name == "expert" and method.settings.expert is None:
-        return [
-            run
-            for expert in experts_of(sweep)
-            for run in _runs(sweep, choose_method({**node, "expert": expert}), {**node, "expert": expert}, None)
-        ]
-    expert = getattr(method.settings, "expert", None)
-    if expert is not None and expert not in experts_of(sweep):
-        raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
+    if isinstance(method.settings, ExpertSettings):
+        expert = method.settings.expert
+        if expert is None:
+            each = [{**node, "expert": name} for name in experts_of(sweep)]
+            return [run for single in each for run in _runs(sweep, choose_method(single), single, None, position)]
+        if expert not in experts_of(sweep):
+            raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)
     spaces: Sequence[str] = method.entry.info.spaces
     chosen = (space or spaces[0]) if spaces else None
     tuned = tune and bool(spaces)
-    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
+    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned, position)]
 
 
 def experts_of(sweep: Sweep) -> list[str]:

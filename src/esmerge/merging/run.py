@@ -18,10 +18,20 @@ from esmerge.merging.api import MERGES, Merged, MergeInput
 
 
 def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
-    """Merge the experts by the merge registered as ``name``.
+    """Merge the experts by the merge registered as ``name``; see ``run``.
+
+    Raises:
+        ConfigError: the merge is unknown, or as ``run`` raises it.
+        AdapterError: as ``run`` raises it.
+    """
+    return run(MERGES.get(name), inputs, settings)
+
+
+def run(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> Merged:
+    """Merge the experts by a merge, registered or not.
 
     Args:
-        name: config name of the merge.
+        entry: the merge.
         inputs: the experts, the space and, for merges that need them, signals and granularity.
         settings: an instance of the settings dataclass that the merge was registered with.
 
@@ -29,15 +39,14 @@ def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
         The merged adapter; or dense updates, which are computed when they are read.
 
     Raises:
-        ConfigError: the merge is unknown, lacks the space or granularity, or was given other settings than its own.
+        ConfigError: the merge lacks the space or granularity, or was given other settings than its own.
         AdapterError: the experts cannot be merged, or the result is incomplete or not finite.
     """
-    entry = MERGES.get(name)
     _check_request(entry, inputs, settings)
-    check_mergeable(inputs.experts, inputs.space, getattr(settings, "fold_scales", False))
+    check_mergeable(inputs.experts, inputs.space, settings.folds_scales())
     with torch.no_grad():
         merged = entry.function(inputs, settings)
-    return replace(merged, state=_checked(name, inputs, merged.state))
+    return replace(merged, state=_checked(entry.name, inputs, merged.state))
 
 
 def _check_request(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from esmerge.core.prompts import Entity, Piece, Pieces
 from esmerge.core.rng import generator
 from esmerge.core.validation import at_least
+from esmerge.probe.api import ProbeConfig
 from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class ProbeSettings(ProbeConfig):
     """Settings of a probe made from the specialists' own entities.
 
     Attributes:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from esmerge.core.registry import Registry
 from esmerge.storage.cache import Cache
 
-SPECIALISTS: Registry[None] = Registry("specialist set", "esmerge.specialists.families", "esmerge.specialists")
-
 
 class SpecialistsConfig:
     """What the settings of every family offer; a family's settings derive from it.
@@ -32,6 +30,11 @@ class SpecialistsConfig:
 
     def check_probe(self, probe: str) -> None:
         """Raise ``ConfigError`` if the specialists have no entities for a probe of that name."""
+
+
+SPECIALISTS: Registry[None] = Registry(
+    "specialist set", "esmerge.specialists.families", "esmerge.specialists", SpecialistsConfig
+)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,9 @@ def _inputs(plan: Plan) -> list[str]:
     config = Path(plan.backbone) / "config.json"
     if config.is_file():
         files["backbone"] = config
-    if plan.request.probe is not None and getattr(plan.request.probe.settings, "file", None):
-        files["probe file"] = Path(plan.request.probe.settings.file)
+    probe_file = plan.request.probe and plan.request.probe.settings.source_file()
+    if probe_file:
+        files["probe file"] = probe_file
     encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",

@@ -95,7 +95,7 @@ def make_plan(request: Request) -> Plan:
     backbone = located(str(settings.backbone))
     found = open_experts(settings)
     experts = completed(found, settings.allow_partial)
-    check_mergeable(experts, str(spec.space), getattr(spec.method.settings, "fold_scales", False))
+    check_mergeable(experts, str(spec.space), spec.method.settings.folds_scales())
     model: Any = skeleton(backbone)
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)

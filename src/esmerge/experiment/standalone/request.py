@@ -156,7 +156,7 @@ def _method(node: Mapping[str, Any]) -> Selection:
 def _check_probe(request: Request) -> None:
     if request.probe is None:
         return
-    if getattr(request.probe.settings, "file", None) is None:
+    if request.probe.settings.source_file() is None:
         line = json.dumps(dict.fromkeys(request.experts.described(), "…"), ensure_ascii=False)
         raise ConfigError(
             f"method={request.spec.method.name} reads a probe: give probe.file=FILE, JSON lines such as {line}"

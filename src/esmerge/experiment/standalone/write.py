@@ -18,6 +18,7 @@ from esmerge.adapters.export import bake
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import CARD, write_adapter
 from esmerge.coefficients.summary import summarise
+from esmerge.core.arrays import as_arrays
 from esmerge.core.errors import StoreError
 from esmerge.core.lazy import LazyMapping
 from esmerge.experiment.card import Shares
@@ -97,7 +98,7 @@ def _write_coefficients(made: Merged, folder: Path, title: str) -> Shares | None
         return None
     tensors = made.coefficients.tensors()
     write_tensors(folder / COEFFICIENTS, tensors)
-    summary = summarise(tensors)
+    summary = summarise(as_arrays(tensors))
     write_layer_map((summary.experts, summary.layer_shares), title, folder / FIGURE)
     return summary.experts, summary.layer_shares
 

@@ -25,12 +25,12 @@ from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
 from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction, check_positive
-from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.api import MERGES, MergeConfig, Merged, MergeInput
 from esmerge.merging.ops.low_rank import common_base, common_dtype, wide
 
 
 @dataclass(frozen=True)
-class RobustMergeSettings:
+class RobustMergeSettings(MergeConfig):
     """Settings of RobustMerge. The defaults are those of the authors' code.
 
     Attributes:

@@ -10,12 +10,12 @@ from typing import Any
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Piece, Pieces
 from esmerge.core.validation import at_least
-from esmerge.probe.api import PROBES
+from esmerge.probe.api import PROBES, ProbeConfig
 from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
-class TextProbe:
+class TextProbe(ProbeConfig):
     """Settings of a probe read from a file.
 
     Attributes:
@@ -31,6 +31,9 @@ class TextProbe:
     def __post_init__(self) -> None:
         at_least(self, "probe", 1, "samples", "batch_size")
 
+    def source_file(self) -> Path | None:
+        return None if self.file is None else Path(self.file)
+
 
 @PROBES.register("text", TextProbe)
 def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Pieces]:
@@ -40,9 +43,9 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Piece
         ConfigError: no file was named, or it is not there.
         InputError: a line is not a JSON object, or lacks an expert's text; the message names line and expert.
     """
-    if settings.file is None:
+    path = settings.source_file()
+    if path is None:
         raise ConfigError("probe=text needs probe.file: JSON lines with one text per expert name")
-    path = Path(settings.file)
     if not path.is_file():
         raise ConfigError(
             f"probe.file {path} {'is a folder' if path.exists() else 'does not exist'}: expected JSON lines"
