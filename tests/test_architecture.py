@@ -17,7 +17,7 @@ FLOORS = (  # from the ground; rooms on one floor do not know one another
     ("tasks", "probe"),
     ("calibration", "baselines"),
     ("merging",),
-    ("tracking",),
+    ("tracking", "testing"),
     ("report",),
     ("experiment",),
     ("cli",),

@@ -69,6 +69,21 @@ def test_a_module_that_is_broken_stays_broken(package: Path) -> None:
             things().names()
 
 
+def test_settings_must_offer_what_their_kind_offers() -> None:
+    class Contract:
+        """What every thing's settings offer."""
+
+    @dataclass(frozen=True)
+    class Stray:
+        size: int = 1
+
+    registry = Registry("thing", "esmerge.merging", settings=Contract)
+    with pytest.raises(TypeError, match="thing 'stray': its settings Stray must derive from .*Contract"):
+        registry.register("stray", Stray)
+    registry.register("kept", Contract)(lambda settings: None)
+    assert registry.get("kept").settings is Contract
+
+
 def test_every_error_is_one_of_ours() -> None:
     from esmerge.core import errors
 

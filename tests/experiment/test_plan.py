@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.conftest import composed
 
+from esmerge.core.errors import ConfigError
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.plan import plan
 
@@ -28,3 +29,15 @@ def test_shots_are_part_of_every_runs_name(overrides: list[str], part: str) -> N
 @pytest.mark.parametrize("overrides", [[], ["benchmark.shots=0"], ["benchmark.shot_choice=random"]])
 def test_without_shots_a_name_says_nothing_of_them(overrides: list[str]) -> None:
     assert not any("shot" in name for name in names(*overrides))
+
+
+def test_only_a_specialist_asked_alone_has_a_name_in_its_label() -> None:
+    specs = plan(read_sweep(composed("references=[expert,base]", "method=expert", "method.expert=cell")))
+    labels = [spec.label for spec in specs]
+    assert labels == ["expert:molecule", "expert:protein", "expert:cell", "base"]
+    assert [spec.expert for spec in specs] == ["molecule", "protein", "cell", None]
+
+
+def test_a_specialist_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="method.expert='liver': expected one of molecule, protein, cell"):
+        plan(read_sweep(composed("method=expert", "method.expert=liver")))

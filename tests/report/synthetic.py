@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.tracking.store import RunFolder, config_hash
 
@@ -20,6 +21,23 @@ SUITE = {
     "drug_drug": ("Drug\N{EN DASH}drug", "drug_drug"),
     "molecule_class": ("Molecule class", "retention"),
     "cell_lineage": ("Cell lineage", "retention"),
+}
+
+RECORDS = {
+    "majority": MethodRecord(MethodKind.FLOOR, "Majority class", 0),
+    "drug_only": MethodRecord(MethodKind.FLOOR, "Drug only", 2),
+    "base": MethodRecord(MethodKind.REFERENCE, "Base model", 6),
+    **{
+        f"expert:{name}": MethodRecord(MethodKind.REFERENCE, f"{name.capitalize()} specialist", 7)
+        for name in ("molecule", "protein", "cell")
+    },
+    "finetuned": MethodRecord(MethodKind.REFERENCE, "Fine-tuned", 8, finetuned=True),
+    "average": MethodRecord(MethodKind.MERGE, "Average", 0),
+    "task_arithmetic": MethodRecord(MethodKind.MERGE, "Task arithmetic", 1),
+    "ties": MethodRecord(MethodKind.MERGE, "TIES", 1),
+    "es": MethodRecord(MethodKind.ES, "ES-Merging", 0),
+    "es_shuffled": MethodRecord(MethodKind.CONTROL, "ES, coefficients shuffled", 1),
+    "es_noise": MethodRecord(MethodKind.CONTROL, "ES, noise for responses", 1),
 }
 
 
@@ -61,10 +79,12 @@ def add_run(
     config: Mapping[str, Any] | None = None,
     coefficients: Mapping[str, Sequence[float]] | None = None,
     terms: Mapping[str, Any] | None = None,
+    record: MethodRecord | None = None,
     **axes: str,
 ) -> RunFolder:
     """Store one finished run; ``accuracy`` is one number or one per benchmark, ``terms`` how all were asked."""
     run = RunFolder(sweep / name)
+    run.write_method(record or RECORDS[method])
     rows, asked = [], {}
     with run.lock(), run.working({"seed": seed, **(config or {})}, "hash"):
         for benchmark, (title, family) in suite.items():

@@ -59,6 +59,27 @@ def test_what_could_not_be_compared_is_in_the_verdict(tmp_path: Path) -> None:
     assert report.notes and report.notes[0] in report.verdict
 
 
+ALONE = """
+import sys
+import esmerge.cli.report
+from esmerge.report.build import build_report
+
+def heavy():
+    return [name for name in ("torch", "transformers", "peft") if name in sys.modules]
+
+assert not heavy(), f"importing the report imports {heavy()}"
+build_report(sys.argv[1])
+assert not heavy(), f"building a report imports {heavy()}"
+"""
+
+
+def test_a_report_does_without_torch(one_seed: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(one_seed, tmp_path / "copy")
+    done = subprocess.run([sys.executable, "-c", ALONE, str(copy)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (copy / "figures" / "layer_weights.png").exists()
+
+
 def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no sweep folder"):
         build_report(tmp_path / "nothing")

@@ -1,43 +1,98 @@
+"""Blocks, order and titles of rows follow what every run says of its method, whatever it is called."""
+
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
+from tests.conftest import composed
+from tests.report.synthetic import add_run
 
+from esmerge.core.errors import StoreError
+from esmerge.core.methods import MergeInfo, MethodKind, MethodRecord
+from esmerge.core.registry import Entry
+from esmerge.experiment.config import choose_method, read_sweep
+from esmerge.experiment.plan import RunSpec, plan
 from esmerge.merging.api import MERGES
-from esmerge.report.methods import CONTROLS, Kind, kind, rank, title
+from esmerge.merging.ops.settings import ConvexSettings
+from esmerge.report.load import load
+from esmerge.report.methods import BLOCKS, place, row_title
+from esmerge.report.tables import build_table
+
+DEFAULT = [
+    *("majority", "group_mean", "drug_only", "partner_only", "logistic_regression", "random_forest"),
+    *("base", "expert:cell", "expert:molecule", "expert:protein", "finetuned"),
+    *("average", "task_arithmetic", "ties", "es"),
+]
 
 
-@pytest.mark.parametrize(
-    ("method", "expected"),
-    [
-        ("majority", Kind.FLOOR),
-        ("drug_only", Kind.FLOOR),
-        ("base", Kind.REFERENCE),
-        ("expert:molecule", Kind.REFERENCE),
-        ("finetuned", Kind.REFERENCE),
-        ("average", Kind.BASELINE),
-        ("ties", Kind.BASELINE),
-        ("a_merge_of_tomorrow", Kind.BASELINE),
-        ("es", Kind.ES),
-        ("es_tomorrow", Kind.ES),
-        *[(control, Kind.CONTROL) for control in CONTROLS],
-    ],
-)
-def test_every_method_has_its_block(method: str, expected: Kind) -> None:
-    assert kind(method) is expected
+def planned(*overrides: str) -> dict[str, RunSpec]:
+    """``method`` of the results -> run of the sweep."""
+    return {spec.label: spec for spec in plan(read_sweep(composed(*overrides)))}
 
 
-def test_rows_stand_in_the_promised_order() -> None:
-    wanted = ["majority", "base", "expert:cell", "expert:protein", "finetuned", "average", "dare", "ties", "es"]
-    assert sorted(reversed(wanted), key=rank) == wanted
-    assert all(rank(control) > rank("es") for control in CONTROLS)
+def in_order(records: dict[str, MethodRecord]) -> list[str]:
+    shuffled = random.Random(0).sample(sorted(records), len(records))
+    return sorted(shuffled, key=lambda method: place(records[method], method))
 
 
-def test_merges_are_called_by_their_registered_title() -> None:
-    assert title("es", "joint", "factors") == f"{MERGES.get('es').info.title} (joint, factors)"
-    assert title("average", "", "delta", ("scale=2.1",)) == f"{MERGES.get('average').info.title} (delta, scale=2.1)"
+def test_the_default_sweep_stands_in_its_order() -> None:
+    assert in_order({label: spec.record for label, spec in planned().items()}) == DEFAULT
 
 
-def test_others_are_called_by_their_name() -> None:
-    assert title("expert:molecule") == "Molecule specialist"
-    assert title("base") == "Base model"
-    assert title("no_such_merge") == "No such merge"
+def test_every_merge_stands_in_its_block() -> None:
+    records = {name: planned(f"method={name}", "granularity=joint")[name].record for name in MERGES.names()}
+    ordered = in_order(records)
+    controls = ["es_magnitude", "es_noise", "es_permuted", "es_shuffled"]
+    assert ordered[0] == "average" and ordered[-7:] == ["es", *controls, "adamerging", "emr"]
+    assert ordered[1:-7] == sorted(ordered[1:-7])
+
+
+def test_a_method_that_is_a_reference_too_keeps_its_place() -> None:
+    specs = planned("method=base")
+    assert list(specs).count("base") == 1 and specs["base"].record.order < specs["expert:cell"].record.order
+
+
+def test_runs_say_what_a_reader_calls_their_method() -> None:
+    specs = planned()
+    assert specs["expert:molecule"].title == "Molecule specialist"
+    assert specs["es"].title == MERGES.get("es").info.title
+    assert [label for label, spec in specs.items() if spec.record.finetuned] == ["finetuned"]
+
+
+def test_a_row_is_called_by_its_title_and_what_tells_it_apart() -> None:
+    assert row_title("Average", "", "delta", "scale=2.1") == "Average (delta, scale=2.1)"
+    assert row_title("Base model", "", "") == "Base model"
+
+
+def test_every_kind_has_a_block() -> None:
+    assert set(BLOCKS) == set(MethodKind)
+
+
+def test_a_control_of_another_package_is_a_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    MERGES.names()
+    info = MergeInfo("Weights of yesterday", "nowhere", MethodKind.CONTROL, ("factors",), ("joint",), convex=True)
+    monkeypatch.setitem(MERGES._entries, "yesterday", Entry("yesterday", lambda *_: None, ConvexSettings, info))
+    sweep = read_sweep(composed())
+    spec = RunSpec(choose_method({"name": "yesterday"}), "factors", sweep, {})
+    add_run(tmp_path, "yesterday", spec.label, 0.9, n=50, record=spec.record)
+    for method, rate in {"es": 0.6, "es_shuffled": 0.5, "average": 0.6}.items():
+        add_run(tmp_path, method, method, rate, n=50)
+    lines = {line.title: line for line in build_table(load(tmp_path), []).lines}
+    assert list(lines) == ["Average", "ES-Merging", "ES, coefficients shuffled", "Weights of yesterday"]
+    assert lines["Weights of yesterday"].block == BLOCKS[MethodKind.CONTROL]
+    best = {title for title, line in lines.items() if any(entry.best for entry in line.entries)}
+    assert best == {"Average", "ES-Merging"}  # though the control has more
+
+
+def test_a_run_that_does_not_say_what_it_is_is_refused_by_name(tmp_path: Path) -> None:
+    run = add_run(tmp_path, "es-joint", "es", 0.6, n=20)
+    record = run.path / "method.json"
+    record.unlink()
+    with pytest.raises(StoreError, match=r"es-joint does not say what its method is.*run the sweep again"):
+        load(tmp_path)
+    for text in ('{"kind": "sorcery", "title": "ES"}', '{"kind": "es", "name": "ES"}', "{}"):
+        record.write_text(text)
+        with pytest.raises(StoreError, match=r"es-joint.method.json says of its method what is not understood"):
+            load(tmp_path)

@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 from tests.report.synthetic import SUITE, add_run
 
 from esmerge.core.errors import InputError
+from esmerge.core.methods import MethodKind
 from esmerge.report.load import load
-from esmerge.report.methods import Kind
 from esmerge.report.statistics import against_baseline, best, best_baseline, cell, columns, compare, headline
 
 PAPER = {name: (name, "cross_modal") for name in ("bindingdb", "human", "biosnap", "gdsc2", "drugcomb")}
@@ -60,7 +60,7 @@ def test_an_incomplete_mean_is_no_mean(tmp_path: Path) -> None:
     add_run(tmp_path, "base", "base", 0.5, n=20)
     add_run(tmp_path, "average", "average", 0.5, n=20, suite={"drug_cell": SUITE["drug_cell"]})
     sweep = load(tmp_path)
-    average = sweep.of_kind(Kind.BASELINE)[0]
+    average = sweep.of_kind(MethodKind.MERGE)[0]
     filled = [column.name for column in columns(sweep) if cell(sweep, average, column)]
     assert filled == ["drug_cell"]
     assert best(sweep, [average], headline(sweep)[0]) is None

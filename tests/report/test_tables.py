@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.report.synthetic import SUITE, add_run, usual_sweep
+from tests.report.synthetic import RECORDS, SUITE, add_run, usual_sweep
 
+from esmerge.merging.api import MERGES
 from esmerge.report import published
 from esmerge.report.load import Row, load
+from esmerge.report.published import Published
 from esmerge.report.statistics import against_baseline
 from esmerge.report.tables import build_table, write_tables
 from esmerge.storage.files import write_text
@@ -183,10 +186,9 @@ def test_no_published_column_without_a_match(one_seed: Path) -> None:
 def test_published_methods_without_a_row_get_their_own(
     paper_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = "method,benchmark,metric,value,source\n"
-    path = write_text(
-        tmp_path / "p.csv", f"{head}best_single,bindingdb,accuracy,61.5,s\nbase,bindingdb,accuracy,57.5,s\n"
-    )
+    head = "method,granularity,merge_space,title,benchmark,metric,value,source\n"
+    lines = "best_single,,,Best single specialist,bindingdb,accuracy,61.5,s\nbase,,,Base,bindingdb,accuracy,57.5,s\n"
+    path = write_text(tmp_path / "p.csv", head + lines)
     monkeypatch.setattr("esmerge.report.tables.read_published", lambda: published.read_published(path))
     tabulate(paper_sweep)
     rows = md_rows(paper_sweep)
@@ -196,13 +198,23 @@ def test_published_methods_without_a_row_get_their_own(
 
 
 def test_the_published_file_holds_the_papers_means() -> None:
-    table = published.read_published()
-    assert table["molecule_protein_mean"]["es_joint"] == 65.7
-    parts = [table[name]["es_joint"] for name in ("bindingdb", "human", "biosnap")]
+    table, joint = published.read_published(), Published("es", "joint", "factors", "ES-Merging")
+    assert table["molecule_protein_mean"][joint] == 65.7
+    parts = [table[name][joint] for name in ("bindingdb", "human", "biosnap")]
     assert sum(parts) / 3 == pytest.approx(65.7, abs=0.05)
 
 
+def test_published_names_and_titles_are_those_of_the_registry() -> None:
+    reported = {method for methods in published.read_published().values() for method in methods}
+    merges = {method for method in reported if method.method in MERGES.names()}
+    assert {method.method for method in merges} == {"average", "ties", "emr", "pcb", "es"}
+    assert all(MERGES.get(method.method).info.title == method.title for method in merges)
+
+
 def test_a_published_number_is_shown_once() -> None:
-    rows = [Row("es", "joint", "factors", f"ES {i}", {"0": f"run_{i}"}) for i in range(2)]
-    taken, orphans = published.assign(rows, ["es_joint", "ties"])
-    assert taken == {"run_0": "es_joint"} and orphans == ["ties"]
+    rows = [Row("es", RECORDS["es"], "joint", "factors", f"ES {i}", {"0": f"run_{i}"}) for i in range(2)]
+    joint, ties = Published("es", "joint", "factors", "ES-Merging"), Published("ties", "", "", "TIES")
+    taken, orphans = published.assign(rows, [joint, ties])
+    assert taken == {"run_0": joint} and orphans == [ties]
+    layer = replace(rows[0], granularity="layer")
+    assert not joint.is_of(layer) and not joint.is_of(replace(rows[0], merge_space="delta")) and not ties.is_of(layer)

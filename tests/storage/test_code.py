@@ -122,6 +122,16 @@ def test_a_plug_in_counts_with_what_it_imports_of_this_package(load) -> None:
     assert not any(name.split(".")[0] not in ("plugin", "esmerge") for name in found)
 
 
+def test_a_data_file_that_a_module_names_counts(load) -> None:
+    named = {"plugin/b/__init__.py": "", "plugin/maker.py": FILES["plugin/maker.py"] + "import plugin.b.reader\n"}
+    named["plugin/b/reader.py"] = 'TABLE, OTHER, HINT = "near.csv", "above.yaml", "write it to absent.csv"\n'
+    files = {"plugin/b/data/near.csv": "1", "plugin/data/above.yaml": "2", "plugin/data/apart.csv": "3"}
+    first = closure_digest(load({**named, **files}))
+    assert closure_digest(load({**named, **files, "plugin/data/apart.csv": "4"})) == first
+    assert closure_digest(load({**named, **files, "plugin/data/above.yaml": "4"})) != first
+    assert closure_digest(load({**named, **files, "plugin/b/data/near.csv": "4"})) != first
+
+
 def test_order_repetition_and_wrapping_do_not_matter(load) -> None:
     make = load()
     both = closure_digest(make, Cache)

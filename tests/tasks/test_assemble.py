@@ -9,7 +9,9 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.tasks.api import Request
 from esmerge.tasks.assemble import FEW, TableSettings, assemble, entity_columns, listing
+from esmerge.tasks.sources.annotation import AnnotationSettings
 from esmerge.tasks.sources.cyp import CypSettings, cyp
+from esmerge.tasks.sources.interactions import InteractionSettings
 
 SETTINGS = TableSettings(prompt={"english": "{molecule}:"}, labels={"english": ["No", "Yes"]})
 
@@ -68,6 +70,18 @@ def test_every_kind_of_split_says_what_left_a_side_empty(
     said = rf"benchmark.split={split}, benchmark.validation_share=0.1, benchmark.test_share=0.001, seed=0"
     with pytest.raises(InputError, match=rf"no test rows \(train \d, validation \d, test 0 rows under {said}"):
         cyp_of(write, ask, ["CO", "CCO", "CCCO"], split=split, test_share=0.001)
+
+
+def test_what_decides_the_sides_is_said_by_the_settings() -> None:
+    words = {"prompt": {"english": "{molecule}:"}, "labels": {"english": ["No", "Yes"]}}
+    assert SETTINGS.split_kind() is None and SETTINGS.deciding() == {}
+    shares = {"validation_share": 0.1, "test_share": 0.2}
+    scaffold = CypSettings(table="t", enzyme="CYP2D6", split="scaffold", **words)
+    assert scaffold.split_kind() == "scaffold" and scaffold.deciding() == {"split": "scaffold", **shares}
+    published = InteractionSettings(table="t", split="published", **words)
+    assert published.deciding() == {"split": "published"}
+    annotated = AnnotationSettings(modality="cell", table="t", entity="a", answer="b", above=1.0, **words)
+    assert annotated.split_kind() is None and annotated.deciding() == {**shares, "test_share": 0.1}
 
 
 def test_a_small_side_is_named_with_its_count(write: Callable, ask: Callable[..., Request]) -> None:

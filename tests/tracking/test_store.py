@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from esmerge.core.errors import ConfigError, StoreError
+from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.tracking.results import collect, latest_sweep, run_folders, unfinished, write_results
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, config_hash
 
@@ -38,6 +39,16 @@ def test_a_finished_run_is_done_for_its_own_configuration_only(tmp_path: Path) -
     status = run.status()
     assert status.state == "done" and status.reason is None and status.seconds is not None
     assert run.read_config() == {"seed": 0}
+
+
+def test_what_a_method_is_survives_a_new_configuration_and_may_be_said_again(tmp_path: Path) -> None:
+    run, record = RunFolder(tmp_path / "run"), MethodRecord(MethodKind.CONTROL, "Toy", 3)
+    run.write_method(record)
+    finish(run)
+    finish(run, "other")
+    assert run.read_method() == record and isinstance(run.read_method().kind, MethodKind)
+    run.write_method(MethodRecord(MethodKind.REFERENCE, "Toy", finetuned=True))
+    assert run.is_done("other") and run.read_method().finetuned
 
 
 def test_predictions_return_exactly(tmp_path: Path) -> None:

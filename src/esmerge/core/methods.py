@@ -19,6 +19,24 @@ class MethodKind(StrEnum):
 
 
 @dataclass(frozen=True)
+class MethodRecord:
+    """What every run says of its method; tables read it there and ask no registry.
+
+    Attributes:
+        kind: the block of a table that it belongs to.
+        title: what a reader calls it.
+        order: where it stands in that block, the lowest first; equals stand by config name.
+        finetuned: whether a language model learnt from the benchmark's own training split. Such a reference is no
+            rival of a merge, which sees no question.
+    """
+
+    kind: MethodKind
+    title: str
+    order: int = 0
+    finetuned: bool = False
+
+
+@dataclass(frozen=True)
 class ReferenceInfo:
     """What a reference or a floor is.
 
@@ -26,11 +44,13 @@ class ReferenceInfo:
         title: what a reader calls it.
         kind: ``FLOOR`` or ``REFERENCE``.
         source: where it was published, if it was.
+        rank: its place among the rows of its kind, the lowest first; equal ones stand by name.
     """
 
     title: str
     kind: MethodKind
     source: str = ""
+    rank: int = 100
     spaces: ClassVar[tuple[str, ...]] = ()
     granularities: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
@@ -52,6 +72,7 @@ class MergeInfo:
         title: what a reader calls it.
         source: where it was published.
         kind: ``MERGE``, ``ES``, ``CONTROL`` or ``TASK_AWARE``.
+        order: where it stands among merges of its kind in a table, the lowest first; equals stand by config name.
         spaces: the merge spaces that it has, the published one first.
         granularities: of the probe's signals that weigh it; none if it reads no signals.
         needs: names of the statistics that it reads, each also a field of its settings.
@@ -69,6 +90,7 @@ class MergeInfo:
     convex: bool = False
     per_task: bool = False
     elementwise: bool = False
+    order: int = 1
 
     @property
     def needs_signals(self) -> bool:

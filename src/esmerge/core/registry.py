@@ -13,7 +13,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -47,10 +47,11 @@ class Registry(Generic[Info]):
         kind: what an entry is called in error messages, e.g. ``"merge"``.
         package: dotted name of the package whose modules register themselves.
         plugins: entry point group of other packages, e.g. ``"esmerge.merges"``; None if there are none.
+        settings: what the settings of every entry derive from: the contract that the rest of the program relies on.
     """
 
-    def __init__(self, kind: str, package: str, plugins: str | None = None) -> None:
-        self.kind, self.package, self.plugins = kind, package, plugins
+    def __init__(self, kind: str, package: str, plugins: str | None = None, settings: type = object) -> None:
+        self.kind, self.package, self.plugins, self.settings = kind, package, plugins, settings
         self._entries: dict[str, Entry[Info]] = {}
         self._imported = False
 
@@ -60,7 +61,15 @@ class Registry(Generic[Info]):
         settings: type,
         info: Info = None,  # type: ignore[assignment]  # kinds without a record
     ) -> Callable[[Function], Function]:
-        """Return a decorator that files a function under ``name``; raises ``ValueError`` if the name is taken."""
+        """Return a decorator that files a function under ``name``.
+
+        Raises:
+            ValueError: the name is taken.
+            TypeError: the settings do not derive from what the settings of this kind must offer.
+        """
+        if not issubclass(settings, self.settings):
+            wanted = f"{self.settings.__module__}.{self.settings.__name__}"
+            raise TypeError(f"{self.kind} {name!r}: its settings {settings.__name__} must derive from {wanted}")
 
         def decorate(function: Function) -> Function:
             known = self._entries.get(name)
@@ -98,7 +107,17 @@ class Registry(Generic[Info]):
             for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
                 importlib.import_module(module.name)
             for plugin in entry_points(group=self.plugins) if self.plugins else ():
-                importlib.import_module(plugin.module)
+                self._import_plugin(plugin)
         except BaseException:
             self._imported = False  # half a list would name the wrong choices
             raise
+
+    def _import_plugin(self, plugin: EntryPoint) -> None:
+        try:
+            importlib.import_module(plugin.module)
+        except Exception as error:
+            owner = f"{plugin.dist.name} {plugin.dist.version}" if plugin.dist else "a package without a name"
+            raise ConfigError(
+                f"{self.kind} {plugin.name!r} of the installed package {owner} cannot be used ({plugin.group}: "
+                f"{plugin.value}): {type(error).__name__}: {error}; repair the package or uninstall it"
+            ) from error

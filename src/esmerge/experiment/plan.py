@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from esmerge.baselines.references.expert import ExpertSettings
+from esmerge.baselines.references.finetuned import FinetunedSettings
+from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
-from esmerge.core.methods import MethodInfo
-from esmerge.core.paths import CONF
-from esmerge.core.schema import Chosen, plain
+from esmerge.core.methods import MergeInfo, MethodInfo, MethodRecord
+from esmerge.core.schema import Selection
 from esmerge.experiment.config import Sweep, check_axes, choose_method
 from esmerge.tracking.store import config_hash
 
@@ -26,13 +26,15 @@ class RunSpec:
         sweep: the job it belongs to.
         config: everything that decides its results, as plain values.
         tuned: whether the method's numbers are tuned on the validation split before the test.
+        position: where the sweep names the method: its place among the references, or behind them.
     """
 
-    method: Chosen
+    method: Selection
     space: str | None
     sweep: Sweep
     config: dict[str, Any]
     tuned: bool = False
+    position: int = 0
 
     @property
     def info(self) -> MethodInfo:
@@ -70,10 +72,29 @@ class RunSpec:
         return self.info.needs_model
 
     @property
+    def expert(self) -> str | None:
+        """The specialist that is asked alone; None for every other method."""
+        settings = self.method.settings
+        return settings.expert if isinstance(settings, ExpertSettings) else None
+
+    @property
     def label(self) -> str:
         """``method`` in the results: the config name; specialists as ``expert:NAME``."""
-        expert = getattr(self.method.settings, "expert", None)
-        return f"{self.method.name}:{expert}" if expert else self.method.name
+        return f"{self.method.name}:{self.expert}" if self.expert else self.method.name
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the method; a specialist by its name."""
+        if self.expert is None:
+            return self.info.title
+        return f"{self.expert.replace('_', ' ')} {self.info.title.lower()}".capitalize()
+
+    @property
+    def record(self) -> MethodRecord:
+        """What the run says of its method. References and floors stand in the order in which the sweep names them."""
+        order = self.info.order if isinstance(self.info, MergeInfo) else self.position
+        finetuned = isinstance(self.method.settings, FinetunedSettings)
+        return MethodRecord(self.info.kind, self.title, order, finetuned)
 
     @property
     def hash(self) -> str:
@@ -118,45 +139,59 @@ def plan(sweep: Sweep) -> list[RunSpec]:
         ConfigError: a reference is unknown or has not the space it was given, or the specialists cannot make the probe
             that a run reads.
     """
-    specs = [spec for name in sweep.references for spec in _reference(sweep, name)]
-    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
+    configs = reference_configs(sweep.references)
+    specs = [
+        spec
+        for position, name in enumerate(sweep.references)
+        for spec in _reference(sweep, name, configs[name], position)
+    ]
+    last = len(sweep.references)
+    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, last, tune=sweep.tuning.trials > 0)
     if any(spec.uses_probe for spec in specs):
         sweep.specialists.settings.check_probe(sweep.probe.name)
-    return list({spec.name: spec for spec in specs}.values())
+    first: dict[str, RunSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.name, spec)
+    return list(first.values())
 
 
-def method_config(name: str) -> dict[str, Any]:
-    """The config file of a method, as plain values; raises ``ConfigError`` if there is none."""
-    path = CONF / "method" / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise ConfigError(f"references names the method {name!r}: expected one of {known}")
-    return plain(OmegaConf.load(path))  # type: ignore[arg-type]
+def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Each reference (``name`` or ``name@space``) with the config of its method.
+
+    Raises:
+        ConfigError: there is no such method, with those that there are; or its config cannot be composed.
+    """
+    methods = {name: name.partition("@")[0] for name in references}
+    offered = choices("method")
+    for method in methods.values():
+        if method not in offered:
+            raise ConfigError(f"references names the method {method!r}: expected one of {', '.join(offered)}")
+    configs = compose_choices("method", methods.values())
+    return {name: configs[method] for name, method in methods.items()}
 
 
-def _reference(sweep: Sweep, name: str) -> list[RunSpec]:
+def _reference(sweep: Sweep, name: str, node: dict[str, Any], position: int) -> list[RunSpec]:
     method, _, space = name.partition("@")
-    node = method_config(method)
     if space and not choose_method(node).entry.info.spaces:
         raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
-    return _runs(sweep, choose_method(node), node, space or None)
+    return _runs(sweep, choose_method(node), node, space or None, position)
 
 
-def _runs(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tune: bool = False) -> list[RunSpec]:
-    if method.name == "expert" and method.settings.expert is None:
-        return [
-            run
-            for expert in experts_of(sweep)
-            for run in _runs(sweep, choose_method({**node, "expert": expert}), {**node, "expert": expert}, None)
-        ]
-    expert = getattr(method.settings, "expert", None)
-    if expert is not None and expert not in experts_of(sweep):
-        raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
+def _runs(
+    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, position: int, tune: bool = False
+) -> list[RunSpec]:
+    if isinstance(method.settings, ExpertSettings):
+        expert = method.settings.expert
+        if expert is None:
+            each = [{**node, "expert": name} for name in experts_of(sweep)]
+            return [run for single in each for run in _runs(sweep, choose_method(single), single, None, position)]
+        if expert not in experts_of(sweep):
+            raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)
     spaces: Sequence[str] = method.entry.info.spaces
     chosen = (space or spaces[0]) if spaces else None
     tuned = tune and bool(spaces)
-    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
+    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned, position)]
 
 
 def experts_of(sweep: Sweep) -> list[str]:
@@ -164,7 +199,7 @@ def experts_of(sweep: Sweep) -> list[str]:
     return list(sweep.specialists.settings.experts)
 
 
-def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
+def _config(sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
     info: MethodInfo = method.entry.info
     config = {
         "specialists": sweep.raw["specialists"],

@@ -69,12 +69,19 @@ class Tuning:
 
 
 def values_of(names: Mapping[str, Range], settings: Any, granularity: Granularity | None) -> Values:
-    """The published values of what is tuned."""
-    return {name: getattr(settings if hasattr(settings, name) else granularity, name) for name in names}
+    """The published values of what is tuned; a setting that both have is the method's."""
+    values = {**_values(granularity), **_values(settings)}
+    return {name: values[name] for name in names}
 
 
 def with_values(values: Values, settings: Any, granularity: Granularity | None) -> tuple[Any, Granularity | None]:
     """Settings and granularity with other values."""
-    mine: dict[str, Any] = {name: value for name, value in values.items() if hasattr(settings, name)}
-    theirs: dict[str, Any] = {name: value for name, value in values.items() if name not in mine}
+    own = _values(settings)
+    mine: dict[str, Any] = {name: value for name, value in values.items() if name in own}
+    theirs: dict[str, Any] = {name: value for name, value in values.items() if name not in own}
     return replace(settings, **mine), replace(granularity, **theirs) if granularity is not None else None
+
+
+def _values(settings: Any) -> dict[str, Any]:
+    """Field -> value of a settings dataclass; nothing for None."""
+    return {} if settings is None else {field.name: getattr(settings, field.name) for field in fields(settings)}

@@ -16,7 +16,20 @@ from esmerge.coefficients.types import Coefficients, Granularity, Signals
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Registry
 
-MERGES: Registry[MergeInfo] = Registry("merge", "esmerge.merging.methods", "esmerge.merges")
+
+class MergeConfig:
+    """What the settings of every merge offer; a merge's settings derive from it.
+
+    Those that merges share (``ConvexSettings``, ``DeltaSettings``) do. A merge also has ``scale``, λ, which multiplies
+    the merged task vector, and in delta space ``rank``: ``esmerge.testing.check_merge`` looks at both.
+    """
+
+    def folds_scales(self) -> bool:
+        """Whether experts of different LoRA scales are accepted in factor space; the merge then folds them into B."""
+        return False
+
+
+MERGES: Registry[MergeInfo] = Registry("merge", "esmerge.merging.methods", "esmerge.merges", MergeConfig)
 
 
 @dataclass(frozen=True)

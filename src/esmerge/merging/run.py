@@ -11,17 +11,27 @@ from esmerge.adapters.dense import DenseState, Update, checked
 from esmerge.adapters.lora import LoraFactors, LoraState, check_finite, check_mergeable
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.errors import AdapterError, ConfigError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
 from esmerge.merging.api import MERGES, Merged, MergeInput
 
 
 def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
-    """Merge the experts by the merge registered as ``name``.
+    """Merge the experts by the merge registered as ``name``; see ``run``.
+
+    Raises:
+        ConfigError: the merge is unknown, or as ``run`` raises it.
+        AdapterError: as ``run`` raises it.
+    """
+    return run(MERGES.get(name), inputs, settings)
+
+
+def run(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> Merged:
+    """Merge the experts by a merge, registered or not.
 
     Args:
-        name: config name of the merge.
+        entry: the merge.
         inputs: the experts, the space and, for merges that need them, signals and granularity.
         settings: an instance of the settings dataclass that the merge was registered with.
 
@@ -29,15 +39,14 @@ def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
         The merged adapter; or dense updates, which are computed when they are read.
 
     Raises:
-        ConfigError: the merge is unknown, lacks the space or granularity, or was given other settings than its own.
+        ConfigError: the merge lacks the space or granularity, or was given other settings than its own.
         AdapterError: the experts cannot be merged, or the result is incomplete or not finite.
     """
-    entry = MERGES.get(name)
     _check_request(entry, inputs, settings)
-    check_mergeable(inputs.experts, inputs.space, getattr(settings, "fold_scales", False))
+    check_mergeable(inputs.experts, inputs.space, settings.folds_scales())
     with torch.no_grad():
         merged = entry.function(inputs, settings)
-    return replace(merged, state=_checked(name, inputs, merged.state))
+    return replace(merged, state=_checked(entry.name, inputs, merged.state))
 
 
 def _check_request(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> None:
@@ -92,4 +101,4 @@ def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
         check_finite(LoraState({module: factors}), f"merged by {name}")
         return factors
 
-    return replace(state, modules=OnDemand(state.modules, read))
+    return replace(state, modules=LazyMapping(state.modules, read))

@@ -12,23 +12,27 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from safetensors import safe_open
 
+from esmerge.coefficients.summary import summarise
+from esmerge.core.methods import MethodKind
 from esmerge.report.load import SweepResults
-from esmerge.report.methods import BLOCKS, Kind
+from esmerge.report.methods import BLOCKS
 from esmerge.report.statistics import cell, heading, headline
 from esmerge.storage.files import replacing
+from esmerge.storage.tensor_arrays import TensorArrays
 
 # Okabe and Ito's palette: told apart by readers with any colour vision; the shapes say the same once more
-LOOKS: Mapping[Kind, tuple[str, str]] = {
-    Kind.FLOOR: ("#999999", "v"),
-    Kind.REFERENCE: ("#444444", "s"),
-    Kind.BASELINE: ("#0072B2", "o"),
-    Kind.ES: ("#D55E00", "D"),
-    Kind.CONTROL: ("#CC79A7", "^"),
-    Kind.SEPARATE: ("#009E73", "P"),
+LOOKS: Mapping[MethodKind, tuple[str, str]] = {
+    MethodKind.FLOOR: ("#999999", "v"),
+    MethodKind.REFERENCE: ("#444444", "s"),
+    MethodKind.MERGE: ("#0072B2", "o"),
+    MethodKind.ES: ("#D55E00", "D"),
+    MethodKind.CONTROL: ("#CC79A7", "^"),
+    MethodKind.TASK_AWARE: ("#009E73", "P"),
 }
 DPI = 160
+LayerShares = tuple[Sequence[str], NDArray[np.float64]]
+"""Experts and their weight in each layer, (experts, layers)."""
 
 
 def write_figures(sweep: SweepResults) -> list[Path]:
@@ -42,10 +46,10 @@ def write_figures(sweep: SweepResults) -> list[Path]:
     return written
 
 
-def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.float64]]]:
+def layer_panels(sweep: SweepResults) -> dict[str, LayerShares]:
     """Title -> experts and their weights, one per ES row; the mean over seeds where the seeds are alike."""
     panels = {}
-    for row in sweep.of_kind(Kind.ES):
+    for row in sweep.of_kind(MethodKind.ES):
         stored = {seed: sweep.run(run).coefficients for seed, run in row.runs.items()}
         found = {seed: layer_weights(path) for seed, path in stored.items() if path.exists()}
         if len({(*names, weights.shape) for names, weights in found.values()}) == 1 < len(found):
@@ -59,9 +63,9 @@ def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.f
     return panels
 
 
-def write_layer_map(coefficients: Path, title: str, path: Path) -> Path:
+def write_layer_map(shares: LayerShares, title: str, path: Path) -> Path:
     """The heat map of one run, e.g. for its tracker page."""
-    return _save(layer_figure({title: layer_weights(coefficients)}), path)
+    return _save(layer_figure({title: shares}), path)
 
 
 def methods_figure(sweep: SweepResults) -> Figure:
@@ -88,7 +92,7 @@ def methods_figure(sweep: SweepResults) -> Figure:
     figure.supxlabel("Accuracy (%), 95 % interval; faint dots: single benchmarks", fontsize=9)
     handles = [
         Line2D([], [], color=LOOKS[block][0], marker=LOOKS[block][1], linestyle="", markersize=6, label=BLOCKS[block])
-        for block in sorted({row.kind for row in rows})
+        for block in dict.fromkeys(row.kind for row in rows)
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
     return figure
@@ -131,32 +135,10 @@ def layer_figure(panels: Mapping[str, tuple[Sequence[str], NDArray[np.float64]]]
     return figure
 
 
-def layer_weights(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Experts and their weight in each layer, (experts, layers).
-
-    The layer-wise coefficient itself, or, where a run weighs single entries, the mean over a layer's entries: what the
-    expert's share of that layer comes to.
-    """
-    with safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        experts = [name.removesuffix(".layer") for name in names if name.endswith(".layer")]
-        rows = []
-        for expert in experts:
-            coarse = file.get_tensor(f"{expert}.layer").double().numpy()
-            total, entries = np.zeros(len(coarse)), np.zeros(len(coarse))
-            for name in names:
-                if name.startswith(f"{expert}.") and name != f"{expert}.layer":
-                    tensor, layer = file.get_tensor(name), _layer(name.removeprefix(f"{expert}."))
-                    total[layer] += float(tensor.double().sum())
-                    entries[layer] += tensor.numel()
-            rows.append(np.divide(total, entries, out=coarse.copy(), where=entries > 0))
-    return experts, np.array(rows)
-
-
-def _layer(name: str) -> int:
-    from esmerge.adapters.lora import layer_of  # late: imports torch
-
-    return layer_of(name)
+def layer_weights(path: Path) -> LayerShares:
+    """Each expert's share of every layer, from stored coefficients, one tensor in memory at a time."""
+    summary = summarise(TensorArrays(path))
+    return summary.experts, summary.layer_shares
 
 
 def _frame_panel(panel: Axes, title: str) -> None:

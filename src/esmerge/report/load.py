@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from esmerge.report.methods import Kind, kind, rank, title
+from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.report.methods import place, row_title
 from esmerge.tracking.results import collect, run_folders, unfinished
 from esmerge.tracking.store import RunFolder, Status
 
@@ -49,11 +50,13 @@ class Row:
     """One method under one set of settings; one run per seed.
 
     Attributes:
+        record: what its runs say of the method.
         runs: seed -> run name.
         tuned: whether its settings were chosen on the validation split.
     """
 
     method: str
+    record: MethodRecord
     granularity: str
     merge_space: str
     title: str
@@ -61,8 +64,8 @@ class Row:
     tuned: bool = False
 
     @property
-    def kind(self) -> Kind:
-        return kind(self.method)
+    def kind(self) -> MethodKind:
+        return self.record.kind
 
     @property
     def key(self) -> str:
@@ -87,7 +90,7 @@ class SweepResults:
     rows: tuple[Row, ...]
     failures: Mapping[str, Status]
 
-    def of_kind(self, *kinds: Kind) -> list[Row]:
+    def of_kind(self, *kinds: MethodKind) -> list[Row]:
         """The rows of some blocks, in table order."""
         return [row for row in self.rows if row.kind in kinds]
 
@@ -95,7 +98,7 @@ class SweepResults:
         """Published and tuned settings apart, each beside the floors and references; one part if nothing is tuned."""
         if not any(row.tuned for row in self.rows):
             return {"": self}
-        beside = (Kind.FLOOR, Kind.REFERENCE)
+        beside = (MethodKind.FLOOR, MethodKind.REFERENCE)
         tuned = tuple(row for row in self.rows if row.tuned or row.kind in beside)
         published = tuple(row for row in self.rows if not row.tuned)
         return {PUBLISHED: replace(self, rows=published), TUNED: replace(self, rows=tuned)}
@@ -115,7 +118,11 @@ class SweepResults:
 
 
 def load(folder: Path | str) -> SweepResults:
-    """Read a sweep folder."""
+    """Read a sweep folder.
+
+    Raises:
+        StoreError: it is absent or damaged, or a finished run does not say what its method is.
+    """
     results = collect(folder)
     runs = {run.name: run for run in run_folders(folder)}
     asked: dict[str, Asked] = {}
@@ -129,7 +136,8 @@ def load(folder: Path | str) -> SweepResults:
     order = [*FAMILIES, *sorted({one.family for one in asked.values()} - set(FAMILIES))]
     benchmarks = tuple(sorted(asked.values(), key=lambda one: order.index(one.family)))  # stable within a family
     configs = {name: flatten(runs[name].read_config()) for name in results["run"].unique()}
-    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs)), unfinished(folder))
+    records = {name: runs[name].read_method() for name in results["run"].unique()}
+    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), unfinished(folder))
 
 
 def departures(facts: Mapping[str, Any]) -> list[str]:
@@ -159,7 +167,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> list[Row]:
+def _rows(
+    results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]], records: Mapping[str, MethodRecord]
+) -> list[Row]:
     """One row per method and settings, over the seeds; settings that tell rows apart go into the title."""
     runs = results.drop_duplicates("run")
     runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
@@ -178,9 +188,10 @@ def _rows(results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> li
             runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
         for settings, by_seed in groups.items():
             space, fine = named["merge_space"], named["granularity"]
-            name = title(named["method"], fine, space, (*extra, *settings))
-            rows.append(Row(named["method"], fine, space, name, by_seed, tuned))
-    return sorted(rows, key=lambda row: (rank(row.method), FINENESS.get(row.granularity, 0), row.tuned))
+            record = records[next(iter(by_seed.values()))]
+            title = row_title(record.title, fine, space, *extra, *settings)
+            rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned))
+    return sorted(rows, key=lambda row: (place(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))
 
 
 def _setting(key: str, value: str) -> str:

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from esmerge.core.paths import PUBLISHED
 from esmerge.report.load import Row
-from esmerge.report.methods import title
+from esmerge.report.methods import row_title
 from esmerge.storage.files import read_table
 
-NAMES = {"best_single": "Best single specialist", "average_finetuned": "Average, then fine-tuned"}
 CAVEAT = "as reported, secondary source"
 
 
-def read_published(path: Path = PUBLISHED) -> dict[str, dict[str, float]]:
+@dataclass(frozen=True)
+class Published:
+    """A method as others reported it.
+
+    Attributes:
+        method: its config name here, if it has one.
+        granularity, merge_space: of the reported method; empty where it has none, or where any will do.
+        title: what a reader calls it.
+    """
+
+    method: str
+    granularity: str
+    merge_space: str
+    title: str
+
+    def is_of(self, row: Row) -> bool:
+        """Whether a row is that method; a row without a merge space may stand for any."""
+        return (
+            row.method == self.method
+            and self.granularity in ("", row.granularity)
+            and (row.merge_space in ("", self.merge_space) or not self.merge_space)
+        )
+
+
+def read_published(path: Path = PUBLISHED) -> dict[str, dict[Published, float]]:
     """Benchmark -> method -> accuracy in percent; empty if the file is not there."""
-    found: dict[str, dict[str, float]] = {}
+    reported: dict[str, dict[Published, float]] = {}
     if not path.exists():
-        return found
+        return reported
     table = read_table(path, numbers=("value",))
     for row in table[table["metric"] == "accuracy"].to_dict("records"):
-        found.setdefault(str(row["benchmark"]), {})[str(row["method"])] = float(row["value"])
-    return found
+        method = Published(*(str(row[key]) for key in ("method", "granularity", "merge_space", "title")))
+        reported.setdefault(str(row["benchmark"]), {})[method] = float(row["value"])
+    return reported
 
 
 def sources(path: Path = PUBLISHED) -> list[str]:
@@ -30,30 +55,21 @@ def sources(path: Path = PUBLISHED) -> list[str]:
     return sorted(set(read_table(path)["source"])) if path.exists() else []
 
 
-def published_name(row: Row) -> str:
-    """The name a row has in the file; the paper's ES-Merging combines factors."""
-    if row.method == "es":
-        return f"es_{row.granularity}" if row.merge_space in ("factors", "") else ""
-    return row.method
-
-
-def assign(rows: Sequence[Row], methods: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def assign(rows: Sequence[Row], methods: Sequence[Published]) -> tuple[dict[str, Published], list[Published]]:
     """Which row shows which published method: (row key -> method, methods without a row). The first match takes it."""
-    taken: dict[str, str] = {}
+    taken: dict[str, Published] = {}
     for row in rows:
-        name = published_name(row)
-        if name in methods and name not in taken.values():
-            taken[row.key] = name
+        match = next((method for method in methods if method.is_of(row)), None)
+        if match is not None and match not in taken.values():
+            taken[row.key] = match
     return taken, [method for method in dict.fromkeys(methods) if method not in taken.values()]
 
 
-def published_title(method: str) -> str:
+def published_title(method: Published) -> str:
     """What a reader calls a published row that has no counterpart here."""
-    if method.startswith("es_"):
-        return title("es", method.removeprefix("es_"))
-    return NAMES.get(method) or title(method)
+    return row_title(method.title, method.granularity)
 
 
-def shown(columns: Sequence[str], table: Mapping[str, Mapping[str, float]]) -> list[str]:
+def shown(columns: Sequence[str], table: Mapping[str, Mapping[Published, float]]) -> list[Published]:
     """All published methods that any of the columns has, in the file's order."""
     return list(dict.fromkeys(method for name in columns for method in table.get(name, {})))

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from esmerge.core.errors import InputError
+from esmerge.core.methods import MethodKind
 from esmerge.evaluation.significance import PairedDifference, holm, paired_difference, stack
 from esmerge.report.load import FAMILIES, Row, SweepResults
-from esmerge.report.methods import Kind
 
 LEVEL = 0.05
 RESAMPLES = 10_000
@@ -150,8 +150,8 @@ def best(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None
 
 def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
     """The merge to beat: the best that is not ES; without one, the best of base model and specialists."""
-    references = [row for row in sweep.of_kind(Kind.REFERENCE) if "finetuned" not in row.method]
-    return best(sweep, sweep.of_kind(Kind.BASELINE), column) or best(sweep, references, column)
+    references = [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned]
+    return best(sweep, sweep.of_kind(MethodKind.MERGE), column) or best(sweep, references, column)
 
 
 def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
@@ -163,7 +163,7 @@ def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     made, notes = [], []
     for column in columns(sweep):
         baseline = best_baseline(sweep, column)
-        for row in sweep.of_kind(Kind.ES) if baseline else []:
+        for row in sweep.of_kind(MethodKind.ES) if baseline else []:
             if baseline is None or cell(sweep, row, column) is None:
                 continue
             try:

@@ -77,7 +77,8 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
         for column in across:
             ours = cell(sweep, row, column)
             wins = row.kind in MERGED and ours is not None and _percent(ours.value) == tops[column.name]
-            quoted = reported.get(column.name, {}).get(taken.get(row.key, ""))
+            same = taken.get(row.key)
+            quoted = reported.get(column.name, {}).get(same) if same else None
             entries.append(Entry(ours, wins, marks.get((row.key, column.name), 0), quoted))
         lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
     for method in orphans:

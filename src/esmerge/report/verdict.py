@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from esmerge.core.errors import InputError
+from esmerge.core.methods import MethodKind
 from esmerge.evaluation.significance import PairedDifference
 from esmerge.report.load import Row, SweepResults
-from esmerge.report.methods import MERGED, Kind
+from esmerge.report.methods import MERGED
 from esmerge.report.statistics import (
     Cell,
     Column,
@@ -53,14 +54,14 @@ def _rivals(sweep: SweepResults, column: Column) -> tuple[Row | None, Row | None
     first = best(sweep, merges, column)
     if first is None:
         return None, None
-    if first.kind is Kind.ES:
+    if first.kind is MethodKind.ES:
         return first, best_baseline(sweep, column) or best(sweep, [row for row in merges if row is not first], column)
-    es = best(sweep, sweep.of_kind(Kind.ES), column)
+    es = best(sweep, sweep.of_kind(MethodKind.ES), column)
     return first, es or best(sweep, [row for row in merges if row is not first], column) or _reference(sweep, column)
 
 
 def _reference(sweep: SweepResults, column: Column) -> Row | None:
-    return best(sweep, [row for row in sweep.of_kind(Kind.REFERENCE) if "finetuned" not in row.method], column)
+    return best(sweep, [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned], column)
 
 
 def _family(
@@ -96,7 +97,7 @@ def _difference(comparison: Comparison) -> str:
 
 
 def _floor_note(sweep: SweepResults, column: Column, scored: Cell | None) -> str:
-    floor = best(sweep, sweep.of_kind(Kind.FLOOR), column)
+    floor = best(sweep, sweep.of_kind(MethodKind.FLOOR), column)
     reached = cell(sweep, floor, column) if floor else None
     if floor is None or reached is None or scored is None or scored.value > reached.value:
         return ""
@@ -107,8 +108,8 @@ def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
     """Say where a control does as well as the method it controls for."""
     notes = []
     for column in families:
-        es = best(sweep, sweep.of_kind(Kind.ES), column)
-        control = best(sweep, sweep.of_kind(Kind.CONTROL), column)
+        es = best(sweep, sweep.of_kind(MethodKind.ES), column)
+        control = best(sweep, sweep.of_kind(MethodKind.CONTROL), column)
         ours, theirs = (cell(sweep, row, column) if row else None for row in (es, control))
         if es and control and ours and theirs and theirs.value >= ours.value:
             notes.append(

@@ -1,6 +1,7 @@
 """Who is merged: the shared backbone, the specialists' adapters, and the encoders of their modalities.
 
-A family of specialists is a function ``(settings, Context) -> Team`` registered under the name that its config gives.
+A family of specialists is a function ``(settings, Context) -> Specialists`` registered under the name that its config
+gives.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from dataclasses import dataclass
 
 from esmerge.core.registry import Registry
 from esmerge.storage.cache import Cache
-
-TEAMS: Registry[None] = Registry("specialist set", "esmerge.specialists.families", "esmerge.specialists")
 
 
 class SpecialistsConfig:
@@ -31,6 +30,11 @@ class SpecialistsConfig:
 
     def check_probe(self, probe: str) -> None:
         """Raise ``ConfigError`` if the specialists have no entities for a probe of that name."""
+
+
+SPECIALISTS: Registry[None] = Registry(
+    "specialist set", "esmerge.specialists.families", "esmerge.specialists", SpecialistsConfig
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What a result depends on in code: the syntax of every module that its makers import, directly or through others.
 
 The modules are found in the source, without importing any. What a registry imports by name is not in the source:
-whoever looks an entry up passes the entry's function as well. Data files are inputs, not code: their content belongs
-in the key. So do versions of other distributions, where they matter.
+whoever looks an entry up passes the entry's function as well. Versions of other distributions belong in the key, where
+they matter; so does the content of what a user gives.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from typing import Any
 from esmerge.storage.cache import digest
 
 PACKAGE = __name__.partition(".")[0]
+DATA_SUFFIXES = (".csv", ".json", ".yaml")  # of files that come with a module
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def closure_digest(*functions: Callable[..., Any]) -> str:
     """A hash of the code that functions or classes are made of: part of the key of what they make.
 
-    Comments, layout and docstrings do not count. Files are read once per process: the code that runs is the code that
-    was loaded.
+    Comments, layout and docstrings do not count. Data files count that a module names and that lie in a folder
+    ``data`` beside it or beside its folder. Files are read once per process: the code that runs is the code that was
+    loaded.
 
     Args:
         functions: from modules of this package, or of others; imports are followed within these packages.
@@ -37,7 +39,7 @@ def closure_digest(*functions: Callable[..., Any]) -> str:
     Raises:
         TypeError: something is not defined in a Python file.
     """
-    return digest({name: _read(path, name).syntax for name, path in import_closure(*functions).items()})
+    return digest({name: _read(path, name).content for name, path in import_closure(*functions).items()})
 
 
 def import_closure(*functions: Callable[..., Any]) -> dict[str, Path]:
@@ -58,9 +60,9 @@ def import_closure(*functions: Callable[..., Any]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class _Code:
-    """A module's syntax, hashed, and all names that it may import."""
+    """A module's syntax and data files, hashed, and all names that it may import."""
 
-    syntax: str
+    content: tuple[str, ...]
     imports: frozenset[str]
 
 
@@ -72,7 +74,15 @@ def _read(path: Path, name: str) -> _Code:
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body.pop(0)
-    return _Code(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(imports))
+    content = [ast.dump(tree).encode(), *(file.read_bytes() for file in _data_files(tree, path))]
+    return _Code(tuple(hashlib.sha256(part).hexdigest() for part in content), frozenset(imports))
+
+
+def _data_files(tree: ast.Module, path: Path) -> list[Path]:
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = sorted(text for text in texts if text.endswith(DATA_SUFFIXES) and Path(text).name == text)
+    places = (folder / "data" / name for name in names for folder in (path.parent, path.parents[1]))
+    return [place for place in places if place.is_file()]
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:

@@ -12,7 +12,16 @@ from typing import Any
 
 from esmerge.core.registry import Registry
 
-SOURCES: Registry[None] = Registry("benchmark source", "esmerge.tasks.sources", "esmerge.sources")
+
+class SourceConfig:
+    """What the settings of every benchmark source offer; a source's settings derive from it."""
+
+    def split_kind(self) -> str | None:
+        """How rows are divided into sides, e.g. ``published`` or ``random``; None where there is nothing to choose."""
+        return None
+
+
+SOURCES: Registry[None] = Registry("benchmark source", "esmerge.tasks.sources", "esmerge.sources", SourceConfig)
 
 
 @dataclass(frozen=True)

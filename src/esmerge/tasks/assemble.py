@@ -15,15 +15,14 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, split_rows
 from esmerge.data.templates import answers, choose, fill
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import Request, SourceConfig
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
-SPLITTING = ("split", "validation_share", "test_share")  # settings that decide the sides, where a benchmark has them
 ANSWERS = "{answers}"  # in a template: the quoted list of the answers
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSettings:
+class TableSettings(SourceConfig):
     """Settings of every benchmark that reads a table.
 
     Attributes:
@@ -47,6 +46,10 @@ class TableSettings:
         for name in ("train_limit", "validation_limit"):
             check_limit(name, getattr(self, name))
 
+    def deciding(self) -> dict[str, str | float]:
+        """The settings that decide on which side a row stands -> their values."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings(TableSettings):
@@ -66,6 +69,14 @@ class SplitSettings(TableSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_kind(self.split, self.SPLITS)
+
+    def split_kind(self) -> str | None:
+        return self.split
+
+    def deciding(self) -> dict[str, str | float]:
+        if self.split == PUBLISHED:  # which has its sides already
+            return {"split": self.split}
+        return {"split": self.split, "validation_share": self.validation_share, "test_share": self.test_share}
 
 
 def split_as(frame: pd.DataFrame, settings: SplitSettings, request: Request) -> pd.DataFrame:
@@ -130,10 +141,10 @@ def check_sides(sides: pd.Series, settings: TableSettings, request: Request) -> 
         sides: (n,) the side of each row.
     """
     counts = {side: int((sides == side).sum()) for side in reversed(SIDES)}
-    own = getattr(settings, "split", None) == PUBLISHED  # which neither seed nor shares decide
-    deciding = [name for name in (SPLITTING[:1] if own else SPLITTING) if hasattr(settings, name)]
-    asked = [f"benchmark.{name}={getattr(settings, name)}" for name in deciding] + [f"seed={request.seed}"] * (not own)
-    found = f"{', '.join(f'{side} {count}' for side, count in counts.items())} rows under {', '.join(asked)}"
+    deciding = [f"benchmark.{name}={value}" for name, value in settings.deciding().items()]
+    if settings.split_kind() != PUBLISHED:
+        deciding.append(f"seed={request.seed}")
+    found = f"{', '.join(f'{side} {count}' for side, count in counts.items())} rows under {', '.join(deciding)}"
     empty = [side for side in ("train", "test") if not counts[side]]
     if empty:
         raise InputError(

@@ -16,16 +16,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
-from torch import Tensor
 
 from esmerge.core.errors import ConfigError, StoreError
+from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.storage.files import read_json, read_table, remove_partial, replacing, write_json, write_table, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor  # a report reads this store and does without torch
 
 AXES = ("run", "specialists", "method", "granularity", "probe", "merge_space", "seed")
 RESULT_COLUMNS = (*AXES, "benchmark", "metric", "value", "ci_low", "ci_high", "n")
@@ -65,6 +67,7 @@ class RunFolder:
     Typical use::
 
         with run.lock():
+            run.write_method(record)
             if not run.is_done(wanted):
                 with run.working(config, wanted):
                     ...
@@ -153,6 +156,25 @@ class RunFolder:
         """Record that W&B lacks this run."""
         self._write(replace(self.status(), tracking_error=reason))
 
+    def write_method(self, record: MethodRecord) -> Path:
+        """Say what the run's method is. It decides no result, so a run that is done may be told again."""
+        return write_json(self.path / "method.json", asdict(record))
+
+    def read_method(self) -> MethodRecord:
+        """What the run's method is.
+
+        Raises:
+            StoreError: the folder does not say, or says it in other words.
+        """
+        path, again = self.path / "method.json", "run the sweep again (what is finished stays as it is)"
+        if not path.exists():
+            raise StoreError(f"{self.path} does not say what its method is, it has no {path.name}: {again}")
+        try:
+            stored = MethodRecord(**read_json(path))
+            return replace(stored, kind=MethodKind(stored.kind))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"{path} says of its method what is not understood ({error}): {again}") from error
+
     def write_predictions(self, benchmark: str, predictions: pd.DataFrame) -> Path:
         """Store a finished benchmark's predictions, one row per example."""
         return write_table(self.path / "predictions" / f"{benchmark}.csv", predictions)
@@ -188,6 +210,8 @@ class RunFolder:
 
     def write_coefficients(self, tensors: Mapping[str, Tensor]) -> Path:
         """Store merging weights under the names of ``Coefficients.tensors``."""
+        from safetensors.torch import save_file  # late: imports torch, which a report does without
+
         with replacing(self.coefficients) as partial:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
         return self.coefficients

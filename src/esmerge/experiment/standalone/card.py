@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from esmerge.adapters.peft_folder import WEIGHTS
+from esmerge.core.command import command
 from esmerge.experiment.card import Shares, model_card
 from esmerge.experiment.standalone.plan import Plan
 
@@ -33,7 +34,7 @@ def card(plan: Plan, ranks: Mapping[str, int], shares: Shares | None, figure: st
         *(_serving(ranks) if ranks else []),
         "",
         "```",
-        shlex.join(["python", "-m", "src.merge", *sys.argv[1:]]),
+        shlex.join([*command("merge").split(), *sys.argv[1:]]),
         "```",
         *([] if shares is None else ["", f"![coefficients of each expert in each layer]({figure})"]),
     ]
@@ -57,8 +58,9 @@ def _inputs(plan: Plan) -> list[str]:
     config = Path(plan.backbone) / "config.json"
     if config.is_file():
         files["backbone"] = config
-    if plan.request.probe is not None and getattr(plan.request.probe.settings, "file", None):
-        files["probe file"] = Path(plan.request.probe.settings.file)
+    probe_file = plan.request.probe and plan.request.probe.settings.source_file()
+    if probe_file:
+        files["probe file"] = probe_file
     encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",

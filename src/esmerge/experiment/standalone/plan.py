@@ -95,7 +95,7 @@ def make_plan(request: Request) -> Plan:
     backbone = located(str(settings.backbone))
     found = open_experts(settings)
     experts = completed(found, settings.allow_partial)
-    check_mergeable(experts, str(spec.space), getattr(spec.method.settings, "fold_scales", False))
+    check_mergeable(experts, str(spec.space), spec.method.settings.folds_scales())
     model: Any = skeleton(backbone)
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)
@@ -120,9 +120,9 @@ def _lengths(
 ) -> list[int]:
     """Positions of each prompt, every one of them rendered; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
-    team = assembled(settings, hollow, experts)
+    specialists = assembled(settings, hollow, experts)
     probe = request.spec.sweep.probe
-    prompts = probe.entry.function(probe.settings, team, request.spec.sweep.seed)
+    prompts = probe.entry.function(probe.settings, specialists, request.spec.sweep.seed)
     return [len(rendered.ids) for rendered in Renderer(hollow, {}).render(prompts)]
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.validation import check_positive
+from esmerge.merging.api import MergeConfig
 
 EXACT = "exact"
 
 
 @dataclass(frozen=True)
-class ConvexSettings:
+class ConvexSettings(MergeConfig):
     """Settings of merges whose weights sum to 1 over the experts.
 
     Attributes:
@@ -29,9 +30,12 @@ class ConvexSettings:
         check_positive("scale", self.scale)
         check_rank(self.rank)
 
+    def folds_scales(self) -> bool:
+        return self.fold_scales
+
 
 @dataclass(frozen=True)
-class DeltaSettings:
+class DeltaSettings(MergeConfig):
     """Settings of merges of dense updates that are not convex.
 
     Attributes:

@@ -10,12 +10,12 @@ from typing import Any
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Piece, Pieces
 from esmerge.core.validation import at_least
-from esmerge.probe.api import PROBES
-from esmerge.specialists.team import Team
+from esmerge.probe.api import PROBES, ProbeConfig
+from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
-class TextProbe:
+class TextProbe(ProbeConfig):
     """Settings of a probe read from a file.
 
     Attributes:
@@ -31,18 +31,21 @@ class TextProbe:
     def __post_init__(self) -> None:
         at_least(self, "probe", 1, "samples", "batch_size")
 
+    def source_file(self) -> Path | None:
+        return None if self.file is None else Path(self.file)
+
 
 @PROBES.register("text", TextProbe)
-def text(settings: TextProbe, team: Team, seed: int) -> list[Pieces]:
+def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Pieces]:
     """``NAME: ``, the text and a newline for each expert in order.
 
     Raises:
         ConfigError: no file was named, or it is not there.
         InputError: a line is not a JSON object, or lacks an expert's text; the message names line and expert.
     """
-    if settings.file is None:
+    path = settings.source_file()
+    if path is None:
         raise ConfigError("probe=text needs probe.file: JSON lines with one text per expert name")
-    path = Path(settings.file)
     if not path.is_file():
         raise ConfigError(
             f"probe.file {path} {'is a folder' if path.exists() else 'does not exist'}: expected JSON lines"
@@ -51,7 +54,7 @@ def text(settings: TextProbe, team: Team, seed: int) -> list[Pieces]:
     samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
     if not samples:
         raise InputError(f"probe.file {path} holds no samples")
-    return [_prompt(team, _sample(line, number, path)) for number, line in samples]
+    return [_prompt(specialists, _sample(line, number, path)) for number, line in samples]
 
 
 def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
@@ -64,9 +67,9 @@ def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
     return {"": f"{path}, line {number}", **sample}
 
 
-def _prompt(team: Team, sample: dict[str, Any]) -> Pieces:
+def _prompt(specialists: Specialists, sample: dict[str, Any]) -> Pieces:
     pieces: list[Piece] = []
-    for expert, modality in team.own.items():
+    for expert, modality in specialists.expert_modality.items():
         value = sample.get(expert)
         if not isinstance(value, str) or not value.strip():
             raise InputError(f"{sample['']} has no text for expert {expert!r}: each needs a non-empty one")

@@ -76,6 +76,9 @@ class AnnotationSettings(TableSettings):
             if place is not None and place < 0:
                 raise ConfigError(f"benchmark maps {value!r} to {place}: expected the place of a label, from 0")
 
+    def deciding(self) -> dict[str, str | float]:
+        return {"validation_share": self.validation_share, "test_share": self.test_share}
+
 
 @SOURCES.register("annotation", AnnotationSettings)
 def annotation(settings: AnnotationSettings, request: Request) -> Benchmark:

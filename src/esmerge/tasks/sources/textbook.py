@@ -10,7 +10,7 @@ import numpy as np
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.core.rng import generator
-from esmerge.tasks.api import SOURCES, Request
+from esmerge.tasks.api import SOURCES, Request, SourceConfig
 from esmerge.world.entities import Pool, world_and_pools
 from esmerge.world.language import HEADS, NO, YES, kind_answers
 from esmerge.world.questions import Form, ask, draw_scene, scene_pieces, solve, topics_of
@@ -18,7 +18,7 @@ from esmerge.world.world import World, WorldSettings
 
 
 @dataclass(frozen=True)
-class TextbookQuestions:
+class TextbookQuestions(SourceConfig):
     """Settings of an embedded benchmark.
 
     Attributes:
