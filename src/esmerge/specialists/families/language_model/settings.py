@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
@@ -34,6 +35,7 @@ class LanguageModelSettings(SpecialistsConfig):
         targets: linear modules that are adapted.
     """
 
+    stages: ClassVar[tuple[str, ...]] = ("language-model-encoder", "language-model-specialist")
     experts: list[str]
     lessons: dict[str, LessonSettings]
     language: str = "english"

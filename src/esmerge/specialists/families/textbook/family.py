@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import peft
 import torch
@@ -53,6 +53,9 @@ class TextbookSettings(SpecialistsConfig):
             each other.
     """
 
+    stages: ClassVar[tuple[str, ...]] = (
+        *("textbook-backbone", "textbook-encoder", "textbook-alignment", "textbook-specialist"),
+    )
     experts: list[str] = field(default_factory=lambda: list(MODALITIES))
     language: str = "textbook"
     shared_init: bool = True
