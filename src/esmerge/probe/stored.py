@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.store import MemoryStore, Store
 from esmerge.specialists.specialists import Specialists
+from esmerge.storage.files import read_json, write_json
 
 SMALL = 2**26  # entries of all experts' dense updates: 256 MiB of scores on disk
 DISTANCES = "distances.safetensors"
@@ -58,12 +58,12 @@ def record_signals(
         layout = record(specialists, prompts, batch_size, spaces, score, open_store)
     for store in gathered:
         save_file(store.finished(), folder / TENSORS)
-    (folder / NAMES).write_text(json.dumps(layout.names()))
+    write_json(folder / NAMES, layout.names())
 
 
 def load_signals(folder: Path) -> Signals:
     """The signals of a folder, read from disk when they are looked at, responses some layers at a time."""
-    return signals_of(json.loads((folder / NAMES).read_text()), SignalReader(folder / TENSORS))
+    return signals_of(read_json(folder / NAMES), SignalReader(folder / TENSORS))
 
 
 def probed_spaces(specialists: Specialists, space: str) -> list[str]:
