@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import esmerge.testing
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name
 from esmerge.calibration.types import Measured
 from esmerge.coefficients.types import Coefficients
@@ -198,3 +201,13 @@ def test_statistics_of_other_packages_are_given_by_name() -> None:
     with pytest.raises(AssertionError, match="it needs norms: give check_merge statistics="):
         check_merge(toy, shapes=SMALL)
     check_merge(toy, shapes=SMALL, statistics={"norms": norms})
+
+
+def test_it_needs_no_test_library() -> None:
+    imported = set()
+    for path in Path(esmerge.testing.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            imported |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            imported |= {str(node.module)} if isinstance(node, ast.ImportFrom) else set()
+    assert {"torch", "esmerge.merging.run"} < imported
+    assert not {name.split(".")[0] for name in imported} & {"pytest", "hypothesis", "unittest"}
