@@ -25,7 +25,7 @@ test: setup ## the default tests (minutes)
 test-slow: setup ## the tests that need a real language model
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
-lint: setup ## style and types
+lint: setup ## style, layout and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,5 +49,5 @@ leakage: setup ## what test questions share with training; ARGS="root=../tables 
 cards: setup ## measure the floors again and write them into the data cards; ARGS="human root=../tables"
 	$(BIN)/python -m src.tasks floors cards=benchmarks/cards $(or $(ARGS),suite=all root=../shared/data)
 
-clean: ## remove outputs and caches, not the environment
-	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean: ## remove outputs, caches and what building leaves, not the environment
+	rm -rf outputs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 
 from esmerge.core.paths import CONF
 from esmerge.core.schema import choose, plain
-from esmerge.specialists.api import TEAMS, Context
-from esmerge.specialists.team import Team
+from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.families.custom.settings import open_experts_node
+from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tasks.api import Request
 
 torch.set_num_threads(1)
+open_experts_node()  # as the front doors do
 
 
 def composed(*overrides: str, config: str = "sweep") -> DictConfig:
@@ -28,22 +30,22 @@ def composed(*overrides: str, config: str = "sweep") -> DictConfig:
         return compose(config, overrides=list(overrides))
 
 
-def make_team(cache: Path, *overrides: str, seed: int = 0) -> Team:
-    """The tiny embedded team, with changes to its config."""
-    chosen = choose(TEAMS, plain(composed("specialists=textbook_tiny", *overrides).specialists), "specialists")
+def make_specialists(cache: Path, *overrides: str, seed: int = 0) -> Specialists:
+    """The tiny embedded specialists, with changes to its config."""
+    chosen = choose(SPECIALISTS, plain(composed("specialists=textbook_tiny", *overrides).specialists), "specialists")
     return chosen.entry.function(chosen.settings, Context(seed, Cache(cache)))
 
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for every test of this session: the tiny team is trained once."""
+    """One cache for every test of this session: the tiny specialists are trained once."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
-def tiny_team(shared_cache: Path) -> Team:
+def tiny_specialists(shared_cache: Path) -> Specialists:
     """The embedded specialists after a handful of training steps."""
-    return make_team(shared_cache)
+    return make_specialists(shared_cache)
 
 
 @pytest.fixture

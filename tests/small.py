@@ -1,4 +1,4 @@
-"""A random backbone with a handful of words, soft-token encoders and adapters: a team without training."""
+"""A random backbone with a handful of words, soft-token encoders and adapters: specialists without training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.model.attach import PREFIX
 from esmerge.model.backbone import Backbone
-from esmerge.specialists.team import Team, Wording
+from esmerge.specialists.specialists import PromptStyle, Specialists
 
 WORDS = ("<pad>", "<unk>", "<s>", "drug", "protein", "cell", ":", ";", "?", "no", "yes", "maybe", "not", "at", "all")
 GENES = ("ALB", "TTR", "KRT5", "KRT14", "GFAP", "SOX2", "CD4", "CD19")
@@ -92,18 +92,18 @@ def adapter(
     return LoraState(modules, body.name)
 
 
-def team(experts: Mapping[str, str], layers: int = 3, seed: int = 0) -> Team:
-    """A team of random adapters: expert -> own modality. Molecules and proteins are perceived, cells read as text."""
+def specialists(experts: Mapping[str, str], layers: int = 3, seed: int = 0) -> Specialists:
+    """Random adapters: expert -> own modality. Molecules and proteins are perceived, cells read as text."""
     body = backbone(layers, seed=seed)
     hidden = body.model.config.hidden_size
-    return Team(
+    return Specialists(
         name="small",
         backbone=body,
         adapters={name: adapter(body, 10 + seed + index) for index, name in enumerate(experts)},
-        own=dict(experts),
+        expert_modality=dict(experts),
         encoders={name: TableEncoder(name, hidden) for name in ("molecule", "protein")},
         language="textbook",
-        wording=Wording({"molecule": "drug : ", "protein": "protein : ", "cell": "cell : "}, " ; "),
+        prompt_style=PromptStyle({"molecule": "drug : ", "protein": "protein : ", "cell": "cell : "}, " ; "),
         pool=POOL,
         fingerprint=f"small-{seed}-{sorted(experts)}",
     )

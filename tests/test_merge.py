@@ -92,7 +92,8 @@ def test_layers_are_found_whatever_the_family(kind: str, worlds: Callable, run: 
 
 def test_a_stranger_in_another_folder_merges_with_one_command(worlds: Callable, tmp_path: Path) -> None:
     backbone, experts, probe = worlds("llama")
-    asked = [sys.executable, "-m", "src.merge", *command(backbone, experts, Path("merged"), probe, *QUICK)]
+    script = [sys.executable, "-c", "from esmerge.cli.main import main; main()"]  # as esmerge in the path
+    asked = [*script, "merge", *command(backbone, experts, Path("merged"), probe, *QUICK)]
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "merged").iterdir()} == {
@@ -104,6 +105,6 @@ def test_a_stranger_in_another_folder_merges_with_one_command(worlds: Callable, 
     }
     assert [path.name for path in tmp_path.iterdir()] == ["merged"], "nothing but what was asked for"
     card = (tmp_path / "merged" / "README.md").read_text()
-    assert "python -m src.merge" in card and "SHA-256" in card and "--max-lora-rank 8" in card and "| prot |" in card
+    assert "\nesmerge merge " in card and "SHA-256" in card and "--max-lora-rank 8" in card and "| prot |" in card
     again = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert again.returncode == 1 and "error: out=merged exists" in again.stderr and "overwrite=true" in again.stderr

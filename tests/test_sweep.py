@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import esmerge.experiment.merge
 import pandas as pd
 import peft
 import pytest
@@ -22,14 +24,13 @@ from tests.conftest import composed
 from transformers import AutoModelForCausalLM
 
 import esmerge.cli.sweep
-import esmerge.experiment.merge
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import Sweep, read_sweep
+from esmerge.experiment.models import load_models
 from esmerge.experiment.plan import RunSpec, plan
-from esmerge.experiment.session import Session
 from esmerge.model.attach import PREFIX, attach
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking import callback
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
@@ -70,11 +71,10 @@ class Recorder(Cache):
 
 def signals_folder(cache: Path) -> Path:
     """Where the sweep will keep its probe's signals."""
-    session = Session(sweep_of(cache))
-    assert session.team is not None
-    session.cache = Recorder(cache)
+    models = load_models(sweep_of(cache))
+    recording = replace(models.context, cache=Recorder(cache))
     with pytest.raises(Asked) as asked:
-        session.signals("factors")
+        replace(models.signals, context=recording).signals("factors")
     return Path(asked.value.args[0])
 
 
@@ -103,7 +103,7 @@ def until(true: Any, process: subprocess.Popen, seconds: float = 90) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, tiny_team: Team) -> Path:
+def killed(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, tiny_specialists: Specialists) -> Path:
     """A sweep folder whose process was killed in the middle of its first merge that needs the probe."""
     folder = tmp_path_factory.mktemp("sweeps") / "main"
     (first,) = [name for name, spec in specs_of(shared_cache).items() if name.startswith("es-layer")]
@@ -166,10 +166,10 @@ def test_a_killed_sweep_goes_on_from_what_is_finished(finished: dict[str, Any], 
     ) - 2
 
 
-def test_results_are_tidy_and_complete(folder: Path, shared_cache: Path, tiny_team: Team) -> None:
+def test_results_are_tidy_and_complete(folder: Path, shared_cache: Path, tiny_specialists: Specialists) -> None:
     frame = results(folder)
     assert tuple(frame.columns) == RESULT_COLUMNS
-    experts = [f"expert:{name}" for name in tiny_team.adapters]
+    experts = [f"expert:{name}" for name in tiny_specialists.adapters]
     assert set(frame["method"]) == {"majority", "base", *experts, "finetuned", "average", "es"}
     assert set(frame["run"]) == set(specs_of(shared_cache))
     assert not frame.duplicated(["run", "benchmark", "metric"]).any()
@@ -215,31 +215,33 @@ def test_each_run_says_what_it_was(folder: Path, shared_cache: Path) -> None:
         assert set(provenance["data"]) == set(BENCHMARKS) and provenance["libraries"]["torch"] == torch.__version__
 
 
-def test_coefficients_have_their_names_and_shapes_and_sum_to_one(folder: Path, tiny_team: Team) -> None:
-    depth = tiny_team.backbone.model.config.num_hidden_layers
+def test_coefficients_have_their_names_and_shapes_and_sum_to_one(folder: Path, tiny_specialists: Specialists) -> None:
+    depth = tiny_specialists.backbone.model.config.num_hidden_layers
     for granularity in GRANULARITIES:
         tensors = load_file(one(folder, f"es-{granularity}") / "coefficients.safetensors")
-        expected = {f"{name}.layer": (depth,) for name in tiny_team.adapters}
+        expected = {f"{name}.layer": (depth,) for name in tiny_specialists.adapters}
         if granularity == "joint":
-            for name, state in tiny_team.adapters.items():
+            for name, state in tiny_specialists.adapters.items():
                 expected |= {f"{name}.{key}": tuple(tensor.shape) for key, tensor in state.tensors().items()}
         assert {key: tuple(tensor.shape) for key, tensor in tensors.items()} == expected
         for key in {key.split(".", 1)[1] for key in tensors}:
-            parts = [tensors[f"{name}.{key}"] for name in tiny_team.adapters]
+            parts = [tensors[f"{name}.{key}"] for name in tiny_specialists.adapters]
             assert all((part >= 0).all() for part in parts)
             assert torch.allclose(sum(parts), torch.ones_like(parts[0]), atol=1e-5)
 
 
-def test_the_merged_adapter_is_the_weighted_sum_of_the_experts_factors(folder: Path, tiny_team: Team) -> None:
+def test_the_merged_adapter_is_the_weighted_sum_of_the_experts_factors(
+    folder: Path, tiny_specialists: Specialists
+) -> None:
     for granularity in GRANULARITIES:
         run = one(folder, f"es-{granularity}")
         weights = load_file(run / "coefficients.safetensors")
         merged = load_file(run / "adapter" / "adapter_model.safetensors")
-        assert set(merged) == set(next(iter(tiny_team.adapters.values())).tensors())
+        assert set(merged) == set(next(iter(tiny_specialists.adapters.values())).tensors())
         for key, tensor in merged.items():
             layer = int(key.split("layers.")[1].split(".")[0])
             total = torch.zeros_like(tensor)
-            for name, state in tiny_team.adapters.items():
+            for name, state in tiny_specialists.adapters.items():
                 total += weights.get(f"{name}.{key}", weights[f"{name}.layer"][layer]) * state.tensors()[key]
             assert torch.allclose(tensor, total, atol=1e-6)
 
@@ -280,7 +282,7 @@ def test_the_same_sweep_elsewhere_repeats_no_work_and_no_result_changes(
 
 
 def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
-    shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_team: Team
+    shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_specialists: Specialists
 ) -> None:
     arguments = [*COMMON, f"cache={shared_cache}", f"hydra.run.dir={tmp_path}/s", "references=[base]", "method=average"]
     real = esmerge.experiment.merge.merge

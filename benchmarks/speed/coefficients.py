@@ -39,7 +39,7 @@ from esmerge.core.progress import progress
 from esmerge.core.prompts import Entity, Pieces
 from esmerge.model.attach import PREFIX
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
-from esmerge.specialists.team import Team, Wording
+from esmerge.specialists.specialists import PromptStyle, Specialists
 
 COUNTED, SIGNALS = "flops", "signals"
 
@@ -143,12 +143,12 @@ def case(asked: argparse.Namespace) -> Case:
             Entity(name, " ".join(known[word] for word in own)) for name, own in zip(modalities, drawn, strict=True)
         )
 
-    team = Team(
+    specialists = Specialists(
         name="random", backbone=body, adapters={name: adapter() for name in names},
-        own={name: modalities[place % len(modalities)] for place, name in enumerate(names)},
-        encoders={}, language="none", wording=Wording({}, ""), pool={}, fingerprint="random",
+        expert_modality={name: modalities[place % len(modalities)] for place, name in enumerate(names)},
+        encoders={}, language="none", prompt_style=PromptStyle({}, ""), pool={}, fingerprint="random",
     )  # fmt: skip
-    return Case(team, [prompt() for _ in range(asked.probes)], asked.new_tokens if asked.generated else 0)
+    return Case(specialists, [prompt() for _ in range(asked.probes)], asked.new_tokens if asked.generated else 0)
 
 
 def compared(asked: argparse.Namespace, given: list[str], kept: Kept) -> dict[str, object]:

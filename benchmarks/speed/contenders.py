@@ -136,7 +136,7 @@ def _ours(job: Job) -> Callable[[], None]:
 
     def work() -> None:
         state = merge(job.method, inputs, settings).state
-        kept = state.kept() if isinstance(state, LoraState) else state  # dense updates are dropped one by one
+        kept = state.materialize() if isinstance(state, LoraState) else state  # dense updates are dropped one by one
         for _ in kept.modules.values():
             pass
 

@@ -38,7 +38,7 @@ from esmerge.probe.layout import Layout, signals_of
 from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.stored import load_signals, record_signals
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 JOINT = Granularity("joint", resamples=0)
 BATCH = 2  # prompts, as the reference has it
@@ -49,29 +49,29 @@ class Case:
     """What is probed.
 
     Attributes:
-        team: random experts on a random backbone.
+        specialists: random experts on a random backbone.
         prompts: the probe.
         new_tokens: that the reference generates for each prompt; 0 for a prefill alone.
     """
 
-    team: Team
+    specialists: Specialists
     prompts: list[Pieces]
     new_tokens: int = 0
 
     def batches(self) -> Iterator[Batch]:
         for start in range(0, len(self.prompts), BATCH):
             with torch.no_grad():
-                batch = self.team.renderer.batch(self.prompts[start : start + BATCH])
+                batch = self.specialists.renderer.batch(self.prompts[start : start + BATCH])
             yield batch
 
 
 def ours(case: Case) -> dict[str, Tensor]:
     """Joint coefficients as a sweep computes them, signals on disk."""
     with tempfile.TemporaryDirectory() as folder:
-        record_signals(case.team, case.prompts, BATCH, ["factors"], "absolute", Path(folder))
+        record_signals(case.specialists, case.prompts, BATCH, ["factors"], "absolute", Path(folder))
         signals = load_signals(Path(folder))
         distances = measured_distances(signals, JOINT, 0)
-        first = next(iter(case.team.adapters.values()))
+        first = next(iter(case.specialists.adapters.values()))
         return coefficients(signals, JOINT, tensor_shapes(first, "factors"), 0, distances).tensors()
 
 
@@ -85,11 +85,11 @@ def signals(case: Case) -> Cost:
         with ExitStack() as reading:
 
             def begin(layout: Layout) -> SignalFile:  # once the adapters are attached
-                spent.append(reading.enter_context(cost(str(case.team.backbone.device))))
+                spent.append(reading.enter_context(cost(str(case.specialists.backbone.device))))
                 return reading.enter_context(SignalFile(path, layout.shapes))
 
-            layout = record(case.team, case.prompts, BATCH, ["factors"], "absolute", begin)
-        with cost(str(case.team.backbone.device)) as measuring:
+            layout = record(case.specialists, case.prompts, BATCH, ["factors"], "absolute", begin)
+        with cost(str(case.specialists.backbone.device)) as measuring:
             measured_distances(signals_of(layout.names(), SignalReader(path)), JOINT, 0)
     spent.append(measuring)
     peaks = [one.memory for one in spent if one.memory is not None]
@@ -98,28 +98,28 @@ def signals(case: Case) -> Cost:
 
 def floor(case: Case) -> None:
     """One forward pass of the backbone, one forward and backward pass of every expert."""
-    with case.team.backbone.attached(case.team.adapters) as activate:
+    with case.specialists.backbone.attached(case.specialists.adapters) as activate:
         for batch in case.batches():
             activate(None)
             with torch.no_grad():
-                _decode(case.team.backbone.model, batch)
-            for name in case.team.adapters:
+                _decode(case.specialists.backbone.model, batch)
+            for name in case.specialists.adapters:
                 activate(name)
-                own = _parameters(case.team.backbone.model, name)
+                own = _parameters(case.specialists.backbone.model, name)
                 flat = [parameter.requires_grad_(True) for entry in own.values() for parameter in entry.values()]
-                hidden = _decode(case.team.backbone.model, batch).last_hidden_state
+                hidden = _decode(case.specialists.backbone.model, batch).last_hidden_state
                 torch.autograd.grad(hidden.float().square().mean(), flat)
 
 
 def reference(case: Case) -> dict[str, Tensor]:
     """Joint coefficients by the re-enacted procedure."""
-    models = {None: copy.deepcopy(case.team.backbone.model)}
-    for name, state in case.team.adapters.items():
-        models[name] = copy.deepcopy(case.team.backbone.model)
+    models = {None: copy.deepcopy(case.specialists.backbone.model)}
+    for name, state in case.specialists.adapters.items():
+        models[name] = copy.deepcopy(case.specialists.backbone.model)
         attach(models[name], {name: state})(name)
     alpha = _layer_stage(case, models)
     found: dict[str, Tensor] = {}
-    scores = {name: _element_stage(case, models, name) for name in case.team.adapters}
+    scores = {name: _element_stage(case, models, name) for name in case.specialists.adapters}
     for key in next(iter(scores.values())):
         beta = element_coefficients(torch.stack([own[key] for own in scores.values()]), JOINT.tau)
         for name, value in zip(scores, joint_coefficients(alpha[:, layer_of(key)], beta), strict=True):
@@ -129,15 +129,15 @@ def reference(case: Case) -> dict[str, Tensor]:
 
 def _layer_stage(case: Case, models: dict[str | None, nn.Module]) -> Tensor:
     """Layer-wise coefficients, the backbone's responses taken anew for every expert."""
-    team, modalities = case.team, case.team.modalities
-    distances = torch.zeros(len(team.adapters), len(modalities), len(team.backbone.layers()))
-    for i, name in enumerate(team.adapters):
+    specialists, modalities = case.specialists, case.specialists.modalities
+    distances = torch.zeros(len(specialists.adapters), len(modalities), len(specialists.backbone.layers()))
+    for i, name in enumerate(specialists.adapters):
         pooled = [_responses(case, models[None]), _responses(case, models[name])]
         for t, modality in enumerate(modalities):
             for layer in range(distances.shape[-1]):
                 x, y = (torch.stack([sample[layer] for sample in found[modality]]) for found in pooled)
                 distances[i, t, layer] = _distance(*standardise(x, y))
-    own = [modalities.index(team.own[name]) for name in team.adapters]
+    own = [modalities.index(specialists.expert_modality[name]) for name in specialists.adapters]
     return layer_coefficients(distances, own, JOINT.cross_weight, JOINT.temperature)
 
 
@@ -150,7 +150,7 @@ def _distance(x: Tensor, y: Tensor) -> Tensor:
 @torch.no_grad()
 def _responses(case: Case, model: Any) -> dict[str, list[list[Tensor]]]:
     """Modality -> sample -> layer -> pooled output."""
-    found: dict[str, list[list[Tensor]]] = {modality: [] for modality in case.team.modalities}
+    found: dict[str, list[list[Tensor]]] = {modality: [] for modality in case.specialists.modalities}
     for batch in case.batches():
         for row, spans in enumerate(batch.spans):
             layers = _prefill(case, model, batch.embeds[row : row + 1], batch.mask[row : row + 1])
@@ -183,7 +183,7 @@ def _element_stage(case: Case, models: dict[str | None, nn.Module], name: str) -
         mask = torch.zeros(batch.mask.shape, dtype=torch.bool)
         for row, spans in enumerate(batch.spans):
             for span in spans:
-                mask[row, span.start : span.stop] |= span.modality == case.team.own[name]
+                mask[row, span.start : span.stop] |= span.modality == case.specialists.expert_modality[name]
         with torch.no_grad():
             still = _decode_all(models[None], batch.embeds, batch.mask)
         moved = _decode_all(models[name], batch.embeds, batch.mask)

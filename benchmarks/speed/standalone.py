@@ -24,7 +24,7 @@ from transformers import LlamaConfig
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import save_adapter
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.torch_rng import generator
 
 METHODS = ("average", "average@delta", "task_arithmetic", "robust_merge")
@@ -118,7 +118,7 @@ def drawn(adapters: Adapters, name: str) -> LoraState:
         b = 0.02 * torch.randn(shapes[module][0], adapters.rank, generator=draw)
         return LoraFactors(a.to(dtype), b.to(dtype), 2.0)
 
-    return LoraState(OnDemand(shapes, factors))
+    return LoraState(LazyMapping(shapes, factors))
 
 
 if __name__ == "__main__":

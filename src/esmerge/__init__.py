@@ -1,1 +1,3 @@
 """Merging biological multimodal language models: specialists, merges, benchmarks, reports."""
+
+__version__ = "0.1.0"

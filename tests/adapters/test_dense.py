@@ -12,7 +12,7 @@ from torch import Tensor
 from esmerge.adapters.dense import DenseState, added, as_adapter, checked
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.model.attach import adapter_digest
 
 ROOT = "base_model.model.model.layers"
@@ -25,7 +25,7 @@ def updates(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     return {module: torch.randn(shape, generator=generator).to(dtype) for module, shape in SHAPES.items()}
 
 
-def counted(tensors: Mapping[str, Tensor]) -> tuple[OnDemand, list[str]]:
+def counted(tensors: Mapping[str, Tensor]) -> tuple[LazyMapping, list[str]]:
     """The updates on demand, and the list of what was computed so far."""
     calls: list[str] = []
 
@@ -33,7 +33,7 @@ def counted(tensors: Mapping[str, Tensor]) -> tuple[OnDemand, list[str]]:
         calls.append(module)
         return tensors[module]
 
-    return OnDemand(list(tensors), compute), calls
+    return LazyMapping(list(tensors), compute), calls
 
 
 def test_updates_are_computed_one_by_one_and_only_when_read() -> None:
@@ -53,10 +53,10 @@ def test_updates_are_computed_again_unless_they_are_kept() -> None:
     state = DenseState(modules, "backbone", {"note": 1})
     assert torch.equal(state.modules[MODULES[0]], state.modules[MODULES[0]])
     assert len(calls) == 2
-    kept = state.kept()
+    held = state.materialize()
     assert len(calls) == 4
-    assert torch.equal(kept.modules[MODULES[1]], updates()[MODULES[1]]) and len(calls) == 4
-    assert kept.base_model == "backbone" and kept.notes == {"note": 1}
+    assert torch.equal(held.modules[MODULES[1]], updates()[MODULES[1]]) and len(calls) == 4
+    assert held.base_model == "backbone" and held.notes == {"note": 1}
 
 
 def test_an_update_that_is_not_there_is_a_key_error() -> None:

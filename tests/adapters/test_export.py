@@ -21,7 +21,7 @@ from esmerge.adapters.export import INDEX, SINGLE, bake
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import save_adapter
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.model.attach import PREFIX
 
 IDS = torch.tensor([[2, 3, 6, 5, 7, 9], [2, 5, 6, 1, 8, 10]])
@@ -174,7 +174,7 @@ def test_one_update_and_one_shard_are_in_memory_at_a_time(tmp_path: Path, monkey
         save_file(tensors, file, metadata)
 
     monkeypatch.setattr(baking, "save_file", save)
-    bake(backbone, DenseState(OnDemand(list(state.modules), compute)), tmp_path / "out")
+    bake(backbone, DenseState(LazyMapping(list(state.modules), compute)), tmp_path / "out")
     places = json.loads((backbone / INDEX).read_text())["weight_map"]
     assert sorted(event for event in events if event in state.modules) == sorted(state.modules), "each exactly once"
     for place, event in enumerate(events):
@@ -306,5 +306,5 @@ def test_an_interrupted_bake_leaves_nothing(tmp_path: Path) -> None:
         return state.modules[module]
 
     with pytest.raises(KeyboardInterrupt):
-        bake(backbone, DenseState(OnDemand(list(state.modules), compute)), tmp_path / "out")
+        bake(backbone, DenseState(LazyMapping(list(state.modules), compute)), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["backbone"]

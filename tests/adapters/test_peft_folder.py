@@ -19,7 +19,7 @@ from esmerge.adapters import peft_folder as adapter_io
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter, open_adapter, save_adapter
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 
 ROOT = "base_model.model.model.layers"
 MODULES = [f"{ROOT}.{layer}.{part}" for layer in (0, 1, 2) for part in ("mlp.up_proj", "self_attn.q_proj")]
@@ -262,7 +262,7 @@ def test_the_card_names_library_backbone_and_notes(tmp_path: Path) -> None:
 def test_an_opened_adapter_is_read_module_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_adapter(simple(), tmp_path / "adapter")
     opened, whole = open_adapter(tmp_path / "adapter", "mine"), load_adapter(tmp_path / "adapter", "mine")
-    assert isinstance(opened.modules, OnDemand) and isinstance(whole.modules, dict)
+    assert isinstance(opened.modules, LazyMapping) and isinstance(whole.modules, dict)
     assert list(opened.modules) == list(whole.modules)
     assert all(torch.equal(tensor, whole.tensors()[key]) for key, tensor in opened.tensors().items())
     read: list[str] = []
@@ -284,6 +284,6 @@ def test_an_adapter_computed_on_demand_is_asked_for_once_when_it_is_saved(tmp_pa
         asked.append(module)
         return state.modules[module]
 
-    save_adapter(LoraState(OnDemand(state.modules, compute)), tmp_path / "adapter")
+    save_adapter(LoraState(LazyMapping(state.modules, compute)), tmp_path / "adapter")
     assert asked == list(state.modules)
     assert torch.equal(load_adapter(tmp_path / "adapter", "x").modules[MODULES[0]].a, state.modules[MODULES[0]].a)

@@ -12,7 +12,7 @@ from esmerge.core.errors import InputError
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.model import training
 from esmerge.model.loss import answer_loss
-from esmerge.specialists.team import FineTuning, Team
+from esmerge.specialists.specialists import FineTuning, Specialists
 
 LABELS = ("no", "yes")
 EXAMPLES = tuple(
@@ -22,37 +22,39 @@ EXAMPLES = tuple(
 
 
 @pytest.fixture
-def team() -> Team:
+def specialists() -> Specialists:
     settings = FineTuning(steps=12, batch=4, rate=0.02, rank=2, alpha=4.0)
-    return replace(small.team({"mol": "molecule", "gene": "cell"}), finetuning=settings)
+    return replace(small.specialists({"mol": "molecule", "gene": "cell"}), finetuning=settings)
 
 
-def loss_under(team: Team, states: dict) -> float:
-    with torch.no_grad(), team.backbone.attached(states) as activate:
+def loss_under(specialists: Specialists, states: dict) -> float:
+    with torch.no_grad(), specialists.backbone.attached(states) as activate:
         activate("asked" if states else None)
-        return float(answer_loss(team.renderer, [example.solved() for example in EXAMPLES]))
+        return float(answer_loss(specialists.renderer, [example.solved() for example in EXAMPLES]))
 
 
-def test_finetuning_learns_its_examples_and_leaves_the_backbone_bare(team: Team, tmp_path: Path) -> None:
-    weights = {name: p.clone() for name, p in team.backbone.model.named_parameters()}
-    state = finetune(team, EXAMPLES, "drugs", 0, tmp_path)
+def test_finetuning_learns_its_examples_and_leaves_the_backbone_bare(specialists: Specialists, tmp_path: Path) -> None:
+    weights = {name: p.clone() for name, p in specialists.backbone.model.named_parameters()}
+    state = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path)
     assert {f.scale for f in state.modules.values()} == {2.0} and {f.rank for f in state.modules.values()} == {2}
-    assert len(state.modules) == 3 * len(team.targets)
-    after = dict(team.backbone.model.named_parameters())
+    assert len(state.modules) == 3 * len(specialists.targets)
+    after = dict(specialists.backbone.model.named_parameters())
     assert list(after) == list(weights) and all(torch.equal(after[name], value) for name, value in weights.items())
-    assert loss_under(team, {"asked": state}) < 0.8 * loss_under(team, {})
+    assert loss_under(specialists, {"asked": state}) < 0.8 * loss_under(specialists, {})
 
 
-def test_the_seed_and_the_benchmark_decide(team: Team, tmp_path: Path) -> None:
-    first, again = (finetune(team, EXAMPLES, "drugs", 0, tmp_path / str(i)) for i in range(2))
-    other = finetune(team, EXAMPLES, "drugs", 1, tmp_path / "other")
+def test_the_seed_and_the_benchmark_decide(specialists: Specialists, tmp_path: Path) -> None:
+    first, again = (finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / str(i)) for i in range(2))
+    other = finetune(specialists, EXAMPLES, "drugs", 1, tmp_path / "other")
     for name, tensor in first.tensors().items():
         assert torch.equal(again.tensors()[name], tensor)
     assert any(not torch.equal(other.tensors()[name], tensor) for name, tensor in first.tensors().items())
 
 
-def test_interrupted_finetuning_goes_on(team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = finetune(team, EXAMPLES, "drugs", 0, tmp_path / "whole")
+def test_interrupted_finetuning_goes_on(
+    specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "whole")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     real, calls = answer_loss, []
 
@@ -64,44 +66,44 @@ def test_interrupted_finetuning_goes_on(team: Team, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("esmerge.baselines.finetuning.answer_loss", failing)
     with pytest.raises(KeyboardInterrupt):
-        finetune(team, EXAMPLES, "drugs", 0, tmp_path / "parts")
-    assert not any("lora" in name for name, _ in team.backbone.model.named_parameters())
-    found = finetune(team, EXAMPLES, "drugs", 0, tmp_path / "parts")
-    assert len(calls) == team.finetuning.steps + 1, "only the step that failed is done again"
+        finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "parts")
+    assert not any("lora" in name for name, _ in specialists.backbone.model.named_parameters())
+    found = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "parts")
+    assert len(calls) == specialists.finetuning.steps + 1, "only the step that failed is done again"
     assert all(torch.equal(found.tensors()[name], tensor) for name, tensor in expected.tensors().items())
 
 
-def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_by_hand(team: Team) -> None:
+def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_by_hand(specialists: Specialists) -> None:
     pieces = ("drug : ", Entity("molecule", "CCO"), " ? ", Answer("not at all"), " ; cell ? ", Answer("yes"))
-    batch = team.renderer.batch([pieces])
+    batch = specialists.renderer.batch([pieces])
     with torch.no_grad():
-        logprobs = team.backbone.model(inputs_embeds=batch.embeds).logits[0].log_softmax(-1)
-        found = float(answer_loss(team.renderer, [pieces]))
-    (item,) = team.renderer.render([pieces])
-    words = team.backbone.tokenizer.convert_ids_to_tokens(item.ids)
+        logprobs = specialists.backbone.model(inputs_embeds=batch.embeds).logits[0].log_softmax(-1)
+        found = float(answer_loss(specialists.renderer, [pieces]))
+    (item,) = specialists.renderer.render([pieces])
+    words = specialists.backbone.tokenizer.convert_ids_to_tokens(item.ids)
     places = [words.index("not"), words.index("at"), words.index("all"), words.index("yes")]
     expected = -sum(float(logprobs[place - 1, item.ids[place]]) for place in places) / 4
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_weights_of_the_loss_count_tokens(team: Team) -> None:
+def test_weights_of_the_loss_count_tokens(specialists: Specialists) -> None:
     short, long = (("drug ? ", Answer("yes")), ("cell ? ", Answer("not at all")))
     with torch.no_grad():
-        alone = [float(answer_loss(team.renderer, [pieces])) for pieces in (short, long)]
-        both = float(answer_loss(team.renderer, [short, long], weights=[1.0, 0.5]))
+        alone = [float(answer_loss(specialists.renderer, [pieces])) for pieces in (short, long)]
+        both = float(answer_loss(specialists.renderer, [short, long], weights=[1.0, 0.5]))
     assert both == pytest.approx((1 * alone[0] + 0.5 * 3 * alone[1]) / (1 + 0.5 * 3), rel=1e-5)
 
 
-def test_noise_is_that_of_its_seed(team: Team) -> None:
+def test_noise_is_that_of_its_seed(specialists: Specialists) -> None:
     pieces = [("drug ? ", Answer("yes"))]
     with torch.no_grad():
         plain, first, again, other = (
-            float(answer_loss(team.renderer, pieces, noise=noise, seed=seed))
+            float(answer_loss(specialists.renderer, pieces, noise=noise, seed=seed))
             for noise, seed in ((0.0, 1), (0.5, 1), (0.5, 1), (0.5, 2))
         )
     assert first == again and len({plain, first, other}) == 3
 
 
-def test_finetuning_on_nothing_is_refused(team: Team, tmp_path: Path) -> None:
+def test_finetuning_on_nothing_is_refused(specialists: Specialists, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="drugs has no training examples"):
-        finetune(team, (), "drugs", 0, tmp_path)
+        finetune(specialists, (), "drugs", 0, tmp_path)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.baselines.toys import ALCOHOLS, AMINES, LABELS, accuracy, benchmark, by_drug, example
+from omegaconf import OmegaConf
+from tests.baselines.toys import ALCOHOLS, AMINES, LABELS, accuracy, benchmark, by_drug, example, predict, run_python
 
-from esmerge.baselines.floors import FLOORS, NoFloor, drug_only, linear, majority, partner_only, single_modality
-from esmerge.core.errors import BenchError
+from esmerge.baselines.api import FLOORS
+from esmerge.baselines.ops.classifiers import linear
+from esmerge.core.errors import NotApplicable
+from esmerge.core.methods import MethodKind
+from esmerge.core.paths import CONF
 from esmerge.core.prompts import Entity
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.tasks.api import Request
@@ -15,13 +20,13 @@ from esmerge.tasks.few_shot.few_shot import with_shots
 
 
 def test_the_drug_floor_finds_what_the_drug_tells_and_no_more() -> None:
-    assert accuracy(drug_only(by_drug())) == 1.0
-    assert accuracy(drug_only(by_drug(partner_tells=True))) == pytest.approx(0.5, abs=0.15)
+    assert accuracy(predict("drug_only", by_drug())) == 1.0
+    assert accuracy(predict("drug_only", by_drug(partner_tells=True))) == pytest.approx(0.5, abs=0.15)
 
 
 def test_the_partner_floor_finds_what_the_partner_tells_and_no_more() -> None:
-    assert accuracy(partner_only(by_drug(partner_tells=True))) == 1.0
-    assert accuracy(partner_only(by_drug())) == pytest.approx(0.5, abs=0.15)
+    assert accuracy(predict("partner_only", by_drug(partner_tells=True))) == 1.0
+    assert accuracy(predict("partner_only", by_drug())) == pytest.approx(0.5, abs=0.15)
 
 
 def test_both_modalities_find_either() -> None:
@@ -32,7 +37,7 @@ def test_both_modalities_find_either() -> None:
 def test_genes_are_indicators() -> None:
     cells = [Entity("cell", f"TP53 EGFR GENE{n}" if n % 2 else f"TP53 KRAS GENE{n}") for n in range(40)]
     rows = [example(str(n), [cell], n % 2) for n, cell in enumerate(cells)]
-    assert accuracy(single_modality(benchmark(rows[:30], rows[30:]), "cell")) == 1.0
+    assert accuracy(linear(benchmark(rows[:30], rows[30:]), ("cell",))) == 1.0
 
 
 def test_the_order_of_two_drugs_does_not_matter() -> None:
@@ -42,24 +47,22 @@ def test_the_order_of_two_drugs_does_not_matter() -> None:
         for n, (a, b) in enumerate(pairs)
     ]
     turned = [replace(row, prompt=row.prompt[::-1]) for row in rows]
-    one, other = drug_only(benchmark(rows, rows)), drug_only(benchmark(rows, turned))
+    one, other = predict("drug_only", benchmark(rows, rows)), predict("drug_only", benchmark(rows, turned))
     assert np.allclose(one["score"], other["score"])
 
 
-def test_majority_is_the_commonest_training_label() -> None:
-    drug = [Entity("molecule", "CCO")]
-    train = [example(f"a{n}", drug, int(n < 5)) for n in range(8)]
-    test = [example(f"b{n}", drug, int(n < 1)) for n in range(4)]
-    frame = majority(benchmark(train, test))
-    assert set(frame["prediction"]) == {"yes"} and accuracy(frame) == 0.25
-    assert frame["score"].tolist() == pytest.approx([6 / 10] * 4)  # (5 + 1) / (8 + 2)
-    assert np.exp(frame["score:yes"]).tolist() == pytest.approx([6 / 10] * 4)
+@pytest.mark.parametrize("floor", FLOORS.names())
+def test_every_floor_is_said_to_be_one_and_has_a_config_with_its_defaults(floor: str) -> None:
+    entry = FLOORS.get(floor)
+    assert entry.info.kind is MethodKind.FLOOR and not entry.info.needs_model
+    shown = dict(OmegaConf.load(CONF / "method" / f"{floor}.yaml"))
+    assert shown.pop("name") == floor and shown == vars(entry.settings())
 
 
-@pytest.mark.parametrize("floor", sorted(FLOORS))
+@pytest.mark.parametrize("floor", FLOORS.names())
 def test_frames_are_what_the_metrics_read(floor: str) -> None:
     made = by_drug()
-    frame = FLOORS[floor](made)
+    frame = predict(floor, made)
     columns = ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
     assert list(frame.columns) == columns
     assert frame["id"].tolist() == [row.id for row in made.test]
@@ -77,7 +80,7 @@ def test_three_labels_score_the_predicted_one() -> None:
         for n in range(2, 14)
         for place, tail in enumerate(tails)
     ]
-    frame = drug_only(benchmark(rows[:24], rows[24:]))
+    frame = predict("drug_only", benchmark(rows[:24], rows[24:]))
     assert accuracy(frame) == 1.0
     best = frame[[f"score:{label}" for label in LABELS]].max(axis=1)
     assert np.allclose(np.log(frame["score"]), best)
@@ -86,30 +89,48 @@ def test_three_labels_score_the_predicted_one() -> None:
 def test_a_training_split_of_one_label_predicts_it() -> None:
     made = by_drug()
     train = tuple(row for row in made.train if row.answer == 1)
-    frame = drug_only(replace(made, train=train))
+    frame = predict("drug_only", replace(made, train=train))
     assert set(frame["prediction"]) == {"yes"}
     assert np.isfinite(frame["score:no"]).all()
 
 
-@pytest.mark.parametrize("floor", sorted(FLOORS))
-def test_without_training_examples_there_is_no_floor(floor: str) -> None:
-    with pytest.raises(NoFloor, match="no training examples"):
-        FLOORS[floor](replace(by_drug(), train=()))
-
-
-def test_a_missing_modality_is_named_and_can_be_caught() -> None:
+def test_a_missing_modality_is_named() -> None:
     cells = [example(str(n), [Entity("cell", "TP53 EGFR")], n % 2) for n in range(4)]
     drugs = [example(str(n), [Entity("molecule", "CCO")], n % 2) for n in range(4)]
-    with pytest.raises(NoFloor, match="'toy' holds cell: no floor from molecule"):
-        drug_only(benchmark(cells, cells))
-    with pytest.raises(NoFloor, match="molecules only"):
-        partner_only(benchmark(drugs, drugs))
-    assert issubclass(NoFloor, BenchError)
+    with pytest.raises(NotApplicable, match="'toy' holds cell: no floor from molecule"):
+        predict("drug_only", benchmark(cells, cells))
+    with pytest.raises(NotApplicable, match="molecules only"):
+        predict("partner_only", benchmark(drugs, drugs))
 
 
-@pytest.mark.parametrize("floor", sorted(FLOORS))
+@pytest.mark.parametrize("floor", FLOORS.names())
 def test_solved_examples_before_a_question_change_nothing(floor: str) -> None:
     made = by_drug()
     shown = with_shots(made, Request(name="toy", language="english", seed=0, shots=2, shot_choice="random"))
     assert len(shown.test[0].prompt) > len(made.test[0].prompt)
-    assert FLOORS[floor](shown).equals(FLOORS[floor](made))
+    assert predict(floor, shown).equals(predict(floor, made))
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from esmerge.baselines.api import FLOORS
+from esmerge.baselines.floors.majority import MajoritySettings, majority
+from esmerge.core.methods import MethodKind, ReferenceInfo
+
+@dataclass(frozen=True)
+class MirrorSettings:
+    pass
+
+@FLOORS.register("mirror", MirrorSettings, ReferenceInfo("Mirror", MethodKind.FLOOR))
+def mirror(settings, benchmark, seed):
+    return majority(MajoritySettings(), benchmark, seed)
+"""
+
+
+def test_a_floor_of_another_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "mirrors.py").write_text(PLUGIN)
+    (tmp_path / "mirrors-1.0.dist-info").mkdir()
+    (tmp_path / "mirrors-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mirrors\nVersion: 1.0\n")
+    (tmp_path / "mirrors-1.0.dist-info" / "entry_points.txt").write_text("[esmerge.floors]\nmirror = mirrors\n")
+    code = "from esmerge.baselines.api import FLOORS; print(*FLOORS.names(), FLOORS.get('mirror').info.title)"
+    assert run_python(code, tmp_path).split() == [*sorted([*FLOORS.names(), "mirror"]), "Mirror"]

@@ -1,81 +1,112 @@
-"""What the references answer, and where they have no answer."""
+"""What floors and references answer to the embedded benchmarks, and where they have no answer."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from tests.baselines.toys import by_drug, predict
 from tests.conftest import composed
 
-from esmerge.baselines import floors
-from esmerge.baselines.api import REFERENCES, NotApplicable
-from esmerge.core.errors import ConfigError
+from esmerge.adapters.dense import Update
+from esmerge.adapters.lora import LoraState
+from esmerge.baselines.api import FLOORS, REFERENCES, ReferenceModel
+from esmerge.core.errors import ConfigError, NotApplicable
 from esmerge.core.prompts import Benchmark
 from esmerge.evaluation.metrics import metric_rows
+from esmerge.experiment import context
 from esmerge.experiment.config import choose_method, read_sweep
-from esmerge.experiment.session import Session
-from esmerge.specialists.team import Team
+from esmerge.experiment.models import Models, load_models
+from esmerge.experiment.pipeline import execute_all
+from esmerge.experiment.plan import plan
+from esmerge.experiment.suite import load_suite
+from esmerge.specialists.specialists import Specialists
+from esmerge.tasks.load import load_benchmark
+from esmerge.tracking.store import RunFolder
 
-FLOORS = [name for name in REFERENCES.names() if not REFERENCES.get(name).info.needs_model]
+QUESTIONS = read_sweep(composed("specialists=textbook_tiny", "benchmark.limit=12")).questions()
+
+
+@dataclass
+class NamedModel:
+    """Predicts with the name of the adapter that it was told to predict with."""
+
+    adapters: Mapping[str, LoraState] = field(
+        default_factory=lambda: {name: LoraState({}, notes={"name": name}) for name in ("one", "two")}
+    )
+
+    def predict(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+        return pd.DataFrame({"adapter": [None if adapter is None else adapter.notes["name"]] * len(benchmark.test)})
+
+    def finetuned(self, benchmark: Benchmark) -> LoraState:
+        return LoraState({}, notes={"name": f"finetuned on {benchmark.name}"})
 
 
 @pytest.fixture
-def session(shared_cache: Path, tiny_team: Team) -> Session:
+def models(shared_cache: Path, tiny_specialists: Specialists) -> Models:
     overrides = ("specialists=textbook_tiny", "benchmark.limit=12", f"cache={shared_cache}")
-    return Session(read_sweep(composed(*overrides)))
+    return load_models(read_sweep(composed(*overrides)))
 
 
-def benchmark(session: Session, name: str) -> Benchmark:
-    return next(found for found in session.benchmarks() if found.name == name)
+def benchmark(name: str) -> Benchmark:
+    return load_benchmark(QUESTIONS, name)
 
 
-def ask(session: Session, asked: Benchmark, **node: Any) -> pd.DataFrame:
-    method = choose_method(node)
-    return method.entry.function(method.settings, session, asked)
+def refer(model: ReferenceModel, questions: Benchmark, name: str, **settings: Any) -> pd.DataFrame:
+    entry = REFERENCES.get(name)
+    return entry.function(entry.settings(**settings), model, questions)
+
+
+def check_answers(frame: pd.DataFrame, questions: Benchmark) -> None:
+    """Every example has a label and a score."""
+    assert frame["id"].tolist() == [example.id for example in questions.test]
+    assert frame["label"].tolist() == [questions.labels[example.answer] for example in questions.test]
+    assert set(frame["prediction"]) <= set(questions.labels) and frame["score"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("name", FLOORS.names())
+def test_every_floor_answers_every_example(name: str) -> None:
+    questions = benchmark("drug_protein")
+    check_answers(predict(name, questions), questions)
 
 
 @pytest.mark.parametrize("name", [name for name in REFERENCES.names() if name != "expert"])
-def test_every_reference_answers_every_example_with_a_label_and_a_score(session: Session, name: str) -> None:
-    asked = benchmark(session, "drug_protein")
-    frame = ask(session, asked, name=name)
-    assert frame["id"].tolist() == [example.id for example in asked.test]
-    assert frame["label"].tolist() == [asked.labels[example.answer] for example in asked.test]
-    assert set(frame["prediction"]) <= set(asked.labels) and frame["score"].between(0, 1).all()
+def test_every_reference_answers_every_example(models: Models, name: str) -> None:
+    questions = benchmark("drug_protein")
+    check_answers(refer(models, questions, name), questions)
 
 
-@pytest.mark.parametrize("name", FLOORS)
-def test_floors_load_no_model(session: Session, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floors_of_a_sweep_load_no_model(shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("the team was loaded")
+        raise AssertionError("the specialists were loaded")
 
-    monkeypatch.setattr(Session, "team", property(refuse))
-    assert len(ask(session, benchmark(session, "drug_cell"), name=name)) == 12
+    monkeypatch.setattr(context, "load_specialists", refuse)
+    names = ",".join(FLOORS.names())
+    floors = (f"references=[{names}]", "method=random_forest", "method.trees=5", "method.min_leaf=3", "seed=3")
+    small = ("specialists=textbook_tiny", "benchmark.limit=12", "suite.benchmarks=[drug_cell]", "compute.resamples=2")
+    sweep = read_sweep(composed(*floors, *small, "tracking=disabled", f"cache={shared_cache}"))
+    specs = plan(sweep)
+    assert execute_all(specs, tmp_path) == [] and len(specs) == len(FLOORS.names()) + 1
+    stored = RunFolder(tmp_path / specs[-1].name).read_predictions("drug_cell")
+    (questions,) = load_suite(sweep)
+    forest = predict("random_forest", questions, seed=3, trees=5, min_leaf=3)
+    assert stored is not None and stored["prediction"].tolist() == forest["prediction"].tolist()
+    assert np.allclose(stored["score"], forest["score"]), "a run tells a floor its settings and the seed"
 
 
 @pytest.mark.parametrize("name", ["majority", "group_mean", "logistic_regression", "random_forest"])
-def test_floors_that_see_everything_answer_every_form_of_question(session: Session, name: str) -> None:
-    for asked in session.benchmarks():
-        frame = ask(session, asked, name=name)
-        labels = [label.strip() for label in asked.labels]
-        found = {row["metric"]: row["value"] for row in metric_rows(frame, labels, seed=0, resamples=2)}
-        assert found["unparsable"] == 0 and 0 <= found["auroc"] <= 1, asked.name
-
-
-def test_floors_are_told_their_settings_and_the_seed(session: Session) -> None:
-    asked = benchmark(session, "drug_protein")
-    forest = {"name": "random_forest", "trees": 5, "min_leaf": 3}
-    assert ask(session, asked, **forest).equals(floors.random_forest(asked, session.sweep.seed, 5, 3))
-    other = replace(session.sweep, seed=session.sweep.seed + 1)
-    session.sweep = other
-    assert ask(session, asked, **forest).equals(floors.random_forest(asked, other.seed, 5, 3))
-    assert ask(session, asked, name="logistic_regression", c=9.0).equals(floors.logistic_regression(asked, 9.0))
-    seen = replace(asked, test=asked.train)
-    means = ask(session, seen, name="group_mean", of="molecule", prior=0.5)
-    assert means.equals(floors.group_mean(seen, "molecule", 0.5))
+def test_floors_that_see_everything_answer_every_form_of_question(name: str) -> None:
+    for questions in map(benchmark, QUESTIONS.names):
+        frame = predict(name, questions)
+        labels = [label.strip() for label in questions.labels]
+        values = {row["metric"]: row["value"] for row in metric_rows(frame, labels, seed=0, resamples=2)}
+        assert values["unparsable"] == 0 and 0 <= values["auroc"] <= 1, questions.name
 
 
 @pytest.mark.parametrize(
@@ -95,7 +126,7 @@ def test_bad_settings_of_floors_are_refused(node: dict[str, Any], message: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "questions"),
     [
         ("drug_only", "protein_family"),
         ("drug_only", "cell_lineage"),
@@ -103,23 +134,41 @@ def test_bad_settings_of_floors_are_refused(node: dict[str, Any], message: str) 
         ("partner_only", "drug_drug"),
     ],
 )
-def test_a_floor_without_its_modality_does_not_apply(session: Session, name: str, asked: str) -> None:
-    with pytest.raises(NotApplicable, match=asked):
-        ask(session, benchmark(session, asked), name=name)
+def test_a_floor_without_its_modality_does_not_apply(name: str, questions: str) -> None:
+    with pytest.raises(NotApplicable, match=questions):
+        predict(name, benchmark(questions))
 
 
-@pytest.mark.parametrize("name", [*FLOORS, "finetuned"])
-def test_without_a_training_split_there_is_nothing_to_learn_from(session: Session, name: str) -> None:
-    with pytest.raises(NotApplicable, match="drug_protein"):
-        ask(session, replace(benchmark(session, "drug_protein"), train=()), name=name)
+def test_without_a_training_split_there_is_nothing_to_learn_from() -> None:
+    untaught = replace(by_drug(), train=())
+    for name in FLOORS.names():
+        with pytest.raises(NotApplicable, match="'toy' has no training examples"):
+            predict(name, untaught)
+    with pytest.raises(NotApplicable, match="'toy' has no training split to fine-tune on"):
+        refer(NamedModel(), untaught, "finetuned")
 
 
-def test_specialists_differ_from_the_backbone_and_an_unknown_one_is_refused(session: Session, tiny_team: Team) -> None:
-    asked = benchmark(session, "drug_protein")
-    frames = [ask(session, asked, name="base")] + [
-        ask(session, asked, name="expert", expert=name) for name in tiny_team.adapters
-    ]
-    scores = {tuple(frame["score"]) for frame in frames}
-    assert len(scores) == len(frames)
-    with pytest.raises(ConfigError, match="method.expert='nobody': expected one of molecule, protein, cell"):
-        ask(session, asked, name="expert", expert="nobody")
+@pytest.mark.parametrize(
+    ("name", "settings", "adapter"),
+    [
+        ("base", {}, None),
+        ("expert", {"expert": "two"}, "two"),
+        ("finetuned", {}, "finetuned on toy"),
+    ],
+)
+def test_a_reference_predicts_with_its_adapter(name: str, settings: dict[str, str], adapter: str | None) -> None:
+    frame = refer(NamedModel(), by_drug(), name, **settings)
+    assert frame["adapter"].tolist() == [adapter] * len(by_drug().test)
+
+
+@pytest.mark.parametrize("name", ["nobody", None])
+def test_an_unknown_specialist_is_refused(name: str | None) -> None:
+    with pytest.raises(ConfigError, match=f"method.expert={name!r}: expected one of one, two"):
+        refer(NamedModel(), by_drug(), "expert", expert=name)
+
+
+def test_specialists_differ_from_the_backbone(models: Models, tiny_specialists: Specialists) -> None:
+    questions = benchmark("drug_protein")
+    frames = [refer(models, questions, "base")]
+    frames += [refer(models, questions, "expert", expert=name) for name in tiny_specialists.adapters]
+    assert len({tuple(frame["score"]) for frame in frames}) == len(frames)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 
+import esmerge
+from esmerge.baselines.api import FLOORS
 from esmerge.core.prompts import Benchmark, Entity, Example
 
 ALCOHOLS, AMINES = (["C" * n + tail for n in range(2, 22)] for tail in ("O", "N"))
@@ -30,6 +38,21 @@ def by_drug(partner_tells: bool = False) -> Benchmark:
             rows.append(example(f"{index}-{family}", entities, answer))
     train = [row for index, row in enumerate(rows) if index % 10 < 6]
     return benchmark(train, [row for index, row in enumerate(rows) if index % 10 >= 6])
+
+
+def predict(floor: str, benchmark: Benchmark, seed: int = 0, **settings: Any) -> pd.DataFrame:
+    """What a registered floor predicts with these settings."""
+    entry = FLOORS.get(floor)
+    return entry.function(entry.settings(**settings), benchmark, seed)
+
+
+def run_python(code: str, *folders: Path) -> str:
+    """What a fresh process prints that has this package, and these folders, on its path."""
+    path = os.pathsep.join(map(str, [Path(esmerge.__file__).parents[1], *folders]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def accuracy(frame: pd.DataFrame) -> float:

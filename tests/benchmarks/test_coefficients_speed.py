@@ -22,20 +22,20 @@ TINY = ["--layers=2", "--hidden=64", "--words=50", "--probes=3", "--length=12", 
 def test_contenders_weigh_the_same_tensors_and_sum_to_one() -> None:
     case = coefficients.case(coefficients.arguments(TINY))
     found, expected = ours(case), reference(case)
-    assert set(found) == set(expected) | {f"{name}.layer" for name in case.team.adapters}
-    for key in case.team.adapters["expert0"].tensors():
+    assert set(found) == set(expected) | {f"{name}.layer" for name in case.specialists.adapters}
+    for key in case.specialists.adapters["expert0"].tensors():
         for weights in (found, expected):
-            total = sum(weights[f"{name}.{key}"] for name in case.team.adapters)
+            total = sum(weights[f"{name}.{key}"] for name in case.specialists.adapters)
             torch.testing.assert_close(total, torch.ones_like(total))
 
 
 def test_the_reenacted_gradients_are_ours_below_the_last_layer() -> None:
     """The last output that transformers hands out is normed, which the reference overlooks."""
     case = coefficients.case(coefficients.arguments(TINY))
-    signals = collect(case.team, case.prompts, 2, "factors")
-    models = {None: case.team.backbone.model}
-    name, state = next(iter(case.team.adapters.items()))
-    models[name] = coefficients.case(coefficients.arguments(TINY)).team.backbone.model
+    signals = collect(case.specialists, case.prompts, 2, "factors")
+    models = {None: case.specialists.backbone.model}
+    name, state = next(iter(case.specialists.adapters.items()))
+    models[name] = coefficients.case(coefficients.arguments(TINY)).specialists.backbone.model
     attach(models[name], {name: state})(name)
     scores = _element_stage(case, models, name)
     for key, value in scores.items():
@@ -45,9 +45,9 @@ def test_the_reenacted_gradients_are_ours_below_the_last_layer() -> None:
 
 def test_the_floor_leaves_the_backbone_as_it_was() -> None:
     case = coefficients.case(coefficients.arguments(TINY))
-    names = [name for name, _ in case.team.backbone.model.named_parameters()]
+    names = [name for name, _ in case.specialists.backbone.model.named_parameters()]
     floor(case)
-    assert [name for name, _ in case.team.backbone.model.named_parameters()] == names
+    assert [name for name, _ in case.specialists.backbone.model.named_parameters()] == names
 
 
 def test_a_row_holds_seconds_memory_and_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_growth_without_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> None:
     case = coefficients.case(coefficients.arguments([*TINY, "--experts=5", "--modalities=2"]))
-    assert list(case.team.own.values()) == ["expert0", "expert1"] * 2 + ["expert0"]
+    assert list(case.specialists.expert_modality.values()) == ["expert0", "expert1"] * 2 + ["expert0"]
     assert len(case.prompts[0]) == 2 and len(ours(case)) == 5 * (1 + 2 * 2 * 7)
     with pytest.raises(SystemExit):
         coefficients.arguments(["--experts=2", "--modalities=3"])
@@ -132,10 +132,10 @@ def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_reading_the_probe_costs_time_and_memory_and_leaves_the_backbone_as_it_was() -> None:
     case = coefficients.case(coefficients.arguments(TINY))
-    names = [name for name, _ in case.team.backbone.model.named_parameters()]
+    names = [name for name, _ in case.specialists.backbone.model.named_parameters()]
     spent = signals(case)
     assert spent.seconds > 0 and spent.memory is not None and spent.memory >= 0
-    assert [name for name, _ in case.team.backbone.model.named_parameters()] == names
+    assert [name for name, _ in case.specialists.backbone.model.named_parameters()] == names
 
 
 def test_a_checkpoint_is_measured_in_place_of_a_random_model(
@@ -145,7 +145,7 @@ def test_a_checkpoint_is_measured_in_place_of_a_random_model(
     save_checkpoint(checkpoint)
     command = [f"--checkpoint={checkpoint}", "--length=12", "--rank=2", "--threads=1", "--probes=2"]
     case = coefficients.case(coefficients.arguments(command))
-    assert case.team.backbone.name == str(checkpoint)
+    assert case.specialists.backbone.name == str(checkpoint)
     assert {batch.embeds.shape[1] for batch in case.batches()} == {1 + 12}  # a start token
     coefficients.main([*command, "--repeats=1", "--contenders=ours", f"--out={out}"])
     row = pd.read_csv(out).iloc[0]
@@ -159,7 +159,7 @@ def test_the_reference_writes_as_many_tokens_as_are_asked_for(tmp_path: Path) ->
     case = coefficients.case(
         coefficients.arguments([f"--checkpoint={tmp_path / 'checkpoint'}", "--probes=1", "--length=12"])
     )
-    model = case.team.backbone.model
+    model = case.specialists.backbone.model
     model.generation_config.eos_token_id = list(range(model.config.vocab_size - 1))
     passes = []
     handle = model.register_forward_hook(lambda *given: passes.append(1))

@@ -1,4 +1,4 @@
-"""The small team's model run by hand, without PEFT: one prompt at a time, adapters as hooks on the bare layers."""
+"""The small specialists' model by hand, without PEFT: one prompt at a time, adapters as hooks on the bare layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.core.prompts import Pieces
 from esmerge.model.attach import PREFIX
 from esmerge.model.prompt_encoder import Batch
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 @contextmanager
-def adapted(team: Team, state: LoraState | None) -> Iterator[None]:
+def adapted(specialists: Specialists, state: LoraState | None) -> Iterator[None]:
     """The adapter as y + scale · B (A x) on the bare linear layers; None leaves them bare."""
     handles = []
     for module, factors in state.modules.items() if state else ():
@@ -24,7 +24,7 @@ def adapted(team: Team, state: LoraState | None) -> Iterator[None]:
         def hook(_: object, args: tuple[Tensor], output: Tensor, f: LoraFactors = factors) -> Tensor:
             return output + f.scale * (args[0] @ f.a.T @ f.b.T)
 
-        layer = team.backbone.model.get_submodule(module.removeprefix(PREFIX))
+        layer = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX))
         handles.append(layer.register_forward_hook(hook))
     try:
         yield
@@ -33,46 +33,46 @@ def adapted(team: Team, state: LoraState | None) -> Iterator[None]:
             handle.remove()
 
 
-def one(team: Team, prompt: Pieces) -> Batch:
-    return team.renderer.batch([prompt])
+def one(specialists: Specialists, prompt: Pieces) -> Batch:
+    return specialists.renderer.batch([prompt])
 
 
-def logits(team: Team, state: LoraState | None, batch: Batch) -> Tensor:
+def logits(specialists: Specialists, state: LoraState | None, batch: Batch) -> Tensor:
     """Next-token logits, (T, vocabulary)."""
-    with adapted(team, state):
-        return team.backbone.model(inputs_embeds=batch.embeds).logits[0]
+    with adapted(specialists, state):
+        return specialists.backbone.model(inputs_embeds=batch.embeds).logits[0]
 
 
-def linear_inputs(team: Team, state: LoraState | None, prompt: Pieces) -> dict[str, Tensor]:
+def linear_inputs(specialists: Specialists, state: LoraState | None, prompt: Pieces) -> dict[str, Tensor]:
     """What each adapted layer is given for one prompt: module -> (T, in_features)."""
     seen: dict[str, Tensor] = {}
     handles = []
-    for module in next(iter(team.adapters.values())).modules:
-        layer = team.backbone.model.get_submodule(module.removeprefix(PREFIX))
+    for module in next(iter(specialists.adapters.values())).modules:
+        layer = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX))
         handles.append(layer.register_forward_hook(lambda _, args, out, m=module: seen.update({m: args[0][0]})))
     with torch.no_grad():
-        logits(team, state, one(team, prompt))
+        logits(specialists, state, one(specialists, prompt))
     for handle in handles:
         handle.remove()
     return seen
 
 
-def own_places(team: Team, prompt: Pieces, modality: str) -> list[int]:
+def own_places(specialists: Specialists, prompt: Pieces, modality: str) -> list[int]:
     """Positions of a modality's tokens in one prompt."""
-    spans = one(team, prompt).spans[0]
+    spans = one(specialists, prompt).spans[0]
     return [place for span in spans if span.modality == modality for place in range(span.start, span.stop)]
 
 
-def snapshot(team: Team) -> tuple[dict[str, Tensor], dict[str, bool], int]:
+def snapshot(specialists: Specialists) -> tuple[dict[str, Tensor], dict[str, bool], int]:
     """Weights, gradient flags and number of hooks of the backbone, to compare before and after."""
-    model = team.backbone.model
+    model = specialists.backbone.model
     weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     flags = {key: parameter.requires_grad for key, parameter in model.named_parameters()}
     hooks = sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
     return weights, flags, hooks
 
 
-def same(before: tuple[dict[str, Tensor], dict[str, bool], int], team: Team) -> bool:
-    weights, flags, hooks = snapshot(team)
+def same(before: tuple[dict[str, Tensor], dict[str, bool], int], specialists: Specialists) -> bool:
+    weights, flags, hooks = snapshot(specialists)
     equal = weights.keys() == before[0].keys() and all(torch.equal(weights[key], before[0][key]) for key in weights)
     return equal and (flags, hooks) == before[1:]

@@ -24,33 +24,33 @@ from esmerge.core.prompts import Entity, Pieces
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.variants.mixed import mixed as mixed_probe
 from esmerge.probe.variants.single import single
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 QUICK = AlignmentSettings(samples=3, steps=6, batch=2)
 
 
 def material(experts: dict[str, str] | None = None, samples: int = 4, seed: int = 0) -> Material:
-    team = small.team(experts or THREE)
-    return Material(team, mixed_probe(ProbeSettings(samples=samples), team, 0), batch_size=2, seed=seed)
+    specialists = small.specialists(experts or THREE)
+    return Material(specialists, mixed_probe(ProbeSettings(samples=samples), specialists, 0), batch_size=2, seed=seed)
 
 
 def total(given: Material, settings: AlignmentSettings, weights: Tensor, layers: list[int]) -> float:
     """The fit's loss without its penalty."""
-    with mixture(given.team.backbone.model, given.team.adapters) as mixed:
+    with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed:
         targets = collect_targets(given, mixed, settings, layers)
         mixed.weights = weights
         with torch.no_grad():
-            return float(sum(alignment_loss(given.team, target, layers, settings.hidden) for target in targets))
+            return float(sum(alignment_loss(given.specialists, target, layers, settings.hidden) for target in targets))
 
 
-def plain_forward(team: Team, expert: str, pieces: Pieces) -> tuple[list[Tensor], Tensor]:
+def plain_forward(specialists: Specialists, expert: str, pieces: Pieces) -> tuple[list[Tensor], Tensor]:
     """Layer outputs and next-token log-probabilities of one prompt at one modality's positions, by PEFT."""
-    batch = team.renderer.batch([pieces])
+    batch = specialists.renderer.batch([pieces])
     outputs: list[Tensor] = []
-    with team.backbone.attached(team.adapters) as activate, torch.no_grad():
+    with specialists.backbone.attached(specialists.adapters) as activate, torch.no_grad():
         activate(expert)
-        model: Any = team.backbone.model
+        model: Any = specialists.backbone.model
         handles = [
             layer.register_forward_hook(lambda _, args, out: outputs.append(out[0] if isinstance(out, tuple) else out))
             for layer in model.model.layers
@@ -58,39 +58,43 @@ def plain_forward(team: Team, expert: str, pieces: Pieces) -> tuple[list[Tensor]
         logits = model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
         for handle in handles:
             handle.remove()
-    places = [p for s in batch.spans[0] if s.modality == team.own[expert] for p in range(s.start, s.stop)]
+    places = [
+        p for s in batch.spans[0] if s.modality == specialists.expert_modality[expert] for p in range(s.start, s.stop)
+    ]
     return [out[0, places] for out in outputs], logits[0, places].log_softmax(-1)
 
 
 def test_the_loss_equals_a_naive_one_of_plain_forward_passes() -> None:
     # merged = expert "mol" alone; its own loss is zero, the others' are their distance from it
     given = material()
-    team, settings = given.team, replace(QUICK, samples=4, hidden=0.7)
+    specialists, settings = given.specialists, replace(QUICK, samples=4, hidden=0.7)
     expected = 0.0
-    for expert in team.adapters:
+    for expert in specialists.adapters:
         divergences, errors = [], []
         for pieces in given.prompts:
-            own, theirs = plain_forward(team, expert, pieces)
-            probe = replace(team, own={**team.own, "mol": team.own[expert]})  # "mol" on this expert's positions
+            own, theirs = plain_forward(specialists, expert, pieces)
+            probe = replace(
+                specialists, expert_modality={**specialists.expert_modality, "mol": specialists.expert_modality[expert]}
+            )  # "mol" on this expert's positions
             merged, found = plain_forward(probe, "mol", pieces)
             divergences += (theirs.exp() * (theirs - found)).sum(-1).tolist()
             errors += (own[1] - merged[1]).square().mean(-1).tolist()
-        expected += (sum(divergences) + 0.7 * sum(errors)) / len(errors) / len(team.adapters)
+        expected += (sum(divergences) + 0.7 * sum(errors)) / len(errors) / len(specialists.adapters)
     weights = torch.zeros(3, 3)
-    weights[list(team.adapters).index("mol")] = 1
+    weights[list(specialists.adapters).index("mol")] = 1
     assert expected > 0.01
     assert total(given, settings, weights, [1]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_expert_on_its_own_data_has_no_loss() -> None:
     given = material()
-    with mixture(given.team.backbone.model, given.team.adapters) as mixed:
+    with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed:
         targets = collect_targets(given, mixed, QUICK, [0, 1, 2])
         mixed.only(0)
         own = [t for t in targets if torch.equal(t.own, targets[0].own)]
-        assert own and all(float(alignment_loss(given.team, t, [0, 1, 2], 1.0)) < 1e-8 for t in own[:2])
+        assert own and all(float(alignment_loss(given.specialists, t, [0, 1, 2], 1.0)) < 1e-8 for t in own[:2])
         mixed.only(1)
-        assert float(alignment_loss(given.team, targets[0], [0, 1, 2], 1.0)) > 1e-4
+        assert float(alignment_loss(given.specialists, targets[0], [0, 1, 2], 1.0)) > 1e-4
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 10])
@@ -125,8 +129,8 @@ def test_a_strong_penalty_keeps_the_coefficients_at_their_start() -> None:
 def test_same_seed_same_fit_and_the_experts_order_does_not_matter() -> None:
     given = material()
     first, again = alignment(given, QUICK), alignment(given, QUICK)
-    adapters = dict(reversed(given.team.adapters.items()))
-    moved = alignment(replace(given, team=replace(given.team, adapters=adapters)), QUICK)
+    adapters = dict(reversed(given.specialists.adapters.items()))
+    moved = alignment(replace(given, specialists=replace(given.specialists, adapters=adapters)), QUICK)
     for name in THREE:
         assert torch.equal(first[name]["layer"], again[name]["layer"])
         torch.testing.assert_close(first[name]["layer"], moved[name]["layer"], rtol=1e-3, atol=1e-4)
@@ -139,9 +143,9 @@ def test_two_experts_of_one_modality_are_both_matched() -> None:
 
 
 def test_calibration_prompts_hold_the_experts_modality_and_depend_on_the_seed() -> None:
-    team = small.team(THREE)
-    prompts = single(ProbeSettings(samples=6), team, 0)  # each prompt holds one modality
-    given = Material(team, prompts, batch_size=2, seed=3)
+    specialists = small.specialists(THREE)
+    prompts = single(ProbeSettings(samples=6), specialists, 0)  # each prompt holds one modality
+    given = Material(specialists, prompts, batch_size=2, seed=3)
     for name, modality in THREE.items():
         chosen = calibration_prompts(given, name, 4)
         assert len(chosen) == 4 and len(calibration_prompts(given, name, 99)) == 6
@@ -157,15 +161,15 @@ def test_a_probe_without_an_experts_modality_is_refused_by_name() -> None:
         alignment(given, QUICK)
 
 
-def test_the_team_is_left_as_it_was_found() -> None:
+def test_the_specialists_are_left_as_they_were_found() -> None:
     given = material()
-    before = {name: p.clone() for name, p in given.team.backbone.model.named_parameters()}
-    factors = {name: {k: t.clone() for k, t in s.tensors().items()} for name, s in given.team.adapters.items()}
+    before = {name: p.clone() for name, p in given.specialists.backbone.model.named_parameters()}
+    factors = {name: {k: t.clone() for k, t in s.tensors().items()} for name, s in given.specialists.adapters.items()}
     alignment(given, QUICK)
-    after = dict(given.team.backbone.model.named_parameters())
+    after = dict(given.specialists.backbone.model.named_parameters())
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None and not p.requires_grad for p in after.values())
-    for name, state in given.team.adapters.items():
+    for name, state in given.specialists.adapters.items():
         assert all(torch.equal(state.tensors()[key], value) for key, value in factors[name].items())
 
 

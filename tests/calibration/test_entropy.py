@@ -57,19 +57,19 @@ def closed(example: Example) -> Closed:
 
 def material(seed: int = 0) -> Material:
     asked = {"binary": questions(7, ("no", "yes")), "long": questions(5, ("not at all", "maybe", "not at no"))}
-    return Material(small.team(THREE), (), batch_size=2, seed=seed, questions=asked)
+    return Material(small.specialists(THREE), (), batch_size=2, seed=seed, questions=asked)
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), ("no", "yes not at all", "yes not at no", "not at", "yes")])
 def test_loglikelihoods_are_those_of_the_scoring(labels: tuple[str, ...]) -> None:
-    renderer, asked = small.team(THREE).renderer, questions(6, labels)
+    renderer, asked = small.specialists(THREE).renderer, questions(6, labels)
     with torch.no_grad():
         found = torch.stack(label_loglikelihoods(renderer, asked))
     torch.testing.assert_close(found.double(), score(renderer, asked, 2).loglik, rtol=0, atol=1e-5)
 
 
 def test_questions_of_one_batch_may_have_different_labels() -> None:
-    renderer = small.team(THREE).renderer
+    renderer = small.specialists(THREE).renderer
     asked = [*questions(2, ("no", "yes at")), *questions(2, ("not at all", "maybe", "no"))]
     found = label_loglikelihoods(renderer, asked)
     assert [len(loglik) for loglik in found] == [2, 2, 3, 3]
@@ -94,9 +94,9 @@ def test_a_sure_answer_has_a_finite_gradient() -> None:
 
 def total(given: Material, weights: torch.Tensor) -> float:
     """Entropy of all questions, summed over the benchmarks."""
-    with mixture(given.team.backbone.model, given.team.adapters) as mixed, torch.no_grad():
+    with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed, torch.no_grad():
         mixed.weights = weights
-        parts = [mean_entropy(label_loglikelihoods(given.team.renderer, e)) for e in given.questions.values()]
+        parts = [mean_entropy(label_loglikelihoods(given.specialists.renderer, e)) for e in given.questions.values()]
     return float(sum(parts))
 
 
@@ -129,8 +129,8 @@ def test_the_order_of_experts_benchmarks_and_labels_does_not_matter() -> None:
         name: [replace(e, labels=e.labels[::-1]) for e in examples]
         for name, examples in reversed(given.questions.items())
     }
-    adapters = dict(reversed(given.team.adapters.items()))
-    found = entropy(replace(given, questions=asked, team=replace(given.team, adapters=adapters)), QUICK)
+    adapters = dict(reversed(given.specialists.adapters.items()))
+    found = entropy(replace(given, questions=asked, specialists=replace(given.specialists, adapters=adapters)), QUICK)
     for name in THREE:
         torch.testing.assert_close(found[name]["layer"], expected[name]["layer"], rtol=1e-3, atol=1e-4)
 
@@ -153,11 +153,11 @@ def test_coefficients_are_clamped_to_zero_and_one() -> None:
     assert (weights >= 0).all() and (weights <= 1).all() and ((weights == 0) | (weights == 1)).any()
 
 
-def test_the_team_is_left_as_it_was_found() -> None:
+def test_the_specialists_are_left_as_they_were_found() -> None:
     given = material()
-    before = {name: p.clone() for name, p in given.team.backbone.model.named_parameters()}
+    before = {name: p.clone() for name, p in given.specialists.backbone.model.named_parameters()}
     entropy(given, QUICK)
-    after = dict(given.team.backbone.model.named_parameters())
+    after = dict(given.specialists.backbone.model.named_parameters())
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None and not p.requires_grad for p in after.values())
 

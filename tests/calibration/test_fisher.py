@@ -22,28 +22,30 @@ from esmerge.model.attach import PREFIX
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.variants.mixed import mixed
 from esmerge.probe.variants.single import single
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 SPACES = ("factors", "delta")
 
 
 @pytest.fixture(scope="module")
-def team() -> Team:
-    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
+def specialists() -> Specialists:
+    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
 
 
-def log_p(team: Team, name: str, prompt: Pieces, space: str) -> tuple[Tensor, dict[str, Tensor]]:
+def log_p(specialists: Specialists, name: str, prompt: Pieces, space: str) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probabilities after each own token, (T, vocabulary), and what they depend on, by tensor name."""
     leaves, wanted = {}, {}
-    for module, f in team.adapters[name].modules.items():
+    for module, f in specialists.adapters[name].modules.items():
         leaves[module] = LoraFactors(f.a.clone().requires_grad_(), f.b.clone().requires_grad_(), f.scale)
         if space == "delta":
-            wanted[delta_name(module)] = team.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
+            wanted[delta_name(module)] = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
         else:
             wanted |= {factor_name(module, "A"): leaves[module].a, factor_name(module, "B"): leaves[module].b}
     for tensor in wanted.values():
         tensor.requires_grad_(True)
-    rows = logits(team, LoraState(leaves), one(team, prompt))[own_places(team, prompt, team.own[name])]
+    rows = logits(specialists, LoraState(leaves), one(specialists, prompt))[
+        own_places(specialists, prompt, specialists.expert_modality[name])
+    ]
     return rows.log_softmax(dim=-1), wanted
 
 
@@ -53,19 +55,19 @@ def squares(likelihood: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def frozen(team: Team) -> None:
-    team.backbone.model.requires_grad_(False)
+def frozen(specialists: Specialists) -> None:
+    specialists.backbone.model.requires_grad_(False)
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_equals_autograd_with_the_same_labels(team: Team, space: str) -> None:
-    prompts = mixed(ProbeSettings(samples=4), team, seed=1)
-    found = fisher(Material(team, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
-    assert list(found) == list(team.adapters)
-    for name, state in team.adapters.items():
+def test_equals_autograd_with_the_same_labels(specialists: Specialists, space: str) -> None:
+    prompts = mixed(ProbeSettings(samples=4), specialists, seed=1)
+    found = fisher(Material(specialists, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
+    assert list(found) == list(specialists.adapters)
+    for name, state in specialists.adapters.items():
         total: dict[str, Tensor] = {}
         for index, prompt in enumerate(prompts[:3]):
-            rows, wanted = log_p(team, name, prompt, space)
+            rows, wanted = log_p(specialists, name, prompt, space)
             draw = generator(3, "fisher", name, str(index))
             labels = torch.multinomial(rows.detach().exp(), 1, generator=draw)
             for key, square in squares(rows.gather(1, labels).sum(), wanted).items():
@@ -77,15 +79,15 @@ def test_equals_autograd_with_the_same_labels(team: Team, space: str) -> None:
 
 def test_draws_average_to_the_sum_over_all_labels() -> None:
     # E_y [(∂ log p(y|x))²] = Σ over positions and labels of p · (∂ log p)², since positions are drawn independently
-    team = small.team({"mol": "molecule"})
-    prompt = mixed(ProbeSettings(samples=1), team, seed=2)[0]
-    rows, wanted = log_p(team, "mol", prompt, "factors")
+    specialists = small.specialists({"mol": "molecule"})
+    prompt = mixed(ProbeSettings(samples=1), specialists, seed=2)[0]
+    rows, wanted = log_p(specialists, "mol", prompt, "factors")
     expected: dict[str, Tensor] = {}
     for row in rows:
         for label in row:
             for key, square in squares(label, wanted).items():
                 expected[key] = expected.get(key, torch.zeros(())) + label.detach().exp() * square
-    found = fisher(Material(team, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
+    found = fisher(Material(specialists, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
     exact = sum(float(value.sum()) for value in expected.values())
     drawn = sum(float(value.sum()) for value in found["mol"].values())
     assert drawn == pytest.approx(exact, rel=0.1)
@@ -93,42 +95,47 @@ def test_draws_average_to_the_sum_over_all_labels() -> None:
         assert float((found["mol"][key] - value).norm() / value.norm()) < 0.35, key
 
 
-def test_prompts_without_the_own_modality_are_left_out(team: Team) -> None:
-    prompts = single(ProbeSettings(samples=2), team, seed=0)
-    own = [prompt for prompt in prompts if own_places(team, prompt, "protein")]
+def test_prompts_without_the_own_modality_are_left_out(specialists: Specialists) -> None:
+    prompts = single(ProbeSettings(samples=2), specialists, seed=0)
+    own = [prompt for prompt in prompts if own_places(specialists, prompt, "protein")]
     rest = [prompt for prompt in prompts if prompt not in own]
-    found = fisher(Material(team, prompts, 2, space="factors"), FisherSettings())
-    again = fisher(Material(team, [*rest, *own], 2, space="factors"), FisherSettings())
+    found = fisher(Material(specialists, prompts, 2, space="factors"), FisherSettings())
+    again = fisher(Material(specialists, [*rest, *own], 2, space="factors"), FisherSettings())
     assert all(torch.equal(again["prot"][key], value) for key, value in found["prot"].items())
 
 
-def test_the_seed_decides_the_labels(team: Team) -> None:
-    prompts = mixed(ProbeSettings(samples=2), team, seed=1)
+def test_the_seed_decides_the_labels(specialists: Specialists) -> None:
+    prompts = mixed(ProbeSettings(samples=2), specialists, seed=1)
     first, second, other = (
-        fisher(Material(team, prompts, 2, seed=seed, space="factors"), FisherSettings())["mol"] for seed in (0, 0, 1)
+        fisher(Material(specialists, prompts, 2, seed=seed, space="factors"), FisherSettings())["mol"]
+        for seed in (0, 0, 1)
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_the_model_is_left_as_found(team: Team, space: str) -> None:
-    before = snapshot(team)
-    fisher(Material(team, mixed(ProbeSettings(samples=1), team, seed=1), 2, space=space), FisherSettings())
-    assert same(before, team)
+def test_the_model_is_left_as_found(specialists: Specialists, space: str) -> None:
+    before = snapshot(specialists)
+    fisher(
+        Material(specialists, mixed(ProbeSettings(samples=1), specialists, seed=1), 2, space=space), FisherSettings()
+    )
+    assert same(before, specialists)
 
 
-def test_a_modality_that_is_in_no_prompt_is_named(team: Team) -> None:
-    prompts = [p for p in single(ProbeSettings(samples=1), team, seed=0) if not own_places(team, p, "cell")]
+def test_a_modality_that_is_in_no_prompt_is_named(specialists: Specialists) -> None:
+    prompts = [
+        p for p in single(ProbeSettings(samples=1), specialists, seed=0) if not own_places(specialists, p, "cell")
+    ]
     with pytest.raises(InputError, match="the probe holds no cell"):
-        fisher(Material(team, prompts, 2, space="factors"), FisherSettings())
+        fisher(Material(specialists, prompts, 2, space="factors"), FisherSettings())
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_what_was_measured_can_be_merged_by(team: Team, space: str) -> None:
+def test_what_was_measured_can_be_merged_by(specialists: Specialists, space: str) -> None:
     entry = MEASURES.get("fisher")
-    prompts = mixed(ProbeSettings(samples=2), team, seed=1)
-    measured = entry.function(Material(team, prompts, 2, space=space), entry.settings())
-    inputs = MergeInput(team.adapters, space, measured={"fisher": measured})
+    prompts = mixed(ProbeSettings(samples=2), specialists, seed=1)
+    measured = entry.function(Material(specialists, prompts, 2, space=space), entry.settings())
+    inputs = MergeInput(specialists.adapters, space, measured={"fisher": measured})
     merged = merge("fisher", inputs, FisherMergingSettings()).state
-    assert list(merged.modules) == list(team.adapters["mol"].modules)
+    assert list(merged.modules) == list(specialists.adapters["mol"].modules)

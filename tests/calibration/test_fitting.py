@@ -14,70 +14,70 @@ from esmerge.adapters.lora import LoraFactors, LoraState, layer_of
 from esmerge.calibration.fitting import Mixture, fit, mixture
 from esmerge.core.errors import AdapterError
 from esmerge.model.attach import PREFIX
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 LAYERS = 3
 
 
-def make_team() -> Team:
+def make_specialists() -> Specialists:
     """Three experts, one of them with other ranks and another scale."""
-    team = small.team({"mol": "molecule", "prot": "protein", "gene": "cell"}, layers=LAYERS)
-    odd = small.adapter(team.backbone, 99, rank=3, scale=0.5, ranks={"model.layers.0.self_attn.q_proj": 1})
-    return replace(team, adapters={**team.adapters, "prot": odd})
+    specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}, layers=LAYERS)
+    odd = small.adapter(specialists.backbone, 99, rank=3, scale=0.5, ranks={"model.layers.0.self_attn.q_proj": 1})
+    return replace(specialists, adapters={**specialists.adapters, "prot": odd})
 
 
 @pytest.fixture
-def team() -> Team:
-    return make_team()
+def specialists() -> Specialists:
+    return make_specialists()
 
 
-def logits(team: Team) -> Tensor:
-    batch = team.renderer.batch([("drug : no ; cell : ALB TTR",), ("protein : yes not at all",)])
-    return team.backbone.model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
+def logits(specialists: Specialists) -> Tensor:
+    batch = specialists.renderer.batch([("drug : no ; cell : ALB TTR",), ("protein : yes not at all",)])
+    return specialists.backbone.model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
 
 
 def random_weights(seed: int = 0) -> Tensor:
     return torch.randn(3, LAYERS, generator=torch.Generator().manual_seed(seed))
 
 
-def test_an_expert_alone_is_what_peft_makes_of_it(team: Team) -> None:
-    for index, name in enumerate(team.adapters):
-        with team.backbone.attached(team.adapters) as activate, torch.no_grad():
+def test_an_expert_alone_is_what_peft_makes_of_it(specialists: Specialists) -> None:
+    for index, name in enumerate(specialists.adapters):
+        with specialists.backbone.attached(specialists.adapters) as activate, torch.no_grad():
             activate(name)
-            expected = logits(team)
-        with mixture(team.backbone.model, team.adapters) as mixed:
+            expected = logits(specialists)
+        with mixture(specialists.backbone.model, specialists.adapters) as mixed:
             mixed.only(index)
-            torch.testing.assert_close(logits(team), expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(logits(specialists), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_coefficients_weigh_the_dense_updates_layer_by_layer(team: Team) -> None:
+def test_coefficients_weigh_the_dense_updates_layer_by_layer(specialists: Specialists) -> None:
     weights = random_weights()
-    with mixture(team.backbone.model, team.adapters) as mixed:
-        plain = logits(team)
+    with mixture(specialists.backbone.model, specialists.adapters) as mixed:
+        plain = logits(specialists)
         mixed.weights = weights
-        found = logits(team)
-    baked = make_team()
+        found = logits(specialists)
+    baked = make_specialists()
     torch.testing.assert_close(plain, logits(baked))  # coefficients of zero: the bare backbone
-    for index, state in enumerate(team.adapters.values()):
+    for index, state in enumerate(specialists.adapters.values()):
         for module, factors in state.modules.items():
             linear = baked.backbone.model.get_submodule(module.removeprefix(PREFIX))
             linear.weight.data += weights[index, layer_of(module)] * factors.delta()
     torch.testing.assert_close(found, logits(baked), rtol=1e-4, atol=1e-4)
 
 
-def test_the_gradient_of_every_coefficient_equals_finite_differences(team: Team) -> None:
-    team.backbone.model.double()
-    direction = torch.randn(logits(team).shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    with mixture(team.backbone.model, team.adapters) as mixed:
+def test_the_gradient_of_every_coefficient_equals_finite_differences(specialists: Specialists) -> None:
+    specialists.backbone.model.double()
+    direction = torch.randn(logits(specialists).shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with mixture(specialists.backbone.model, specialists.adapters) as mixed:
         weights = random_weights().double()
 
         def value(c: Tensor) -> Tensor:
             mixed.weights = c
-            return (logits(team) * direction).sum()
+            return (logits(specialists) * direction).sum()
 
         leaf = weights.clone().requires_grad_()
         value(leaf).backward()
-        assert all(parameter.grad is None for parameter in team.backbone.model.parameters())
+        assert all(parameter.grad is None for parameter in specialists.backbone.model.parameters())
         exact = leaf.grad.flatten()
         tolerance = 1e-3 * float(exact.abs().max())
         step = 1e-3  # the backbone normalises in single precision: a smaller one would drown in its rounding
@@ -90,36 +90,36 @@ def test_the_gradient_of_every_coefficient_equals_finite_differences(team: Team)
 
 
 @pytest.mark.parametrize("trainable", [False, True])
-def test_the_model_is_left_as_it_was_found_even_after_an_error(team: Team, trainable: bool) -> None:
-    model = team.backbone.model
+def test_the_model_is_left_as_it_was_found_even_after_an_error(specialists: Specialists, trainable: bool) -> None:
+    model = specialists.backbone.model
     model.requires_grad_(trainable)
-    before, expected = {name: p.clone() for name, p in model.named_parameters()}, logits(team)
-    with pytest.raises(RuntimeError, match="half way"), mixture(model, team.adapters) as mixed:
+    before, expected = {name: p.clone() for name, p in model.named_parameters()}, logits(specialists)
+    with pytest.raises(RuntimeError, match="half way"), mixture(model, specialists.adapters) as mixed:
         mixed.weights = random_weights()
         assert not any(p.requires_grad for p in model.parameters())
         raise RuntimeError("half way")
     assert all(p.requires_grad == trainable and torch.equal(p, before[name]) for name, p in model.named_parameters())
-    assert torch.equal(logits(team), expected)
+    assert torch.equal(logits(specialists), expected)
 
 
-def test_adapters_that_do_not_fit_are_refused_by_name(team: Team) -> None:
+def test_adapters_that_do_not_fit_are_refused_by_name(specialists: Specialists) -> None:
     def moved(state: LoraState) -> LoraState:
         return replace(state, modules={m.replace("q_proj", "x_proj"): f for m, f in state.modules.items()})
 
-    model = team.backbone.model
-    absent = {name: moved(state) for name, state in team.adapters.items()}
+    model = specialists.backbone.model
+    absent = {name: moved(state) for name, state in specialists.adapters.items()}
     with pytest.raises(AdapterError, match="x_proj: the backbone has no such linear layer"), mixture(model, absent):
         pass
-    apart = {"mol": team.adapters["mol"], "gene": moved(team.adapters["gene"])}
+    apart = {"mol": specialists.adapters["mol"], "gene": moved(specialists.adapters["gene"])}
     with pytest.raises(AdapterError, match="'mol' and 'gene' adapt different modules"), mixture(model, apart):
         pass
 
 
-def test_half_precision_backbones_keep_their_number_format(team: Team) -> None:
-    team.backbone.model.bfloat16()
-    with mixture(team.backbone.model, team.adapters) as mixed:
+def test_half_precision_backbones_keep_their_number_format(specialists: Specialists) -> None:
+    specialists.backbone.model.bfloat16()
+    with mixture(specialists.backbone.model, specialists.adapters) as mixed:
         mixed.weights = random_weights().requires_grad_()
-        found = logits(team)
+        found = logits(specialists)
         found.float().square().mean().backward()
         assert found.dtype == torch.bfloat16
         assert mixed.weights.grad.dtype == torch.float32 and mixed.weights.grad.all()
@@ -158,11 +158,11 @@ def test_a_loss_that_is_not_finite_stops_the_fit_with_its_step() -> None:
         fit("line", mixed, torch.zeros(1, 1), lambda raw: raw * 1, losses, 5, 0.1)
 
 
-def test_measured_is_one_row_per_expert(team: Team) -> None:
+def test_measured_is_one_row_per_expert(specialists: Specialists) -> None:
     mixed = Mixture(random_weights())
-    found = mixed.measured(team.adapters)
-    assert {name: list(tensors) for name, tensors in found.items()} == dict.fromkeys(team.adapters, ["layer"])
-    for index, name in enumerate(team.adapters):
+    found = mixed.measured(specialists.adapters)
+    assert {name: list(tensors) for name, tensors in found.items()} == dict.fromkeys(specialists.adapters, ["layer"])
+    for index, name in enumerate(specialists.adapters):
         assert torch.equal(found[name]["layer"], mixed.weights[index])
 
 

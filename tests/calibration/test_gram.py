@@ -21,21 +21,21 @@ from esmerge.merging.run import merge
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.variants.mixed import mixed
 from esmerge.probe.variants.single import single
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 
 
 @pytest.fixture(scope="module")
-def team() -> Team:
-    return small.team(THREE)
+def specialists() -> Specialists:
+    return small.specialists(THREE)
 
 
-def by_hand(team: Team, name: str, prompts: list[Pieces], tokens: str) -> dict[str, Tensor]:
+def by_hand(specialists: Specialists, name: str, prompts: list[Pieces], tokens: str) -> dict[str, Tensor]:
     rows: dict[str, list[Tensor]] = {}
     for prompt in prompts:
-        places = own_places(team, prompt, team.own[name])
-        for module, inputs in linear_inputs(team, team.adapters[name], prompt).items():
+        places = own_places(specialists, prompt, specialists.expert_modality[name])
+        for module, inputs in linear_inputs(specialists, specialists.adapters[name], prompt).items():
             chosen = inputs[places] if tokens == "own" else inputs if places else inputs[:0]
             rows.setdefault(module, []).append(chosen.double())
     stacked = {module: torch.cat(parts) for module, parts in rows.items()}
@@ -44,42 +44,46 @@ def by_hand(team: Team, name: str, prompts: list[Pieces], tokens: str) -> dict[s
 
 @pytest.mark.parametrize("tokens", ["own", "all"])
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_equals_inputs_caught_by_hand(team: Team, tokens: str, batch_size: int) -> None:
+def test_equals_inputs_caught_by_hand(specialists: Specialists, tokens: str, batch_size: int) -> None:
     # prompts differ in length, so that batches are padded
-    prompts = mixed(ProbeSettings(samples=5), team, seed=1)
-    found = gram(Material(team, prompts, batch_size), GramSettings(tokens))
-    assert list(found) == list(team.adapters)
-    for name, state in team.adapters.items():
-        expected = by_hand(team, name, prompts, tokens)
+    prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
+    found = gram(Material(specialists, prompts, batch_size), GramSettings(tokens))
+    assert list(found) == list(specialists.adapters)
+    for name, state in specialists.adapters.items():
+        expected = by_hand(specialists, name, prompts, tokens)
         assert set(found[name]) == set(state.modules)
         for module, value in found[name].items():
             assert value.shape == (state.modules[module].a.shape[1],) * 2 and value.dtype == torch.float32
             torch.testing.assert_close(value.double(), expected[module], rtol=1e-4, atol=1e-5)
 
 
-def test_prompts_with_one_modality_count_for_its_expert_alone(team: Team) -> None:
-    prompts = single(ProbeSettings(samples=2), team, seed=0)
-    found = gram(Material(team, prompts, 3), GramSettings())
-    for name in team.adapters:
-        for module, expected in by_hand(team, name, prompts, "own").items():
+def test_prompts_with_one_modality_count_for_its_expert_alone(specialists: Specialists) -> None:
+    prompts = single(ProbeSettings(samples=2), specialists, seed=0)
+    found = gram(Material(specialists, prompts, 3), GramSettings())
+    for name in specialists.adapters:
+        for module, expected in by_hand(specialists, name, prompts, "own").items():
             torch.testing.assert_close(found[name][module].double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_model_is_left_as_found(team: Team) -> None:
-    before = snapshot(team)
-    gram(Material(team, mixed(ProbeSettings(samples=2), team, seed=1), 2), GramSettings())
-    assert same(before, team)
+def test_the_model_is_left_as_found(specialists: Specialists) -> None:
+    before = snapshot(specialists)
+    gram(Material(specialists, mixed(ProbeSettings(samples=2), specialists, seed=1), 2), GramSettings())
+    assert same(before, specialists)
 
 
-def test_a_modality_that_is_in_no_prompt_is_named(team: Team) -> None:
-    prompts = [p for p in single(ProbeSettings(samples=1), team, seed=0) if not own_places(team, p, "cell")]
+def test_a_modality_that_is_in_no_prompt_is_named(specialists: Specialists) -> None:
+    prompts = [
+        p for p in single(ProbeSettings(samples=1), specialists, seed=0) if not own_places(specialists, p, "cell")
+    ]
     with pytest.raises(InputError, match="the probe holds no cell"):
-        gram(Material(team, prompts, 2), GramSettings())
+        gram(Material(specialists, prompts, 2), GramSettings())
 
 
-def test_what_was_measured_can_be_stored_and_merged_by(team: Team, tmp_path: Path) -> None:
+def test_what_was_measured_can_be_stored_and_merged_by(specialists: Specialists, tmp_path: Path) -> None:
     entry = MEASURES.get("gram")
-    measured = entry.function(Material(team, mixed(ProbeSettings(samples=3), team, seed=1), 2), entry.settings())
+    measured = entry.function(
+        Material(specialists, mixed(ProbeSettings(samples=3), specialists, seed=1), 2), entry.settings()
+    )
     save_measured(measured, tmp_path)
-    inputs = MergeInput(team.adapters, "delta", measured={"gram": load_measured(tmp_path)})
-    assert list(merge("regmean", inputs, RegMeanSettings()).state.modules) == list(team.adapters["mol"].modules)
+    inputs = MergeInput(specialists.adapters, "delta", measured={"gram": load_measured(tmp_path)})
+    assert list(merge("regmean", inputs, RegMeanSettings()).state.modules) == list(specialists.adapters["mol"].modules)

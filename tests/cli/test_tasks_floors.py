@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from esmerge.baselines.floors import FLOORS, majority
-from esmerge.cli.tasks import floors, options
+from esmerge.baselines.api import FLOORS
+from esmerge.baselines.floors.majority import MajoritySettings, majority
 from esmerge.cli.tasks.floors import BEGIN, END, benchmarks_of, card_of
 from esmerge.cli.tasks.main import dispatch as main
-from esmerge.cli.tasks.options import DEFAULTS, load
+from esmerge.cli.tasks.options import DEFAULTS, load, read_config
+from esmerge.core import paths
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError
 
 CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
-ALL = list(OmegaConf.load(options.CONF / "suite" / "all.yaml").benchmarks)
+ALL = compose_choice("suite", "all")["benchmarks"]
+ORDER = ["majority", "group mean", "drug only", "partner only", "logistic regression", "random forest"]
 CONFIG = """\
 # A toy. Data card: benchmarks/cards/toy.md
 name: {name}
@@ -41,8 +44,7 @@ def folder(tmp_path: Path, write: Callable, monkeypatch: pytest.MonkeyPatch) -> 
     ]
     write("pairs.csv", "SMILES,sequence,label,split\n" + "".join(rows))
     write("cards/toy.md", f"# Toy\n\nBefore.\n\n{BEGIN}\n{END}\n\nAfter.\n")
-    monkeypatch.setattr(options, "CONF", tmp_path)
-    monkeypatch.setattr(floors, "CONF", tmp_path)
+    monkeypatch.setattr(paths, "CONF", tmp_path)
     return tmp_path
 
 
@@ -56,9 +58,11 @@ def test_a_table_has_sizes_and_every_floor_with_its_interval(folder: Path, capsy
     main(["floors", "toy", f"root={folder}", "limit=20"])
     found = cells(capsys.readouterr().out)
     assert found["floor"] == ["toy"] and found["test questions"] == ["20"] and found["training examples"] == ["30"]
-    assert {name.replace("_", " ") for name in FLOORS} < set(found)
+    assert {name.replace("_", " ") for name in FLOORS.names()} < set(found)
+    assert [name for name in found if name in ORDER] == ORDER
     asked = OmegaConf.merge(DEFAULTS, {"root": str(folder), "limit": 20})
-    guess = majority(load(OmegaConf.load(folder / "benchmark" / "toy.yaml"), asked, sampled=True))
+    toy = load(read_config("benchmark", "toy", asked), asked, sampled=True)
+    guess = majority(MajoritySettings(), toy, 0)
     right = (guess["label"] == guess["prediction"]).mean()
     assert found["majority"][0].startswith(f"{right:.3f} [")
     value, low, high = (

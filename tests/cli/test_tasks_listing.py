@@ -6,26 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from esmerge.cli.tasks import options
 from esmerge.cli.tasks.main import VERBS, dispatch
 from esmerge.cli.tasks.main import main as run
 from esmerge.core.errors import ConfigError, InputError
 
 
-def test_every_benchmark_of_the_suite_is_listed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Path(__file__).parents[2] / "conf" / "benchmark" / "human.yaml"
-    for folder in ("suite", "benchmark"):
-        (tmp_path / folder).mkdir()
+def test_every_benchmark_of_the_suite_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "own.yaml").write_text("name: own\nbenchmarks: [human]\n")
-    (tmp_path / "benchmark" / "human.yaml").write_text(real.read_text())
     (tmp_path / "dti_human").mkdir()
     pairs = "".join(f"{'C' * n},MKV,{n % 2},{('train', 'val', 'test')[n % 3]}\n" for n in range(1, 31))
     table = tmp_path / "dti_human" / "human_random.csv"
     table.write_text(f"SMILES,sequence,label,split\n{pairs}C1CC,MKV,1,train\n")
-    monkeypatch.setattr(options, "CONF", tmp_path)
-    dispatch([f"root={tmp_path}", "suite=own"])
+    dispatch([f"root={tmp_path}", "suite=own", f"config_dir={tmp_path}"])
     header, row, reject = capsys.readouterr().out.strip().splitlines()
     assert header.split()[:5] == ["benchmark", "train", "validation", "test", "rejects"]
     assert row.split()[:8] == ["human", "10", "(0.500)", "10", "(0.500)", "10", "(0.500)", "1"]
@@ -42,6 +35,8 @@ def test_an_unknown_option_and_a_missing_root_are_named(tmp_path: Path) -> None:
         InputError, match=f"root={tmp_path}/none is no folder: give the one that holds cyp/cyp1a2_inhibitor.csv"
     ):
         dispatch([f"root={tmp_path}/none"])
+    with pytest.raises(ConfigError, match=f"config_dir={tmp_path}/none is no folder: give the one that holds"):
+        dispatch([f"root={tmp_path}", f"config_dir={tmp_path}/none"])
     with pytest.raises(InputError, match="cyp1a2_inhibitor.csv"):
         dispatch([f"root={tmp_path}"])
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 
 
 def test_values_are_made_when_they_are_asked_for() -> None:
@@ -12,7 +12,7 @@ def test_values_are_made_when_they_are_asked_for() -> None:
         asked.append(name)
         return len(name)
 
-    lazy = OnDemand(["one", "three", "one"], make)
+    lazy = LazyMapping(["one", "three", "one"], make)
     assert list(lazy) == ["one", "three"] and len(lazy) == 2 and "one" in lazy and "two" not in lazy
     assert asked == []
     assert dict(lazy) == {"one": 3, "three": 5} and lazy["one"] == 3

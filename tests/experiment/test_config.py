@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from tests.conftest import composed
 
-from esmerge.baselines.api import REFERENCES
+from esmerge.baselines.api import FLOORS, REFERENCES
 from esmerge.coefficients.estimation import GRANULARITIES
 from esmerge.core.errors import ConfigError
 from esmerge.core.paths import CONF
@@ -22,9 +22,11 @@ from esmerge.experiment.config import read_sweep
 from esmerge.experiment.plan import plan
 from esmerge.merging.api import MERGES
 from esmerge.probe.api import PROBES
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
+from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.tasks.load import check_benchmarks
 
+open_experts_node()  # as the front doors do, for conf/merge.yaml
 FRONT_DOORS = sorted(path.stem for path in CONF.glob("*.yaml"))
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -86,11 +88,11 @@ def test_names_in_files_are_those_of_the_files(path: Path) -> None:
 
 
 def test_every_registered_entry_has_a_config() -> None:
-    for registry, group in ((MERGES, "method"), (REFERENCES, "method"), (PROBES, "probe")):
+    for registry, group in ((MERGES, "method"), (FLOORS, "method"), (REFERENCES, "method"), (PROBES, "probe")):
         assert set(registry.names()) <= {name for found, name in CHOICES if found == group}
     assert {name for group, name in CHOICES if group == "granularity"} == set(GRANULARITIES)
     kinds = {OmegaConf.load(CONF / "specialists" / f"{n}.yaml").get("kind") for g, n in CHOICES if g == "specialists"}
-    assert set(TEAMS.names()) <= kinds | {name for group, name in CHOICES if group == "specialists"}
+    assert set(SPECIALISTS.names()) <= kinds | {name for group, name in CHOICES if group == "specialists"}
 
 
 def test_the_default_sweep_holds_the_references_and_one_merge() -> None:

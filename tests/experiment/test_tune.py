@@ -11,14 +11,14 @@ from tests.conftest import composed
 
 from esmerge.core.errors import ConfigError
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.pipeline import execute_all, objective
+from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import RunSpec, plan
 from esmerge.experiment.search import Range, Tuning, values_of, with_values
-from esmerge.experiment.session import Session
-from esmerge.experiment.tune import deciding, search, tune
+from esmerge.experiment.suite import load_suite
+from esmerge.experiment.tune import deciding, objective, search, tune
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.run import merge
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 from esmerge.tracking.store import RunFolder
 
 COMMON = ("specialists=textbook_tiny", "benchmark.limit=12", "probe.samples=3", "granularity.projections=8",
@@ -27,9 +27,8 @@ COMMON = ("specialists=textbook_tiny", "benchmark.limit=12", "probe.samples=3", 
 TUNED = ("tuning=validation", "tuning.trials=4", "tuning.limit=6")
 
 
-def prepare(cache: Path, *overrides: str) -> tuple[RunSpec, Session]:
-    sweep = read_sweep(composed(*COMMON, f"cache={cache}", *overrides))
-    return plan(sweep)[-1], Session(sweep)
+def prepare(cache: Path, *overrides: str) -> RunSpec:
+    return plan(read_sweep(composed(*COMMON, f"cache={cache}", *overrides)))[-1]
 
 
 def test_the_search_finds_a_known_optimum_and_starts_from_the_published_values() -> None:
@@ -90,11 +89,11 @@ def test_every_range_is_of_some_setting() -> None:
 
 @pytest.mark.parametrize("method", ["es", "ties"])
 def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
-    method: str, shared_cache: Path, tiny_team: Team, tmp_path: Path
+    method: str, shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
-    spec, session = prepare(shared_cache, f"method={method}", *TUNED)
+    spec = prepare(shared_cache, f"method={method}", *TUNED)
     assert spec.tuned and "tuned" in spec.name
-    test_ids = {example.id for benchmark in session.benchmarks() for example in benchmark.test}
+    test_ids = {example.id for benchmark in load_suite(spec.sweep) for example in benchmark.test}
     asked: list[str] = []
 
     def ask(settings, granularity, benchmarks) -> list[pd.DataFrame]:
@@ -103,7 +102,7 @@ def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
         return [pd.DataFrame({"prediction": [right], "label": ["1"]}) for _ in benchmarks]
 
     run = RunFolder(tmp_path / "run")
-    settings, granularity = tune(spec, session, run, ask)
+    settings, granularity = tune(spec, load_suite(spec.sweep), run, ask)
     assert asked and not test_ids & set(asked)
     trials = run.read_tuning()
     assert len(trials) == 4 and trials["scale"].iloc[0] == spec.method.settings.scale
@@ -112,9 +111,9 @@ def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
     assert (granularity is not None) == (method == "es") and (method == "ties" or granularity.tau == best["tau"])
 
 
-def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_team: Team, tmp_path: Path) -> None:
-    spec, session = prepare(shared_cache, "method=average", *TUNED)
-    assert execute_all([spec], session, tmp_path) == []
+def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path) -> None:
+    spec = prepare(shared_cache, "method=average", *TUNED)
+    assert execute_all([spec], tmp_path) == []
     run = RunFolder(tmp_path / spec.name)
     trials = run.read_tuning()
     assert len(trials) == 4 and trials["scale"].iloc[0] == 1.0
@@ -124,19 +123,19 @@ def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_team: Team, tmp_path: P
     card = (run.path / "adapter" / "README.md").read_text()
     best = trials.loc[trials["accuracy"].idxmax(), "scale"]
     assert f'"scale": {best}' in card and "tuned on the validation split" in card
-    published, _ = prepare(shared_cache, "method=average")
+    published = prepare(shared_cache, "method=average")
     assert not published.tuned and published.name != spec.name
 
 
-def test_what_decides_must_be_there(shared_cache: Path, tiny_team: Team) -> None:
-    _, session = prepare(shared_cache)
-    names = [one.name for one in deciding(session.benchmarks(), Tuning(objective="cross_modal"))]
+def test_what_decides_must_be_there(shared_cache: Path, tiny_specialists: Specialists) -> None:
+    suite = load_suite(prepare(shared_cache).sweep)
+    names = [one.name for one in deciding(suite, Tuning(objective="cross_modal"))]
     assert names == ["drug_cell"]
-    assert len(deciding(session.benchmarks(), Tuning())) == 2
+    assert len(deciding(suite, Tuning())) == 2
     with pytest.raises(
         ConfigError, match="tuning.objective='drug_drug': expected all or one of cross_modal, retention"
     ):
-        deciding(session.benchmarks(), Tuning(objective="drug_drug"))
+        deciding(suite, Tuning(objective="drug_drug"))
 
 
 def test_bad_ranges_are_refused() -> None:
@@ -149,23 +148,23 @@ def test_bad_ranges_are_refused() -> None:
 
 
 def test_a_search_of_hydras_sees_the_validation_split_alone(
-    shared_cache: Path, tiny_team: Team, tmp_path: Path
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
-    spec, session = prepare(shared_cache, "method=average", "split=validation")
-    execute_all([spec], session, tmp_path)
-    found = objective(tmp_path, spec, session)
+    spec = prepare(shared_cache, "method=average", "split=validation")
+    execute_all([spec], tmp_path)
+    found = objective(RunFolder(tmp_path / spec.name), spec)
     predictions = RunFolder(tmp_path / spec.name).read_predictions("drug_cell")
-    other, testing = prepare(shared_cache, "method=average")
-    validation = {e.id for b in testing.benchmarks() if b.name == "drug_cell" for e in b.validation}
+    other = prepare(shared_cache, "method=average")
+    validation = {e.id for b in load_suite(other.sweep) if b.name == "drug_cell" for e in b.validation}
     assert set(predictions["id"]) == validation and validation
     values = RunFolder(tmp_path / spec.name).read_metrics().query("metric == 'accuracy'")["value"]
     assert found == pytest.approx(values.mean())
-    execute_all([other], testing, tmp_path)
-    assert objective(tmp_path, other, testing) is None, "a search must not see test questions"
+    execute_all([other], tmp_path)
+    assert objective(RunFolder(tmp_path / other.name), other) is None, "a search must not see test questions"
 
 
 def test_a_trial_merges_once_for_all_benchmarks(
-    shared_cache: Path, tiny_team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merged: list[object] = []
 
@@ -173,7 +172,7 @@ def test_a_trial_merges_once_for_all_benchmarks(
         merged.append(settings)
         return merge(name, inputs, settings)
 
-    monkeypatch.setattr("esmerge.experiment.merge.merge", counted)
-    spec, session = prepare(shared_cache, "method=average", *TUNED)
-    assert execute_all([spec], session, tmp_path) == []
+    monkeypatch.setattr("esmerge.experiment.merge_run.merge", counted)
+    spec = prepare(shared_cache, "method=average", *TUNED)
+    assert execute_all([spec], tmp_path) == []
     assert len(merged) == 4 + 1, "four trials and the merge that is kept"

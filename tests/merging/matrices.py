@@ -13,7 +13,7 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 ROOT = "base_model.model.model.layers"
 Deltas = dict[str, list[np.ndarray]]
 
-teams = st.fixed_dictionaries(
+expert_specs = st.fixed_dictionaries(
     {
         "shapes": st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=2),
         "ranks": st.lists(st.integers(1, 4), min_size=2, max_size=4),
@@ -22,7 +22,7 @@ teams = st.fixed_dictionaries(
 )
 
 
-def make_team(shapes: Sequence[tuple[int, int]], ranks: Sequence[int], seed: int) -> dict[str, LoraState]:
+def random_experts(shapes: Sequence[tuple[int, int]], ranks: Sequence[int], seed: int) -> dict[str, LoraState]:
     """Double-precision experts with normal factors, of the given ranks and of different scales."""
     draw = torch.Generator().manual_seed(seed)
 
@@ -38,7 +38,7 @@ def make_team(shapes: Sequence[tuple[int, int]], ranks: Sequence[int], seed: int
     }
 
 
-def team_of(*deltas: Sequence[Sequence[float]]) -> dict[str, LoraState]:
+def experts_of(*deltas: Sequence[Sequence[float]]) -> dict[str, LoraState]:
     """One adapter per matrix, whose update of layer 0 is that matrix."""
     matrices = [torch.tensor(delta, dtype=torch.float64) for delta in deltas]
     eyes = [torch.eye(len(matrix), dtype=torch.float64) for matrix in matrices]

@@ -40,7 +40,7 @@ def test_equal_coefficients_are_task_arithmetic() -> None:
 
 
 def test_from_unlabelled_questions_to_a_merged_adapter() -> None:
-    team = small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
+    specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
     asked = {
         "binary": [
             Example(str(i), ("drug : ", Entity("molecule", value), " ? "), ("no", "yes"), i % 2)
@@ -48,11 +48,11 @@ def test_from_unlabelled_questions_to_a_merged_adapter() -> None:
         ]
     }
     own = AdaMergingSettings(entropy=EntropySettings(steps=4, rate=0.02, batch=3))
-    found = MEASURES.get("entropy").function(Material(team, (), 2, questions=asked), own.entropy)
-    merged = merge("adamerging", MergeInput(team.adapters, "delta", measured={"entropy": found}), own).state
+    found = MEASURES.get("entropy").function(Material(specialists, (), 2, questions=asked), own.entropy)
+    merged = merge("adamerging", MergeInput(specialists.adapters, "delta", measured={"entropy": found}), own).state
     for module, delta in dense(merged).items():
         layer = int(module.removeprefix(f"{ROOT}.").split(".")[0])
-        expected = sum(found[n]["layer"][layer].double() * dense(s)[module] for n, s in team.adapters.items())
+        expected = sum(found[n]["layer"][layer].double() * dense(s)[module] for n, s in specialists.adapters.items())
         torch.testing.assert_close(delta, expected, rtol=1e-4, atol=1e-5)
 
 

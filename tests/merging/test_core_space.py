@@ -13,9 +13,9 @@ from tests.merging.matrices import (
     deltas_of,
     dense_of,
     elected_mean,
+    expert_specs,
     keep_largest,
-    make_team,
-    teams,
+    random_experts,
 )
 
 from esmerge.adapters.lora import LoraFactors, LoraState
@@ -45,9 +45,9 @@ def test_ties_by_hand() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(team=teams, keep=st.sampled_from([0.2, 0.5, 1.0]))
-def test_ties_agrees_with_the_dense_formula(team: dict, keep: float) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs, keep=st.sampled_from([0.2, 0.5, 1.0]))
+def test_ties_agrees_with_the_dense_formula(spec: dict, keep: float) -> None:
+    experts = random_experts(**spec)
     expected = {}
     for module, deltas in deltas_of(experts).items():
         parts = [state.modules[module] for state in experts.values()]
@@ -61,9 +61,9 @@ def test_ties_agrees_with_the_dense_formula(team: dict, keep: float) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(team=teams)
-def test_cores_hold_every_update_without_loss(team: dict) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs)
+def test_cores_hold_every_update_without_loss(spec: dict) -> None:
+    experts = random_experts(**spec)
     for module, deltas in deltas_of(experts).items():
         basis = reference_basis(factors_of(experts, module))
         for core, delta in zip(basis.cores, deltas, strict=True):
@@ -71,9 +71,9 @@ def test_cores_hold_every_update_without_loss(team: dict) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(team=teams)
-def test_merges_that_do_not_see_the_basis_are_those_of_the_updates(team: dict) -> None:
-    inputs = MergeInput(make_team(**team), "delta")
+@given(spec=expert_specs)
+def test_merges_that_do_not_see_the_basis_are_those_of_the_updates(spec: dict) -> None:
+    inputs = MergeInput(random_experts(**spec), "delta")
     same = {
         "task_arithmetic": task_arithmetic(inputs, TaskArithmeticSettings(scale=1.0)),
         "iso_c": iso_c(inputs, IsoCSettings()),
@@ -84,9 +84,9 @@ def test_merges_that_do_not_see_the_basis_are_those_of_the_updates(team: dict) -
 
 
 @settings(max_examples=20, deadline=None)
-@given(team=teams)
-def test_tsv_iso_c_flattens_what_tsv_leaves(team: dict) -> None:
-    inputs = MergeInput(make_team(**team), "delta")
+@given(spec=expert_specs)
+def test_tsv_iso_c_flattens_what_tsv_leaves(spec: dict) -> None:
+    inputs = MergeInput(random_experts(**spec), "delta")
     plain = core_space(inputs, CoreSpaceSettings(then="tsv")).state
     flat = dense_of(core_space(inputs, CoreSpaceSettings(then="tsv_iso_c", scale=2.0)).state)
     for module, delta in dense_of(plain).items():

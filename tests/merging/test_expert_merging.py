@@ -77,21 +77,23 @@ def test_one_hot_coefficients_return_the_expert_itself() -> None:
 
 
 def test_what_is_merged_is_what_was_fitted() -> None:
-    team = small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
-    prompts = mixed_probe(ProbeSettings(samples=3), team, 0)
+    specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
+    prompts = mixed_probe(ProbeSettings(samples=3), specialists, 0)
     own = ExpertMergingSettings(alignment=AlignmentSettings(samples=2, steps=3))
-    found = MEASURES.get("alignment").function(Material(team, prompts, 2), own.alignment)
-    merged = merge("expert_merging", MergeInput(team.adapters, "delta", measured={"alignment": found}), own).state
-    batch = team.renderer.batch(prompts)
+    found = MEASURES.get("alignment").function(Material(specialists, prompts, 2), own.alignment)
+    merged = merge(
+        "expert_merging", MergeInput(specialists.adapters, "delta", measured={"alignment": found}), own
+    ).state
+    batch = specialists.renderer.batch(prompts)
 
     def logits() -> torch.Tensor:
         with torch.no_grad():
-            return team.backbone.model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
+            return specialists.backbone.model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
 
-    with mixture(team.backbone.model, team.adapters) as mixed:
-        mixed.weights = torch.stack([found[name]["layer"] for name in team.adapters])
+    with mixture(specialists.backbone.model, specialists.adapters) as mixed:
+        mixed.weights = torch.stack([found[name]["layer"] for name in specialists.adapters])
         fitted = logits()
-    with team.backbone.attached({"merged": merged}) as activate:
+    with specialists.backbone.attached({"merged": merged}) as activate:
         activate("merged")
         torch.testing.assert_close(logits(), fitted, rtol=1e-4, atol=1e-4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from tests.merging.matrices import ROOT, assert_same, deltas_of, make_team, team_of, teams, thin_svd
+from tests.merging.matrices import ROOT, assert_same, deltas_of, expert_specs, experts_of, random_experts, thin_svd
 
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import MergeInput
@@ -15,15 +15,15 @@ from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
 def test_by_hand() -> None:
     # the sum has singular values 5 and 1 in the directions of the first two rows; the third row and the last two
     # columns are empty and stay empty
-    experts = team_of([[4, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 0]])
+    experts = experts_of([[4, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 0]])
     merged = iso_c(MergeInput(experts, "delta"), IsoCSettings(scale=2.0)).state
     assert_same(merged, {f"{ROOT}.0.q": np.array([[6.0, 0, 0, 0], [0, -6, 0, 0], [0, 0, 0, 0]])})
 
 
 @settings(max_examples=30, deadline=None)
-@given(team=teams)
-def test_agrees_with_the_dense_formula(team: dict) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs)
+def test_agrees_with_the_dense_formula(spec: dict) -> None:
+    experts = random_experts(**spec)
     expected = {}
     for module, deltas in deltas_of(experts).items():
         u, values, vt = thin_svd(sum(deltas))
@@ -33,7 +33,7 @@ def test_agrees_with_the_dense_formula(team: dict) -> None:
 
 def test_at_full_rank_it_is_the_mean_over_the_whole_width() -> None:
     # where the ranks fill the weight, nothing is restricted and the authors' formula holds as it stands
-    experts = make_team([(4, 6)], [2, 3], 0)
+    experts = random_experts([(4, 6)], [2, 3], 0)
     (module,) = deltas_of(experts)
     u, values, vt = np.linalg.svd(sum(deltas_of(experts)[module]), full_matrices=False)
     expected = u @ np.diag(np.full(4, values.mean())) @ vt

@@ -13,10 +13,10 @@ from tests.merging.matrices import (
     assert_same,
     deltas_of,
     elected_mean,
+    expert_specs,
+    experts_of,
     keep_largest,
-    make_team,
-    team_of,
-    teams,
+    random_experts,
     thin_svd,
 )
 
@@ -30,14 +30,14 @@ from esmerge.merging.ops.spectral import factors_of
 def test_one_output_by_hand() -> None:
     # with one output U is 1 and the aligned updates are the updates: x -> (5, 0, 2, 0, 3), y -> (-4, 2, 0, 6, 0) after
     # keeping 3 of 5; sums (1, 2, 2, 6, 3); only x agrees on the first entry
-    experts = team_of([[5, -1, 2, 0.1, 3]], [[-4, 2, 1, 6, 0.2]])
+    experts = experts_of([[5, -1, 2, 0.1, 3]], [[-4, 2, 1, 6, 0.2]])
     merged = knots(MergeInput(experts, "delta"), KnotsSettings(keep=0.6, scale=1.0)).state
     assert_same(merged, {f"{ROOT}.0.q": np.array([[5.0, 2, 2, 6, 3]])})
 
 
 def test_experts_with_different_outputs_are_added() -> None:
     # U is made of the axes, each used by one expert; without a trim every entry has one contributor: λ times the sum
-    experts = team_of([[3, 1, 0], [0, 0, 0]], [[0, 0, 0], [-1, 0, 2]])
+    experts = experts_of([[3, 1, 0], [0, 0, 0]], [[0, 0, 0], [-1, 0, 2]])
     merged = knots(MergeInput(experts, "delta"), KnotsSettings(scale=0.5)).state
     assert_same(merged, {f"{ROOT}.0.q": np.array([[1.5, 0.5, 0], [-0.5, 0, 1]])})
 
@@ -52,9 +52,9 @@ def joint(deltas: Deltas) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(team=teams, keep=st.sampled_from([0.2, 0.5, 1.0]))
-def test_ties_agrees_with_the_dense_formula(team: dict, keep: float) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs, keep=st.sampled_from([0.2, 0.5, 1.0]))
+def test_ties_agrees_with_the_dense_formula(spec: dict, keep: float) -> None:
+    experts = random_experts(**spec)
     bases = joint(deltas_of(experts))
     kept: list[list[np.ndarray]] = []
     for i in range(len(experts)):  # the trim counts over all modules of an expert
@@ -70,9 +70,9 @@ def test_ties_agrees_with_the_dense_formula(team: dict, keep: float) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(team=teams, drop=st.sampled_from([0.0, 0.3, 0.8]))
-def test_dare_agrees_with_the_dense_formula_on_the_same_draws(team: dict, drop: float) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs, drop=st.sampled_from([0.0, 0.3, 0.8]))
+def test_dare_agrees_with_the_dense_formula_on_the_same_draws(spec: dict, drop: float) -> None:
+    experts = random_experts(**spec)
     expected = {}
     for module, (u, rows) in joint(deltas_of(experts)).items():
         thinned = []
@@ -86,9 +86,9 @@ def test_dare_agrees_with_the_dense_formula_on_the_same_draws(team: dict, drop: 
 
 
 @settings(max_examples=20, deadline=None)
-@given(team=teams)
-def test_the_alignment_loses_nothing(team: dict) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs)
+def test_the_alignment_loses_nothing(spec: dict) -> None:
+    experts = random_experts(**spec)
     for module, deltas in deltas_of(experts).items():
         found = aligned(factors_of(experts, module))
         height = found.left.shape[1]
@@ -99,7 +99,7 @@ def test_the_alignment_loses_nothing(team: dict) -> None:
 
 def test_directions_that_no_update_has_do_not_count() -> None:
     # two copies of an expert of rank 2: the stacked factors have rank 4, the updates 2; a half is 7 of 2 · 7 entries
-    one = make_team([(5, 7)], [2], 0)["e0"]
+    one = random_experts([(5, 7)], [2], 0)["e0"]
     experts = {"x": one, "y": one}
     assert aligned(factors_of(experts, f"{ROOT}.0.q")).rows.shape == (2, 2, 7)
     merged = knots(MergeInput(experts, "delta"), KnotsSettings(keep=0.5)).state

@@ -66,11 +66,11 @@ def test_a_result_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch)
     name, factors = next(iter(modules.items()))
     register(monkeypatch, LoraState({**modules, name: replace(factors, b=torch.full_like(factors.b, torch.inf))}))
     with pytest.raises(AdapterError, match=f"'merged by broken' holds NaN or infinite values in {name}.lora_B"):
-        merge("broken", MergeInput(experts, "delta"), Nothing()).state.kept()
+        merge("broken", MergeInput(experts, "delta"), Nothing()).state.materialize()
     wide = LoraState({**modules, name: replace(factors, a=torch.cat([factors.a, factors.a], dim=1))})
     register(monkeypatch, wide)
     with pytest.raises(AdapterError, match=rf"'broken' left {name} misshapen: \(.*\), expected \("):
-        merge("broken", MergeInput(experts, "delta"), Nothing()).state.kept()
+        merge("broken", MergeInput(experts, "delta"), Nothing()).state.materialize()
 
 
 @pytest.mark.parametrize("changes", [{"scale": 0}, {"rank": 0}, {"rank": "full"}, {"rank": True}, {"rank": -3}])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from tests.merging.matrices import assert_same, dense_of, make_team, teams
+from tests.merging.matrices import assert_same, dense_of, expert_specs, random_experts
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState
@@ -55,9 +55,9 @@ def finite(state: LoraState) -> bool:
 
 @pytest.mark.parametrize("name", MERGES)
 @settings(max_examples=10, deadline=None)
-@given(team=teams)
-def test_signs_of_singular_vectors_do_not_matter(name: str, team: dict) -> None:
-    inputs = MergeInput(make_team(**team), "delta")
+@given(spec=expert_specs)
+def test_signs_of_singular_vectors_do_not_matter(name: str, spec: dict) -> None:
+    inputs = MergeInput(random_experts(**spec), "delta")
     expected = dense_of(MERGES[name](inputs).state)
     plain, draw = torch.linalg.svd, torch.Generator().manual_seed(0)
 
@@ -73,9 +73,9 @@ def test_signs_of_singular_vectors_do_not_matter(name: str, team: dict) -> None:
 
 @pytest.mark.parametrize("name", MERGES)
 @settings(max_examples=10, deadline=None)
-@given(team=teams)
-def test_expert_order_does_not_matter(name: str, team: dict) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs)
+def test_expert_order_does_not_matter(name: str, spec: dict) -> None:
+    experts = random_experts(**spec)
     expected = dense_of(MERGES[name](MergeInput(experts, "delta")).state)
     moved = dict(reversed(experts.items()))
     assert_same(MERGES[name](MergeInput(moved, "delta")).state, expected)
@@ -83,9 +83,9 @@ def test_expert_order_does_not_matter(name: str, team: dict) -> None:
 
 @pytest.mark.parametrize("name", FROM_UPDATES)
 @settings(max_examples=10, deadline=None)
-@given(team=teams)
-def test_only_the_updates_matter_not_how_they_are_factored(name: str, team: dict) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs)
+def test_only_the_updates_matter_not_how_they_are_factored(name: str, spec: dict) -> None:
+    experts = random_experts(**spec)
 
     def refactored(f: LoraFactors) -> LoraFactors:
         # twice the rank: the update as (B + C) A - C A with any C, and with the scale in A
@@ -102,16 +102,16 @@ def test_only_the_updates_matter_not_how_they_are_factored(name: str, team: dict
 
 @pytest.mark.parametrize("name", MERGES)
 @settings(max_examples=10, deadline=None)
-@given(team=teams)
-def test_the_result_has_no_more_than_the_joint_rank(name: str, team: dict) -> None:
-    merged = MERGES[name](MergeInput(make_team(**team), "delta")).state
+@given(spec=expert_specs)
+def test_the_result_has_no_more_than_the_joint_rank(name: str, spec: dict) -> None:
+    merged = MERGES[name](MergeInput(random_experts(**spec), "delta")).state
     assert finite(merged)
-    assert all(factors.rank <= sum(team["ranks"]) for factors in merged.modules.values())
+    assert all(factors.rank <= sum(spec["ranks"]) for factors in merged.modules.values())
 
 
 @pytest.mark.parametrize("name", MERGES)
 def test_zero_updates_leave_zero(name: str) -> None:
-    experts = {expert: zeros(state) for expert, state in make_team([(5, 7), (4, 3)], [2, 3], 0).items()}
+    experts = {expert: zeros(state) for expert, state in random_experts([(5, 7), (4, 3)], [2, 3], 0).items()}
     merged = MERGES[name](MergeInput(experts, "delta")).state
     assert finite(merged)
     assert all((delta == 0).all() for delta in dense_of(merged).values())
@@ -121,7 +121,7 @@ def test_zero_updates_leave_zero(name: str) -> None:
 @pytest.mark.parametrize("name", EXACT_ON_COPIES)
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_copies_of_an_expert(name: str, rank: int) -> None:
-    one = make_team([(5, 7), (8, 3)], [rank], 1)["e0"]
+    one = random_experts([(5, 7), (8, 3)], [rank], 1)["e0"]
     merge, times = EXACT_ON_COPIES[name]
     merged = merge(MergeInput({"x": one, "y": one, "z": one}, "delta")).state
     assert_same(merged, {module: times * delta for module, delta in dense_of(one).items()})
@@ -129,7 +129,7 @@ def test_copies_of_an_expert(name: str, rank: int) -> None:
 
 @pytest.mark.parametrize("name", ["knots ties", "tsv whole", "core tsv", "core ties"])
 def test_an_expert_that_learned_nothing_changes_nothing(name: str) -> None:
-    one = make_team([(5, 7)], [2], 1)["e0"]
+    one = random_experts([(5, 7)], [2], 1)["e0"]
     merged = EXACT_ON_COPIES[name][0](MergeInput({"x": zeros(one), "y": one}, "delta")).state
     assert_same(merged, dense_of(one))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.merging.matrices import ROOT, assert_same, deltas_of, make_team, team_of, teams, thin_svd
+from tests.merging.matrices import ROOT, assert_same, deltas_of, expert_specs, experts_of, random_experts, thin_svd
 
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import MergeInput
@@ -20,7 +20,7 @@ def test_by_hand() -> None:
     # both experts have rank 1 and singular value 1; their u are 45 degrees apart, their v are orthogonal. The nearest
     # orthonormal pair turns each u by 22.5 degrees away from the other and leaves the v
     half = math.sqrt(0.5)
-    experts = team_of([[1, 0], [0, 0]], [[0, half], [0, half]])
+    experts = experts_of([[1, 0], [0, 0]], [[0, half], [0, half]])
     turn = math.radians(22.5)
     expected = [[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]]
     merged = tsv(MergeInput(experts, "delta"), TsvSettings()).state
@@ -31,7 +31,7 @@ def test_by_hand() -> None:
 
 def test_experts_in_orthogonal_directions_are_added() -> None:
     # one of N = 2 triplets of each stays; nothing overlaps, so decorrelation changes nothing
-    experts = team_of([[3, 0, 0], [0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0.5, 0], [0, 0, 2]])
+    experts = experts_of([[3, 0, 0], [0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 0.5, 0], [0, 0, 2]])
     merged = tsv(MergeInput(experts, "delta"), TsvSettings()).state
     assert_same(merged, {f"{ROOT}.0.q": np.diag([3.0, 0, 2])})
 
@@ -44,9 +44,9 @@ def whitened(columns: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(team=teams, keep=st.sampled_from([None, 0.5, 0.75, 1.0]))
-def test_agrees_with_the_dense_formula(team: dict, keep: float | None) -> None:
-    experts = make_team(**team)
+@given(spec=expert_specs, keep=st.sampled_from([None, 0.5, 0.75, 1.0]))
+def test_agrees_with_the_dense_formula(spec: dict, keep: float | None) -> None:
+    experts = random_experts(**spec)
     expected = {}
     for module, deltas in deltas_of(experts).items():
         lefts, values, rights = [], [], []

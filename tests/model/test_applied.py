@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esmerge.adapters.dense import DenseState
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.model.applied import Baked
 from esmerge.model.attach import PREFIX
 from esmerge.model.backbone import Backbone
@@ -94,7 +94,7 @@ def test_an_update_that_fails_midway_is_taken_off(body: Backbone) -> None:
             raise RuntimeError("out of luck")
         return good.modules[module]
 
-    baked, bare = Baked(body.model, {"bad": DenseState(OnDemand(list(good.modules), compute))}), logits(body)
+    baked, bare = Baked(body.model, {"bad": DenseState(LazyMapping(list(good.modules), compute))}), logits(body)
     with pytest.raises(RuntimeError, match="out of luck"):
         baked.switch("bad")
     assert torch.equal(logits(body), bare)

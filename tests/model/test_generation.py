@@ -21,7 +21,7 @@ STEPS = 7
 
 @pytest.fixture
 def renderer() -> Renderer:
-    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
 
 
 def naive(renderer: Renderer, asked: Sequence[Example], steps: int = STEPS) -> list[str]:

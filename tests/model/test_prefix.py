@@ -25,7 +25,7 @@ LABELS = ("no", "yes not at all", "yes not at no", "maybe at all no yes")
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
 
 
 def questions(start: tuple, labels: tuple[str, ...], count: int = 9) -> list[Example]:
@@ -74,23 +74,25 @@ def test_scores_are_those_of_prompts_read_whole(
 
 
 def test_the_shared_start_is_that_of_the_adapter_that_is_active() -> None:
-    team = small.team({"mol": "molecule", "prot": "protein", "gene": "cell"})
+    specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
     asked = questions((TEXT,), ("no", "yes"))
-    with team.backbone.attached(team.adapters) as activate:
+    with specialists.backbone.attached(specialists.adapters) as activate:
         activate("mol")
-        first = score(team.renderer, asked, 4).loglik
+        first = score(specialists.renderer, asked, 4).loglik
         activate(None)
-        bare = score(team.renderer, asked, 4).loglik
+        bare = score(specialists.renderer, asked, 4).loglik
         activate("mol")
-        assert torch.equal(score(team.renderer, asked, 4).loglik, first) and not torch.allclose(first, bare)
+        assert torch.equal(score(specialists.renderer, asked, 4).loglik, first) and not torch.allclose(first, bare)
 
 
 def test_a_window_of_attention_does_not_see_padding_in_its_middle() -> None:
-    team = small.team({"mol": "molecule"})
-    config = MistralConfig(**{**team.backbone.model.config.to_dict(), "sliding_window": 20, "model_type": "mistral"})
+    specialists = small.specialists({"mol": "molecule"})
+    config = MistralConfig(
+        **{**specialists.backbone.model.config.to_dict(), "sliding_window": 20, "model_type": "mistral"}
+    )
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval().requires_grad_(False)
-    windowed = Renderer(replace(team.backbone, model=model), team.encoders)
+    windowed = Renderer(replace(specialists.backbone, model=model), specialists.encoders)
     asked = questions((TEXT,), ("no", "yes"))
     alone = torch.cat([score(windowed, [one], 1).loglik for one in asked])
     assert torch.allclose(score(windowed, asked, 4).loglik, alone, atol=1e-5)

@@ -61,7 +61,7 @@ def test_a_refused_value_is_refused_again() -> None:
 
 
 def test_a_renderer_that_remembers_renders_the_same() -> None:
-    team = small.team({"mol": "molecule", "prot": "protein"})
+    specialists = small.specialists({"mol": "molecule", "prot": "protein"})
     prompts = [("drug : ", Entity("molecule", "CCO"), " ? "), ("protein : ", Entity("protein", "MKTAY"), " ? ")]
     for _ in range(2):
-        assert torch.equal(team.asking.batch(prompts).embeds, team.renderer.batch(prompts).embeds)
+        assert torch.equal(specialists.asking.batch(prompts).embeds, specialists.renderer.batch(prompts).embeds)

@@ -38,7 +38,7 @@ def examples(count: int, labels: tuple[str, ...] = LABELS) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    return small.team({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
 
 
 def naive(renderer: Renderer, asked: Sequence[Example]) -> tuple[torch.Tensor, list[str]]:
@@ -166,11 +166,13 @@ def test_a_prompt_is_read_once_for_all_labels(renderer: Renderer, labels: tuple[
 
 
 def test_a_window_of_attention_is_kept_while_reading_on() -> None:
-    team = small.team({"mol": "molecule"})
-    config = MistralConfig(**{**team.backbone.model.config.to_dict(), "sliding_window": 6, "model_type": "mistral"})
+    specialists = small.specialists({"mol": "molecule"})
+    config = MistralConfig(
+        **{**specialists.backbone.model.config.to_dict(), "sliding_window": 6, "model_type": "mistral"}
+    )
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval().requires_grad_(False)
-    windowed = Renderer(replace(team.backbone, model=model), team.encoders)
+    windowed = Renderer(replace(specialists.backbone, model=model), specialists.encoders)
     asked = examples(9)
     assert torch.allclose(score(windowed, asked, 4).loglik, naive(windowed, asked)[0], atol=1e-5)
 

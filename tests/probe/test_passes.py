@@ -23,7 +23,7 @@ def words(*lengths: int) -> list[Pieces]:
 
 
 def read(prompts: list[Pieces], batch_size: int) -> list[Pass]:
-    return list(passes(small.team(THREE).renderer, prompts, batch_size))
+    return list(passes(small.specialists(THREE).renderer, prompts, batch_size))
 
 
 def test_batches_share_a_pass_up_to_a_number_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,22 +48,22 @@ def test_short_prompts_are_not_padded_to_the_length_of_long_ones() -> None:
 @pytest.mark.parametrize("space", ["factors", "delta"])
 @pytest.mark.parametrize("score", ["absolute", "squared"])
 def test_signals_are_those_of_one_batch_at_a_time(space: str, score: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    team = small.team(THREE)
-    prompts = mixed(ProbeSettings(samples=7), team, seed=3)
-    together = collect(team, prompts, 2, space, score)
+    specialists = small.specialists(THREE)
+    prompts = mixed(ProbeSettings(samples=7), specialists, seed=3)
+    together = collect(specialists, prompts, 2, space, score)
     monkeypatch.setattr(module, "POSITIONS", 0)
-    apart = collect(team, prompts, 2, space, score)
-    for name in team.adapters:
+    apart = collect(specialists, prompts, 2, space, score)
+    for name in specialists.adapters:
         for key, value in apart.scores[name].items():
             assert torch.allclose(together.scores[name][key], value, rtol=1e-4, atol=float(value.max()) * 1e-5)
-        for modality in team.modalities:
+        for modality in specialists.modalities:
             ours, theirs = (signals.responses[name][modality][:] for signals in (together, apart))
             assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_weights_that_are_used_otherwise_are_refused_by_name() -> None:
-    team = small.team(THREE)
-    layer = team.backbone.layers()[0]
+    specialists = small.specialists(THREE)
+    layer = specialists.backbone.layers()[0]
     plain = type(layer).forward
 
     def forward(hidden: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
@@ -72,5 +72,5 @@ def test_weights_that_are_used_otherwise_are_refused_by_name() -> None:
 
     layer.forward = forward
     with pytest.raises(AdapterError, match=r"layers\.0\.mlp\.down_proj.* is used otherwise than by a linear map"):
-        collect(team, mixed(ProbeSettings(samples=2), team, seed=0), 2, "delta")
-    assert all(parameter.grad is None for parameter in team.backbone.model.parameters())
+        collect(specialists, mixed(ProbeSettings(samples=2), specialists, seed=0), 2, "delta")
+    assert all(parameter.grad is None for parameter in specialists.backbone.model.parameters())

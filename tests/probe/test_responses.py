@@ -25,24 +25,24 @@ from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
 from esmerge.probe.variants.mixed import mixed
 from esmerge.probe.variants.single import single
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 TWO = {"mol": "molecule", "gene": "cell"}
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
-TEAMS = {"two": TWO, "three": THREE}
+SPECIALISTS = {"two": TWO, "three": THREE}
 
 
-@pytest.fixture(scope="module", params=TEAMS)
-def team(request: pytest.FixtureRequest) -> Team:
-    return small.team(TEAMS[request.param])
+@pytest.fixture(scope="module", params=SPECIALISTS)
+def specialists(request: pytest.FixtureRequest) -> Specialists:
+    return small.specialists(SPECIALISTS[request.param])
 
 
 @contextmanager
-def added(team: Team, state: LoraState) -> Iterator[None]:
+def added(specialists: Specialists, state: LoraState) -> Iterator[None]:
     """The adapter as forward hooks on the bare linear layers: y + scale * B (A x)."""
     handles = []
     for module, factors in state.modules.items():
-        layer = team.backbone.model.get_submodule(module.removeprefix(PREFIX))
+        layer = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX))
 
         def hook(_: object, args: tuple[Tensor], output: Tensor, f: LoraFactors = factors) -> Tensor:
             return output + f.scale * (args[0] @ f.a.T @ f.b.T)
@@ -55,10 +55,10 @@ def added(team: Team, state: LoraState) -> Iterator[None]:
             handle.remove()
 
 
-def layer_outputs(team: Team, batch: Batch) -> list[Tensor]:
+def layer_outputs(specialists: Specialists, batch: Batch) -> list[Tensor]:
     """Outputs of the decoder layers before the final norm, nothing detached; (B, T, hidden) each."""
     found: list[Tensor] = []
-    model = team.backbone.model
+    model = specialists.backbone.model
     handles = [
         layer.register_forward_hook(lambda _, args, out: found.append(out[0] if isinstance(out, tuple) else out))
         for layer in model.model.layers
@@ -82,32 +82,34 @@ def own_rows(batch: Batch, modality: str) -> list[tuple[int, int]]:
     ]
 
 
-def batches(team: Team, prompts: Sequence[Pieces], size: int) -> list[Batch]:
-    return [team.renderer.batch(prompts[start : start + size]) for start in range(0, len(prompts), size)]
+def batches(specialists: Specialists, prompts: Sequence[Pieces], size: int) -> list[Batch]:
+    return [specialists.renderer.batch(prompts[start : start + size]) for start in range(0, len(prompts), size)]
 
 
-def losses(team: Team, batch: Batch, reference: list[Tensor], modality: str) -> list[Tensor]:
+def losses(specialists: Specialists, batch: Batch, reference: list[Tensor], modality: str) -> list[Tensor]:
     rows = own_rows(batch, modality)
     if not rows:
         return []
     index = tuple(torch.tensor(column) for column in zip(*rows, strict=True))
-    pairs = zip(layer_outputs(team, batch), reference, strict=True)
+    pairs = zip(layer_outputs(specialists, batch), reference, strict=True)
     return [((out[index] - base[index]) ** 2).mean() for out, base in pairs]
 
 
-def whole_graph_scores(team: Team, name: str, prompts: Sequence[Pieces], size: int, power: int) -> dict[str, Tensor]:
+def whole_graph_scores(
+    specialists: Specialists, name: str, prompts: Sequence[Pieces], size: int, power: int
+) -> dict[str, Tensor]:
     """Sum over batches of |d loss[l] / d theta| ** power, by differentiating one retained graph of all layers."""
-    state = team.adapters[name]
+    state = specialists.adapters[name]
     leaves = {
         module: LoraFactors(f.a.clone().requires_grad_(), f.b.clone().requires_grad_(), f.scale)
         for module, f in state.modules.items()
     }
     totals: dict[str, Tensor] = {}
-    for batch in batches(team, prompts, size):
+    for batch in batches(specialists, prompts, size):
         with torch.no_grad():
-            reference = layer_outputs(team, batch)
-        with added(team, LoraState(leaves)):
-            by_layer = losses(team, batch, reference, team.own[name])
+            reference = layer_outputs(specialists, batch)
+        with added(specialists, LoraState(leaves)):
+            by_layer = losses(specialists, batch, reference, specialists.expert_modality[name])
         for layer, loss in enumerate(by_layer):
             for module, factors in leaves.items():
                 if layer_of(module) != layer:
@@ -126,23 +128,23 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("score", ["absolute", "squared"])
-def test_factor_scores_equal_those_of_the_whole_retained_graph(team: Team, score: str) -> None:
-    prompts = mixed(ProbeSettings(samples=5), team, seed=1)
-    signals = collect(team, prompts, 2, "factors", score)
-    for name in team.adapters:
-        expected = whole_graph_scores(team, name, prompts, 2, {"absolute": 1, "squared": 2}[score])
-        assert set(signals.scores[name]) == set(expected) == set(team.adapters[name].tensors())
+def test_factor_scores_equal_those_of_the_whole_retained_graph(specialists: Specialists, score: str) -> None:
+    prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
+    signals = collect(specialists, prompts, 2, "factors", score)
+    for name in specialists.adapters:
+        expected = whole_graph_scores(specialists, name, prompts, 2, {"absolute": 1, "squared": 2}[score])
+        assert set(signals.scores[name]) == set(expected) == set(specialists.adapters[name].tensors())
         assert max(relative(signals.scores[name][key], value) for key, value in expected.items()) <= 1e-5
 
 
 @pytest.mark.parametrize("space", ["factors", "delta"])
 def test_maps_that_are_left_to_peft_are_scored_all_the_same(
-    team: Team, space: str, monkeypatch: pytest.MonkeyPatch
+    specialists: Specialists, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompts = mixed(ProbeSettings(samples=5), team, seed=1)
-    expected = collect(team, prompts, 2, space).scores
+    prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
+    expected = collect(specialists, prompts, 2, space).scores
     monkeypatch.setattr("esmerge.probe.adapted._is_plain", lambda module: False)
-    found = collect(team, prompts, 2, space).scores
+    found = collect(specialists, prompts, 2, space).scores
     assert found.keys() == expected.keys()
     for name, scores in expected.items():
         assert found[name].keys() == scores.keys()
@@ -150,22 +152,22 @@ def test_maps_that_are_left_to_peft_are_scored_all_the_same(
 
 
 def test_scores_of_prompts_with_one_modality_come_from_those_prompts_alone() -> None:
-    team = small.team(THREE)
-    prompts = single(ProbeSettings(samples=3), team, seed=0)
-    signals = collect(team, prompts, 2, "factors")
-    for name in team.adapters:
-        expected = whole_graph_scores(team, name, prompts, 2, 1)
+    specialists = small.specialists(THREE)
+    prompts = single(ProbeSettings(samples=3), specialists, seed=0)
+    signals = collect(specialists, prompts, 2, "factors")
+    for name in specialists.adapters:
+        expected = whole_graph_scores(specialists, name, prompts, 2, 1)
         assert max(relative(signals.scores[name][key], value) for key, value in expected.items()) <= 1e-5
 
 
-def test_delta_scores_equal_finite_differences_of_the_dense_update(team: Team) -> None:
-    prompts = mixed(ProbeSettings(samples=3), team, seed=1)
-    signals = collect(team, prompts, 2, "delta")
-    name, step = list(team.adapters)[-1], 1e-3
-    double = replace(team, backbone=small.backbone())  # a fresh copy of the same weights, in double precision
+def test_delta_scores_equal_finite_differences_of_the_dense_update(specialists: Specialists) -> None:
+    prompts = mixed(ProbeSettings(samples=3), specialists, seed=1)
+    signals = collect(specialists, prompts, 2, "delta")
+    name, step = list(specialists.adapters)[-1], 1e-3
+    double = replace(specialists, backbone=small.backbone())  # a fresh copy of the same weights, in double precision
     double.backbone.model.double()
     state = LoraState(
-        {m: LoraFactors(f.a.double(), f.b.double(), f.scale) for m, f in team.adapters[name].modules.items()}
+        {m: LoraFactors(f.a.double(), f.b.double(), f.scale) for m, f in specialists.adapters[name].modules.items()}
     )
     for module in state.modules:
         found = signals.scores[name][delta_name(module)]
@@ -174,23 +176,23 @@ def test_delta_scores_equal_finite_differences_of_the_dense_update(team: Team) -
         place = divmod(int(found.argmax()), found.shape[1])
         total = 0.0
         for batch in batches(double, prompts, 2):
-            total += abs(_slope(double, batch, state, module, place, step, team.own[name]))
+            total += abs(_slope(double, batch, state, module, place, step, specialists.expert_modality[name]))
         assert float(found[place]) == pytest.approx(total, rel=1e-3)
 
 
-def test_delta_scores_equal_those_of_the_whole_retained_graph(team: Team) -> None:
-    prompts = mixed(ProbeSettings(samples=5), team, seed=1)
-    signals = collect(team, prompts, 2, "delta")
-    for name, state in team.adapters.items():
+def test_delta_scores_equal_those_of_the_whole_retained_graph(specialists: Specialists) -> None:
+    prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
+    signals = collect(specialists, prompts, 2, "delta")
+    for name, state in specialists.adapters.items():
         # an update D = 0 beside the expert's own: d loss / d D is the gradient with respect to the dense update
         expected: dict[str, Tensor] = {}
-        for batch in batches(team, prompts, 2):
+        for batch in batches(specialists, prompts, 2):
             with torch.no_grad():
-                reference = layer_outputs(team, batch)
+                reference = layer_outputs(specialists, batch)
             leaves = {module: torch.zeros_like(f.delta()).requires_grad_() for module, f in state.modules.items()}
             extra = {m: LoraFactors(torch.eye(d.shape[1]), d, 1.0) for m, d in leaves.items()}
-            with added(team, state), added(team, LoraState(extra)):
-                by_layer = losses(team, batch, reference, team.own[name])
+            with added(specialists, state), added(specialists, LoraState(extra)):
+                by_layer = losses(specialists, batch, reference, specialists.expert_modality[name])
             for module, leaf in leaves.items():
                 (gradient,) = torch.autograd.grad(by_layer[layer_of(module)], [leaf], retain_graph=True)
                 key = delta_name(module)
@@ -200,27 +202,33 @@ def test_delta_scores_equal_those_of_the_whole_retained_graph(team: Team) -> Non
 
 
 def _slope(
-    team: Team, batch: Batch, state: LoraState, module: str, place: tuple[int, int], step: float, modality: str
+    specialists: Specialists,
+    batch: Batch,
+    state: LoraState,
+    module: str,
+    place: tuple[int, int],
+    step: float,
+    modality: str,
 ) -> float:
     """Central difference of the layer's loss in one entry of the expert's dense update."""
     with torch.no_grad():
-        reference = layer_outputs(team, batch)
-        weight = team.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
+        reference = layer_outputs(specialists, batch)
+        weight = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
         values = []
         for sign in (1, -1):
             before = weight[place].item()
             weight[place] = before + sign * step
-            with added(team, state):
-                values.append(float(losses(team, batch, reference, modality)[layer_of(module)]))
+            with added(specialists, state):
+                values.append(float(losses(specialists, batch, reference, modality)[layer_of(module)]))
             weight[place] = before
     return (values[0] - values[1]) / (2 * step)
 
 
-def pooled_by_hand(team: Team, pieces: Pieces, state: LoraState | None) -> dict[str, list[Tensor]]:
+def pooled_by_hand(specialists: Specialists, pieces: Pieces, state: LoraState | None) -> dict[str, list[Tensor]]:
     """Mean output of each layer over each span of one prompt, alone in its batch: modality -> spans of (L, hidden)."""
-    batch = team.renderer.batch([pieces])
-    with torch.no_grad(), added(team, state or LoraState({})):
-        outputs = layer_outputs(team, batch)
+    batch = specialists.renderer.batch([pieces])
+    with torch.no_grad(), added(specialists, state or LoraState({})):
+        outputs = layer_outputs(specialists, batch)
     found: dict[str, list[Tensor]] = {}
     for span in batch.spans[0]:
         rows = [torch.stack([out[0, place] for place in range(span.start, span.stop)]).mean(0) for out in outputs]
@@ -229,78 +237,80 @@ def pooled_by_hand(team: Team, pieces: Pieces, state: LoraState | None) -> dict[
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_pooled_responses_are_span_means_of_plain_forwards_whatever_the_batch(team: Team, batch_size: int) -> None:
-    prompts = mixed(ProbeSettings(samples=4), team, seed=2)
-    assert len({team.renderer.render([pieces])[0].ids.__len__() for pieces in prompts}) > 1, "padding is at work"
-    signals = collect(team, prompts, batch_size, "factors")
-    for name in (None, *team.adapters):
-        state = None if name is None else team.adapters[name]
+def test_pooled_responses_are_span_means_of_plain_forwards_whatever_the_batch(
+    specialists: Specialists, batch_size: int
+) -> None:
+    prompts = mixed(ProbeSettings(samples=4), specialists, seed=2)
+    assert len({specialists.renderer.render([pieces])[0].ids.__len__() for pieces in prompts}) > 1, "padding is at work"
+    signals = collect(specialists, prompts, batch_size, "factors")
+    for name in (None, *specialists.adapters):
+        state = None if name is None else specialists.adapters[name]
         columns = signals.backbone if name is None else signals.responses[name]
-        rows = [pooled_by_hand(team, pieces, state) for pieces in prompts]
-        for modality in team.modalities:
+        rows = [pooled_by_hand(specialists, pieces, state) for pieces in prompts]
+        for modality in specialists.modalities:
             expected = torch.stack([row[modality][0] for row in rows], dim=1)
             assert columns[modality].shape == expected.shape == (3, len(prompts), 16)
             assert torch.allclose(columns[modality], expected, atol=1e-5)
 
 
-def test_signals_name_experts_and_their_own_modality_in_the_team_s_order(team: Team) -> None:
-    signals = collect(team, mixed(ProbeSettings(samples=1), team, 0), 2, "factors")
-    assert signals.experts == tuple(team.adapters)
-    assert [signals.modalities[index] for index in signals.own] == list(team.own.values())
+def test_signals_name_experts_and_their_own_modality_in_the_specialists_order(specialists: Specialists) -> None:
+    signals = collect(specialists, mixed(ProbeSettings(samples=1), specialists, 0), 2, "factors")
+    assert signals.experts == tuple(specialists.adapters)
+    assert [signals.modalities[index] for index in signals.own] == list(specialists.expert_modality.values())
 
 
 def test_two_experts_of_one_modality_share_its_tokens() -> None:
-    team = small.team({"first": "molecule", "second": "molecule", "gene": "cell"})
-    signals = collect(team, mixed(ProbeSettings(samples=2), team, 0), 2, "factors")
+    specialists = small.specialists({"first": "molecule", "second": "molecule", "gene": "cell"})
+    signals = collect(specialists, mixed(ProbeSettings(samples=2), specialists, 0), 2, "factors")
     assert signals.modalities == ("molecule", "cell") and signals.own == (0, 0, 1)
     assert not torch.equal(signals.responses["first"]["molecule"], signals.responses["second"]["molecule"])
 
 
-def parameters_of(team: Team) -> dict[str, tuple[bool, Tensor]]:
-    return {name: (p.requires_grad, p.detach().clone()) for name, p in team.backbone.model.named_parameters()}
+def parameters_of(specialists: Specialists) -> dict[str, tuple[bool, Tensor]]:
+    return {name: (p.requires_grad, p.detach().clone()) for name, p in specialists.backbone.model.named_parameters()}
 
 
 @pytest.mark.parametrize("space", ["factors", "delta"])
 @pytest.mark.parametrize("trainable", [False, True])
-def test_the_backbone_is_left_as_it_was_found(team: Team, space: str, trainable: bool) -> None:
-    first = next(team.backbone.model.parameters())
+def test_the_backbone_is_left_as_it_was_found(specialists: Specialists, space: str, trainable: bool) -> None:
+    first = next(specialists.backbone.model.parameters())
     first.requires_grad_(trainable)
-    before = parameters_of(team)
-    collect(team, mixed(ProbeSettings(samples=2), team, 0), 2, space)
-    after = parameters_of(team)
+    before = parameters_of(specialists)
+    collect(specialists, mixed(ProbeSettings(samples=2), specialists, 0), 2, space)
+    after = parameters_of(specialists)
     first.requires_grad_(False)
     assert list(after) == list(before)
     assert all(after[name][0] == flag and torch.equal(after[name][1], value) for name, (flag, value) in before.items())
-    assert all(p.grad is None for p in team.backbone.model.parameters())
+    assert all(p.grad is None for p in specialists.backbone.model.parameters())
 
 
-def test_an_error_half_way_leaves_the_backbone_without_adapters(team: Team) -> None:
-    before = parameters_of(team)
-    good = mixed(ProbeSettings(samples=2), team, 0)
+def test_an_error_half_way_leaves_the_backbone_without_adapters(specialists: Specialists) -> None:
+    before = parameters_of(specialists)
+    good = mixed(ProbeSettings(samples=2), specialists, 0)
     with pytest.raises(InputError, match="cell '' is empty"):
-        collect(team, [*good, (Entity("cell", ""),)], 2, "factors")
-    assert list(parameters_of(team)) == list(before)
+        collect(specialists, [*good, (Entity("cell", ""),)], 2, "factors")
+    assert list(parameters_of(specialists)) == list(before)
 
 
-def test_a_probe_without_an_experts_modality_is_refused_by_name(team: Team) -> None:
+def test_a_probe_without_an_experts_modality_is_refused_by_name(specialists: Specialists) -> None:
     prompts: list[Pieces] = [("drug : ", Entity("molecule", "CCO"))]
     with pytest.raises(InputError, match="holds no .*cell"):
-        collect(team, prompts, 2, "factors")
+        collect(specialists, prompts, 2, "factors")
 
 
-def test_an_inert_adapter_responds_like_the_backbone_bit_for_bit(team: Team) -> None:
-    name, state = next(iter(team.adapters.items()))
+def test_an_inert_adapter_responds_like_the_backbone_bit_for_bit(specialists: Specialists) -> None:
+    name, state = next(iter(specialists.adapters.items()))
     still = LoraState({m: LoraFactors(f.a, torch.zeros_like(f.b), f.scale) for m, f in state.modules.items()})
-    quiet = replace(team, adapters={**team.adapters, name: still})
+    quiet = replace(specialists, adapters={**specialists.adapters, name: still})
     signals: Signals = collect(quiet, mixed(ProbeSettings(samples=3), quiet, 0), 2, "factors")
-    for modality in team.modalities:
+    for modality in specialists.modalities:
         assert torch.equal(signals.responses[name][modality], signals.backbone[modality])
     assert all(not score.any() for score in signals.scores[name].values())
 
 
 @pytest.mark.parametrize("space", ["factors", "delta"])
 def test_where_gradients_go_is_made_once_for_all_passes(
-    team: Team, space: str, monkeypatch: pytest.MonkeyPatch
+    specialists: Specialists, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made anew by every pass it would leave holes in memory, more of them the more layers there are."""
     known: list[int] = []
@@ -316,7 +326,7 @@ def test_where_gradients_go_is_made_once_for_all_passes(
 
     monkeypatch.setattr(responses, "run", run)
     monkeypatch.setattr("esmerge.probe.passes.POSITIONS", 0)
-    prompts = mixed(ProbeSettings(samples=3), team, seed=0)
-    collect(team, prompts, batch_size=1, space=space)
+    prompts = mixed(ProbeSettings(samples=3), specialists, seed=0)
+    collect(specialists, prompts, batch_size=1, space=space)
     assert known[0] == 0
     assert known[1] == known[2] > 0

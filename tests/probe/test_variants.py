@@ -19,52 +19,54 @@ from esmerge.probe.variants.mixed import mixed
 from esmerge.probe.variants.shuffled import shuffled
 from esmerge.probe.variants.single import single
 from esmerge.probe.variants.text import TextProbe, text
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 
 
 @pytest.fixture(scope="module")
-def team() -> Team:
-    return small.team(THREE)
+def specialists() -> Specialists:
+    return small.specialists(THREE)
 
 
 def modalities(pieces: Pieces) -> list[str]:
     return [piece.modality for piece in pieces if isinstance(piece, Entity)]
 
 
-def test_mixed_holds_every_modality_in_the_teams_order(team: Team) -> None:
-    prompts = mixed(ProbeSettings(samples=7), team, 0)
+def test_mixed_holds_every_modality_in_the_specialists_order(specialists: Specialists) -> None:
+    prompts = mixed(ProbeSettings(samples=7), specialists, 0)
     assert [modalities(pieces) for pieces in prompts] == [["molecule", "protein", "cell"]] * 7
     first = prompts[0]
     assert first[0] == "drug : " and first[2] == " ; " and first[3] == "protein : "
 
 
-def test_entities_come_from_the_pool_each_as_often_as_the_others(team: Team) -> None:
-    prompts = mixed(ProbeSettings(samples=9), team, 0)
+def test_entities_come_from_the_pool_each_as_often_as_the_others(specialists: Specialists) -> None:
+    prompts = mixed(ProbeSettings(samples=9), specialists, 0)
     proteins = [piece.value for pieces in prompts for piece in pieces if getattr(piece, "modality", "") == "protein"]
-    assert {value: proteins.count(value) for value in team.pool["protein"]} == dict.fromkeys(team.pool["protein"], 3)
+    assert {value: proteins.count(value) for value in specialists.pool["protein"]} == dict.fromkeys(
+        specialists.pool["protein"], 3
+    )
 
 
-def test_single_holds_one_modality_and_k_prompts_of_each(team: Team) -> None:
-    prompts = single(ProbeSettings(samples=4), team, 0)
+def test_single_holds_one_modality_and_k_prompts_of_each(specialists: Specialists) -> None:
+    prompts = single(ProbeSettings(samples=4), specialists, 0)
     assert [modalities(pieces) for pieces in prompts] == [["molecule"]] * 4 + [["protein"]] * 4 + [["cell"]] * 4
 
 
-def test_shuffled_holds_the_same_entities_as_mixed_in_varying_orders(team: Team) -> None:
+def test_shuffled_holds_the_same_entities_as_mixed_in_varying_orders(specialists: Specialists) -> None:
     settings = ProbeSettings(samples=12)
-    ours, plain = shuffled(settings, team, 0), mixed(settings, team, 0)
+    ours, plain = shuffled(settings, specialists, 0), mixed(settings, specialists, 0)
     entities = [[{p for p in pieces if isinstance(p, Entity)} for pieces in prompts] for prompts in (ours, plain)]
     assert entities[0] == entities[1]
     orders = {tuple(modalities(pieces)) for pieces in ours}
-    assert len(orders) > 1 and all(sorted(order) == sorted(team.modalities) for order in orders)
+    assert len(orders) > 1 and all(sorted(order) == sorted(specialists.modalities) for order in orders)
 
 
 @pytest.mark.parametrize("variant", [mixed, single, shuffled])
-def test_the_seed_decides(team: Team, variant: object) -> None:
+def test_the_seed_decides(specialists: Specialists, variant: object) -> None:
     settings = ProbeSettings(samples=6)
-    assert variant(settings, team, 1) == variant(settings, team, 1)  # type: ignore[operator]
-    assert variant(settings, team, 1) != variant(settings, team, 2)  # type: ignore[operator]
+    assert variant(settings, specialists, 1) == variant(settings, specialists, 1)  # type: ignore[operator]
+    assert variant(settings, specialists, 1) != variant(settings, specialists, 2)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", ["samples", "batch_size"])
@@ -83,15 +85,15 @@ def written(folder: Path, *lines: object) -> str:
 SAMPLE = {"gene": "ALB TTR", "mol": "CCO", "prot": "MKTAY"}
 
 
-def test_text_puts_each_experts_line_in_the_experts_order(team: Team, tmp_path: Path) -> None:
-    prompts = text(TextProbe(file=written(tmp_path, SAMPLE, "", {**SAMPLE, "mol": "CCN"})), team, 0)
+def test_text_puts_each_experts_line_in_the_experts_order(specialists: Specialists, tmp_path: Path) -> None:
+    prompts = text(TextProbe(file=written(tmp_path, SAMPLE, "", {**SAMPLE, "mol": "CCN"})), specialists, 0)
     assert len(prompts) == 2, "blank lines are no samples"
     assert prompts[0] == (
         *("mol: ", Entity("molecule", "CCO"), "\n"),
         *("prot: ", Entity("protein", "MKTAY"), "\n"),
         *("gene: ", Entity("cell", "ALB TTR"), "\n"),
     )
-    assert len(text(TextProbe(file=written(tmp_path, SAMPLE, SAMPLE, SAMPLE), samples=2), team, 0)) == 2
+    assert len(text(TextProbe(file=written(tmp_path, SAMPLE, SAMPLE, SAMPLE), samples=2), specialists, 0)) == 2
 
 
 @pytest.mark.parametrize(
@@ -106,52 +108,56 @@ def test_text_puts_each_experts_line_in_the_experts_order(team: Team, tmp_path: 
         (["", "  "], r"holds no samples"),
     ],
 )
-def test_bad_probe_files_are_refused_by_sample(team: Team, tmp_path: Path, lines: list, message: str) -> None:
+def test_bad_probe_files_are_refused_by_sample(
+    specialists: Specialists, tmp_path: Path, lines: list, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        text(TextProbe(file=written(tmp_path, *lines)), team, 0)
+        text(TextProbe(file=written(tmp_path, *lines)), specialists, 0)
 
 
-def test_the_line_is_counted_as_an_editor_does(team: Team, tmp_path: Path) -> None:
+def test_the_line_is_counted_as_an_editor_does(specialists: Specialists, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 3"):
-        text(TextProbe(file=written(tmp_path, SAMPLE, "", "{not json")), team, 0)
+        text(TextProbe(file=written(tmp_path, SAMPLE, "", "{not json")), specialists, 0)
 
 
-def test_a_missing_probe_file_is_named(team: Team, tmp_path: Path) -> None:
+def test_a_missing_probe_file_is_named(specialists: Specialists, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere.jsonl does not exist"):
-        text(TextProbe(file=str(tmp_path / "nowhere.jsonl")), team, 0)
+        text(TextProbe(file=str(tmp_path / "nowhere.jsonl")), specialists, 0)
     with pytest.raises(ConfigError, match="probe=text needs probe.file"):
-        text(TextProbe(), team, 0)
+        text(TextProbe(), specialists, 0)
     with pytest.raises(ConfigError, match="is a folder"):
-        text(TextProbe(file=str(tmp_path)), team, 0)
+        text(TextProbe(file=str(tmp_path)), specialists, 0)
 
 
-def test_one_pass_scores_both_spaces(team: Team, tmp_path: Path) -> None:
-    prompts = PROBES.get("mixed").function(ProbeSettings(samples=3), team, 0)
-    assert probed_spaces(team, "delta") == probed_spaces(team, "factors") == ["factors", "delta"]
-    record_signals(team, prompts, 2, ["factors", "delta"], "absolute", tmp_path)
+def test_one_pass_scores_both_spaces(specialists: Specialists, tmp_path: Path) -> None:
+    prompts = PROBES.get("mixed").function(ProbeSettings(samples=3), specialists, 0)
+    assert probed_spaces(specialists, "delta") == probed_spaces(specialists, "factors") == ["factors", "delta"]
+    record_signals(specialists, prompts, 2, ["factors", "delta"], "absolute", tmp_path)
     both = load_signals(tmp_path)
     for space in ("factors", "delta"):
-        alone = collect(team, prompts, 2, space)
+        alone = collect(specialists, prompts, 2, space)
         for expert in alone.experts:
             assert all(torch.equal(both.scores[expert][key], value) for key, value in alone.scores[expert].items())
             assert all(torch.equal(both.responses[expert][m][:], alone.responses[expert][m]) for m in alone.modalities)
 
 
 def test_dense_scores_too_large_to_keep_unasked_are_made_for_delta_alone(
-    team: Team, monkeypatch: pytest.MonkeyPatch
+    specialists: Specialists, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("esmerge.probe.stored.SMALL", 1)
-    assert probed_spaces(team, "delta") == ["delta"] and probed_spaces(team, "factors") == ["factors"]
+    assert probed_spaces(specialists, "delta") == ["delta"] and probed_spaces(specialists, "factors") == ["factors"]
 
 
 @pytest.mark.parametrize("name", ["mixed", "single", "shuffled", "text"])
 @pytest.mark.parametrize("space", ["factors", "delta"])
-def test_signals_of_every_variant_survive_the_disk(team: Team, tmp_path: Path, name: str, space: str) -> None:
+def test_signals_of_every_variant_survive_the_disk(
+    specialists: Specialists, tmp_path: Path, name: str, space: str
+) -> None:
     entry = PROBES.get(name)
     settings = TextProbe(file=written(tmp_path, SAMPLE)) if name == "text" else ProbeSettings(samples=1)
-    prompts = entry.function(settings, team, 0)
-    signals = collect(team, prompts, 2, space)
-    record_signals(team, prompts, 2, [space], "absolute", tmp_path)
+    prompts = entry.function(settings, specialists, 0)
+    signals = collect(specialists, prompts, 2, space)
+    record_signals(specialists, prompts, 2, [space], "absolute", tmp_path)
     back = load_signals(tmp_path)
     assert (back.experts, back.modalities, back.own) == (signals.experts, signals.modalities, signals.own)
     assert all((back.backbone[m][:] == signals.backbone[m]).all() for m in signals.modalities)

@@ -42,8 +42,8 @@ def test_prompts_are_made_of_pieces_tokenised_one_by_one(kind: str, tmp_path: Pa
     hollow: Any = skeleton(str(backbone))
     words = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
     experts = train_experts(backbone, tmp_path)
-    team = assembled(settings, words, {name: open_adapter(path, name) for name, path in experts.items()})
-    rendered = Renderer(words, {}).render(text(TextProbe(str(probe)), team, 0))
+    specialists = assembled(settings, words, {name: open_adapter(path, name) for name, path in experts.items()})
+    rendered = Renderer(words, {}).render(text(TextProbe(str(probe)), specialists, 0))
     expected = prompts(backbone, probe, list(PAIR))
     assert len(rendered) == len(expected) == 4
     for found, (ids, spans) in zip(rendered, expected, strict=True):

@@ -25,8 +25,8 @@ from transformers import AutoModelForCausalLM
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.calibration.api import MEASURES
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, StoreError
-from esmerge.experiment.plan import method_config
 from esmerge.experiment.standalone import write
 from esmerge.experiment.standalone.plan import Plan
 from esmerge.experiment.standalone.write import carry_out, one_scale
@@ -67,7 +67,7 @@ def test_merges_without_a_probe_need_no_file_and_no_weights(
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_merges_that_measure_read_the_text_probe(name: str, plan: Planned, tmp_path: Path) -> None:
-    settings = method_config(name)
+    settings = compose_choice("method", name)
     quick = [f"method.{key}.steps=2" for key, value in settings.items() if isinstance(value, dict) and "steps" in value]
     assert carry_out(plan(f"method={name}", *QUICK, *quick)).ranks
     assert load_adapter(tmp_path / "out", name).modules
@@ -152,7 +152,7 @@ def test_signals_are_kept_where_a_cache_is_named(plan: Planned, tmp_path: Path, 
     cache = f"cache={tmp_path / 'kept'}"
     carry_out(plan(*QUICK, cache))
     assert any((tmp_path / "kept" / "signals").iterdir())
-    monkeypatch.setattr("esmerge.experiment.session.record_signals", None)
+    monkeypatch.setattr("esmerge.probe.stored.record", None)  # calling it would fail
     carry_out(plan(*QUICK, cache, "granularity.temperature=2", f"out={tmp_path / 'again'}"))
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.storage.tensor_stream import FORMATS, write_tensors
 
 SHAPES = st.one_of(st.tuples(), st.tuples(st.integers(0, 5)), st.tuples(st.integers(0, 5), st.integers(0, 5)))
@@ -48,7 +48,7 @@ def test_each_tensor_is_asked_for_once_and_starts_where_readers_want_it(tmp_path
         asked.append(name)
         return torch.ones(3)
 
-    write_tensors(tmp_path / "t", OnDemand(["b", "a"], make))
+    write_tensors(tmp_path / "t", LazyMapping(["b", "a"], make))
     assert asked == ["b", "a"]
     raw = (tmp_path / "t").read_bytes()
     length = int.from_bytes(raw[:8], "little")
@@ -68,7 +68,7 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
         most = max(most, sum(one() is not None for one in made))
         return tensor
 
-    write_tensors(tmp_path / "t", OnDemand("abcdef", make))
+    write_tensors(tmp_path / "t", LazyMapping("abcdef", make))
     assert len(made) == 6 and most <= 2, "the last one is dropped when the next is there"
 
 

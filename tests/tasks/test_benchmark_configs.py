@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
+from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Entity
 from esmerge.core.schema import choose
 from esmerge.data.templates import PLACEHOLDER, fill
@@ -19,7 +21,7 @@ from esmerge.world.language import vocabulary
 
 CONF = Path(__file__).parents[2] / "conf"
 SUITES = ["real", "interactions", "molecule_protein", "molecule_cell", "drug_drug", "retention", "all"]
-NAMES = list(OmegaConf.load(CONF / "suite" / "all.yaml").benchmarks)
+NAMES = compose_choice("suite", "all")["benchmarks"]
 CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
 MODALITIES = {
     "cyp": ("molecule", "protein"),
@@ -42,7 +44,7 @@ def labels(config: dict, language: str) -> list[str]:
 
 
 def content(name: str) -> dict:
-    return OmegaConf.to_container(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"))
+    return compose_choice("benchmark", name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,7 +54,7 @@ def test_a_config_fits_its_source(name: str) -> None:
     own = {key: value for key, value in config.items() if key not in COMMON}
     chosen = choose(SOURCES, {**own, "name": config["source"]}, name)
     assert chosen.settings == chosen.entry.settings(**own)
-    assert set(own) == set(asdict(chosen.settings)), "a config file shows every setting"
+    assert set(own) == set(asdict(chosen.settings)), "a composed config shows every setting"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,12 +101,38 @@ def test_a_benchmark_names_a_card_that_names_it(name: str) -> None:
 
 
 def test_the_suites_cover_one_another() -> None:
-    suites = {name: list(OmegaConf.load(CONF / "suite" / f"{name}.yaml").benchmarks) for name in SUITES}
+    suites = {name: compose_choice("suite", name)["benchmarks"] for name in SUITES}
     parts = ("molecule_protein", "molecule_cell", "drug_drug")
     assert set(suites["interactions"]) == {name for part in parts for name in suites[part]}
     assert set(suites["all"]) == {*suites["interactions"], *suites["retention"]}
     assert set(suites["real"]) < set(suites["interactions"])
     assert all(len(set(names)) == len(names) for names in suites.values())
+
+
+FRAME = re.compile(r"(prompt|labels|columns):|english: \|-|[\w ()-]+: \{\w+\}|Final answer:")  # see ``settings_lines``
+
+
+def settings_lines(path: Path) -> list[str]:
+    """The lines of a config that say something: without comments, blank lines, the list of bases, and the frame.
+
+    The frame is what opens a block (``prompt:``, ``labels:``, ``columns:``, ``english: |-``), and in an English prompt
+    the lines that only name an entity (``Molecule (SMILES): {molecule}``) and the cue: all prompts show them alike.
+    """
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line and not re.match("defaults:|- base@", line) and not FRAME.fullmatch(line)]
+
+
+def test_benchmarks_do_not_copy_one_another() -> None:
+    files = {path: settings_lines(path) for path in (CONF / "benchmark").rglob("*.yaml")}
+    holders = Counter(line for lines in files.values() for line in set(lines))
+    copies = [line for lines in files.values() for line in lines if holders[line] > 1]
+    share = len(copies) / sum(map(len, files.values()))
+    assert share < 0.15, f"{share:.0%} of the lines stand in another file too: {Counter(copies).most_common(9)}"
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_benchmark_stands_on_a_base(path: Path) -> None:
+    assert "base@_here_" in path.read_text(encoding="utf-8").split("\nname:")[0]
 
 
 @pytest.mark.parametrize("name", NAMES)

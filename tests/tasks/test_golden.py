@@ -6,15 +6,14 @@ import json
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from tests.tasks.golden import DATA, FILE, QUESTIONS, renderer, snapshot
 
+from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Example
 from esmerge.model.scoring import score
-from esmerge.tasks.load import CONF
 
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
-NAMES = list(OmegaConf.load(CONF.parent / "suite" / "all.yaml").benchmarks)
+NAMES = compose_choice("suite", "all")["benchmarks"]
 
 
 def test_every_benchmark_is_pinned() -> None:

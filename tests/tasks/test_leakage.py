@@ -10,13 +10,11 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
-from esmerge.cli.tasks import options
 from esmerge.cli.tasks.leakage_table import markdown
 from esmerge.cli.tasks.main import dispatch as verbs
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.data.molecules import fingerprint
-from esmerge.tasks import leakage
 from esmerge.tasks.leakage import measure, similarities
 
 POOL = [
@@ -177,12 +175,12 @@ def main(arguments: list[str]) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, write: Callable, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, write: Callable) -> Path:
+    """Tables, and the benchmark and the suite that are made of them."""
     write("suite/own.yaml", "name: own\nbenchmarks: [toy]\n")
     write("benchmark/toy.yaml", CONFIG)
     rows = "".join(f"{'C' * n}O,{'M' * (1 + n % 10)},{n % 2},{('train', 'val', 'test')[n % 3]}\n" for n in range(1, 31))
     write("pairs.csv", "SMILES,sequence,label,split\n" + rows)
-    monkeypatch.setattr(options, "CONF", tmp_path)
     return tmp_path
 
 
@@ -190,7 +188,7 @@ def folder(tmp_path: Path, write: Callable, monkeypatch: pytest.MonkeyPatch) -> 
     ("option", "shared"), [("suite=own", 10), ("benchmark=toy", 10), ("toy", 10), ("split=cold_target", 0)]
 )
 def test_a_suite_is_printed(option: str, shared: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([f"root={folder}", "suite=own", option])
+    main([f"root={folder}", f"config_dir={folder}", "suite=own", option])
     shown = capsys.readouterr()
     protein = next(line for line in shown.out.splitlines() if "| protein " in line)
     assert int(protein.split("|")[5]) == shared
@@ -198,29 +196,39 @@ def test_a_suite_is_printed(option: str, shared: int, folder: Path, capsys: pyte
 
 
 def test_what_was_measured_survives_a_later_error(folder: Path, write: Callable, capsys: pytest.CaptureFixture) -> None:
-    write("suite/own.yaml", "name: own\nbenchmarks: [toy, other]\n")
-    with pytest.raises(ConfigError, match="unknown benchmark 'other': expected one of toy"):
-        main([f"root={folder}", "suite=own"])
+    write("suite/both.yaml", "name: both\nbenchmarks: [toy, other]\n")
+    write("benchmark/other.yaml", "defaults: [toy]\nname: other\ntable: none.csv\n")
+    with pytest.raises(InputError, match="none.csv"):
+        main([f"root={folder}", f"config_dir={folder}", "suite=both"])
     assert "| toy " in capsys.readouterr().out
+
+
+def test_an_unknown_benchmark_is_refused_before_the_work(
+    folder: Path, write: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    write("suite/both.yaml", "name: both\nbenchmarks: [toy, other]\n")
+    with pytest.raises(ConfigError, match="unknown benchmark 'other': expected one of bindingdb.* toy"):
+        main([f"root={folder}", f"config_dir={folder}", "suite=both"])
+    assert not capsys.readouterr().out
 
 
 def test_wrong_options_are_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="unknown option rot: expected root"):
         main(["rot=x"])
-    with pytest.raises(ConfigError, match="unknown suite 'none': expected one of own"):
-        main(["suite=none"])
+    with pytest.raises(ConfigError, match="unknown suite 'none': expected one of all.* own"):
+        main(["suite=none", f"config_dir={folder}"])
     with pytest.raises(ConfigError, match="split='cold_cell' must be one of published, random, cold_drug, cold_target"):
-        main([f"root={folder}", "suite=own", "split=cold_cell"])
+        main([f"root={folder}", f"config_dir={folder}", "suite=own", "split=cold_cell"])
 
 
 def test_an_embedded_benchmark_is_refused(folder: Path, write: Callable) -> None:
     write("benchmark/toy.yaml", "name: toy\nsource: textbook\n")
     with pytest.raises(ConfigError, match="'toy' is not read from tables"):
-        main(["suite=own"])
+        main(["suite=own", f"config_dir={folder}"])
 
 
 def test_repeated_questions_end_in_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repeated = benchmark([pair(1, "CCO", "M")], [pair(1, "CCO", "M")])
     monkeypatch.setattr("esmerge.cli.tasks.leakage.load", lambda config, options: repeated)
     with pytest.raises(InputError, match=r"training holds too: toy \(1\)"):
-        main(["suite=own"])
+        main(["suite=own", f"config_dir={folder}"])

@@ -11,11 +11,12 @@ import pytest
 from omegaconf import OmegaConf
 from tests.tasks.golden import DATA
 
-from esmerge.cli.tasks.options import CONF, DEFAULTS, load
+from esmerge.cli.tasks.options import DEFAULTS, load
+from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Benchmark, Example
-from esmerge.core.schema import choose, plain
+from esmerge.core.schema import choose
 from esmerge.data.molecules import canonical_smiles
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.language_model.family import read_lessons
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
@@ -32,14 +33,14 @@ TABLES = {
     "protein_signal": "protein/signalp_binary.csv",
     "cell_type": "cell/pbmc68k_reduced_ranked.csv",
 }
-RETENTION = list(OmegaConf.load(CONF / "suite" / "retention.yaml").benchmarks)
+RETENTION = compose_choice("suite", "retention")["benchmarks"]
 
 
 @cache
 def benchmark(name: str) -> Benchmark:
     """All rows of a benchmark."""
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA)})
-    return load(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"), options)
+    return load(compose_choice("benchmark", name), options)
 
 
 def everything(name: str) -> list[Example]:
@@ -124,13 +125,13 @@ def test_retention_answers_are_the_tables() -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_nothing_that_the_specialists_are_taught_is_tested(seed: int) -> None:
-    config = plain(OmegaConf.load(CONF / "specialists" / "smollm2.yaml"))
-    settings = choose(TEAMS, {**config, "root": str(DATA)}, "specialists").settings
+    config = compose_choice("specialists", "smollm2")
+    settings = choose(SPECIALISTS, {**config, "root": str(DATA)}, "specialists").settings
     lessons = read_lessons(settings, seed)
     assert {lesson.modality for lesson in lessons} == {"molecule", "protein", "cell"}
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA), "seed": seed})
     for name in RETENTION:
-        found = load(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"), options)
+        found = load(compose_choice("benchmark", name), options)
         modality = found.test[0].entities()[0].modality
         taught = {value for one in lessons if one.modality == modality for column in one.train for value in column}
         assert taught and not taught & values([*found.validation, *found.test])

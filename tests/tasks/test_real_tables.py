@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from tests.baselines.toys import predict
 
-from esmerge.baselines.floors import drug_only, majority
-from esmerge.cli.tasks.options import CONF, DEFAULTS, load
+from esmerge.cli.tasks.options import DEFAULTS, load
+from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Benchmark, Example
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../s
 def benchmark(name: str) -> Benchmark:
     """All rows of a benchmark."""
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA)})
-    return load(OmegaConf.load(CONF / "benchmark" / f"{name}.yaml"), options)
+    return load(compose_choice("benchmark", name), options)
 
 
 def everything(name: str) -> tuple[Example, ...]:
@@ -89,5 +90,6 @@ def test_gdsc2_pairs_are_labelled_within_their_drug() -> None:
 def test_the_drug_alone_beats_the_majority(name: str) -> None:
     found = benchmark(name)
     small = Benchmark(**{**vars(found), "train": found.train[:600], "test": found.test[:300]})
-    scores = [float((frame["label"] == frame["prediction"]).mean()) for frame in (majority(small), drug_only(small))]
+    frames = [predict(floor, small) for floor in ("majority", "drug_only")]
+    scores = [float((frame["label"] == frame["prediction"]).mean()) for frame in frames]
     assert scores[1] > scores[0] + 0.05

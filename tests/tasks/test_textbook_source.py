@@ -4,10 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
+from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
-from esmerge.core.paths import CONF
 from esmerge.core.prompts import Answer, Benchmark, Entity
 from esmerge.tasks.api import Request
 from esmerge.tasks.sources.textbook import TextbookQuestions, textbook
@@ -22,7 +21,7 @@ WORLD = WorldSettings(train_entities=60, validation_entities=24, test_entities=3
 
 def embedded() -> dict[str, dict]:
     """The config of every benchmark of the embedded world, by name."""
-    found = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in (CONF / "benchmark").glob("*.yaml")}
+    found = compose_choices("benchmark", choices("benchmark"))
     return {name: node for name, node in found.items() if node.get("source") == "textbook"}
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
-from esmerge.tasks.window import Windowed, windowed
+from esmerge.tasks.window import windowed
 
 LABELS = (" no", " yes")
 
@@ -20,7 +20,6 @@ def benchmark(train: list[Example], validation: list[Example], test: list[Exampl
 
 def test_long_proteins_are_cut_in_every_split_and_noted() -> None:
     found = windowed(benchmark([example("a", "MKTAYIA")], [example("b", "GAV")], [example("c", "WWYHPW")]), 5)
-    assert isinstance(found, Windowed)
     assert [one.entities("protein")[0].value for one in (*found.train, *found.validation, *found.test)] == [
         "MKTAY",
         "GAV",
@@ -56,6 +55,6 @@ def test_no_example_is_lost_without_a_reason(proteins: list[str], window: int) -
     bare = benchmark(examples[2:], examples[1:2], examples[:1])
     found = windowed(bare, window)
     cut = [one for one in examples if len(one.entities("protein")[0].value) > window]
-    assert len(getattr(found, "shortened", ())) == len(cut)
+    assert len(found.shortened) == len(cut)
     kept = len(found.train) + len(found.validation) + len(found.test)
     assert kept + len(found.rejects) - len(bare.rejects) == len(examples)

@@ -14,21 +14,25 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
 
+from esmerge.coefficients.summary import summarise
 from esmerge.core.errors import ConfigError, TrackingError
 from esmerge.tracking.store import RunFolder
-from esmerge.tracking.wandb_log import Tracking, check_login, log_run, weight_histograms
+from esmerge.tracking.wandb_log import Tracking, check_login, log_run
 
 ROWS = [{"run": "r", "method": "es", "granularity": "joint", "benchmark": "x", "metric": "accuracy", "value": 0.5}]
 PLAIN = """
 import json, sys, time
 from pathlib import Path
+from safetensors.torch import load_file
+from esmerge.coefficients.summary import summarise
+from esmerge.core.arrays import as_arrays
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_log import Tracking, log_run
 run, rows = RunFolder(Path(sys.argv[1]) / "r"), json.loads(sys.argv[2])
+coefficients = (run.coefficients, summarise(as_arrays(load_file(run.coefficients))))
 seconds = [
-    log_run(Tracking(), run, {"seed": 0}, "sweep", "r", "merge", rows, {"map": Path(sys.argv[3])}, run.coefficients)
+    log_run(Tracking(), run, {"seed": 0}, "sweep", "r", "merge", rows, {"map": Path(sys.argv[3])}, coefficients)
     for _ in range(3)
 ]
 print(json.dumps({"seconds": seconds, "error": run.status().tracking_error}))
@@ -108,7 +112,17 @@ def test_the_logged_run_says_what_it_is(run: RunFolder, no_account: Path, monkey
 
     monkeypatch.setattr(wandb, "init", lambda **named: seen.update(named) or Fake())
     rows = [*ROWS, {**ROWS[0], "metric": "auroc", "value": float("nan")}]
-    log_run(Tracking(entity="us"), run, {"a": 1}, "sweep", "r", "merge", rows, {}, run.coefficients)
+    log_run(
+        Tracking(entity="us"),
+        run,
+        {"a": 1},
+        "sweep",
+        "r",
+        "merge",
+        rows,
+        {},
+        (run.coefficients, summarise({"a.layer": np.array([0.5])})),
+    )
     assert (seen["group"], seen["name"], seen["job_type"], seen["entity"]) == ("sweep", "r", "merge", "us")
     assert seen["tags"] == ["es", "joint"] and seen["config"] == {"a": 1}
     assert Fake.summary == {"x/accuracy": 0.5}
@@ -162,12 +176,3 @@ def test_the_environment_is_restored(run: RunFolder, no_account: Path) -> None:
         warnings.simplefilter("error")
         log_run(Tracking(), run, {}, "s", "r", "merge", ROWS, {}, None)
     assert dict(os.environ) == before
-
-
-def test_histograms_count_elements_where_there_are_some(tmp_path: Path) -> None:
-    path = tmp_path / "c.safetensors"
-    layers = {"a.layer": torch.tensor([0.5]), "b.layer": torch.tensor([0.1, 1.0])}
-    save_file({**layers, "a.w": torch.tensor([0.1, 0.9, 0.95])}, path)
-    found = weight_histograms(path, bins=2)
-    assert found["a"][0].tolist() == [1, 2] and found["b"][0].tolist() == [1, 1]
-    np.testing.assert_allclose(found["a"][1], [0, 0.5, 1])

@@ -11,7 +11,7 @@ from torch import Tensor
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name
 from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what a weight can be stored in and added to
 
@@ -33,9 +33,9 @@ class DenseState:
     def tensors(self) -> Mapping[str, Tensor]:
         """The updates under the names they are stored by, computed on demand where the modules are."""
         modules = {delta_name(module): module for module in self.modules}
-        return OnDemand(list(modules), lambda name: self.modules[modules[name]])
+        return LazyMapping(list(modules), lambda name: self.modules[modules[name]])
 
-    def kept(self) -> DenseState:
+    def materialize(self) -> DenseState:
         """The same with every update in memory, computed once."""
         return replace(self, modules=dict(self.modules.items()))
 
@@ -63,7 +63,7 @@ def checked(state: DenseState, name: str, shapes: Mapping[str, tuple[int, ...]])
             )
         return update
 
-    return replace(state, modules=OnDemand(list(state.modules), read))
+    return replace(state, modules=LazyMapping(list(state.modules), read))
 
 
 def added(module: str, weight: Tensor, update: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -88,7 +88,7 @@ def added(module: str, weight: Tensor, update: Tensor, dtype: torch.dtype | None
 
 def as_adapter(state: DenseState) -> LoraState:
     """The same updates as factors that PEFT loads: of full rank, one of each pair the identity, nothing lost."""
-    factors = OnDemand(state.modules, lambda module: _full_rank(state.modules[module]))
+    factors = LazyMapping(state.modules, lambda module: _full_rank(state.modules[module]))
     return LoraState(factors, state.base_model, state.notes)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 
 PREFIX = "base_model.model."  # PEFT's name of the model it wraps; patterns in its configs leave it out
 SPACES = ("factors", "delta")
@@ -69,9 +69,9 @@ class LoraState:
                 last[module] = self.modules[module]
             return getattr(last[module], half)  # type: ignore[no-any-return]
 
-        return OnDemand(names, factor)
+        return LazyMapping(names, factor)
 
-    def kept(self) -> LoraState:
+    def materialize(self) -> LoraState:
         """The same with all factors in memory, computed or read once."""
         return replace(self, modules=dict(self.modules.items()))
 

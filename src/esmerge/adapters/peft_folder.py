@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, check_finite, factor_name
 from esmerge.adapters.peft_config import CONFIG, plain_config, rank_and_scale, read_config
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.storage.tensor_stream import FORMATS, write_tensors
 from esmerge.storage.whole_folder import whole_folder
 
@@ -25,7 +25,7 @@ Header = Mapping[str, tuple[tuple[int, ...], str]]
 
 def load_adapter(folder: str | Path, name: str) -> LoraState:
     """Read a PEFT LoRA adapter into memory; arguments and errors are those of ``open_adapter``."""
-    return open_adapter(folder, name).kept()
+    return open_adapter(folder, name).materialize()
 
 
 def open_adapter(folder: str | Path, name: str) -> LoraState:
@@ -50,7 +50,7 @@ def open_adapter(folder: str | Path, name: str) -> LoraState:
             a, b = (file.get_tensor(factor_name(module, factor)) for factor in "AB")
         return LoraFactors(a, b, scales[module])
 
-    state = LoraState(OnDemand(modules, read), config.get("base_model_name_or_path"))
+    state = LoraState(LazyMapping(modules, read), config.get("base_model_name_or_path"))
     check_finite(state, name)
     return state
 
@@ -94,7 +94,7 @@ def write_adapter(
         facts[module] = (factors.rank, factors.scale)
         return factors
 
-    write_tensors(folder / WEIGHTS, LoraState(OnDemand(state.modules, noted)).tensors())
+    write_tensors(folder / WEIGHTS, LoraState(LazyMapping(state.modules, noted)).tensors())
     base_model = base_model if base_model is not None else state.base_model
     (folder / CONFIG).write_text(json.dumps(plain_config(facts, base_model), indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(_card(state, title, base_model, card), encoding="utf-8")

@@ -1,33 +1,39 @@
-"""What stands beside the merges in every table: the bare backbone, each specialist, a fine-tuned LoRA, and floors.
+"""What stands beside the merges in every table: floors, the bare backbone, each specialist, a fine-tuned LoRA.
 
-A reference is a function ``(settings, model, benchmark) -> predictions`` registered under its config name. It may
-raise ``NotApplicable`` for a benchmark that it has no answer to; the table then shows an empty cell.
+A floor is a function ``(settings, benchmark, seed) -> predictions``: it needs no language model, and this module loads
+none. A reference is a function ``(settings, model, benchmark) -> predictions``. Both are registered under their config
+name, one per file. Either may raise ``NotApplicable`` for a benchmark that it has no answer to; the table then shows an
+empty cell. Predictions are a table with the columns that ``baselines.ops.predictions`` lists.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from esmerge.core.errors import NotApplicable
 from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.registry import Registry
 
-REFERENCES: Registry[ReferenceInfo] = Registry("reference", "esmerge.baselines.methods", "esmerge.references")
+if TYPE_CHECKING:  # a floor runs without torch
+    from esmerge.adapters.dense import Update
+    from esmerge.adapters.lora import LoraState
 
-__all__ = ["REFERENCES", "NotApplicable", "ReferenceModel"]
+FLOORS: Registry[ReferenceInfo] = Registry("floor", "esmerge.baselines.floors", "esmerge.floors")
+REFERENCES: Registry[ReferenceInfo] = Registry("reference", "esmerge.baselines.references", "esmerge.references")
 
 
 class ReferenceModel(Protocol):
-    """What a reference may ask."""
+    """The language model as a reference sees it."""
 
-    sweep: Any
-    team: Any
+    @property
+    def adapters(self) -> Mapping[str, LoraState]:
+        """Expert name -> its adapter."""
 
-    def ask(self, adapter: Any, benchmark: Benchmark) -> pd.DataFrame:
-        """Predictions of the backbone under an adapter."""
+    def predict(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+        """Predictions of the backbone under an adapter, or of the bare one (None), on a benchmark's test split."""
 
-    def finetuned(self, benchmark: Benchmark) -> Any:
+    def finetuned(self, benchmark: Benchmark) -> LoraState:
         """An adapter trained on a benchmark's training split."""

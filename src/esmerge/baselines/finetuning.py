@@ -14,33 +14,33 @@ from esmerge.core.rng import generator
 from esmerge.model.attach import detach, fresh, read
 from esmerge.model.loss import answer_loss
 from esmerge.model.training import Schedule, train
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
-def finetune(team: Team, examples: Sequence[Example], title: str, seed: int, scratch: Path) -> LoraState:
+def finetune(specialists: Specialists, examples: Sequence[Example], name: str, seed: int, scratch: Path) -> LoraState:
     """Train a new adapter on solved examples, starting from the bare backbone.
 
     Args:
         examples: a benchmark's training split.
-        title: shown beside the progress bar; also names the random stream.
+        name: the benchmark's; shown beside the progress bar, and names the random stream.
         scratch: folder for checkpoints.
 
     Raises:
         InputError: there are no examples.
     """
     if not examples:
-        raise InputError(f"{title} has no training examples to fine-tune on")
-    settings, model = team.finetuning, team.backbone.model
-    solved = [example.solved() for example in examples]
+        raise InputError(f"{name} has no training examples to fine-tune on")
+    settings, model = specialists.finetuning, specialists.backbone.model
+    sequences = [example.solved() for example in examples]
 
     def loss_at(step: int) -> Tensor:
-        rows = generator(seed, f"finetune-{title}", step).integers(len(solved), size=settings.batch)
-        return answer_loss(team.renderer, [solved[row] for row in rows])
+        rows = generator(seed, f"finetune-{name}", step).integers(len(sequences), size=settings.batch)
+        return answer_loss(specialists.renderer, [sequences[row] for row in rows])
 
-    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, team.targets, seed)
+    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
     try:
         schedule = Schedule(settings.steps, settings.rate, settings.weight_decay)
-        train(f"fine-tuning on {title}", parameters, loss_at, schedule, scratch)
-        return read(model, "finetuned", team.backbone.name)
+        train(f"fine-tuning on {name}", parameters, loss_at, schedule, scratch)
+        return read(model, "finetuned", specialists.backbone.name)
     finally:
         detach(model)

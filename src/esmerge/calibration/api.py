@@ -1,8 +1,8 @@
 """What merges measure on data, one measure per file: a function ``(Material, settings) -> Measured``.
 
 A merge that needs a measure names it in its fact ``measures`` and holds the measure's settings in a field of the same
-name. Measures run once per team and data and are kept in the cache; the merges that use them stay pure functions of
-tensors.
+name. Measures run once per specialists and data and are kept in the cache; the merges that use them stay pure functions
+of tensors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from esmerge.core.prompts import Example, Pieces
 from esmerge.core.registry import Registry
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Material:
     """What a measure may look at.
 
     Attributes:
-        team: backbone, specialists and encoders.
+        specialists: backbone, specialists and encoders.
         prompts: the probe's prompts, the same that ES-Merging reads; they hold no question and no label.
         batch_size: prompts per pass.
         seed: for measures that draw random numbers.
@@ -39,7 +39,7 @@ class Material:
             look at their answers.
     """
 
-    team: Team
+    specialists: Specialists
     prompts: Sequence[Pieces]
     batch_size: int
     seed: int = 0

@@ -13,7 +13,7 @@ from esmerge.adapters.lora import PREFIX
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Entity, Pieces
 from esmerge.model.prompt_encoder import Batch
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 Look = Callable[[str, Tensor], None]
 """(module name, what the module is given, (B, T, in_features)) -> None."""
@@ -31,11 +31,11 @@ def holding(prompts: Sequence[Pieces], modality: str) -> list[Pieces]:
     return found
 
 
-def batches(team: Team, prompts: Sequence[Pieces], size: int) -> Iterator[Batch]:
+def batches(specialists: Specialists, prompts: Sequence[Pieces], size: int) -> Iterator[Batch]:
     """The prompts as the backbone reads them, ``size`` at a time."""
     for start in range(0, len(prompts), size):
         with torch.no_grad():
-            batch = team.renderer.batch(prompts[start : start + size])
+            batch = specialists.renderer.batch(prompts[start : start + size])
         yield batch
 
 
@@ -49,9 +49,9 @@ def tokens_of(batch: Batch, modality: str) -> Tensor:
     return mask
 
 
-def prefill(team: Team, batch: Batch) -> None:
+def prefill(specialists: Specialists, batch: Batch) -> None:
     """One pass through the decoder layers, without logits."""
-    decoder: Any = team.backbone.model.get_decoder()
+    decoder: Any = specialists.backbone.model.get_decoder()
     with torch.no_grad():
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 

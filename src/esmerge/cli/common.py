@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from rich.console import Console
 from rich.table import Table
 
+from esmerge.core.command import name_commands_in_help
 from esmerge.core.timing import seconds
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
@@ -20,6 +21,7 @@ from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.tracking.results import run_folders
 
 open_experts_node()  # before any config is composed
+name_commands_in_help()
 
 
 def quiet() -> None:

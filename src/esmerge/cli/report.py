@@ -8,11 +8,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from esmerge.core.command import name_commands_in_help
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
 from esmerge.tracking.results import latest_sweep
+
+name_commands_in_help()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="report")

@@ -11,9 +11,7 @@ from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.pipeline import execute_all, objective
-from esmerge.experiment.plan import plan
-from esmerge.experiment.session import Session
+from esmerge.experiment.pipeline import run_job
 from esmerge.tasks.load import check_benchmarks
 from esmerge.tracking.callback import started_folder
 from esmerge.tracking.results import run_folders
@@ -27,9 +25,7 @@ def job(config: DictConfig) -> float | None:
         sweep = read_sweep(config)
         check_benchmarks(sweep.questions())
         check_login(sweep.tracking)
-        specs, session, folder = plan(sweep), Session(sweep), sweep_folder()
-        execute_all(specs, session, folder)
-        return objective(folder, specs[-1], session)
+        return run_job(sweep, sweep_folder())
     except BenchError as error:
         sys.exit(f"error: {error}")
 

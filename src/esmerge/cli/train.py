@@ -15,7 +15,7 @@ from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.schema import choose, plain
-from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache
 
 
@@ -24,21 +24,21 @@ def job(config: DictConfig) -> None:
     """Train what the cache lacks, and copy the adapters out if a folder is named."""
     raw = plain(config)
     try:
-        chosen = choose(TEAMS, raw["specialists"], "specialists")
+        chosen = choose(SPECIALISTS, raw["specialists"], "specialists")
         cache = Cache(Path(raw["cache"]))
         if raw["retrain"]:
             _forget(cache, raw["retrain"])
-        team = chosen.entry.function(chosen.settings, Context(raw["seed"], cache, raw["device"]))
+        specialists = chosen.entry.function(chosen.settings, Context(raw["seed"], cache, raw["device"]))
         if raw["out"]:
-            for name, state in team.adapters.items():
+            for name, state in specialists.adapters.items():
                 save_adapter(state, Path(raw["out"]) / name)
     except BenchError as error:
         sys.exit(f"error: {error}")
     screen = Console()
-    screen.print(f"{team.name}: backbone {team.backbone.name}")
-    for name, state in team.adapters.items():
-        screen.print(f"  {name}: {len(state.modules)} adapted modules, perceives {team.own[name]}")
-    for name, value in team.facts.items():
+    screen.print(f"{specialists.name}: backbone {specialists.backbone.name}")
+    for name, state in specialists.adapters.items():
+        screen.print(f"  {name}: {len(state.modules)} adapted modules, perceives {specialists.expert_modality[name]}")
+    for name, value in specialists.metadata.items():
         screen.print(f"  {name}: {value}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +24,12 @@ class Cost:
 
     seconds: float = 0.0
     memory: float | None = None
+
+    @staticmethod
+    def total(costs: Sequence[Cost]) -> Cost:
+        """Of work done one after the other: seconds add up, the largest peak counts."""
+        peaks = [spent.memory for spent in costs if spent.memory is not None]
+        return Cost(round(sum(spent.seconds for spent in costs), 3), max(peaks) if peaks else None)
 
 
 @contextmanager

@@ -44,11 +44,13 @@ class ReferenceInfo:
         title: what a reader calls it.
         kind: ``FLOOR`` or ``REFERENCE``.
         source: where it was published, if it was.
+        rank: its place among the rows of its kind, the lowest first; equal ones stand by name.
     """
 
     title: str
     kind: MethodKind
     source: str = ""
+    rank: int = 100
     spaces: ClassVar[tuple[str, ...]] = ()
     granularities: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()

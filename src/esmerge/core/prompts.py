@@ -6,7 +6,7 @@ hold answers, on which the loss is taken; prompts to be scored hold none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Benchmark:
         train, validation, test: disjoint examples.
         rejects: rows that were refused, never dropped in silence.
         checksum: SHA-256 over everything the examples were made from.
+        shortened: one note per entity that was cut to a window, with its example; no row is refused for that.
     """
 
     name: str
@@ -91,4 +92,5 @@ class Benchmark:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     checksum: str
-    rejects: tuple[Reject, ...] = field(default_factory=tuple)
+    rejects: tuple[Reject, ...] = ()
+    shortened: tuple[Reject, ...] = ()

@@ -18,7 +18,7 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """One config group's choice: the registered entry and its settings."""
 
     name: str
@@ -26,14 +26,14 @@ class Chosen:
     settings: Any
 
 
-def choose(registry: Any, node: Mapping[str, Any], path: str) -> Chosen:
+def choose(registry: Any, node: Mapping[str, Any], path: str) -> Selection:
     """The registry entry that a config group's ``name`` (or ``kind``) chooses, with its typed settings."""
     name = node.get("kind", node.get("name"))
     if name is None:
         raise ConfigError(f"{path} has no name: expected one of {', '.join(registry.names())}")
     entry = registry.get(name)
     settings = typed(entry.settings, node, path, dropped=("name", "kind"))
-    return Chosen(str(node.get("name", name)), entry, settings)
+    return Selection(str(node.get("name", name)), entry, settings)
 
 
 def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()) -> Settings:

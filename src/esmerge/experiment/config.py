@@ -11,17 +11,18 @@ import torch
 from omegaconf import DictConfig
 
 from esmerge.adapters.lora import SPACES
-from esmerge.baselines.api import REFERENCES
+from esmerge.baselines.api import FLOORS, REFERENCES
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import Granularity
 from esmerge.core.errors import ConfigError
-from esmerge.core.schema import Chosen, choose, plain, typed
+from esmerge.core.registry import Registry
+from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
 from esmerge.model.scoring import MODES
 from esmerge.probe.api import PROBES
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tracking.wandb_log import Tracking
 
@@ -89,10 +90,10 @@ class Sweep:
         split: which questions are asked: ``test``, or ``validation`` for searches.
     """
 
-    specialists: Chosen
-    probe: Chosen
+    specialists: Selection
+    probe: Selection
     granularity: Granularity
-    method: Chosen
+    method: Selection
     merge_space: str | None
     suite: Suite
     benchmark: dict[str, Any]
@@ -134,7 +135,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     method = choose_method(raw["method"])
     check_axes(method, raw["merge_space"], granularity)
     return Sweep(
-        specialists=choose(TEAMS, raw["specialists"], "specialists"),
+        specialists=choose(SPECIALISTS, raw["specialists"], "specialists"),
         probe=choose(PROBES, raw["probe"], "probe"),
         granularity=granularity,
         method=method,
@@ -152,19 +153,18 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     )
 
 
-def choose_method(node: Mapping[str, Any]) -> Chosen:
+def choose_method(node: Mapping[str, Any]) -> Selection:
     """A merge, a reference or a floor, by its config."""
-    registry = REFERENCES if node.get("name") in REFERENCES.names() else MERGES
-    try:
-        return choose(registry, node, "method")
-    except ConfigError as error:
-        if node.get("name") in (*REFERENCES.names(), *MERGES.names()):
-            raise
-        known = ", ".join(sorted([*MERGES.names(), *REFERENCES.names()]))
-        raise ConfigError(f"unknown method {node.get('name')!r}: expected one of {known}") from error
+    name = node.get("kind", node.get("name"))
+    registries: tuple[Registry[Any], ...] = (FLOORS, REFERENCES, MERGES)
+    for registry in registries:
+        if name in registry.names():
+            return choose(registry, node, "method")
+    known = ", ".join(sorted(known for registry in registries for known in registry.names()))
+    raise ConfigError(f"unknown method {name!r}: expected one of {known}")
 
 
-def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> None:
+def check_axes(method: Selection, space: str | None, granularity: Granularity) -> None:
     """Refuse a merge space or granularity that the method does not have, naming those it has."""
     spaces = method.entry.info.spaces
     if space is not None and spaces and space not in spaces:

@@ -1,151 +1,159 @@
-"""Carrying runs out: each in its own folder, skipped if it is done, recorded if it fails."""
+"""From a sweep's config to stored, tracked results.
+
+specialists -> suite -> for each run: probe -> signals -> coefficients -> merge -> predict -> score -> store -> track.
+Specialists, benchmarks and everything measured are made once and shared; a run that is done is skipped.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from filelock import Timeout
 
+from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import NotApplicable
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
-from esmerge.experiment.merge import merged
-from esmerge.experiment.plan import RunSpec
-from esmerge.experiment.session import Session
-from esmerge.experiment.tune import deciding
+from esmerge.experiment.config import Sweep
+from esmerge.experiment.merge_run import carry_out_merge
+from esmerge.experiment.models import Models, load_models
+from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.records import describe_benchmark, write_rejects
+from esmerge.experiment.suite import load_suite
+from esmerge.experiment.tune import objective
 from esmerge.report.figures import write_layer_map
-from esmerge.storage.files import write_table
-from esmerge.tasks.load import terms
 from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_log import log_run
 
-REJECT_COLUMNS = ["row", "reason"]
-Ask = Callable[[Benchmark], pd.DataFrame]
+Rows = list[dict[str, Any]]
+"""Rows of ``results.csv``."""
 
 
-def execute_all(specs: list[RunSpec], session: Session, folder: Path) -> list[str]:
+@dataclass(frozen=True)
+class Method:
+    """What answers questions.
+
+    Attributes:
+        predict: benchmark and models -> predictions; floors get no models.
+        summary: of a merge's coefficients, if it has any.
+    """
+
+    predict: Callable[[Benchmark, Models | None], pd.DataFrame]
+    summary: CoefficientSummary | None = None
+
+
+def run_job(sweep: Sweep, folder: Path) -> float | None:
+    """Carry out one job: the references that are not there yet, and its own method.
+
+    Returns:
+        what a search of Hydra's maximises: see ``objective``.
+    """
+    if sweep.compute.threads:
+        torch.set_num_threads(sweep.compute.threads)
+    specs = plan(sweep)
+    execute_all(specs, folder)
+    return objective(RunFolder(folder / specs[-1].name), specs[-1])
+
+
+def execute_all(specs: Sequence[RunSpec], folder: Path) -> list[str]:
     """Carry out every run that is not done yet; returns the names of those that failed.
 
     A run that another process is working on is left for last, so that processes share the work.
     """
-    waiting = [spec for spec in specs if not _try(spec, session, folder, timeout=0)]
+    waiting = [spec for spec in specs if not _try(spec, folder, timeout=0)]
     for spec in waiting:
-        _try(spec, session, folder, timeout=-1)
+        _try(spec, folder, timeout=-1)
     return [spec.name for spec in specs if RunFolder(folder / spec.name).status().state == "failed"]
 
 
-def write_rejects(folder: Path, benchmarks: list[Benchmark]) -> None:
-    """Keep every refused row with its reason as ``rejects/<benchmark>.csv`` in the sweep folder, once."""
-    for benchmark in benchmarks:
-        path = folder / "rejects" / f"{benchmark.name}.csv"
-        if benchmark.rejects and not path.exists():
-            write_table(
-                path, pd.DataFrame([(one.row, one.reason) for one in benchmark.rejects], columns=REJECT_COLUMNS)
-            )
+def execute_run(spec: RunSpec, run: RunFolder) -> None:
+    """One run from its inputs to its records; a failure is recorded in ``status.json``, and the other runs go on."""
+    try:
+        with run.working(spec.config, spec.hash):
+            suite = load_suite(spec.sweep)
+            write_rejects(run.path.parent, suite)
+            models = load_models(spec.sweep, suite) if spec.uses_model else None
+            method = prepare(spec, suite, models, run)
+            rows = answer_suite(spec, suite, method, models, run)
+            run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in suite}, spec.sweep.seed))
+    except Exception as error:
+        warnings.warn(f"run {spec.name} failed: {type(error).__name__}: {error}", stacklevel=2)
+        return
+    with stage("tracking"):
+        track(spec, run, rows, method.summary)
 
 
-def objective(folder: Path, spec: RunSpec, session: Session) -> float | None:
-    """Mean accuracy of the job's own run over the family that the sweep tunes for; None if it has no results.
-
-    It is what a search of Hydra's (``hydra/sweeper=optuna``) maximises, so it is taken on the validation split alone.
-    """
-    run = RunFolder(folder / spec.name)
-    if spec.sweep.split != "validation" or not run.is_done(spec.hash):
-        return None
-    metrics = run.read_metrics()
-    names = [benchmark.name for benchmark in deciding(session.benchmarks(), spec.sweep.tuning)]
-    chosen = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
-    return float(chosen["value"].mean())
+def prepare(spec: RunSpec, suite: Sequence[Benchmark], models: Models | None, run: RunFolder) -> Method:
+    """Make the merge, or look up how a reference answers."""
+    function, settings = spec.method.entry.function, spec.method.settings
+    if models is None:
+        return Method(lambda benchmark, _: function(settings, benchmark, spec.sweep.seed))
+    if not spec.is_merge:
+        return Method(lambda benchmark, reference_model: function(settings, reference_model, benchmark))
+    finished = carry_out_merge(spec, suite, models, run)
+    return Method(finished.predict, finished.summary)
 
 
-def _try(spec: RunSpec, session: Session, folder: Path, timeout: float) -> bool:
+def answer_suite(
+    spec: RunSpec, suite: Sequence[Benchmark], method: Method, models: Models | None, run: RunFolder
+) -> Rows:
+    """Predict, score and store each benchmark; one that the method has no answer to is left out."""
+    rows: Rows = []
+    answered: dict[str, Any] = {}
+    with progress(spec.name, sum(len(benchmark.test) for benchmark in suite)) as bar:
+        reporting = None if models is None else models.reporting(bar.update)
+        for benchmark in suite:
+            before = bar.n
+            try:
+                predictions = method.predict(benchmark, reporting)
+            except NotApplicable:
+                continue
+            finally:
+                bar.update(before + len(benchmark.test) - bar.n)
+            run.write_predictions(benchmark.name, predictions)
+            rows += score_predictions(spec, benchmark, predictions)
+            answered[benchmark.name] = describe_benchmark(benchmark, spec.sweep)
+    run.write_benchmarks(answered)
+    run.write_metrics(rows)
+    return rows
+
+
+def score_predictions(spec: RunSpec, benchmark: Benchmark, predictions: pd.DataFrame) -> Rows:
+    """Every metric with its interval, as rows of ``results.csv``."""
+    with stage("statistics"):
+        labels = [label.strip() for label in benchmark.labels]
+        metrics = metric_rows(predictions, labels, spec.sweep.seed, spec.sweep.compute.resamples)
+    return [{**spec.axes(), "benchmark": benchmark.name, **row} for row in metrics]
+
+
+def track(spec: RunSpec, run: RunFolder, rows: Rows, summary: CoefficientSummary | None) -> None:
+    """Log a finished run; whatever happens here, its results are stored."""
+    images: dict[str, Path] = {}
+    if summary is not None and spec.sweep.tracking.mode != "disabled":
+        images["layer coefficients"] = run.path / "layer_coefficients.png"
+        write_layer_map((summary.experts, summary.layer_shares), spec.name, images["layer coefficients"])
+    job_type, group = "merge" if spec.is_merge else "reference", run.path.parent.name
+    coefficients = None if summary is None else (run.coefficients, summary)
+    log_run(spec.sweep.tracking, run, spec.config, group, spec.name, job_type, rows, images, coefficients)
+
+
+def _try(spec: RunSpec, folder: Path, timeout: float) -> bool:
     """False if another process holds the run."""
     run = RunFolder(folder / spec.name)
     try:
         with run.lock(timeout=timeout):
             run.write_method(spec.record)
             if not run.is_done(spec.hash):
-                _execute(spec, session, run)
+                execute_run(spec, run)
     except Timeout:
         return False
     return True
-
-
-def _execute(spec: RunSpec, session: Session, run: RunFolder) -> None:
-    try:
-        with run.working(spec.config, spec.hash):
-            rows = _work(spec, session, run)
-    except Exception as error:  # the other runs go on; the reason is in status.json and in the verdict
-        warnings.warn(f"run {spec.name} failed: {type(error).__name__}: {error}", stacklevel=2)
-        return
-    with stage("tracking"):
-        _track(spec, session, run, rows)
-
-
-def _work(spec: RunSpec, session: Session, run: RunFolder) -> list[dict[str, Any]]:
-    benchmarks = session.benchmarks()
-    write_rejects(run.path.parent, benchmarks)
-    if spec.uses_model:
-        session.prepare()  # before the run's own progress bar appears
-    ask = merged(spec, session, run) if spec.is_merge else _reference(spec, session, run)
-    rows: list[dict[str, Any]] = []
-    asked: dict[str, Any] = {}
-    with progress(spec.name, sum(len(benchmark.test) for benchmark in benchmarks)) as bar:
-        session.advance = bar.update
-        for benchmark in benchmarks:
-            before = bar.n
-            try:
-                predictions = ask(benchmark)
-            except NotApplicable:
-                continue
-            finally:
-                bar.update(before + len(benchmark.test) - bar.n)
-            run.write_predictions(benchmark.name, predictions)
-            rows += _rows(spec, session, benchmark, predictions)
-            asked[benchmark.name] = {**_describe(benchmark), **terms(session.sweep.questions(), benchmark.name)}
-    run.write_benchmarks(asked)
-    run.write_metrics(rows)
-    run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in benchmarks}, spec.sweep.seed))
-    return rows
-
-
-def _reference(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
-    function, settings = spec.method.entry.function, spec.method.settings
-    return lambda benchmark: function(settings, session, benchmark)
-
-
-def _rows(spec: RunSpec, session: Session, benchmark: Benchmark, predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    with stage("statistics"):
-        labels = [label.strip() for label in benchmark.labels]
-        found = metric_rows(predictions, labels, spec.sweep.seed, session.sweep.compute.resamples)
-    return [{**spec.axes(), "benchmark": benchmark.name, **row} for row in found]
-
-
-def _describe(benchmark: Benchmark) -> dict[str, Any]:
-    return {
-        "title": benchmark.title,
-        "family": benchmark.family,
-        "labels": [label.strip() for label in benchmark.labels],
-        "n": len(benchmark.test),
-        "checksum": benchmark.checksum,
-        "rejects": len(benchmark.rejects),
-        "shortened": len(getattr(benchmark, "shortened", ())),
-    }
-
-
-def _track(spec: RunSpec, session: Session, run: RunFolder, rows: list[dict[str, Any]]) -> None:
-    coefficients = run.coefficients if run.coefficients.exists() else None
-    images: dict[str, Path] = {}
-    if coefficients is not None and session.sweep.tracking.mode != "disabled":
-        images["layer coefficients"] = run.path / "layer_coefficients.png"
-        write_layer_map(coefficients, spec.name, images["layer coefficients"])
-    job_type = "merge" if spec.is_merge else "reference"
-    group = run.path.parent.name
-    log_run(session.sweep.tracking, run, spec.config, group, spec.name, job_type, rows, images, coefficients)

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from esmerge.baselines.methods.expert import ExpertSettings
-from esmerge.baselines.methods.finetuned import FinetunedSettings
+from esmerge.baselines.references.expert import ExpertSettings
+from esmerge.baselines.references.finetuned import FinetunedSettings
+from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodInfo, MethodRecord
-from esmerge.core.paths import CONF
-from esmerge.core.schema import Chosen, plain
+from esmerge.core.schema import Selection
 from esmerge.experiment.config import Sweep, check_axes, choose_method
 from esmerge.tracking.store import config_hash
 
@@ -31,7 +29,7 @@ class RunSpec:
         position: where the sweep names the method: its place among the references, or behind them.
     """
 
-    method: Chosen
+    method: Selection
     space: str | None
     sweep: Sweep
     config: dict[str, Any]
@@ -141,7 +139,12 @@ def plan(sweep: Sweep) -> list[RunSpec]:
         ConfigError: a reference is unknown or has not the space it was given, or the specialists cannot make the probe
             that a run reads.
     """
-    specs = [spec for place, name in enumerate(sweep.references) for spec in _reference(sweep, name, place)]
+    configs = reference_configs(sweep.references)
+    specs = [
+        spec
+        for position, name in enumerate(sweep.references)
+        for spec in _reference(sweep, name, configs[name], position)
+    ]
     last = len(sweep.references)
     specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, last, tune=sweep.tuning.trials > 0)
     if any(spec.uses_probe for spec in specs):
@@ -152,25 +155,30 @@ def plan(sweep: Sweep) -> list[RunSpec]:
     return list(first.values())
 
 
-def method_config(name: str) -> dict[str, Any]:
-    """The config file of a method, as plain values; raises ``ConfigError`` if there is none."""
-    path = CONF / "method" / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise ConfigError(f"references names the method {name!r}: expected one of {known}")
-    return plain(OmegaConf.load(path))  # type: ignore[arg-type]
+def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Each reference (``name`` or ``name@space``) with the config of its method.
+
+    Raises:
+        ConfigError: there is no such method, with those that there are; or its config cannot be composed.
+    """
+    methods = {name: name.partition("@")[0] for name in references}
+    offered = choices("method")
+    for method in methods.values():
+        if method not in offered:
+            raise ConfigError(f"references names the method {method!r}: expected one of {', '.join(offered)}")
+    configs = compose_choices("method", methods.values())
+    return {name: configs[method] for name, method in methods.items()}
 
 
-def _reference(sweep: Sweep, name: str, position: int) -> list[RunSpec]:
+def _reference(sweep: Sweep, name: str, node: dict[str, Any], position: int) -> list[RunSpec]:
     method, _, space = name.partition("@")
-    node = method_config(method)
     if space and not choose_method(node).entry.info.spaces:
         raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
     return _runs(sweep, choose_method(node), node, space or None, position)
 
 
 def _runs(
-    sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, position: int, tune: bool = False
+    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, position: int, tune: bool = False
 ) -> list[RunSpec]:
     if isinstance(method.settings, ExpertSettings):
         expert = method.settings.expert
@@ -191,7 +199,7 @@ def experts_of(sweep: Sweep) -> list[str]:
     return list(sweep.specialists.settings.experts)
 
 
-def _config(sweep: Sweep, method: Chosen, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
+def _config(sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
     info: MethodInfo = method.entry.info
     config = {
         "specialists": sweep.raw["specialists"],

@@ -20,49 +20,65 @@ from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.plan import RunSpec
 from esmerge.experiment.search import EVERYTHING, Range, Tuning, Values, values_of, with_values
-from esmerge.experiment.session import Session, validating
+from esmerge.experiment.suite import load_suite, on_validation
 from esmerge.tracking.store import RunFolder
 
-Asking = Callable[[Any, Granularity | None, Sequence[Benchmark]], list[pd.DataFrame]]
+PredictAll = Callable[[Any, Granularity | None, Sequence[Benchmark]], list[pd.DataFrame]]
+"""Merges with settings and a granularity, and asks benchmarks."""
 
 
-def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[Any, Granularity | None]:
+def tune(
+    spec: RunSpec, suite: Sequence[Benchmark], run: RunFolder, predict_all: PredictAll
+) -> tuple[Any, Granularity | None]:
     """The settings and the granularity that do best on the validation split; the trials go into ``tuning.csv``.
 
     Raises:
         ConfigError: the method has nothing to tune, or no benchmark has the family that decides.
     """
-    plan, settings = spec.sweep.tuning, spec.method.settings
+    tuning, settings = spec.sweep.tuning, spec.method.settings
     granularity = spec.sweep.granularity if spec.uses_granularity else None
-    ranges = plan.ranges(settings, granularity)
+    ranges = tuning.ranges(settings, granularity)
     if not ranges:
-        raise ConfigError(f"method={spec.method.name} has none of {', '.join(plan.search)}: nothing can be tuned")
-    asked = deciding(session.benchmarks(), plan)
+        raise ConfigError(f"method={spec.method.name} has none of {', '.join(tuning.search)}: nothing can be tuned")
+    benchmarks = deciding(suite, tuning)
     trials: list[dict[str, float | None]] = []
-    with progress(f"tuning {spec.name}", plan.trials) as bar:
+    with progress(f"tuning {spec.name}", tuning.trials) as bar:
 
         def score(values: Values) -> float:
-            chosen = with_values(values, settings, granularity)
-            found = sum(map(share_right, ask(*chosen, asked))) / len(asked)
-            trials.append({**values, "accuracy": found})
+            predictions = predict_all(*with_values(values, settings, granularity), benchmarks)
+            accuracy = sum(map(share_right, predictions)) / len(benchmarks)
+            trials.append({**values, "accuracy": accuracy})
             run.write_tuning(pd.DataFrame(trials))
             bar.update()
-            return found
+            return accuracy
 
-        best = search(ranges, values_of(ranges, settings, granularity), plan.trials, spec.sweep.seed, score)
+        best = search(ranges, values_of(ranges, settings, granularity), tuning.trials, spec.sweep.seed, score)
     return with_values(best, settings, granularity)
 
 
-def deciding(benchmarks: list[Benchmark], plan: Tuning) -> list[Benchmark]:
+def deciding(suite: Sequence[Benchmark], tuning: Tuning) -> list[Benchmark]:
     """The benchmarks whose validation questions decide."""
-    chosen = [one for one in benchmarks if plan.objective in (one.family, EVERYTHING)]
+    chosen = [benchmark for benchmark in suite if tuning.objective in (benchmark.family, EVERYTHING)]
     if not chosen:
-        families = ", ".join(sorted({one.family for one in benchmarks}))
-        raise ConfigError(f"tuning.objective={plan.objective!r}: expected {EVERYTHING} or one of {families}")
-    empty = [one.name for one in chosen if not one.validation]
+        families = ", ".join(sorted({benchmark.family for benchmark in suite}))
+        raise ConfigError(f"tuning.objective={tuning.objective!r}: expected {EVERYTHING} or one of {families}")
+    empty = [benchmark.name for benchmark in chosen if not benchmark.validation]
     if empty:
         raise ConfigError(f"{', '.join(empty)} has no validation split to tune on: leave it out, or use tuning=none")
-    return [validating(one, plan.limit) for one in chosen]
+    return [on_validation(benchmark, tuning.limit) for benchmark in chosen]
+
+
+def objective(run: RunFolder, spec: RunSpec) -> float | None:
+    """Mean accuracy of a run over the family that the sweep tunes for; None if it has no results.
+
+    It is what a search of Hydra's (``hydra/sweeper=optuna``) maximises, so it is taken on the validation split alone.
+    """
+    if spec.sweep.split != "validation" or not run.is_done(spec.hash):
+        return None
+    metrics = run.read_metrics()
+    names = [benchmark.name for benchmark in deciding(load_suite(spec.sweep), spec.sweep.tuning)]
+    chosen = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
+    return float(chosen["value"].mean())
 
 
 def share_right(predictions: pd.DataFrame) -> float:

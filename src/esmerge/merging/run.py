@@ -11,7 +11,7 @@ from esmerge.adapters.dense import DenseState, Update, checked
 from esmerge.adapters.lora import LoraFactors, LoraState, check_finite, check_mergeable
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.errors import AdapterError, ConfigError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
 from esmerge.merging.api import MERGES, Merged, MergeInput
@@ -101,4 +101,4 @@ def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
         check_finite(LoraState({module: factors}), f"merged by {name}")
         return factors
 
-    return replace(state, modules=OnDemand(state.modules, read))
+    return replace(state, modules=LazyMapping(state.modules, read))

@@ -1,6 +1,6 @@
 """What the specialists are shown, and how their embedding spaces respond.
 
-A probe variant is a function ``(settings, team, seed) -> list of prompts`` registered under its config name.
+A probe variant is a function ``(settings, specialists, seed) -> list of prompts`` registered under its config name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names and shapes of all that a probe records of one team, and the signals that are read back from them."""
+"""Names and shapes of all that a probe records of specialists, and the signals that are read back from them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 
 from esmerge.coefficients.types import Layered, Signals
 from esmerge.core.errors import InputError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.prompts import Entity, Pieces
 from esmerge.model.attach import adapted_parameters
 from esmerge.probe.store import Shapes
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 Parameters = dict[str, dict[int, dict[str, nn.Parameter]]]
 """Expert -> decoder layer -> the name that a score is stored by -> the parameter that it belongs to."""
 
 
-def scored_parameters(team: Team, spaces: Sequence[str]) -> Parameters:
+def scored_parameters(specialists: Specialists, spaces: Sequence[str]) -> Parameters:
     """What is scored in the given merge spaces; the adapters must be attached."""
     found: Parameters = {}
-    for name in team.adapters:
+    for name in specialists.adapters:
         layers = found.setdefault(name, {})
         for space in spaces:
-            for layer, entries in adapted_parameters(team.backbone.model, name, space).items():
+            for layer, entries in adapted_parameters(specialists.backbone.model, name, space).items():
                 layers.setdefault(layer, {}).update(entries)
     return found
 
@@ -48,18 +48,18 @@ class Layout:
     shapes: Shapes
 
     @classmethod
-    def of(cls, team: Team, prompts: Sequence[Pieces], parameters: Parameters) -> Layout:
+    def of(cls, specialists: Specialists, prompts: Sequence[Pieces], parameters: Parameters) -> Layout:
         """The layout of a probe.
 
         Raises:
-            InputError: a modality of the team is in no prompt.
+            InputError: a modality of the specialists is in no prompt.
         """
-        shapes = _response_shapes(team, prompts)
+        shapes = _response_shapes(specialists, prompts)
         for expert, layers in parameters.items():
             for layer in sorted(layers):
                 shapes |= {score_key(expert, name): tuple(p.shape) for name, p in layers[layer].items()}
-        own = tuple(team.modalities.index(team.own[name]) for name in team.adapters)
-        return cls(tuple(team.adapters), team.modalities, own, shapes)
+        own = tuple(specialists.modalities.index(specialists.expert_modality[name]) for name in specialists.adapters)
+        return cls(tuple(specialists.adapters), specialists.modalities, own, shapes)
 
     def names(self) -> dict[str, Any]:
         """What must be kept beside the tensors to read them back."""
@@ -85,10 +85,10 @@ def signals_of(names: Mapping[str, Any], stored: Mapping[str, Layered]) -> Signa
     """
 
     def read(keys: Mapping[str, str]) -> Mapping[str, Layered]:
-        return OnDemand(keys, lambda name: stored[keys[name]])
+        return LazyMapping(keys, lambda name: stored[keys[name]])
 
     def read_whole(keys: Mapping[str, str]) -> Mapping[str, Tensor]:
-        return OnDemand(keys, lambda name: stored[keys[name]][:])
+        return LazyMapping(keys, lambda name: stored[keys[name]][:])
 
     experts, modalities = tuple(names["experts"]), tuple(names["modalities"])
     scored = {
@@ -106,16 +106,16 @@ def signals_of(names: Mapping[str, Any], stored: Mapping[str, Layered]) -> Signa
     )
 
 
-def _response_shapes(team: Team, prompts: Sequence[Pieces]) -> dict[str, tuple[int, ...]]:
-    config = team.backbone.model.config.get_text_config()
+def _response_shapes(specialists: Specialists, prompts: Sequence[Pieces]) -> dict[str, tuple[int, ...]]:
+    config = specialists.backbone.model.config.get_text_config()
     samples = {
         modality: sum(isinstance(p, Entity) and p.modality == modality for pieces in prompts for p in pieces)
-        for modality in team.modalities
+        for modality in specialists.modalities
     }
     if missing := [modality for modality, count in samples.items() if not count]:
         raise InputError(f"the probe holds no {', '.join(missing)}: every expert's modality must occur")
     return {
         response_key(model, modality): (config.num_hidden_layers, count, config.hidden_size)
-        for model in (None, *team.adapters)
+        for model in (None, *specialists.adapters)
         for modality, count in samples.items()
     }

@@ -9,12 +9,12 @@ from esmerge.core.prompts import Entity, Piece, Pieces
 from esmerge.core.rng import generator
 from esmerge.core.validation import at_least
 from esmerge.probe.api import ProbeConfig
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
 class ProbeSettings(ProbeConfig):
-    """Settings of a probe made from the team's own entities.
+    """Settings of a probe made from the specialists' own entities.
 
     Attributes:
         samples: K, number of prompts (for ``single``: of each modality).
@@ -28,17 +28,17 @@ class ProbeSettings(ProbeConfig):
         at_least(self, "probe", 1, "samples", "batch_size")
 
 
-def draw_entities(team: Team, modality: str, count: int, seed: int) -> list[Entity]:
-    """``count`` random entities of a modality from the team's pool, without repetition while the pool lasts."""
-    pool = team.pool[modality]
+def draw_entities(specialists: Specialists, modality: str, count: int, seed: int) -> list[Entity]:
+    """``count`` random entities of a modality from the specialists' pool, without repetition while the pool lasts."""
+    pool = specialists.pool[modality]
     rng = generator(seed, f"probe-{modality}")
     rounds = [rng.permutation(len(pool)) for _ in range(-(-count // len(pool)))]
     return [Entity(modality, pool[index]) for order in rounds for index in order][:count]
 
 
-def prompt(team: Team, entities: Sequence[Entity]) -> Pieces:
+def prompt(specialists: Specialists, entities: Sequence[Entity]) -> Pieces:
     """A short label and then the entity, one after the other."""
     pieces: list[Piece] = []
     for entity in entities:
-        pieces += [team.wording.labels[entity.modality], entity, team.wording.separator]
+        pieces += [specialists.prompt_style.labels[entity.modality], entity, specialists.prompt_style.separator]
     return tuple(pieces)

@@ -24,53 +24,60 @@ from esmerge.probe.lockstep import run
 from esmerge.probe.marks import Marks
 from esmerge.probe.passes import Pass, passes
 from esmerge.probe.store import MemoryStore, Store
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 OpenStore = Callable[[Layout], Store]
 
 
-def collect(team: Team, prompts: Sequence[Pieces], batch_size: int, space: str, score: str = "absolute") -> Signals:
+def collect(
+    specialists: Specialists, prompts: Sequence[Pieces], batch_size: int, space: str, score: str = "absolute"
+) -> Signals:
     """Pooled responses of the backbone and every expert, and every expert's gradient scores, in memory.
 
     Args: as of ``record``, for one merge space.
 
     Raises:
-        InputError: a modality of the team is in no prompt.
+        InputError: a modality of the specialists is in no prompt.
     """
     stores: list[MemoryStore] = []
 
     def in_memory(layout: Layout) -> Store:
-        stores.append(MemoryStore(layout.shapes, team.backbone.device))
+        stores.append(MemoryStore(layout.shapes, specialists.backbone.device))
         return stores[0]
 
-    layout = record(team, prompts, batch_size, [space], score, in_memory)
+    layout = record(specialists, prompts, batch_size, [space], score, in_memory)
     return signals_of(layout.names(), stores[0].finished())
 
 
 def record(
-    team: Team, prompts: Sequence[Pieces], batch_size: int, spaces: Sequence[str], score: str, open_store: OpenStore
+    specialists: Specialists,
+    prompts: Sequence[Pieces],
+    batch_size: int,
+    spaces: Sequence[str],
+    score: str,
+    open_store: OpenStore,
 ) -> Layout:
     """Read the probe once and leave every signal in a store.
 
     All models read the same input embeddings (arXiv 2603.14405, embedding responses).
 
     Args:
-        prompts: from a probe variant; every modality of the team must occur.
+        prompts: from a probe variant; every modality of the specialists must occur.
         batch_size: prompts that share a loss; the score depends on it.
         spaces: ``factors`` scores the entries of A and B, ``delta`` those of the dense update; several in one pass.
         score: ``absolute`` adds |gradient| over batches, ``squared`` its square.
         open_store: told what is to be kept, gives the store.
 
     Raises:
-        InputError: a modality of the team is in no prompt.
+        InputError: a modality of the specialists is in no prompt.
     """
-    with team.backbone.attached(team.adapters), progress("probe", len(prompts)) as bar:
-        parameters = scored_parameters(team, spaces)
-        layout = Layout.of(team, prompts, parameters)
-        recorder = _Recorder(team, parameters, score, open_store(layout))
+    with specialists.backbone.attached(specialists.adapters), progress("probe", len(prompts)) as bar:
+        parameters = scored_parameters(specialists, spaces)
+        layout = Layout.of(specialists, prompts, parameters)
+        recorder = _Recorder(specialists, parameters, score, open_store(layout))
         with _requiring_grad(parameters):
-            for read in passes(team.renderer, prompts, batch_size):
-                run(team.backbone, read.batch, list(team.adapters), recorder, recorder.begin(read))
+            for read in passes(specialists.renderer, prompts, batch_size):
+                run(specialists.backbone, read.batch, list(specialists.adapters), recorder, recorder.begin(read))
                 bar.update(sum(read.sizes))
     return layout
 
@@ -78,16 +85,16 @@ def record(
 class _Recorder:
     """Takes pooled responses and gradient scores from the layers' outputs to the store."""
 
-    def __init__(self, team: Team, parameters: Parameters, score: str, store: Store) -> None:
-        self._team, self._parameters, self._score, self._store = team, parameters, score, store
-        self._seen = dict.fromkeys(team.modalities, 0)  # spans before this pass
+    def __init__(self, specialists: Specialists, parameters: Parameters, score: str, store: Store) -> None:
+        self._specialists, self._parameters, self._score, self._store = specialists, parameters, score, store
+        self._seen = dict.fromkeys(specialists.modalities, 0)  # spans before this pass
         self._marks, self._scores = Marks({}, {}, {}), Scores(score, [])
 
     def begin(self, read: Pass) -> Scores:
         """A pass is about to begin; where its backward passes leave what they find."""
         for modality, weights in self._marks.means.items():
             self._seen[modality] += len(weights)
-        self._marks, self._scores = Marks.of(read, self._team.modalities), Scores(self._score, read.ends())
+        self._marks, self._scores = Marks.of(read, self._specialists.modalities), Scores(self._score, read.ends())
         return self._scores
 
     def backbone(self, layer: int, hidden: Tensor) -> None:
@@ -96,7 +103,7 @@ class _Recorder:
     def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
         self._respond(layer, name, hidden)
         wanted = self._parameters[name].get(layer, {})
-        modality = self._team.own[name]
+        modality = self._specialists.expert_modality[name]
         if not wanted or modality not in self._marks.tokens:
             return
         # loss[l] of the paper's element-wise section

@@ -1,4 +1,4 @@
-"""Signals on disk: computed once per team and probe, written and read piece by piece."""
+"""Signals on disk: computed once per set of specialists and probe, written and read piece by piece."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from esmerge.probe.layout import Layout, signals_of
 from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.store import MemoryStore, Store
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 SMALL = 2**26  # entries of all experts' dense updates: 256 MiB of scores on disk
 DISTANCES = "distances.safetensors"
@@ -28,7 +28,12 @@ TENSORS, NAMES = "signals.safetensors", "signals.json"
 
 
 def record_signals(
-    team: Team, prompts: Sequence[Pieces], batch_size: int, spaces: Sequence[str], score: str, folder: Path
+    specialists: Specialists,
+    prompts: Sequence[Pieces],
+    batch_size: int,
+    spaces: Sequence[str],
+    score: str,
+    folder: Path,
 ) -> None:
     """Read the probe once and leave its signals in a folder.
 
@@ -38,19 +43,19 @@ def record_signals(
     Args: as of ``responses.record``.
 
     Raises:
-        InputError: a modality of the team is in no prompt.
+        InputError: a modality of the specialists is in no prompt.
     """
-    on_gpu = team.backbone.device.type != "cpu"
+    on_gpu = specialists.backbone.device.type != "cpu"
     gathered: list[MemoryStore] = []
     with ExitStack() as files:
 
         def open_store(layout: Layout) -> Store:
             if on_gpu:
-                gathered.append(MemoryStore(layout.shapes, team.backbone.device))
+                gathered.append(MemoryStore(layout.shapes, specialists.backbone.device))
                 return gathered[0]
             return files.enter_context(SignalFile(folder / TENSORS, layout.shapes))
 
-        layout = record(team, prompts, batch_size, spaces, score, open_store)
+        layout = record(specialists, prompts, batch_size, spaces, score, open_store)
     for store in gathered:
         save_file(store.finished(), folder / TENSORS)
     (folder / NAMES).write_text(json.dumps(layout.names()))
@@ -61,11 +66,11 @@ def load_signals(folder: Path) -> Signals:
     return signals_of(json.loads((folder / NAMES).read_text()), SignalReader(folder / TENSORS))
 
 
-def probed_spaces(team: Team, space: str) -> list[str]:
+def probed_spaces(specialists: Specialists, space: str) -> list[str]:
     """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice."""
-    first = next(iter(team.adapters.values()))
+    first = next(iter(specialists.adapters.values()))
     entries = sum(factors.b.shape[0] * factors.a.shape[1] for factors in first.modules.values())
-    return list(SPACES) if entries * len(team.adapters) <= SMALL else [space]
+    return list(SPACES) if entries * len(specialists.adapters) <= SMALL else [space]
 
 
 def distance_settings(granularity: Granularity) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from esmerge.coefficients.summary import summarise
 from esmerge.core.methods import MethodKind
-from esmerge.core.names import layer_of
 from esmerge.report.load import SweepResults
 from esmerge.report.methods import BLOCKS
 from esmerge.report.statistics import cell, heading, headline
@@ -31,6 +31,8 @@ LOOKS: Mapping[MethodKind, tuple[str, str]] = {
     MethodKind.TASK_AWARE: ("#009E73", "P"),
 }
 DPI = 160
+LayerShares = tuple[Sequence[str], NDArray[np.float64]]
+"""Experts and their weight in each layer, (experts, layers)."""
 
 
 def write_figures(sweep: SweepResults) -> list[Path]:
@@ -44,7 +46,7 @@ def write_figures(sweep: SweepResults) -> list[Path]:
     return written
 
 
-def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.float64]]]:
+def layer_panels(sweep: SweepResults) -> dict[str, LayerShares]:
     """Title -> experts and their weights, one per ES row; the mean over seeds where the seeds are alike."""
     panels = {}
     for row in sweep.of_kind(MethodKind.ES):
@@ -61,9 +63,9 @@ def layer_panels(sweep: SweepResults) -> dict[str, tuple[list[str], NDArray[np.f
     return panels
 
 
-def write_layer_map(coefficients: Path, title: str, path: Path) -> Path:
+def write_layer_map(shares: LayerShares, title: str, path: Path) -> Path:
     """The heat map of one run, e.g. for its tracker page."""
-    return _save(layer_figure({title: layer_weights(coefficients)}), path)
+    return _save(layer_figure({title: shares}), path)
 
 
 def methods_figure(sweep: SweepResults) -> Figure:
@@ -133,27 +135,10 @@ def layer_figure(panels: Mapping[str, tuple[Sequence[str], NDArray[np.float64]]]
     return figure
 
 
-def layer_weights(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Experts and their weight in each layer, (experts, layers).
-
-    The layer-wise coefficient itself, or, where a run weighs single entries, the mean over a layer's entries: what the
-    expert's share of that layer comes to.
-    """
-    tensors = TensorArrays(path)
-    experts = [name.removesuffix(".layer") for name in tensors if name.endswith(".layer")]
-    return experts, np.array([_layer_means(tensors, expert) for expert in experts])
-
-
-def _layer_means(tensors: TensorArrays, expert: str) -> NDArray[np.float64]:
-    """One expert's weight in each layer, (layers,)."""
-    coarse = tensors[f"{expert}.layer"].astype(np.float64)
-    total, entries = np.zeros(len(coarse)), np.zeros(len(coarse))
-    for name in tensors:
-        if name.startswith(f"{expert}.") and name != f"{expert}.layer":
-            weights, layer = tensors[name], layer_of(name.removeprefix(f"{expert}."))
-            total[layer] += float(weights.sum(dtype=np.float64))
-            entries[layer] += weights.size
-    return np.divide(total, entries, out=coarse.copy(), where=entries > 0)
+def layer_weights(path: Path) -> LayerShares:
+    """Each expert's share of every layer, from stored coefficients, one tensor in memory at a time."""
+    summary = summarise(TensorArrays(path))
+    return summary.experts, summary.layer_shares
 
 
 def _frame_panel(panel: Axes, title: str) -> None:

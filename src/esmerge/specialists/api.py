@@ -1,6 +1,7 @@
 """Who is merged: the shared backbone, the specialists' adapters, and the encoders of their modalities.
 
-A family of specialists is a function ``(settings, Context) -> Team`` registered under the name that its config gives.
+A family of specialists is a function ``(settings, Context) -> Specialists`` registered under the name that its config
+gives.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class SpecialistsConfig:
         """Raise ``ConfigError`` if the specialists have no entities for a probe of that name."""
 
 
-TEAMS: Registry[None] = Registry(
+SPECIALISTS: Registry[None] = Registry(
     "specialist set", "esmerge.specialists.families", "esmerge.specialists", SpecialistsConfig
 )
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from esmerge.core import paths
+from esmerge.core.compose import compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
-from esmerge.core.schema import Chosen, choose, plain
+from esmerge.core.schema import Selection, choose
 from esmerge.data.tables import looking_up
 from esmerge.tasks.api import SOURCES, Request, SuiteRequest
 from esmerge.tasks.few_shot.api import CHOICES
 from esmerge.tasks.few_shot.few_shot import with_shots
 from esmerge.tasks.window import windowed
 
-CONF = paths.CONF / "benchmark"
 SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by all benchmarks of a suite
 COMMON = ("name", "title", "family", "source", *SHARED)
 
@@ -36,7 +31,7 @@ class _Loaded:
 
 
 _LOADED: dict[str, _Loaded] = {}  # jobs of one process share their benchmarks: the last of each name
-_CHECKED: dict[str, Chosen] = {}  # and settings that were found to be right, which every run asks for several times
+_CHECKED: dict[str, Selection] = {}  # and settings that were found to be right, which every run asks for several times
 
 
 def check_benchmarks(suite: SuiteRequest) -> None:
@@ -48,6 +43,7 @@ def check_benchmarks(suite: SuiteRequest) -> None:
     names = list(suite.names)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"suite.benchmarks={names}: expected one or more benchmarks, each once")
+    compose_choices("benchmark", [name for name in names if name != suite.told.get("name")])  # all in one go
     for name in names:
         _chosen(suite, name)
     unknown = sorted(set(suite.told) - {"name", *SHARED})
@@ -89,9 +85,9 @@ def terms(suite: SuiteRequest, name: str) -> dict[str, Any]:
     return {"limit": request.limit, "split": getattr(chosen.settings, "split", None), "shots": request.shots}
 
 
-def _chosen(suite: SuiteRequest, name: str) -> tuple[Chosen, Request]:
+def _chosen(suite: SuiteRequest, name: str) -> tuple[Selection, Request]:
     """The source of a benchmark with its settings, and what it is told by the suite."""
-    node = suite.told if suite.told.get("name") == name else _node(name)
+    node = suite.told if suite.told.get("name") == name else compose_choice("benchmark", name)
     absent = [key for key in ("title", "family", "source") if not node.get(key)]
     if absent:
         raise ConfigError(f"benchmark {name} has no {', '.join(absent)}: each must be given")
@@ -108,7 +104,7 @@ def _chosen(suite: SuiteRequest, name: str) -> tuple[Chosen, Request]:
     return _checked({"name": node["source"], **settings}, f"benchmark {name}"), request
 
 
-def _checked(node: Mapping[str, Any], path: str) -> Chosen:
+def _checked(node: Mapping[str, Any], path: str) -> Selection:
     key = repr((path, node))
     if key not in _CHECKED:
         _CHECKED[key] = choose(SOURCES, node, path)
@@ -131,19 +127,6 @@ def _shared(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
         "shot_separator": separator,
         "protein_window": _whole("protein_window", told["protein_window"], 1),
     }
-
-
-def _node(name: str) -> dict[str, Any]:
-    path = CONF / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in CONF.glob("*.yaml")))
-        raise ConfigError(f"unknown benchmark {name!r}: expected one of {known}")
-    return deepcopy(_parsed(path, path.stat().st_mtime_ns))
-
-
-@cache  # every run of a sweep asks for every benchmark's config several times
-def _parsed(path: Path, changed: int) -> dict[str, Any]:
-    return plain(OmegaConf.load(path))  # type: ignore[arg-type]
 
 
 def _whole(name: str, value: Any, least: int) -> int | None:

@@ -9,7 +9,7 @@ chain, in training and test.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 from esmerge.core.prompts import Benchmark, Entity, Example, Piece, Reject
 from esmerge.tasks.few_shot.few_shot import content
@@ -17,35 +17,26 @@ from esmerge.tasks.few_shot.few_shot import content
 PROTEIN = "protein"
 
 
-@dataclass(frozen=True)
-class Windowed(Benchmark):
-    """A benchmark whose proteins were cut.
-
-    Attributes:
-        shortened: one note per protein that was cut, with the example it stands in; no row is refused for that.
-    """
-
-    shortened: tuple[Reject, ...] = ()
-
-
 def windowed(benchmark: Benchmark, window: int | None) -> Benchmark:
     """Keep the first ``window`` residues of every protein in every split; None keeps all.
 
     Proteins may become equal: an example that then asks the same as one of the test split, or one of the validation
-    split, is refused, with its reason in ``rejects``. Within a split such twins stay.
+    split, is refused, with its reason in ``rejects``. Within a split such twins stay. ``shortened`` has one note per
+    protein that was cut.
     """
     if window is None:
         return benchmark
-    splits = {side: getattr(benchmark, side) for side in ("test", "validation", "train")}
+    splits = {"test": benchmark.test, "validation": benchmark.validation, "train": benchmark.train}
     shortened = tuple(note for examples in splits.values() for note in _notes(examples, window))
     if not shortened:
         return benchmark
     cut = {side: tuple(_cut(example, window) for example in examples) for side, examples in splits.items()}
     rejects = list(benchmark.rejects)
-    cut["validation"] = _apart(cut["validation"], cut["test"], window, rejects)
-    cut["train"] = _apart(cut["train"], (*cut["test"], *cut["validation"]), window, rejects)
-    facts = {field.name: getattr(benchmark, field.name) for field in fields(Benchmark)}
-    return Windowed(**{**facts, **cut, "rejects": tuple(rejects)}, shortened=shortened)
+    validation = _apart(cut["validation"], cut["test"], window, rejects)
+    train = _apart(cut["train"], (*cut["test"], *validation), window, rejects)
+    return replace(
+        benchmark, train=train, validation=validation, test=cut["test"], rejects=tuple(rejects), shortened=shortened
+    )
 
 
 def _notes(examples: Iterable[Example], window: int) -> list[Reject]:

@@ -18,15 +18,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors import safe_open
 
+from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import ConfigError, TrackingError
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
 
 MODES = ("offline", "online", "disabled")
 TAG_AXES = ("method", "granularity", "merge_space", "probe")
-BINS = 40
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def log_run(
     job_type: str,
     rows: Sequence[Mapping[str, Any]],
     images: Mapping[str, Path],
-    coefficients: Path | None = None,
+    coefficients: tuple[Path, CoefficientSummary] | None = None,
 ) -> float:
     """Log one finished run.
 
@@ -87,7 +85,7 @@ def log_run(
         job_type: ``merge`` or ``reference``.
         rows: the run's rows of ``results.csv``.
         images: title -> PNG.
-        coefficients: the stored merging weights, if the method has them.
+        coefficients: the stored merging weights and their summary, if the method has them.
 
     Returns:
         Seconds spent; 0 when disabled.
@@ -108,24 +106,6 @@ def log_run(
     return time.perf_counter() - clock
 
 
-def weight_histograms(path: Path, bins: int = BINS) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Per expert, how often each merging weight in [0, 1] occurs: (counts, edges).
-
-    Element-wise weights where the file has them, layer-wise ones otherwise. One tensor is in memory at a time.
-    """
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    counts: dict[str, NDArray[np.int64]] = {}
-    with safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        experts = [name.removesuffix(".layer") for name in names if name.endswith(".layer")]
-        for expert in experts:
-            own = [name for name in names if name.startswith(f"{expert}.") and name != f"{expert}.layer"]
-            for name in own or [f"{expert}.layer"]:
-                values = file.get_tensor(name).float().numpy().clip(0.0, 1.0)
-                counts[expert] = counts.get(expert, np.zeros(bins, dtype=np.int64)) + np.histogram(values, edges)[0]
-    return {expert: (count, edges) for expert, count in counts.items()}
-
-
 def _send(
     settings: Tracking,
     home: Path,
@@ -133,7 +113,7 @@ def _send(
     identity: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     images: Mapping[str, Path],
-    coefficients: Path | None,
+    coefficients: tuple[Path, CoefficientSummary] | None,
 ) -> None:
     import wandb  # late: its import takes most of a second and reads the environment
 
@@ -152,14 +132,20 @@ def _send(
         media = {title: wandb.Image(str(path)) for title, path in images.items()}
         run.log({"metrics": _table(wandb, rows), **media})
         if coefficients is not None:
-            found = weight_histograms(coefficients)
-            run.log({f"weights/{expert}": wandb.Histogram(np_histogram=pair) for expert, pair in found.items()})
+            path, summary = coefficients
+            run.log(_histograms(wandb, summary))
             artifact = wandb.Artifact(f"coefficients-{run.id}", type="coefficients")
-            artifact.add_file(str(coefficients), name="coefficients.safetensors")
+            artifact.add_file(str(path), name="coefficients.safetensors")
             run.log_artifact(artifact)
         code = 0
     finally:
         run.finish(exit_code=code)
+
+
+def _histograms(wandb: Any, summary: CoefficientSummary) -> dict[str, Any]:
+    """How often each merging weight occurs, by expert."""
+    counts = summary.counts.items()
+    return {f"weights/{expert}": wandb.Histogram(np_histogram=(count, summary.edges)) for expert, count in counts}
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

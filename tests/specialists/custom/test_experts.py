@@ -7,7 +7,7 @@ import torch
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.specialists.families.custom.backbone import same_model
 from esmerge.specialists.families.custom.experts import completed, missing_modules
 
@@ -34,7 +34,7 @@ def test_whole_experts_stay_as_they_are_and_nothing_is_read() -> None:
     def unread(name: str) -> LoraFactors:
         raise AssertionError(name)
 
-    experts = {name: LoraState(OnDemand([f"{ROOT}.0.q"], unread)) for name in "ab"}
+    experts = {name: LoraState(LazyMapping([f"{ROOT}.0.q"], unread)) for name in "ab"}
     assert completed(experts, allow_partial=False) == experts
 
 

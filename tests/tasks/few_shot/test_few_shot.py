@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import small
+from tests.baselines.toys import predict
 from tests.tasks.few_shot.examples import FORMS, LABELS, benchmark, example
 
-from esmerge.baselines import floors
 from esmerge.calibration.measures.entropy import label_loglikelihoods
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Answer, Benchmark, Entity
@@ -129,21 +129,21 @@ def test_shots_are_rendered_as_they_would_be_alone(renderer: Renderer, form: tup
 
 
 def test_questions_with_shots_are_scored_measured_and_probed() -> None:
-    team = small.team({"chem": "molecule", "bio": "cell"})
+    specialists = small.specialists({"chem": "molecule", "bio": "cell"})
     bare = benchmark(TOP, train=3)
     asked = shown(bare, language="textbook")
-    one_by_one = torch.cat([score(team.renderer, [one], 1).loglik for one in asked.test])
-    together = score(team.renderer, asked.test, 4).loglik
+    one_by_one = torch.cat([score(specialists.renderer, [one], 1).loglik for one in asked.test])
+    together = score(specialists.renderer, asked.test, 4).loglik
     assert torch.allclose(together, one_by_one, atol=1e-5)
-    assert not torch.allclose(together, score(team.renderer, bare.test, 4).loglik, atol=1e-5)
-    measured = torch.stack(label_loglikelihoods(team.renderer, asked.test)).double()
+    assert not torch.allclose(together, score(specialists.renderer, bare.test, 4).loglik, atol=1e-5)
+    measured = torch.stack(label_loglikelihoods(specialists.renderer, asked.test)).double()
     assert torch.allclose(measured, together, atol=1e-5)
-    signals = collect(team, [one.prompt for one in asked.test], 2, "factors")
+    signals = collect(specialists, [one.prompt for one in asked.test], 2, "factors")
     assert signals.backbone["molecule"].shape[1] == 3 * len(asked.test), "a response per entity, shots among them"
 
 
 def test_floors_see_the_question_alone() -> None:
     bare = benchmark(TOP, train=20, test=6)
     for floor in ("majority", "drug_only", "partner_only"):
-        before, after = (floors.FLOORS[floor](one) for one in (bare, shown(bare, shots=3)))
+        before, after = (predict(floor, one) for one in (bare, shown(bare, shots=3)))
         assert before.equals(after)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 from tests.conftest import composed
 
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.experiment.config import read_sweep
 from esmerge.tasks.few_shot.few_shot import FewShot
 from esmerge.tasks.load import SHARED, check_benchmarks, load_benchmark
-from esmerge.tasks.window import Windowed
 
 EMBEDDED = ("specialists=textbook_tiny", "benchmark.limit=6")
 
@@ -48,7 +47,7 @@ def test_rule_and_separator_are_the_suites() -> None:
 
 def test_a_window_comes_before_the_shots() -> None:
     asked = load("drug_protein", "benchmark.protein_window=20", "benchmark.shots=1")
-    assert isinstance(asked, Windowed) and asked.shortened
+    assert asked.shortened
     held = [piece for one in (*asked.test, *asked.validation, *asked.train) for piece in one.prompt]
     assert max(len(piece.value) for piece in held if getattr(piece, "modality", "") == "protein") == 20
 
@@ -93,7 +92,7 @@ def test_jobs_of_one_process_share_their_benchmarks_until_a_setting_changes() ->
 
 
 def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
-    table = tmp_path / OmegaConf.load("conf/benchmark/cyp3a4_inhibition.yaml").table
+    table = tmp_path / compose_choice("benchmark", "cyp3a4_inhibition")["table"]
     table.parent.mkdir(parents=True)
     chosen = ("benchmark=cyp3a4_inhibition", f"benchmark.root={tmp_path}", "benchmark.limit=null")
 

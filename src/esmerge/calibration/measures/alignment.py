@@ -32,7 +32,7 @@ from esmerge.core.prompts import Pieces
 from esmerge.core.rng import generator
 from esmerge.core.validation import above_zero, at_least, check_choice
 from esmerge.model.prompt_encoder import Batch
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 FINAL = 0.1  # the rate's last share of itself: the authors' cosine, of one period of 50 steps
 LAYERS = ("middle", "all")
@@ -110,19 +110,19 @@ def alignment(material: Material, settings: AlignmentSettings) -> Measured:
         InputError: an expert's modality is in no prompt.
         FloatingPointError: the fit diverged.
     """
-    team, depth = material.team, len(material.team.backbone.layers())
+    specialists, depth = material.specialists, len(material.specialists.backbone.layers())
     layers = [(depth - 1) // 2] if settings.layers == "middle" else list(range(depth))
-    with mixture(team.backbone.model, team.adapters) as mixed:
+    with mixture(specialists.backbone.model, specialists.adapters) as mixed:
         targets = collect_targets(material, mixed, settings, layers)
 
         def losses(step: int) -> Iterator[Tensor]:
             for target in targets:
-                yield alignment_loss(team, target, layers, settings.hidden)
+                yield alignment_loss(specialists, target, layers, settings.hidden)
             yield settings.regulariser * (mixed.weights - settings.start).abs().mean(dim=1).sum()
 
         start = torch.full_like(mixed.weights, settings.start).logit()
         fit("alignment", mixed, start, torch.sigmoid, losses, settings.steps, settings.rate, FINAL)
-        return mixed.measured(team.adapters)
+        return mixed.measured(specialists.adapters)
 
 
 @torch.no_grad()
@@ -130,35 +130,35 @@ def collect_targets(
     material: Material, mixed: Mixture, settings: AlignmentSettings, layers: Sequence[int]
 ) -> list[Target]:
     """Every expert's responses to its own calibration prompts, in batches."""
-    team, found = material.team, []
-    for index, expert in enumerate(team.adapters):
+    specialists, found = material.specialists, []
+    for index, expert in enumerate(specialists.adapters):
         mixed.only(index)
         prompts = calibration_prompts(material, expert, settings.samples)
-        read = list(batches(team, prompts, settings.batch))
-        masks = [tokens_of(batch, team.own[expert]) for batch in read]
-        weight = 1 / (len(team.adapters) * sum(int(mask.sum()) for mask in masks))
+        read = list(batches(specialists, prompts, settings.batch))
+        masks = [tokens_of(batch, specialists.expert_modality[expert]) for batch in read]
+        weight = 1 / (len(specialists.adapters) * sum(int(mask.sum()) for mask in masks))
         for batch, own in zip(read, masks, strict=True):
-            found.append(Target(batch, own, respond(team, batch, own, layers), weight))
+            found.append(Target(batch, own, respond(specialists, batch, own, layers), weight))
     return found
 
 
 def calibration_prompts(material: Material, expert: str, samples: int) -> list[Pieces]:
     """At most ``samples`` of the prompts that hold the expert's modality, drawn without repetition."""
-    prompts = holding(material.prompts, material.team.own[expert])
+    prompts = holding(material.prompts, material.specialists.expert_modality[expert])
     order = generator(material.seed, f"alignment-{expert}").permutation(len(prompts))
     return [prompts[place] for place in order[:samples]]
 
 
-def respond(team: Team, batch: Batch, own: Tensor, layers: Sequence[int]) -> Response:
+def respond(specialists: Specialists, batch: Batch, own: Tensor, layers: Sequence[int]) -> Response:
     """The response, at positions ``own``, of the backbone with whatever is attached to it."""
     hidden: list[Tensor] = []
 
     def keep(module: object, args: object, output: Any) -> None:
         hidden.append((output[0] if isinstance(output, tuple) else output)[own].float())
 
-    handles = [team.backbone.layers()[layer].register_forward_hook(keep) for layer in layers]
+    handles = [specialists.backbone.layers()[layer].register_forward_hook(keep) for layer in layers]
     try:
-        decoder: Any = team.backbone.model.get_decoder()
+        decoder: Any = specialists.backbone.model.get_decoder()
         output = decoder(
             inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False
         )
@@ -168,10 +168,10 @@ def respond(team: Team, batch: Batch, own: Tensor, layers: Sequence[int]) -> Res
     return Response(torch.stack(hidden), output.last_hidden_state[own])
 
 
-def alignment_loss(team: Team, target: Target, layers: Sequence[int], hidden: float) -> Tensor:
+def alignment_loss(specialists: Specialists, target: Target, layers: Sequence[int], hidden: float) -> Tensor:
     """The batch's part of the loss: KL(expert ‖ merged) of the next token plus ``hidden`` times the squared error."""
-    found = respond(team, target.batch, target.own, layers)
-    logits: Any = team.backbone.model.get_output_embeddings()
+    found = respond(specialists, target.batch, target.own, layers)
+    logits: Any = specialists.backbone.model.get_output_embeddings()
     merged, expert = (logits(r.final).float().log_softmax(dim=-1) for r in (found, target.response))
     divergence = functional.kl_div(merged, expert, reduction="sum", log_target=True)
     errors = (found.hidden - target.response.hidden).square().mean(dim=(0, 2)).sum()

@@ -34,19 +34,19 @@ class ChannelsSettings:
 @MEASURES.register("channels", ChannelsSettings, MeasureInfo())
 def channels(material: Material, settings: ChannelsSettings) -> Measured:
     """``BACKBONE`` -> module -> mean magnitude of its inputs over all tokens but padding, (in_features,)."""
-    team, prompts = material.team, material.prompts[: settings.samples]
-    modules = list(next(iter(team.adapters.values())).modules)
+    specialists, prompts = material.specialists, material.prompts[: settings.samples]
+    modules = list(next(iter(specialists.adapters.values())).modules)
     sums, count = dict[str, Tensor](), 0
     with progress("channels", len(prompts)) as bar:
-        for batch in batches(team, prompts, material.batch_size):
+        for batch in batches(specialists, prompts, material.batch_size):
             tokens = batch.mask.bool()
 
             def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
                 magnitude = inputs[tokens].float().abs().sum(dim=0)
                 sums[module] = sums.get(module, torch.zeros_like(magnitude)) + magnitude
 
-            with watching(team.backbone.model, modules, add):
-                prefill(team, batch)
+            with watching(specialists.backbone.model, modules, add):
+                prefill(specialists, batch)
             count += int(tokens.sum())
             bar.update(len(batch.spans))
     return {BACKBONE: {module: (total / count).cpu() for module, total in sums.items()}}

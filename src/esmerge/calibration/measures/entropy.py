@@ -58,19 +58,19 @@ def entropy(material: Material, settings: EntropySettings) -> Measured:
         InputError: there are no questions, or a label has no tokens.
         FloatingPointError: the fit diverged.
     """
-    team = material.team
+    specialists = material.specialists
     if not material.questions:
         raise InputError("the entropy measure needs test questions: give it at least one benchmark's")
-    with mixture(team.backbone.model, team.adapters) as mixed:
+    with mixture(specialists.backbone.model, specialists.adapters) as mixed:
 
         def losses(step: int) -> Iterator[Tensor]:
             for benchmark, examples in material.questions.items():
                 drawn = draw_questions(examples, settings.batch, material.seed, benchmark, step)
-                yield mean_entropy(label_loglikelihoods(team.renderer, drawn))
+                yield mean_entropy(label_loglikelihoods(specialists.renderer, drawn))
 
         start = torch.full_like(mixed.weights, settings.start)
         fit("entropy", mixed, start, _clamped, losses, settings.steps, settings.rate)
-        return mixed.measured(team.adapters)
+        return mixed.measured(specialists.adapters)
 
 
 def draw_questions(examples: Sequence[Example], count: int, seed: int, benchmark: str, step: int) -> list[Example]:

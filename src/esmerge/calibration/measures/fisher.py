@@ -49,17 +49,26 @@ def fisher(material: Material, settings: FisherSettings) -> Measured:
     Raises:
         InputError: an expert's modality is in no prompt.
     """
-    team, found = material.team, {}
-    prompts = {name: holding(material.prompts, team.own[name])[: settings.samples] for name in team.adapters}
+    specialists, found = material.specialists, {}
+    prompts = {
+        name: holding(material.prompts, specialists.expert_modality[name])[: settings.samples]
+        for name in specialists.adapters
+    }
     total = sum(len(own) for own in prompts.values())
-    with team.backbone.attached(team.adapters) as activate, progress("fisher", total) as bar:
+    with specialists.backbone.attached(specialists.adapters) as activate, progress("fisher", total) as bar:
         for name, own in prompts.items():
             activate(name)
             parameters = _differentiable(material, name)
             sums = {key: torch.zeros_like(parameter, dtype=torch.float32) for key, parameter in parameters.items()}
-            for index, batch in enumerate(batches(team, own, 1)):  # one by one, since every example is squared
+            for index, batch in enumerate(batches(specialists, own, 1)):  # one by one, since every example is squared
                 draw = generator(material.seed, "fisher", name, str(index))
-                gradients = _gradients(team.backbone.model, batch, tokens_of(batch, team.own[name]), parameters, draw)
+                gradients = _gradients(
+                    specialists.backbone.model,
+                    batch,
+                    tokens_of(batch, specialists.expert_modality[name]),
+                    parameters,
+                    draw,
+                )
                 for key, gradient in gradients.items():
                     sums[key] += gradient.float().square()
                 bar.update()
@@ -69,7 +78,7 @@ def fisher(material: Material, settings: FisherSettings) -> Measured:
 
 def _differentiable(material: Material, name: str) -> dict[str, nn.Parameter]:
     """What is merged of an attached expert, by tensor name; the backbone takes the flags back when it is detached."""
-    by_layer = adapted_parameters(material.team.backbone.model, name, material.space)
+    by_layer = adapted_parameters(material.specialists.backbone.model, name, material.space)
     parameters = {key: parameter for layer in by_layer.values() for key, parameter in layer.items()}
     for parameter in parameters.values():
         parameter.requires_grad_(True)

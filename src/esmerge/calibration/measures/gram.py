@@ -43,12 +43,12 @@ def gram(material: Material, settings: GramSettings) -> Measured:
     Raises:
         InputError: an expert's modality is in no prompt.
     """
-    team = material.team
-    prompts = {name: holding(material.prompts, team.own[name]) for name in team.adapters}
+    specialists = material.specialists
+    prompts = {name: holding(material.prompts, specialists.expert_modality[name]) for name in specialists.adapters}
     total = sum(len(own) for own in prompts.values())
-    with team.backbone.attached(team.adapters) as activate, progress("gram", total) as bar:
+    with specialists.backbone.attached(specialists.adapters) as activate, progress("gram", total) as bar:
         found = {}
-        for name in team.adapters:
+        for name in specialists.adapters:
             activate(name)
             found[name] = _gram_of(material, name, settings.tokens, bar)
     return found
@@ -56,16 +56,18 @@ def gram(material: Material, settings: GramSettings) -> Measured:
 
 def _gram_of(material: Material, name: str, which: str, bar: tqdm) -> dict[str, Tensor]:
     """One expert's matrices; it is the active one."""
-    team, sums, count = material.team, dict[str, Tensor](), 0
-    for batch in batches(team, holding(material.prompts, team.own[name]), material.batch_size):
-        tokens = batch.mask.bool() if which == "all" else tokens_of(batch, team.own[name])
+    specialists, sums, count = material.specialists, dict[str, Tensor](), 0
+    for batch in batches(
+        specialists, holding(material.prompts, specialists.expert_modality[name]), material.batch_size
+    ):
+        tokens = batch.mask.bool() if which == "all" else tokens_of(batch, specialists.expert_modality[name])
 
         def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
             rows = inputs[tokens].float()
             sums[module] = sums.get(module, torch.zeros((), device=rows.device)) + rows.T @ rows
 
-        with watching(team.backbone.model, team.adapters[name].modules, add):
-            prefill(team, batch)
+        with watching(specialists.backbone.model, specialists.adapters[name].modules, add):
+            prefill(specialists, batch)
         count += int(tokens.sum())
         bar.update(len(batch.spans))
     return {module: (total / count).cpu() for module, total in sums.items()}

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from esmerge.baselines.floors import FLOORS, random_forest
+from esmerge.baselines.api import FLOORS
 from esmerge.cli.tasks.leakage_table import NOTHING, table
-from esmerge.cli.tasks.options import CONF, DEFAULTS, chosen_names, load, read_config
+from esmerge.cli.tasks.options import DEFAULTS, chosen_names, load, read_config
+from esmerge.core import paths
+from esmerge.core.command import command
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, NotApplicable
+from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
+from esmerge.core.registry import Entry
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.storage.files import write_text
 
@@ -65,26 +67,29 @@ def measure(benchmark: Benchmark, seed: int) -> dict[str, str]:
     Args:
         seed: of the forest's trees and of the resamples.
     """
-    floors: dict[str, Callable[[Benchmark], pd.DataFrame]] = {
-        **FLOORS,
-        "random_forest": partial(random_forest, seed=seed),
-    }
     labels = [label.strip() for label in benchmark.labels]
-    found = dict(zip(SIZES, (str(len(benchmark.test)), str(len(benchmark.train))), strict=True))
-    for name, floor in floors.items():
+    cells = dict(zip(SIZES, (str(len(benchmark.test)), str(len(benchmark.train))), strict=True))
+    for floor in ranked_floors():
         try:
-            rows = metric_rows(floor(benchmark), labels, seed, RESAMPLES)
+            predictions = floor.function(floor.settings(), benchmark, seed)
         except NotApplicable:
-            found[name] = NOTHING
+            cells[floor.name] = NOTHING
             continue
+        rows = metric_rows(predictions, labels, seed, RESAMPLES)
         row = next(row for row in rows if row["metric"] == "accuracy")
-        found[name] = f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-    return found
+        cells[floor.name] = f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    return cells
+
+
+def ranked_floors() -> list[Entry[ReferenceInfo]]:
+    """Every floor in the order of the table."""
+    return sorted(map(FLOORS.get, FLOORS.names()), key=lambda floor: floor.info.rank)
 
 
 def markdown(measured: Sequence[Measured]) -> str:
     """Sizes and floors down, benchmarks across."""
-    rows = [[name.replace("_", " "), *(cells[name] for _, cells in measured)] for name in (*SIZES, *FLOORS)]
+    names = (*SIZES, *(floor.name for floor in ranked_floors()))
+    rows = [[name.replace("_", " "), *(cells[name] for _, cells in measured)] for name in names]
     return table(["floor", *(name for name, _ in measured)], rows)
 
 
@@ -103,8 +108,8 @@ def into_card(path: Path, text: str) -> str:
 
 def card_of(name: str) -> str:
     """The data card that a benchmark's config names in its first line; raises ``InputError`` if it names none."""
-    with (CONF / "benchmark" / f"{name}.yaml").open(encoding="utf-8") as file:
-        found = CARD.search(file.readline())
+    path = paths.CONF / "benchmark" / f"{name}.yaml"  # a comment, which no composed config holds
+    found = CARD.search(path.read_text(encoding="utf-8").partition("\n")[0]) if path.is_file() else None
     if found is None:
         raise InputError(f"conf/benchmark/{name}.yaml names no card: its first line must say benchmarks/cards/NAME.md")
     return found[1]
@@ -112,12 +117,12 @@ def card_of(name: str) -> str:
 
 def benchmarks_of(card: str, suite: str = "all") -> list[str]:
     """The benchmarks of a suite whose configs name this card, in the suite's order."""
-    return [name for name in read_config("suite", suite).benchmarks if card_of(name) == card]
+    return [name for name in compose_choice("suite", suite)["benchmarks"] if card_of(name) == card]
 
 
 def _measure(name: str, options: Any) -> Measured:
     print(f"measuring {name}", file=sys.stderr, flush=True)
-    benchmark = load(read_config("benchmark", name), options, sampled=True)
+    benchmark = load(read_config("benchmark", name, options), options, sampled=True)
     return name, measure(benchmark, options.seed)
 
 
@@ -131,4 +136,4 @@ def _check_marks(path: Path) -> None:
 def _command(names: Sequence[str], options: Mapping[str, Any]) -> str:
     """How the rows are made again; an option that is the default is not said, nor the suite beside names."""
     changed = [f"{key}={options[key]}" for key, value in OPTIONS.items() if options[key] != value and key != "suite"]
-    return " ".join(["python -m src.tasks floors", *names, *changed])
+    return " ".join([command("tasks"), "floors", *names, *changed])

@@ -21,7 +21,7 @@ def reports(names: Sequence[str], options: Any) -> Iterator[Leakage]:
     """Measure one benchmark after the other of those that are named, or of the suite."""
     for name in names:
         print(f"reading {name}", file=sys.stderr, flush=True)
-        yield measure(load(read_config("benchmark", name), options))
+        yield measure(load(read_config("benchmark", name, options), options))
 
 
 def report(names: Sequence[str], options: Any) -> None:

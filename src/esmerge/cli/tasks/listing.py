@@ -28,7 +28,7 @@ def listing(names: Sequence[str], options: Any) -> None:
     print(HEADER)
     refused: list[tuple[str, Reject]] = []
     for name in chosen:
-        benchmark = load(read_config("benchmark", name), options)
+        benchmark = load(read_config("benchmark", name, options), options)
         print(line(benchmark), flush=True)
         refused += [(name, reject) for reject in benchmark.rejects]
         if options.rejects is not None:

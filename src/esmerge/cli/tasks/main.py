@@ -7,7 +7,7 @@
     verify  [TABLE …]     root=FOLDER                  their checksums anew; without names, of all that are there
 
 list, leakage and floors also take suite=NAME (instead of names; default real), seed=0, limit=N (test questions),
-split=KIND (another than the config's) and language=english.
+split=KIND (another than the config's), language=english and config_dir=FOLDER (benchmarks and suites of your own).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from esmerge.cli.tasks import floors, leakage, listing
 from esmerge.cli.tasks.options import read_options
+from esmerge.core.command import command
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.tasks.fetch.commands import fetch, verify
 
@@ -50,7 +51,7 @@ def dispatch(arguments: Sequence[str]) -> None:
     """
     words = [argument for argument in arguments if "=" not in argument]
     if any(word in HELP for word in words):
-        print((__doc__ or "").replace("``", ""))
+        print((__doc__ or "").replace("``", "").replace("python -m src.tasks", command("tasks")))
         return
     verb = words.pop(0) if words else "list"
     if verb not in VERBS:

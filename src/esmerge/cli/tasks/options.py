@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from esmerge.core.compose import Config, compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
-from esmerge.core.paths import CONF
 from esmerge.core.prompts import Benchmark
-from esmerge.core.schema import choose, plain
+from esmerge.core.schema import choose
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, TableSettings, whole
 from esmerge.tasks.load import COMMON
 
-DEFAULTS = {"root": None, "suite": "real", "seed": 0, "language": "english", "limit": None, "split": None}
+DEFAULTS = {
+    "root": None,
+    "suite": "real",
+    "seed": 0,
+    "language": "english",
+    "limit": None,
+    "split": None,
+    "config_dir": None,
+}
 ROOT = "root is not set: give the folder that holds the tables, e.g. root=../shared/data"
 WHOLE = {"seed": 0, "limit": 1}  # option -> its least value
 
@@ -39,13 +48,27 @@ def read_options(known: Mapping[str, Any], given: Sequence[str]) -> Any:
     return options
 
 
-def read_config(kind: str, name: str) -> Any:
-    """The config file ``conf/<kind>/<name>.yaml``; raises ``ConfigError`` naming those that there are."""
-    path = CONF / kind / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in (CONF / kind).glob("*.yaml")))
-        raise ConfigError(f"unknown {kind} {name!r}: expected one of {known}")
-    return OmegaConf.load(path)
+def read_config(group: str, name: str, options: Any) -> Config:
+    """The composed config of a choice, from ``conf/`` and the folder ``options.config_dir``.
+
+    Raises:
+        ConfigError: there is no such choice, with those that there are; or no such folder.
+    """
+    return compose_choice(group, name, config_folders(options))
+
+
+def config_folders(options: Any) -> list[str]:
+    """Where configs lie besides ``conf/``, as Hydra's search path names it.
+
+    Raises:
+        ConfigError: ``options.config_dir`` is no folder.
+    """
+    if options.config_dir is None:
+        return []
+    folder = Path(str(options.config_dir)).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"config_dir={options.config_dir} is no folder: give the one that holds benchmark/NAME.yaml")
+    return [f"file://{folder}"]
 
 
 def chosen_names(names: Sequence[str], options: Any) -> list[str]:
@@ -54,19 +77,22 @@ def chosen_names(names: Sequence[str], options: Any) -> list[str]:
     Raises:
         ConfigError: there is no such benchmark or suite.
     """
-    for name in names:
-        read_config("benchmark", name)
-    return list(names) or list(read_config("suite", options.suite).benchmarks)
+    chosen = list(names) or list(read_config("suite", options.suite, options)["benchmarks"])
+    compose_choices("benchmark", chosen, config_folders(options))  # all in one go
+    return chosen
 
 
-def load(config: Any, options: Any, sampled: bool = False) -> Benchmark:
-    """One benchmark as its config says, its training and validation splits whole or, ``sampled``, as a sweep sees them.
+def load(node: Config, options: Any, sampled: bool = False) -> Benchmark:
+    """One benchmark, its training and validation splits whole or, ``sampled``, as a sweep sees them.
+
+    Args:
+        node: its composed config.
+        options: of the verb; what they say goes before the config.
 
     Raises:
         ConfigError: it is not read from tables, there is no root, or ``options.split`` is none of its splits.
         InputError: its tables are missing, malformed, or hold too many bad rows.
     """
-    node = plain(config)
     if not issubclass(SOURCES.get(node["source"]).settings, TableSettings):
         raise ConfigError(f"benchmark {node['name']!r} is not read from tables: choose one of suite=all")
     own = {key: value for key, value in node.items() if key not in COMMON}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from esmerge.adapters.peft_folder import WEIGHTS
+from esmerge.core.command import command
 from esmerge.experiment.card import Shares, model_card
 from esmerge.experiment.standalone.plan import Plan
 
@@ -33,7 +34,7 @@ def card(plan: Plan, ranks: Mapping[str, int], shares: Shares | None, figure: st
         *(_serving(ranks) if ranks else []),
         "",
         "```",
-        shlex.join(["python", "-m", "src.merge", *sys.argv[1:]]),
+        shlex.join([*command("merge").split(), *sys.argv[1:]]),
         "```",
         *([] if shares is None else ["", f"![coefficients of each expert in each layer]({figure})"]),
     ]

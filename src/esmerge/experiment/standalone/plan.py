@@ -120,9 +120,9 @@ def _lengths(
 ) -> list[int]:
     """Positions of each prompt, every one of them rendered; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
-    team = assembled(settings, hollow, experts)
+    specialists = assembled(settings, hollow, experts)
     probe = request.spec.sweep.probe
-    prompts = probe.entry.function(probe.settings, team, request.spec.sweep.seed)
+    prompts = probe.entry.function(probe.settings, specialists, request.spec.sweep.seed)
     return [len(rendered.ids) for rendered in Renderer(hollow, {}).render(prompts)]
 
 

@@ -16,13 +16,13 @@ from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import Granularity
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo
-from esmerge.core.schema import Chosen, choose, plain, typed
+from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
 from esmerge.experiment.plan import RunSpec, plan
 from esmerge.experiment.search import Tuning
 from esmerge.probe.api import PROBES
-from esmerge.specialists.api import TEAMS
+from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.tracking.wandb_log import Tracking
 
@@ -94,7 +94,7 @@ class Request:
     output: Output
 
     @property
-    def probe(self) -> Chosen | None:
+    def probe(self) -> Selection | None:
         """The probe, if the method reads one."""
         return self.spec.sweep.probe if self.spec.uses_probe else None
 
@@ -112,7 +112,7 @@ def read_request(cfg: DictConfig) -> Request:
     output = typed(Output, rest, "merge")
     method = _method(raw["method"])
     sweep = Sweep(
-        specialists=choose(TEAMS, {"name": "custom", **told}, "custom"),
+        specialists=choose(SPECIALISTS, {"name": "custom", **told}, "custom"),
         probe=choose(PROBES, raw.get("probe") or {"name": "text"}, "probe"),
         granularity=typed(Granularity, raw["granularity"], "granularity"),
         method=method,
@@ -136,7 +136,7 @@ def read_request(cfg: DictConfig) -> Request:
     return request
 
 
-def _method(node: Mapping[str, Any]) -> Chosen:
+def _method(node: Mapping[str, Any]) -> Selection:
     """A merge that needs no benchmark."""
     method = choose_method(node)
     info: MethodInfo = method.entry.info

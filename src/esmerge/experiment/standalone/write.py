@@ -17,16 +17,18 @@ from esmerge.adapters.dense import as_adapter
 from esmerge.adapters.export import bake
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import CARD, write_adapter
+from esmerge.coefficients.summary import summarise
+from esmerge.core.arrays import as_arrays
 from esmerge.core.errors import StoreError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.experiment.card import Shares
-from esmerge.experiment.merge import measure
-from esmerge.experiment.session import Session
+from esmerge.experiment.merge_run import measure
+from esmerge.experiment.models import load_models
 from esmerge.experiment.standalone.card import card
 from esmerge.experiment.standalone.plan import Plan
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.run import merge
-from esmerge.report.figures import layer_weights, write_layer_map
+from esmerge.report.figures import write_layer_map
 from esmerge.storage.tensor_stream import write_tensors
 from esmerge.storage.whole_folder import whole_folder
 
@@ -83,7 +85,7 @@ def _merged(plan: Plan, scratch: Path) -> Merged:
     spec = plan.request.spec
     if spec.uses_probe:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
-        inputs, _ = measure(spec, Session(sweep))
+        inputs, _ = measure(spec, load_models(sweep))
     else:
         inputs = MergeInput(plan.experts, plan.space, spec.sweep.seed)
     if spec.uses_granularity:
@@ -94,9 +96,11 @@ def _merged(plan: Plan, scratch: Path) -> Merged:
 def _write_coefficients(made: Merged, folder: Path, title: str) -> Shares | None:
     if made.coefficients is None:
         return None
-    write_tensors(folder / COEFFICIENTS, made.coefficients.tensors())
-    write_layer_map(folder / COEFFICIENTS, title, folder / FIGURE)
-    return layer_weights(folder / COEFFICIENTS)
+    tensors = made.coefficients.tensors()
+    write_tensors(folder / COEFFICIENTS, tensors)
+    summary = summarise(as_arrays(tensors))
+    write_layer_map((summary.experts, summary.layer_shares), title, folder / FIGURE)
+    return summary.experts, summary.layer_shares
 
 
 def _write_adapter(plan: Plan, made: Merged, folder: Path) -> dict[str, int]:
@@ -125,4 +129,4 @@ def one_scale(state: LoraState) -> LoraState:
         own = state.modules[module]
         return own if own.scale == scale else LoraFactors(own.a, own.b * (own.scale / scale), scale)
 
-    return replace(state, modules=OnDemand(state.modules, factors))
+    return replace(state, modules=LazyMapping(state.modules, factors))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraState, check_mergeable, factor_name
 from esmerge.calibration.measures.fisher import FisherSettings
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_positive
 from esmerge.merging.api import MERGES, Merged, MergeInput
@@ -73,7 +73,7 @@ def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
         return parts[name] / torch.stack(list(parts.values())).sum(dim=0)
 
     weights = {
-        name: OnDemand(list(one), lambda key, name=name: weight(name, key))  # type: ignore[misc]
+        name: LazyMapping(list(one), lambda key, name=name: weight(name, key))  # type: ignore[misc]
         for name, one in measured.items()
     }
     return Merged(combine(inputs.experts, inputs.space, weights, settings))

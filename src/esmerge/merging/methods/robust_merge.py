@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction, check_positive
 from esmerge.merging.api import MERGES, MergeConfig, Merged, MergeInput
@@ -70,7 +70,7 @@ def robust_merge(inputs: MergeInput, settings: RobustMergeSettings) -> Merged:
         merged_a, merged_b = merge_factors(a, b, settings)
         return LoraFactors(merged_a.to(dtype), merged_b.to(dtype), factors[0].scale)
 
-    return Merged(LoraState(OnDemand(first.modules, merged), common_base(inputs.experts)))
+    return Merged(LoraState(LazyMapping(first.modules, merged), common_base(inputs.experts)))
 
 
 def merge_factors(a: Tensor, b: Tensor, settings: RobustMergeSettings) -> tuple[Tensor, Tensor]:

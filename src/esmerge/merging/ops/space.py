@@ -12,7 +12,7 @@ from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import SPACES, LoraFactors, LoraState, delta_name, factor_name, layer_of
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.merging.ops.low_rank import Factored, assemble, common_base, common_dtype, factorise, shorten, stack, wide
 from esmerge.merging.ops.settings import EXACT, ConvexSettings
 
@@ -83,7 +83,7 @@ def combine_factors(
         a, b = (merged(factor_name(module, half)) for half in "AB")
         return LoraFactors(a, b, first.modules[module].scale)
 
-    return LoraState(OnDemand(first.modules, factors), common_base(experts))
+    return LoraState(LazyMapping(first.modules, factors), common_base(experts))
 
 
 def combine_deltas(
@@ -115,7 +115,7 @@ def low_rank_state(
     dtype, modules = common_dtype(experts), next(iter(experts.values())).modules
 
     if rank == EXACT:
-        return LoraState(OnDemand(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
+        return LoraState(LazyMapping(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
     merged = {}
     for module in modules:
         found = factors(module)
@@ -133,7 +133,7 @@ def dense_state(experts: Mapping[str, LoraState], update: Callable[[str], Tensor
     """
     dtype, modules = common_dtype(experts), list(next(iter(experts.values())).modules)
     if rank == EXACT:
-        return DenseState(OnDemand(modules, lambda module: update(module).to(dtype)), common_base(experts))
+        return DenseState(LazyMapping(modules, lambda module: update(module).to(dtype)), common_base(experts))
     return assemble(experts, {module: factorise(update(module), int(rank), dtype) for module in modules})
 
 
@@ -165,4 +165,4 @@ def _folded(state: LoraState) -> LoraState:
         own = state.modules[module]
         return LoraFactors(own.a, own.scale * wide(own.b), 1.0)
 
-    return replace(state, modules=OnDemand(state.modules, factors))
+    return replace(state, modules=LazyMapping(state.modules, factors))

@@ -1,15 +1,15 @@
-"""The paper's probe: every prompt holds every modality, in the team's order (arXiv 2603.14405, probe input)."""
+"""The paper's probe: every prompt holds every modality, in the specialists' order (arXiv 2603.14405, probe input)."""
 
 from __future__ import annotations
 
 from esmerge.core.prompts import Pieces
 from esmerge.probe.api import PROBES
 from esmerge.probe.prompts import ProbeSettings, draw_entities, prompt
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 @PROBES.register("mixed", ProbeSettings)
-def mixed(settings: ProbeSettings, team: Team, seed: int) -> list[Pieces]:
+def mixed(settings: ProbeSettings, specialists: Specialists, seed: int) -> list[Pieces]:
     """K prompts of one entity per modality."""
-    columns = [draw_entities(team, modality, settings.samples, seed) for modality in team.modalities]
-    return [prompt(team, entities) for entities in zip(*columns, strict=True)]
+    columns = [draw_entities(specialists, modality, settings.samples, seed) for modality in specialists.modalities]
+    return [prompt(specialists, entities) for entities in zip(*columns, strict=True)]

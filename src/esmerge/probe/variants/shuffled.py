@@ -6,13 +6,13 @@ from esmerge.core.prompts import Pieces
 from esmerge.core.rng import generator
 from esmerge.probe.api import PROBES
 from esmerge.probe.prompts import ProbeSettings, draw_entities, prompt
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 @PROBES.register("shuffled", ProbeSettings)
-def shuffled(settings: ProbeSettings, team: Team, seed: int) -> list[Pieces]:
+def shuffled(settings: ProbeSettings, specialists: Specialists, seed: int) -> list[Pieces]:
     """K prompts of one entity per modality, each prompt in an order of its own."""
     rng = generator(seed, "probe-order")
-    columns = [draw_entities(team, modality, settings.samples, seed) for modality in team.modalities]
+    columns = [draw_entities(specialists, modality, settings.samples, seed) for modality in specialists.modalities]
     orders = [rng.permutation(len(columns)) for _ in range(settings.samples)]
-    return [prompt(team, [columns[c][row] for c in order]) for row, order in enumerate(orders)]
+    return [prompt(specialists, [columns[c][row] for c in order]) for row, order in enumerate(orders)]

@@ -11,7 +11,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Piece, Pieces
 from esmerge.core.validation import at_least
 from esmerge.probe.api import PROBES, ProbeConfig
-from esmerge.specialists.team import Team
+from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TextProbe(ProbeConfig):
 
 
 @PROBES.register("text", TextProbe)
-def text(settings: TextProbe, team: Team, seed: int) -> list[Pieces]:
+def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Pieces]:
     """``NAME: ``, the text and a newline for each expert in order.
 
     Raises:
@@ -54,7 +54,7 @@ def text(settings: TextProbe, team: Team, seed: int) -> list[Pieces]:
     samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
     if not samples:
         raise InputError(f"probe.file {path} holds no samples")
-    return [_prompt(team, _sample(line, number, path)) for number, line in samples]
+    return [_prompt(specialists, _sample(line, number, path)) for number, line in samples]
 
 
 def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
     return {"": f"{path}, line {number}", **sample}
 
 
-def _prompt(team: Team, sample: dict[str, Any]) -> Pieces:
+def _prompt(specialists: Specialists, sample: dict[str, Any]) -> Pieces:
     pieces: list[Piece] = []
-    for expert, modality in team.own.items():
+    for expert, modality in specialists.expert_modality.items():
         value = sample.get(expert)
         if not isinstance(value, str) or not value.strip():
             raise InputError(f"{sample['']} has no text for expert {expert!r}: each needs a non-empty one")

@@ -11,7 +11,7 @@ from torch import nn
 from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, some
 from esmerge.adapters.peft_folder import natural, open_adapter
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.model.backbone import decoder_layers
 from esmerge.specialists.families.custom.backbone import located, names_of, same_model
 from esmerge.specialists.families.custom.settings import CustomSettings
@@ -93,7 +93,7 @@ def _filled(state: LoraState, givers: Mapping[str, LoraState], order: list[str])
         like = givers[module].modules[module]
         return LoraFactors(torch.zeros_like(like.a), torch.zeros_like(like.b), like.scale)
 
-    return replace(state, modules=OnDemand(order, factors))
+    return replace(state, modules=LazyMapping(order, factors))
 
 
 def _check_bases(experts: Mapping[str, LoraState], backbone: str) -> None:

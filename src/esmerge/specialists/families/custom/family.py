@@ -1,4 +1,4 @@
-"""A team of the user's adapters: what a sweep and ``python -m src.merge`` probe and merge."""
+"""A set of the user's adapters: what a sweep and ``python -m src.merge`` probe and merge."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.lazy import OnDemand
+from esmerge.core.lazy import LazyMapping
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
-from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.custom.backbone import load_backbone, located
 from esmerge.specialists.families.custom.encoders import EntryPointEncoder, entry_point, source_digest
 from esmerge.specialists.families.custom.experts import check_fit, completed, open_experts
 from esmerge.specialists.families.custom.settings import CustomSettings
-from esmerge.specialists.team import Team, Wording
+from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.storage.cache import digest
 
 
-@TEAMS.register("custom", CustomSettings)
-def custom(settings: CustomSettings, context: Context) -> Team:
+@SPECIALISTS.register("custom", CustomSettings)
+def custom(settings: CustomSettings, context: Context) -> Specialists:
     """The backbone with the user's adapters and encoders.
 
     A modality without an encoder is read as text; so is one that no expert owns, since any language model reads text.
@@ -35,14 +35,19 @@ def custom(settings: CustomSettings, context: Context) -> Team:
     adapters = completed(open_experts(settings), settings.allow_partial)
     backbone = load_backbone(located(str(settings.backbone)), settings.dtype, context.device)
     check_fit(adapters, backbone.model, backbone.name)
-    team = assembled(settings, backbone, adapters)
+    specialists = assembled(settings, backbone, adapters)
     entries = [one.encoder for one in settings.described().values() if one.encoder]
-    parts = [backbone.fingerprint, team.own, *map(adapter_digest, adapters.values()), *map(source_digest, entries)]
-    return replace(team, fingerprint=digest(parts))
+    parts = [
+        backbone.fingerprint,
+        specialists.expert_modality,
+        *map(adapter_digest, adapters.values()),
+        *map(source_digest, entries),
+    ]
+    return replace(specialists, fingerprint=digest(parts))
 
 
-def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[str, LoraState]) -> Team:
-    """The parts as a team without a fingerprint; the backbone may be one without weights, which cannot run.
+def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[str, LoraState]) -> Specialists:
+    """The parts as specialists without a fingerprint; the backbone may be one without weights, which cannot run.
 
     Raises:
         ConfigError: an encoder cannot be imported.
@@ -55,19 +60,21 @@ def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[st
         for name, one in described.items()
         if one.encoder
     }
-    return Team(
+    return Specialists(
         name="custom",
         backbone=backbone,
         adapters=adapters,
-        own=own,
+        expert_modality=own,
         encoders=encoders,
         language=settings.language,
-        wording=Wording({modality: f"{modality}: " for modality in own.values()}, "\n"),
+        prompt_style=PromptStyle({modality: f"{modality}: " for modality in own.values()}, "\n"),
         pool=_pool(settings, own),
         fingerprint="",
         finetuning=settings.finetuning,
         targets=_targets(adapters),
-        facts={name: f"{len(state.modules)} modules from {described[name].path}" for name, state in adapters.items()},
+        metadata={
+            name: f"{len(state.modules)} modules from {described[name].path}" for name, state in adapters.items()
+        },
     )
 
 
@@ -90,7 +97,7 @@ def _pool(settings: CustomSettings, own: Mapping[str, str]) -> Mapping[str, Sequ
             raise InputError(f"specialists.pool={settings.pool} holds no text for {' or '.join(names)}")
         return found
 
-    return OnDemand(own.values(), texts)
+    return LazyMapping(own.values(), texts)
 
 
 def _read_pool(path: Path) -> list[dict]:

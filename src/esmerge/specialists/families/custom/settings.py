@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
-from esmerge.specialists.team import FineTuning
+from esmerge.specialists.specialists import FineTuning
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -35,7 +35,7 @@ class Expert:
 
 @dataclass(frozen=True)
 class CustomSettings(SpecialistsConfig):
-    """Settings of a team of the user's adapters.
+    """Settings of a set of the user's adapters.
 
     Attributes:
         backbone: Hugging Face folder or hub id of the model that the adapters were trained on.

@@ -21,13 +21,13 @@ from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Renderer
-from esmerge.specialists.api import TEAMS, Context
+from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.language_model import encoders, lessons, teaching
 from esmerge.specialists.families.language_model.encoders import FEATURES, SoftTokenEncoder
 from esmerge.specialists.families.language_model.lessons import Lesson
 from esmerge.specialists.families.language_model.settings import LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
-from esmerge.specialists.team import Team, Wording
+from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.storage.cache import code_digest, digest, tensors_digest
 
 FACTS = "facts.json"
@@ -115,8 +115,8 @@ class _Builder:
         return load_adapter(folder / "adapter", expert), _read_facts(folder)
 
 
-@TEAMS.register("language_model", LanguageModelSettings)
-def language_model(settings: LanguageModelSettings, context: Context) -> Team:
+@SPECIALISTS.register("language_model", LanguageModelSettings)
+def language_model(settings: LanguageModelSettings, context: Context) -> Specialists:
     """Backbone, encoders and specialists; what the cache lacks is trained now.
 
     Raises:
@@ -132,19 +132,19 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Team:
     adapters = {expert: state for expert, (state, _) in made.items()}
     parts = [backbone.fingerprint, *map(_digest_of, eyes.values())]
     pool = lessons.pools(builder.lessons)
-    return Team(
+    return Specialists(
         name="language_model",
         backbone=backbone,
         adapters=adapters,
-        own=own,
+        expert_modality=own,
         encoders=eyes,
         language=settings.language,
-        wording=Wording({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
+        prompt_style=PromptStyle({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
         pool=pool,
         fingerprint=digest([*parts, *(tensors_digest(state.tensors()) for state in adapters.values())]),
         finetuning=settings.finetuning,
         targets=tuple(settings.targets),
-        facts={f"lesson {lesson.name}": lesson.counts() for lesson in builder.lessons}
+        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in builder.lessons}
         | {f"encoder {modality}": facts for modality, (_, facts) in perceived.items()}
         | {f"specialist {expert}": facts for expert, (_, facts) in made.items()},
     )

@@ -9,7 +9,7 @@ from esmerge.specialists.api import SpecialistsConfig
 from esmerge.specialists.families.language_model.encoders import FEATURES, EncoderSettings
 from esmerge.specialists.families.language_model.lessons import LessonSettings
 from esmerge.specialists.families.language_model.teaching import AlignmentSettings, LoraSettings
-from esmerge.specialists.team import FineTuning
+from esmerge.specialists.specialists import FineTuning
 
 DTYPES = ("bfloat16", "float32")
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -19,12 +19,12 @@ from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.encoder import ModalityEncoder
 from esmerge.model.prompt_encoder import Renderer
-from esmerge.specialists.api import TEAMS, Context, SpecialistsConfig
+from esmerge.specialists.api import SPECIALISTS, Context, SpecialistsConfig
 from esmerge.specialists.families.textbook import encoders, perception, reading
 from esmerge.specialists.families.textbook.encoders import EncoderSettings, SoftTokenEncoder
 from esmerge.specialists.families.textbook.perception import AlignmentSettings, LoraSettings
 from esmerge.specialists.families.textbook.reading import ReadingSettings
-from esmerge.specialists.team import FineTuning, Team, Wording
+from esmerge.specialists.specialists import FineTuning, PromptStyle, Specialists
 from esmerge.storage.cache import code_digest, digest, tensors_digest
 from esmerge.world.entities import MODALITIES, world_and_pools
 from esmerge.world.language import HEADS
@@ -158,8 +158,8 @@ class _Builder:
         return encoders.make_encoder(modality, self.settings.encoder, hidden, self.context.seed)
 
 
-@TEAMS.register("textbook", TextbookSettings)
-def textbook(settings: TextbookSettings, context: Context) -> Team:
+@SPECIALISTS.register("textbook", TextbookSettings)
+def textbook(settings: TextbookSettings, context: Context) -> Specialists:
     """Backbone, encoders and specialists of the embedded world; trained now where the cache lacks them."""
     builder = _Builder(settings, context)
     backbone = builder.backbone()
@@ -168,20 +168,20 @@ def textbook(settings: TextbookSettings, context: Context) -> Team:
     adapters = {name: builder.specialist(name, renderer) for name in settings.experts}
     parts: list[Any] = [backbone.fingerprint, *(_encoder_digest(encoder) for encoder in perceived.values())]
     parts += [[name, adapter_digest(state)] for name, state in adapters.items()]
-    return Team(
+    return Specialists(
         name="textbook",
         backbone=backbone,
         adapters=adapters,
-        own={name: name for name in settings.experts},
+        expert_modality={name: name for name in settings.experts},
         encoders=perceived,
         language=settings.language,
-        wording=Wording({modality: f"{head} : " for modality, head in HEADS.items()}, " ; "),
+        prompt_style=PromptStyle({modality: f"{head} : " for modality, head in HEADS.items()}, " ; "),
         pool={modality: pool.values for modality, pool in builder.pools.train.items()},
         fingerprint=digest(parts),
         finetuning=settings.finetuning,
         world=settings.world,
         targets=perception.TARGETS,
-        facts={name: encoders.parts_accuracy(e, builder.pools.test[name]) for name, e in perceived.items()},
+        metadata={name: encoders.parts_accuracy(e, builder.pools.test[name]) for name, e in perceived.items()},
     )
 
 

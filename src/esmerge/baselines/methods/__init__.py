@@ -1,1 +1,0 @@
-"""One reference per file."""

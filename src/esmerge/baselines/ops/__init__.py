@@ -1,0 +1,1 @@
+"""What floors share: the modalities of a benchmark, features, classifiers, and the predictions table."""

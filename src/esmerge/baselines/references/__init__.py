@@ -1,0 +1,1 @@
+"""One reference per file: what stands beside the merges and needs the language model."""

@@ -1,0 +1,147 @@
+"""One merge of a sweep: probe, signals, coefficients, merge, store; then it can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from esmerge.adapters.dense import as_adapter
+from esmerge.adapters.lora import LoraState
+from esmerge.adapters.peft_folder import save_adapter
+from esmerge.coefficients.summary import CoefficientSummary, summarise
+from esmerge.coefficients.types import Coefficients, Granularity
+from esmerge.core.arrays import as_arrays
+from esmerge.core.cost import Cost, cost
+from esmerge.core.prompts import Benchmark
+from esmerge.core.timing import stage
+from esmerge.experiment.card import model_card
+from esmerge.experiment.models import Models
+from esmerge.experiment.plan import RunSpec
+from esmerge.experiment.tune import tune
+from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.run import merge
+from esmerge.tracking.store import RunFolder
+
+Task = tuple[str, ...]
+"""Experts that a question concerns; empty where one merge answers everything."""
+
+
+@dataclass(frozen=True)
+class FinishedMerge:
+    """A merge that was stored.
+
+    Attributes:
+        predict: asks a benchmark of given models.
+        summary: of its coefficients, if it has any.
+    """
+
+    predict: Callable[[Benchmark, Models | None], pd.DataFrame]
+    summary: CoefficientSummary | None
+
+
+def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> FinishedMerge:
+    """Measure, tune if that was asked for, merge, store."""
+    inputs, measuring = measure(spec, models)
+    merger = Merger(spec, inputs, models.context.specialists.expert_modality)
+    settings, granularity = spec.method.settings, spec.sweep.granularity if spec.uses_granularity else None
+    if spec.tuned:
+        settings, granularity = tune(spec, suite, run, lambda *chosen: merger.predict_all(models, *chosen))
+    with run.stage("merge"), cost(models.context.device) as merging:
+        merges = merger.merge_all(settings, granularity, suite)
+    run.write_costs({"measuring": asdict(measuring), "merging": asdict(merging)})
+    summaries = [store_merge(spec, models, run, task, made, settings, granularity) for task, made in merges.items()]
+
+    def predict(benchmark: Benchmark, reporting: Models | None) -> pd.DataFrame:
+        return (reporting or models).predict(merges[merger.task(benchmark)].state, benchmark)
+
+    return FinishedMerge(predict, next((summary for summary in summaries if summary is not None), None))
+
+
+def measure(spec: RunSpec, models: Models) -> tuple[MergeInput, Cost]:
+    """Everything that the merge may look at, and what that cost when it was measured."""
+    space, costs = str(spec.space), []
+    inputs = MergeInput(models.adapters, space, spec.sweep.seed)
+    if spec.uses_granularity:
+        signals, spent = models.signals.signals(space)
+        distances, measuring = models.signals.distances(space, spec.sweep.granularity)
+        inputs = replace(inputs, signals=signals, distances=distances)
+        costs += [spent, measuring]
+    statistics = {}
+    for name in spec.info.needs:
+        statistics[name], spent = models.statistics.measure(name, getattr(spec.method.settings, name), space)
+        costs.append(spent)
+    return replace(inputs, measured=statistics), Cost.total(costs)
+
+
+@dataclass(frozen=True)
+class Merger:
+    """A merge with everything that it may look at.
+
+    Attributes:
+        spec: which merge.
+        inputs: experts, signals, statistics.
+        expert_modality: expert -> the modality it perceives.
+    """
+
+    spec: RunSpec
+    inputs: MergeInput
+    expert_modality: Mapping[str, str]
+
+    def merge(self, settings: Any, granularity: Granularity | None, task: Task = ()) -> Merged:
+        """Coefficients and merge, the result in memory."""
+        with stage("merging"):
+            inputs = replace(self.inputs, granularity=granularity, task=task)
+            merged = merge(self.spec.method.name, inputs, settings)
+            return replace(merged, state=merged.state.materialize())
+
+    def merge_all(
+        self, settings: Any, granularity: Granularity | None, suite: Sequence[Benchmark]
+    ) -> dict[Task, Merged]:
+        """One merge for each task of the suite."""
+        return {task: self.merge(settings, granularity, task) for task in dict.fromkeys(map(self.task, suite))}
+
+    def predict_all(
+        self, models: Models, settings: Any, granularity: Granularity | None, suite: Sequence[Benchmark]
+    ) -> list[pd.DataFrame]:
+        """Merge with other settings, and ask."""
+        merges = self.merge_all(settings, granularity, suite)
+        return [models.predict(merges[self.task(benchmark)].state, benchmark) for benchmark in suite]
+
+    def task(self, benchmark: Benchmark) -> Task:
+        """The experts whose modality a benchmark's questions hold, all if none; empty where one merge is for all."""
+        if not self.spec.per_task:
+            return ()
+        present = {entity.modality for entity in benchmark.test[0].entities()}
+        experts = tuple(expert for expert, modality in self.expert_modality.items() if modality in present)
+        return experts or tuple(self.expert_modality)
+
+
+def store_merge(
+    spec: RunSpec,
+    models: Models,
+    run: RunFolder,
+    task: Task,
+    merged: Merged,
+    settings: Any,
+    granularity: Granularity | None,
+) -> CoefficientSummary | None:
+    """Write the adapter with its card and, where the merge has them, its coefficients; returns their summary."""
+    summary = None if merged.coefficients is None else store_coefficients(run, merged.coefficients)
+    shares = None if summary is None else (summary.experts, summary.layer_shares)
+    card = model_card(spec, list(models.adapters), settings, granularity, shares)
+    folder = run.path / (f"adapters/{'+'.join(task)}" if spec.per_task else "adapter")
+    adapter = merged.state if isinstance(merged.state, LoraState) else as_adapter(merged.state)
+    save_adapter(adapter, folder, models.context.specialists.backbone.name, card)
+    return summary
+
+
+def store_coefficients(run: RunFolder, coefficients: Coefficients) -> CoefficientSummary:
+    """Write coefficients and, where they are known, their standard errors."""
+    tensors = coefficients.tensors()
+    run.write_coefficients(tensors)
+    if coefficients.errors:
+        run.write_layer_coefficients(coefficients.layer_rows())
+    return summarise(as_arrays(tensors))

@@ -1,0 +1,77 @@
+"""Answers of the backbone under an adapter, worked out once for all that they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esmerge.adapters.dense import Update
+from esmerge.core.prompts import Benchmark
+from esmerge.core.timing import stage
+from esmerge.evaluation.predictions import generated_frame, predictions_frame
+from esmerge.experiment.config import Compute
+from esmerge.experiment.context import ExperimentContext
+from esmerge.model.attach import adapter_digest
+from esmerge.model.generation import generate
+from esmerge.model.scoring import score
+from esmerge.storage.code import closure_digest
+from esmerge.storage.files import read_table, write_table
+
+ADAPTER = "adapter"  # name under which the adapter that answers is attached
+
+
+def ignore(count: int) -> None:
+    """Tell nobody how many examples were answered."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Asks benchmarks.
+
+    Attributes:
+        context: the backbone, its encoders, and the cache of predictions.
+        compute: how questions are answered.
+        advance: told how many examples were answered, as they are.
+    """
+
+    context: ExperimentContext
+    compute: Compute
+    advance: Callable[[int], object] = ignore
+
+    def predict(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+        """Predictions on a benchmark's test split under a merge; None is the bare backbone.
+
+        Returns:
+            one row per example: ``id, label, prediction, score, raw_answer`` and a score per label.
+        """
+        key: dict[str, Any] = {
+            "code": closure_digest(score, generate, predictions_frame),
+            "specialists": self.context.specialists.fingerprint,
+            "adapter": None if adapter is None else adapter_digest(adapter),
+            "benchmark": benchmark.checksum,
+            "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),
+            "batch_size": self.compute.batch_size,
+            **self.compute.asking(),
+        }
+
+        def make(folder: Path) -> None:
+            write_table(folder / "predictions.csv", self._answer(adapter, benchmark))
+
+        with stage("scoring"):
+            folder = self.context.cache.folder("predictions", key, make)
+            return read_table(folder / "predictions.csv", numbers=("score",))
+
+    def _answer(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+        compute, specialists = self.compute, self.context.specialists
+        states = {} if adapter is None else {ADAPTER: adapter}
+        questions = (specialists.asking, benchmark.test, compute.batch_size)
+        with specialists.backbone.attached(states) as activate:
+            activate(ADAPTER if states else None)
+            if compute.scoring == "generate":
+                return generated_frame(benchmark, generate(*questions, compute.max_new_tokens, self.advance))
+            scores = score(*questions, self.advance)
+        return predictions_frame(benchmark, scores.per_token() if compute.scoring == "loglik_normalised" else scores)

@@ -1,0 +1,39 @@
+"""What a sweep records beside its results: what was asked, and which rows were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from esmerge.core.prompts import Benchmark
+from esmerge.experiment.config import Sweep
+from esmerge.storage.files import write_table
+from esmerge.tasks.load import terms
+
+REJECT_COLUMNS = ["row", "reason"]
+
+
+def describe_benchmark(benchmark: Benchmark, sweep: Sweep) -> dict[str, Any]:
+    """What was asked: titles, labels, sizes, and how the questions were chosen."""
+    return {
+        "title": benchmark.title,
+        "family": benchmark.family,
+        "labels": [label.strip() for label in benchmark.labels],
+        "n": len(benchmark.test),
+        "checksum": benchmark.checksum,
+        "rejects": len(benchmark.rejects),
+        "shortened": len(benchmark.shortened),
+        **terms(sweep.questions(), benchmark.name),
+    }
+
+
+def write_rejects(folder: Path, suite: Sequence[Benchmark]) -> None:
+    """Keep every refused row with its reason as ``rejects/<benchmark>.csv`` in the sweep folder, once."""
+    for benchmark in suite:
+        path = folder / "rejects" / f"{benchmark.name}.csv"
+        if benchmark.rejects and not path.exists():
+            rows = [(reject.row, reject.reason) for reject in benchmark.rejects]
+            write_table(path, pd.DataFrame(rows, columns=REJECT_COLUMNS))

@@ -1,0 +1,62 @@
+"""What merges measure on data, from the cache where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.stored import load_measured, save_measured
+from esmerge.calibration.types import Measured
+from esmerge.core.cost import Cost, cost, load_cost, save_cost
+from esmerge.core.prompts import Benchmark
+from esmerge.core.timing import stage
+from esmerge.experiment.context import ExperimentContext
+from esmerge.experiment.signals import Probe
+from esmerge.storage.code import closure_digest
+
+
+@dataclass(frozen=True)
+class StatisticsStore:
+    """Statistics of the experts on the probe's prompts or on test questions without their answers.
+
+    Attributes:
+        context: who is measured.
+        probe: the prompts.
+        suite: whose test questions a measure may read, if it says that it does.
+    """
+
+    context: ExperimentContext
+    probe: Probe
+    suite: Sequence[Benchmark]
+
+    def measure(self, name: str, settings: Any, space: str) -> tuple[Measured, Cost]:
+        """One measure, and what it cost when it was made.
+
+        Args:
+            name: of the registered measure.
+            settings: an instance of its settings.
+            space: the merge space that it is measured for.
+        """
+        entry = MEASURES.get(name)
+        questions = {benchmark.name: benchmark.test for benchmark in self.suite} if entry.info.questions else {}
+        key = {
+            **self.probe.key(),
+            "measure": (name, repr(settings), closure_digest(entry.function)),
+            "space": space,
+            "seed": self.context.seed,
+            "questions": repr([(e.prompt, e.labels) for examples in questions.values() for e in examples]),
+        }
+
+        def make(folder: Path) -> None:
+            context, probe = self.context, self.probe
+            material = Material(context.specialists, probe.prompts, probe.batch_size, context.seed, space, questions)
+            with cost(context.device) as spent:
+                save_measured(entry.function(material, settings), folder)
+            save_cost(spent, folder)
+
+        with stage("measures"):
+            folder = self.context.cache.folder("measures", key, make)
+            return load_measured(folder), load_cost(folder)

@@ -1,0 +1,95 @@
+"""A set of specialists on one backbone, ready to be probed, merged and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.validation import above_zero, at_least
+from esmerge.model.backbone import Backbone
+from esmerge.model.encoder import ModalityEncoder
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.remembered import Remembering
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How a probe prompt names an entity.
+
+    Attributes:
+        labels: modality -> the text before its entity.
+        separator: the text after each entity.
+    """
+
+    labels: Mapping[str, str]
+    separator: str
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How the fine-tuned reference is trained on a benchmark's small training split."""
+
+    steps: int = 60
+    batch: int = 16
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    rank: int = 8
+    alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        at_least(self, "specialists.finetuning", 1, "steps", "batch", "rank")
+        at_least(self, "specialists.finetuning", 0, "weight_decay")
+        above_zero(self, "specialists.finetuning", "rate", "alpha")
+
+
+@dataclass(frozen=True)
+class Specialists:
+    """N specialists, their backbone and their encoders.
+
+    Attributes:
+        name: config name of the set.
+        backbone: the shared model.
+        adapters: expert -> its LoRA.
+        expert_modality: expert -> the modality it perceives.
+        encoders: modality -> encoder and projector; a modality without one is read as text.
+        language: which wording of the benchmarks it understands.
+        prompt_style: how probe prompts are put.
+        pool: modality -> raw entities that probes may be made of; never test entities.
+        fingerprint: content hash of the weights and encoders; part of every key of work done with them.
+        finetuning: how a reference is trained on this backbone.
+        world: settings of the embedded world, if the specialists live in one.
+        targets: linear modules that a new LoRA adapts.
+        metadata: anything worth recording, e.g. training losses and encoder accuracies.
+    """
+
+    name: str
+    backbone: Backbone
+    adapters: Mapping[str, LoraState]
+    expert_modality: Mapping[str, str]
+    encoders: Mapping[str, ModalityEncoder]
+    language: str
+    prompt_style: PromptStyle
+    pool: Mapping[str, Sequence[str]]
+    fingerprint: str
+    finetuning: FineTuning = field(default_factory=FineTuning)
+    world: Any = None
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """Turns pieces into this backbone's input."""
+        return Renderer(self.backbone, self.encoders)
+
+    @cached_property
+    def asking(self) -> Renderer:
+        """The same, but the questions of a benchmark are encoded once, not once for every merge that is asked."""
+        return Renderer(self.backbone, {name: Remembering(encoder) for name, encoder in self.encoders.items()})
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Every expert's own modality once, in the experts' order."""
+        return tuple(dict.fromkeys(self.expert_modality.values()))
