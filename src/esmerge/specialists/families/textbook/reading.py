@@ -19,6 +19,8 @@ from esmerge.world.curriculum import reading_batch
 from esmerge.world.language import PADDING, START, UNKNOWN, vocabulary
 from esmerge.world.world import World
 
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # what a LoRA adapts
+
 
 @dataclass(frozen=True)
 class ReadingSettings:
