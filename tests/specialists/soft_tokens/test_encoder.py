@@ -88,7 +88,7 @@ def test_training_teaches_the_parts_and_weights_survive_the_disk(modality: str, 
     pool = world_and_pools(0, sizes)[1].train[modality]
     name = {"molecule": "small_fingerprint", "protein": "motif_convolution"}[modality]
     features = choose_encoder(name, "encoder").features()
-    draw = perception.untrained_encoder(modality, features, SETTINGS, 12, seed=0)
+    draw = perception.parts_encoder(modality, features, SETTINGS, 12, seed=0)
     encoder, heads = draw()
     before = perception.parts_accuracy(encoder, heads, pool)
     train_trunk(encoder, heads, perception.parts_task(pool, pool, SETTINGS, 0), SETTINGS, 0, tmp_path / "scratch")
@@ -119,7 +119,7 @@ def test_a_trunk_tells_held_out_chains_apart(tmp_path: Path) -> None:
     embeddings = 0.1 * torch.randn(50, 12)
     taught, settings = lesson(), EncoderSettings(steps=60, batch=16, width=16, tokens=3)
     features = choose_encoder("kmers", "encoder").features()
-    draw = teaching.untrained_encoder("protein", features, [taught], settings, embeddings, 0)
+    draw = teaching.answers_encoder("protein", features, [taught], settings, embeddings, 0)
     encoder, heads = draw()
     task = teaching.answers_task([taught], settings, 0)
     assert train_trunk(encoder, heads, task, settings, 0, tmp_path / "scratch") < 0.1

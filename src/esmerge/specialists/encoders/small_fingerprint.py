@@ -10,26 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esmerge.core.validation import at_least
 from esmerge.data.molecules import canonical_smiles, fingerprint
+from esmerge.specialists.encoders.fingerprint import FingerprintSettings
 from esmerge.specialists.soft_tokens.api import ENCODERS, FeatureEncoder, Trunk
 
 
 @dataclass(frozen=True)
-class SmallFingerprintSettings:
-    """A Morgan fingerprint.
+class SmallFingerprintSettings(FingerprintSettings):
+    """A Morgan fingerprint that is short enough for a handful of rings and side chains."""
 
-    Attributes:
-        radius: bonds around each atom.
-        bits: length that substructures are folded into.
-    """
-
-    radius: int = 2
     bits: int = 512
-
-    def __post_init__(self) -> None:
-        at_least(self, "encoder", 0, "radius")
-        at_least(self, "encoder", 1, "bits")
 
 
 class ReluLayer(Trunk):

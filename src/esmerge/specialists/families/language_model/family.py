@@ -17,7 +17,7 @@ from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.language_model.lessons import Lesson, as_text, pools, read_lesson
 from esmerge.specialists.families.language_model.settings import LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
-from esmerge.specialists.families.language_model.teaching import answers_task, exam_of, questions, untrained_encoder
+from esmerge.specialists.families.language_model.teaching import answers_encoder, answers_task, exam_of, questions
 from esmerge.specialists.soft_tokens.api import EncoderChoice
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan, Stages
@@ -41,7 +41,7 @@ class _Planner:
         return EncoderPlan(
             modality,
             choice,
-            untrained_encoder(modality, choice.features(), lessons, settings.encoder, words.weight.detach(), seed),
+            answers_encoder(modality, choice.features(), lessons, settings.encoder, words.weight.detach(), seed),
             answers_task(lessons, settings.encoder, seed),
             questions(lessons, settings.alignment.batch, seed, f"alignment-{modality}"),
             {"lessons": digest([asdict(lesson) for lesson in lessons])},

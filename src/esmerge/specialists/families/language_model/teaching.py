@@ -23,7 +23,7 @@ from esmerge.specialists.soft_tokens.training import Batches, TrunkTask, Untrain
 EXAM_BATCH = 16  # questions scored at once
 
 
-def untrained_encoder(
+def answers_encoder(
     modality: str,
     features: FeatureEncoder,
     lessons: Sequence[Lesson],

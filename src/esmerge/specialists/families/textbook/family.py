@@ -15,9 +15,9 @@ from esmerge.model.prompt_encoder import Renderer
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.textbook.perception import (
     kind_questions,
+    parts_encoder,
     parts_task,
     perceived_scenes,
-    untrained_encoder,
 )
 from esmerge.specialists.families.textbook.reading import TARGETS, read_textbook
 from esmerge.specialists.families.textbook.settings import TextbookSettings
@@ -93,7 +93,7 @@ def encoder_plans(settings: TextbookSettings, world: World, pools: Pools, hidden
         plans[modality] = EncoderPlan(
             modality,
             choice,
-            untrained_encoder(modality, features, settings.encoder, hidden, world.seed),
+            parts_encoder(modality, features, settings.encoder, hidden, world.seed),
             parts_task(train, test, settings.encoder, world.seed),
             kind_questions(world, pools, modality, settings.alignment),
             {"world": asdict(settings.world)},

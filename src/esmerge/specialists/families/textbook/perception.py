@@ -63,7 +63,7 @@ class SceneLoraSettings(LoraSettings):
         shares(self, "specialists.lora", "replay")
 
 
-def untrained_encoder(
+def parts_encoder(
     modality: str, features: FeatureEncoder, settings: EncoderSettings, hidden: int, seed: int
 ) -> Untrained:
     """Draws an encoder's weights, and those of a head for each of an entity's two parts.
