@@ -1,111 +1,138 @@
-"""A digest of the code that a result depends on, computed from what its modules import.
+"""What a result depends on in code: the syntax of every module that its makers import, directly or through others.
 
-The syntax trees count, without comments, layout and docstrings. Followed are all imports of this package, wherever in
-a file they stand, and those of the module that defines the function. Other packages do not count: their versions
-belong to the caller's key. What a registry imports by name does not count either: the chosen entry is given as a
-function.
+The modules are found in the source, without importing any. What a registry imports by name is not in the source:
+whoever looks an entry up passes the entry's function as well. Versions of other distributions belong in the key, where
+they matter; so does the content of what a user gives.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from esmerge.storage.cache import digest
+
 PACKAGE = __name__.partition(".")[0]
-DATA_SUFFIXES = (".csv", ".json", ".yaml")  # of files that modules read beside themselves
+DATA_SUFFIXES = (".csv", ".json", ".yaml")  # of files that come with a module
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def closure_digest(*functions: Callable[..., Any]) -> str:
-    """16 hex digits that change when code changes that one of the functions may run.
+    """A hash of the code that functions or classes are made of: part of the key of what they make.
+
+    Comments, layout and docstrings do not count. Data files count that a module names and that lie in a folder
+    ``data`` beside it or beside its folder. Files are read once per process: the code that runs is the code that was
+    loaded.
+
+    Args:
+        functions: from modules of this package, or of others; imports are followed within these packages.
 
     Raises:
-        ValueError: a function whose module has no source file.
+        TypeError: something is not defined in a Python file.
     """
-    modules: set[str] = set()
-    waiting = [function.__module__ for function in functions]
+    return digest({name: _read(path, name).content for name, path in import_closure(*functions).items()})
+
+
+def import_closure(*functions: Callable[..., Any]) -> dict[str, Path]:
+    """Module name -> source file of all that ``closure_digest`` reads, sorted by name."""
+    origins = dict(_origin(function) for function in functions)
+    packages = {PACKAGE, *(_top(name) for name in origins)} - {"__main__"}
+    sources: dict[str, Path] = {}
+    waiting = list(origins.items())
     while waiting:
-        module = waiting.pop()
-        if module not in modules:
-            modules.add(module)
-            waiting += _imports(module)
-    total = hashlib.sha256()
-    for module in sorted(modules):
-        total.update(f"{module}\0{_digest(module)}\0".encode())
-    return total.hexdigest()[:16]
+        name, path = waiting.pop()
+        if name in sources:
+            continue
+        sources[name] = path
+        names = [imported for imported in _read(path, name).imports - set(sources) if _top(imported) in packages]
+        waiting += [(imported, source) for imported in names if (source := _source(imported)) is not None]
+    return dict(sorted(sources.items()))
 
 
-def syntax_digest(tree: ast.AST) -> str:
-    """A digest of what code does: its syntax tree without docstrings; the tree loses them."""
+@dataclass(frozen=True)
+class _Code:
+    """A module's syntax and data files, hashed, and all names that it may import."""
+
+    content: tuple[str, ...]
+    imports: frozenset[str]
+
+
+@cache
+def _read(path: Path, name: str) -> _Code:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    imports = {prefix for full in (name, *_imported(tree, package)) for prefix in accumulate(full.split("."), _dotted)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body.pop(0)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body.pop(0)
+    content = [ast.dump(tree).encode(), *(file.read_bytes() for file in _data_files(tree, path))]
+    return _Code(tuple(hashlib.sha256(part).hexdigest() for part in content), frozenset(imports))
 
 
-@cache
-def _source(module: str) -> Path | None:
-    """The file of a module; None if there is no such module, or none with Python source."""
-    try:
-        spec = find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    path = None if spec is None or spec.origin is None else Path(spec.origin)
-    return path if path is not None and path.suffix == ".py" else None
+def _data_files(tree: ast.Module, path: Path) -> list[Path]:
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = sorted(text for text in texts if text.endswith(DATA_SUFFIXES) and Path(text).name == text)
+    places = (folder / "data" / name for name in names for folder in (path.parent, path.parents[1]))
+    return [place for place in places if place.is_file()]
 
 
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    """The package's modules that a module imports, at its top or later."""
-    path = _path(module)
-    parents = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    names = (name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for name in _named(node, parents))
-    own = (name for name in dict.fromkeys(names) if name.partition(".")[0] in (PACKAGE, module.partition(".")[0]))
-    return tuple(name for name in own if _source(name) is not None)
-
-
-def _named(node: ast.AST, parents: list[str]) -> Iterator[str]:
-    """What an import statement may import: modules, and names that may be submodules."""
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    """Dotted names that a tree imports, wherever in it; of ``from a import b`` a.b, since b may be a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        above = parents[: len(parents) + 1 - node.level] if node.level else []
-        base = ".".join([*above, *([node.module] if node.module else [])])
-        yield base
-        yield from (f"{base}.{alias.name}" for alias in node.names)
+        parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+        start = ".".join([*parents, *([node.module] if node.module else [])])
+        yield from (f"{start}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        for other in node.orelse:  # the rest is never run
+            yield from _imported(other, package)
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _imported(child, package)
 
 
-@cache
-def _digest(module: str) -> str:
-    """Of a module's code and of the data files that it names."""
-    path = _path(module)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    total = hashlib.sha256()
-    for file in _data_files(tree, path):
-        total.update(file.read_bytes())
-    return total.hexdigest() + syntax_digest(tree)
+def _origin(function: Callable[..., Any]) -> tuple[str, Path]:
+    """The module that defines a function, and its file."""
+    while isinstance(function, partial):
+        function = function.func
+    module = sys.modules.get(str(function.__module__))
+    try:
+        file = inspect.getsourcefile(module) if module else None
+    except TypeError:  # built in
+        file = None
+    if module is None or file is None:
+        raise TypeError(f"{function!r} is not defined in a Python file: expected functions or classes of modules")
+    return module.__name__, Path(file)
 
 
-def _data_files(tree: ast.AST, path: Path) -> list[Path]:
-    """Files in a folder ``data`` beside the module, or beside its folder, whose names stand in the module."""
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    names = sorted(text for text in texts if text.endswith(DATA_SUFFIXES) and "/" not in text)
-    files = (folder / "data" / name for name in names for folder in (path.parent, path.parents[1]))
-    return [file for file in files if file.is_file()]
+def _source(name: str) -> Path | None:
+    """The file of a module; None where there is none: a folder without code, or a name that is no module."""
+    top, *inner = name.split(".")
+    spec = find_spec(top)
+    if spec is None:
+        return None
+    if not inner and spec.origin:
+        return Path(spec.origin)
+    for folder in spec.submodule_search_locations or ():
+        for path in (Path(folder, *inner, "__init__.py"), Path(folder, *inner).with_suffix(".py")):
+            if path.is_file():
+                return path
+    return None
 
 
-def _path(module: str) -> Path:
-    path = _source(module)
-    if path is None:
-        raise ValueError(f"{module} has no source file: what it makes cannot be kept by its code")
-    return path
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _dotted(start: str, part: str) -> str:
+    return f"{start}.{part}"
