@@ -12,7 +12,7 @@ from torch import Tensor
 from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import BACKBONE, Measured
-from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.core.torch_rng import generator
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.merging.ops.space import tensor_shapes
@@ -83,7 +83,7 @@ def make_input(
     inputs = MergeInput(experts, space, seed, measured=measured, task=(sorted(experts)[0],))
     if not info.needs_signals:
         return inputs
-    granularity_ = Granularity(granularity or "joint", projections=PROJECTIONS)
+    granularity_ = ESConfig(granularity or "joint", projections=PROJECTIONS)
     return replace(inputs, signals=make_signals(experts, space, seed), granularity=granularity_)
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from esmerge.adapters.lora import SPACES
 from esmerge.baselines.api import REFERENCES
 from esmerge.coefficients.estimation import check_granularity
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.schema import Chosen, choose, plain, typed
 from esmerge.core.validation import at_least
@@ -91,7 +91,7 @@ class Sweep:
 
     specialists: Chosen
     probe: Chosen
-    granularity: Granularity
+    granularity: ESConfig
     method: Chosen
     merge_space: str | None
     suite: Suite
@@ -125,7 +125,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     """
     raw = plain(cfg)
     _check_keys(raw)
-    granularity = typed(Granularity, raw["granularity"], "granularity")
+    granularity = typed(ESConfig, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):
         raise ConfigError(
@@ -164,7 +164,7 @@ def choose_method(node: Mapping[str, Any]) -> Chosen:
         raise ConfigError(f"unknown method {node.get('name')!r}: expected one of {known}") from error
 
 
-def check_axes(method: Chosen, space: str | None, granularity: Granularity) -> None:
+def check_axes(method: Chosen, space: str | None, granularity: ESConfig) -> None:
     """Refuse a merge space or granularity that the method does not have, naming those it has."""
     spaces = method.entry.info.spaces
     if space is not None and spaces and space not in spaces:

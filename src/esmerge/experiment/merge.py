@@ -11,7 +11,7 @@ import pandas as pd
 from esmerge.adapters.dense import as_adapter
 from esmerge.adapters.lora import LoraState
 from esmerge.adapters.peft_folder import save_adapter
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.cost import Cost, cost
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
@@ -76,15 +76,13 @@ class _Work:
     inputs: MergeInput
     measuring: Cost
 
-    def merge(self, settings: Any, granularity: Granularity | None, task: tuple[str, ...] = ()) -> Merged:
+    def merge(self, settings: Any, granularity: ESConfig | None, task: tuple[str, ...] = ()) -> Merged:
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             made = merge(self.spec.method.name, inputs, settings)
             return replace(made, state=made.state.kept())
 
-    def ask(
-        self, settings: Any, granularity: Granularity | None, benchmarks: Sequence[Benchmark]
-    ) -> list[pd.DataFrame]:
+    def ask(self, settings: Any, granularity: ESConfig | None, benchmarks: Sequence[Benchmark]) -> list[pd.DataFrame]:
         """Merge with other settings, once for each task, and ask."""
         tasks = dict.fromkeys(map(self.task, benchmarks))
         made = {task: self.merge(settings, granularity, task).state for task in tasks}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
@@ -23,10 +23,10 @@ from esmerge.experiment.search import EVERYTHING, Range, Tuning, Values, values_
 from esmerge.experiment.session import Session, validating
 from esmerge.tracking.store import RunFolder
 
-Asking = Callable[[Any, Granularity | None, Sequence[Benchmark]], list[pd.DataFrame]]
+Asking = Callable[[Any, ESConfig | None, Sequence[Benchmark]], list[pd.DataFrame]]
 
 
-def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[Any, Granularity | None]:
+def tune(spec: RunSpec, session: Session, run: RunFolder, ask: Asking) -> tuple[Any, ESConfig | None]:
     """The settings and the granularity that do best on the validation split; the trials go into ``tuning.csv``.
 
     Raises:
