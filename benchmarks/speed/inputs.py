@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import BACKBONE, Measured
-from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.core.torch_rng import generator
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.merging.ops.space import tensor_shapes
@@ -106,7 +106,7 @@ def make_input(name: str, space: str, granularity: str | None, adapters: Adapter
     signals = make_signals(experts, space, SHAPES[adapters.shapes])
     if granularity == "layer":  # weighs layers, so it reads no score of any entry
         signals = replace(signals, scores={name: {} for name in experts})
-    return replace(inputs, signals=signals, granularity=Granularity(granularity or "joint"))
+    return replace(inputs, signals=signals, granularity=ESConfig(granularity or "joint"))
 
 
 def make_signals(experts: Mapping[str, LoraState], space: str, shapes: Shapes) -> Signals:

@@ -26,7 +26,7 @@ from esmerge.coefficients.element import element_coefficients
 from esmerge.coefficients.estimation import coefficients
 from esmerge.coefficients.joint import joint_coefficients
 from esmerge.coefficients.layer import layer_coefficients
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.coefficients.uncertainty import measured_distances
 from esmerge.coefficients.wasserstein import random_directions, standardise
 from esmerge.core.cost import Cost, cost
@@ -40,7 +40,7 @@ from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.stored import load_signals, record_signals
 from esmerge.specialists.specialists import Specialists
 
-JOINT = Granularity("joint", resamples=0)
+JOINT = ESConfig("joint", resamples=0)
 BATCH = 2  # prompts, as the reference has it
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,20 +19,29 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.schema import Selection
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
-from esmerge.specialists.families.textbook.family import TextbookSettings
+from esmerge.specialists.families.textbook.settings import TextbookSettings
+from esmerge.specialists.specialists import Specialists
 
 Stamps = dict[str, int]
 
 
 @pytest.fixture
-def run(shared_cache: Path, monkeypatch: pytest.MonkeyPatch):
-    """Call the front door on the tests' own cache."""
+def run(monkeypatch: pytest.MonkeyPatch):
+    """Call the front door."""
 
-    def running(*arguments: str, specialists: str = "textbook_tiny", cache: Path = shared_cache) -> None:
-        monkeypatch.setattr(sys, "argv", ["train", f"specialists={specialists}", f"cache={cache}", *arguments])
+    def running(cache: Path, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["train", "specialists=textbook_tiny", f"cache={cache}", *arguments])
         train.main()
 
     return running
+
+
+@pytest.fixture
+def trained(tiny_specialists: Specialists, shared_cache: Path, tmp_path: Path) -> Path:
+    """A cache of its own that holds the tiny specialists."""
+    for stage in TextbookSettings.stages:
+        shutil.copytree(shared_cache / stage, tmp_path / "trained" / stage)
+    return tmp_path / "trained"
 
 
 def stamps(cache: Path) -> Stamps:
@@ -47,11 +57,11 @@ def test_it_trains_copies_adapters_that_peft_loads_and_finds_all_in_the_cache_ag
     run, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     cache, out = tmp_path / "cache", tmp_path / "out"
-    run(f"out={out}", cache=cache)
+    run(cache, f"out={out}")
     assert "cell: 14 adapted modules, perceives cell" in capsys.readouterr().out
     first = stamps(cache)
     assert kinds(set(first)) == set(TextbookSettings.stages)
-    run(f"out={tmp_path / 'again'}", cache=cache)
+    run(cache, f"out={tmp_path / 'again'}")
     assert stamps(cache) == first
     assert {path.name for path in out.iterdir()} == {"molecule", "protein", "cell"}
     for folder in out.iterdir():
@@ -64,24 +74,24 @@ def test_it_trains_copies_adapters_that_peft_loads_and_finds_all_in_the_cache_ag
         assert any(tensor.count_nonzero() for name, tensor in loaded.items() if "lora_B" in name)
 
 
-def test_a_stage_is_made_again_for_the_settings_at_hand_alone(run, tiny_specialists, shared_cache: Path) -> None:
-    make_specialists(shared_cache, "specialists.lora.rank=2")
-    before = stamps(shared_cache)
-    run("retrain=[textbook-specialist]")
-    after = stamps(shared_cache)
+def test_a_stage_is_made_again_for_the_settings_at_hand_alone(run, trained: Path) -> None:
+    make_specialists(trained, "specialists.lora.rank=2")
+    before = stamps(trained)
+    run(trained, "retrain=[textbook-specialist]")
+    after = stamps(trained)
     changed = {name for name in before if after[name] != before[name]}
     assert set(after) == set(before)
     assert kinds(changed) == {"textbook-specialist"} and len(changed) == 3
     assert sum(name.startswith("textbook-specialist/") for name in before) >= 6
 
 
-def test_a_stage_that_nothing_asks_for_is_said(run, tiny_specialists, shared_cache: Path) -> None:
-    before = stamps(shared_cache)
+def test_a_stage_that_nothing_asks_for_is_said(run, trained: Path) -> None:
+    before = stamps(trained)
     with pytest.raises(SystemExit, match="textbook-encoder was not made again.* name that too: textbook-alignment"):
-        run("retrain=[textbook-encoder]")
-    assert stamps(shared_cache) == before
-    run("retrain=[textbook-encoder,textbook-alignment]")
-    changed = {name for name, stamp in stamps(shared_cache).items() if before[name] != stamp}
+        run(trained, "retrain=[textbook-encoder]")
+    assert stamps(trained) == before
+    run(trained, "retrain=[textbook-encoder,textbook-alignment]")
+    changed = {name for name, stamp in stamps(trained).items() if before[name] != stamp}
     assert kinds(changed) == {"textbook-encoder", "textbook-alignment"}
 
 
@@ -96,7 +106,7 @@ def test_only_stages_of_these_specialists_are_made_again(run, tmp_path: Path, na
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     with pytest.raises(SystemExit) as refused:
-        run(f"retrain=['{name}']", cache=cache)
+        run(cache, f"retrain=['{name}']")
     assert f"have no stage {name!r}: expected some of textbook-backbone, textbook-encoder" in str(refused.value)
     assert all(file.exists() for file in files)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)

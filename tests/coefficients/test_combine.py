@@ -13,7 +13,7 @@ from tests.coefficients import oracle
 
 from esmerge.adapters.lora import layer_of
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
-from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.wasserstein import unit_directions
 from esmerge.core.errors import ConfigError, InputError
 
@@ -55,7 +55,7 @@ def test_agrees_with_the_oracle(
 ) -> None:
     temperature, tau, cross_weight = constants
     signals = make_signals(experts, modalities, seed)
-    granularity = Granularity(name, temperature, tau, projections=20, power=power, cross_weight=cross_weight)
+    granularity = ESConfig(name, temperature, tau, projections=20, power=power, cross_weight=cross_weight)
     found = coefficients(signals, granularity, SHAPES, seed)
 
     backbone = np.stack([signals.backbone[kind].double().numpy() for kind in signals.modalities])
@@ -80,7 +80,7 @@ def test_agrees_with_the_oracle(
 
 
 def test_a_coefficient_file_names_experts_and_tensors() -> None:
-    found = coefficients(make_signals(2, 2, 0), Granularity("joint", projections=4), SHAPES, 0).tensors()
+    found = coefficients(make_signals(2, 2, 0), ESConfig("joint", projections=4), SHAPES, 0).tensors()
     expected = {"expert0.layer", "expert1.layer"} | {f"expert{i}.{key}" for i in range(2) for key in SHAPES}
     assert set(found) == expected
     assert all(found[f"expert1.{key}"].shape == shape for key, shape in SHAPES.items())
@@ -89,22 +89,20 @@ def test_a_coefficient_file_names_experts_and_tensors() -> None:
 def test_element_wise_coefficients_need_no_responses_and_layer_wise_no_scores() -> None:
     signals = make_signals(2, 1, 0)
     bare = replace(signals, backbone={}, responses={})
-    assert torch.equal(
-        coefficients(bare, Granularity("element"), SHAPES, 0).layer["expert0"], torch.full((LAYERS,), 0.5)
-    )
+    assert torch.equal(coefficients(bare, ESConfig("element"), SHAPES, 0).layer["expert0"], torch.full((LAYERS,), 0.5))
     unscored = replace(signals, scores={})
-    assert coefficients(unscored, Granularity("layer", projections=4), SHAPES, 0).elements == {}
+    assert coefficients(unscored, ESConfig("layer", projections=4), SHAPES, 0).elements == {}
 
 
 def test_unknown_granularity_says_what_there_is() -> None:
     with pytest.raises(ConfigError, match="'neuron': expected one of layer, element, joint"):
-        coefficients(make_signals(2, 1, 0), Granularity("neuron"), SHAPES, 0)
+        coefficients(make_signals(2, 1, 0), ESConfig("neuron"), SHAPES, 0)
 
 
 @pytest.mark.parametrize("field", ["temperature", "tau", "projections", "power"])
 def test_constants_must_be_positive(field: str) -> None:
     with pytest.raises(ConfigError, match=f"granularity.{field}=0 must be greater than 0"):
-        coefficients(make_signals(2, 1, 0), replace(Granularity("joint"), **{field: 0}), SHAPES, 0)
+        coefficients(make_signals(2, 1, 0), replace(ESConfig("joint"), **{field: 0}), SHAPES, 0)
 
 
 def test_every_missing_or_misshapen_score_is_listed() -> None:
@@ -115,7 +113,7 @@ def test_every_missing_or_misshapen_score_is_listed() -> None:
     scores["expert1"][bent] = torch.ones(1, 1)
     scores["expert1"][torn] = torch.full(SHAPES[torn], float("nan"))
     with pytest.raises(InputError) as error:
-        coefficients(replace(signals, scores=scores), Granularity("element"), SHAPES, 0)
+        coefficients(replace(signals, scores=scores), ESConfig("element"), SHAPES, 0)
     assert f"expert0: {gone} is missing" in str(error.value)
     assert f"expert1: {bent} has shape (1, 1), expected {SHAPES[bent]}" in str(error.value)
     assert f"expert1: {torn} holds NaN" in str(error.value)
@@ -124,4 +122,4 @@ def test_every_missing_or_misshapen_score_is_listed() -> None:
 def test_layers_that_were_not_probed_are_refused() -> None:
     deeper = {**SHAPES, "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": (2, WIDTH)}
     with pytest.raises(InputError, match="measured 3 layers, but the adapters reach layer 7"):
-        coefficients(make_signals(2, 1, 0), Granularity("layer", projections=4), deeper, 0)
+        coefficients(make_signals(2, 1, 0), ESConfig("layer", projections=4), deeper, 0)

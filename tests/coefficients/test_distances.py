@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from esmerge.coefficients.distances import along, bootstrapped, layer_distances
-from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.wasserstein import sliced_wasserstein, standardise, unit_directions
 from esmerge.core.errors import InputError
 
-SETTINGS = Granularity("layer", projections=16)
+SETTINGS = ESConfig("layer", projections=16)
 
 
 def make_signals(experts: int = 2, modalities: int = 2, layers: int = 3, seed: int = 0) -> Signals:

@@ -10,12 +10,12 @@ from tests.coefficients.test_distances import make_signals
 
 from esmerge.coefficients.distances import along
 from esmerge.coefficients.estimation import check_granularity, coefficients
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.coefficients.uncertainty import coefficients_of, direction_errors, measured_distances, probe_errors
 from esmerge.coefficients.wasserstein import unit_directions
 from esmerge.core.errors import ConfigError
 
-SETTINGS = Granularity("layer", projections=64)
+SETTINGS = ESConfig("layer", projections=64)
 
 
 def test_the_error_over_directions_is_that_of_fresh_directions() -> None:

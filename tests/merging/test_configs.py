@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from esmerge.coefficients.estimation import GRANULARITIES, check_granularity
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.schema import typed
 from esmerge.merging.api import MERGES
 
@@ -35,8 +35,8 @@ def _names(settings: dict) -> set[str]:
 @pytest.mark.parametrize("name", GRANULARITIES)
 def test_every_granularity_has_a_config_with_its_defaults(name: str) -> None:
     content = OmegaConf.load(CONF / "granularity" / f"{name}.yaml")
-    filled = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Granularity), content))
-    assert filled == Granularity(name)
+    filled = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ESConfig), content))
+    assert filled == ESConfig(name)
     check_granularity(filled)
 
 

@@ -36,7 +36,7 @@ def fit(net: nn.Sequential, schedule: Schedule, folder: Path | None, stop_at: in
 
 SCHEDULES = {
     "adamw": Schedule(STEPS, 0.05, weight_decay=0.1, warmup=0.3),
-    "muon": Schedule(STEPS, 0.05, weight_decay=0.1, muon_rate=0.02),
+    "muon": Schedule(STEPS, 0.05, weight_decay=0.1, muon_learning_rate=0.02),
 }
 
 

@@ -51,7 +51,7 @@ def test_every_merge_stands_in_its_block() -> None:
 
 def test_a_method_that_is_a_reference_too_keeps_its_place() -> None:
     specs = planned("method=base")
-    assert list(specs).count("base") == 1 and specs["base"].record.order < specs["expert:cell"].record.order
+    assert list(specs).count("base") == 1 and specs["base"].record.rank < specs["expert:cell"].record.rank
 
 
 def test_runs_say_what_a_reader_calls_their_method() -> None:

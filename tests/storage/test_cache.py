@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-from esmerge.storage.cache import Cache, code_digest, digest, tensors_digest
+from esmerge.storage.cache import Cache, digest, tensors_digest
 
 KEY = {"a": 1, "b": [0.5, "x"]}
 PROCESSES = multiprocessing.get_context("fork")
@@ -117,41 +116,6 @@ def test_others_may_read_what_was_cached(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
     assert Cache(tmp_path).folder("kind", KEY, lambda folder: None).stat().st_mode == plain.stat().st_mode
-
-
-def module(folder: Path, text: str) -> ModuleType:
-    path = folder / "code.py"
-    path.write_text(text)
-    found = ModuleType("code")
-    found.__file__ = str(path)
-    return found
-
-
-CODE = '"""Says what."""\n\n\ndef double(x):\n    """Twice."""\n    return 2 * x  # as it says\n'
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        CODE.replace("Twice.", "Two times."),
-        CODE.replace("  # as it says", ""),
-        CODE.replace("\n\n\n", "\n# why\n\n"),
-        CODE.replace('    """Twice."""\n', ""),
-        CODE.replace('"""Says what."""', ""),
-        CODE.replace("2 * x", "(2 * x)"),
-    ],
-)
-def test_comments_layout_and_docstrings_do_not_count_as_code(tmp_path: Path, changed: str) -> None:
-    assert changed != CODE
-    assert code_digest([module(tmp_path, CODE)]) == code_digest([module(tmp_path, changed)])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [CODE.replace("2 * x", "3 * x"), CODE.replace("2 * x", "2 * y"), CODE + "double(1)\n", CODE + 'A = "text"\n'],
-)
-def test_code_counts(tmp_path: Path, changed: str) -> None:
-    assert code_digest([module(tmp_path, CODE)]) != code_digest([module(tmp_path, changed)])
 
 
 def test_a_tensors_digest_sees_names_shapes_types_values_and_what_stands_beside() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from tests.conftest import composed
 from tests.tasks.golden import DATA
 
 from esmerge.cli.tasks.options import DEFAULTS, load
 from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Benchmark, Example
-from esmerge.core.schema import choose
+from esmerge.core.schema import choose, plain
 from esmerge.data.molecules import canonical_smiles
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.language_model.family import read_lessons
@@ -125,8 +126,8 @@ def test_retention_answers_are_the_tables() -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_nothing_that_the_specialists_are_taught_is_tested(seed: int) -> None:
-    config = compose_choice("specialists", "smollm2")
-    settings = choose(SPECIALISTS, {**config, "root": str(DATA)}, "specialists").settings
+    config = plain(composed("specialists=smollm2", f"specialists.root={DATA}").specialists)
+    settings = choose(SPECIALISTS, config, "specialists").settings
     lessons = read_lessons(settings, seed)
     assert {lesson.modality for lesson in lessons} == {"molecule", "protein", "cell"}
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA), "seed": seed})

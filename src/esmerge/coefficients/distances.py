@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from esmerge.coefficients.types import Granularity, Layered, Signals
+from esmerge.coefficients.types import ESConfig, Layered, Signals
 from esmerge.coefficients.wasserstein import projected_gaps, random_directions, standardise
 from esmerge.core.errors import InputError
 from esmerge.core.finite import all_finite
@@ -62,7 +62,7 @@ class Distances:
         return (total / count).clamp(min=0) ** (1 / self.power)
 
 
-def layer_distances(signals: Signals, granularity: Granularity, seed: int) -> Distances:
+def layer_distances(signals: Signals, granularity: ESConfig, seed: int) -> Distances:
     """Distance of every expert's responses from the backbone's along ``granularity.projections`` directions.
 
     All of them use the same directions, so that differences between experts are not projection noise.
@@ -82,7 +82,7 @@ def direction_rounds(signals: Signals, count: int, seed: int) -> Iterator[Tensor
         yield random_directions(features, count, generator)
 
 
-def along(signals: Signals, directions: Tensor, granularity: Granularity) -> Distances:
+def along(signals: Signals, directions: Tensor, granularity: ESConfig) -> Distances:
     """The distances along given directions, (projections, features).
 
     Raises:
@@ -98,7 +98,7 @@ def along(signals: Signals, directions: Tensor, granularity: Granularity) -> Dis
     return Distances(gaps, pick.sum(dim=0), granularity.power, torch.empty(0, *gaps.shape[1:], dtype=gaps.dtype))
 
 
-def bootstrapped(signals: Signals, directions: Tensor, granularity: Granularity, seed: int) -> Tensor:
+def bootstrapped(signals: Signals, directions: Tensor, granularity: ESConfig, seed: int) -> Tensor:
     """The distances on ``granularity.resamples`` resamples of the probe's prompts, (R, N, M, L).
 
     A resample draws the same prompts for every model, modality and layer, and is measured along the first few of the

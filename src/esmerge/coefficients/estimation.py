@@ -11,7 +11,7 @@ from esmerge.adapters.lora import layer_of
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.element import element_coefficients
 from esmerge.coefficients.joint import joint_coefficients
-from esmerge.coefficients.types import Coefficients, Granularity, Signals
+from esmerge.coefficients.types import Coefficients, ESConfig, Signals
 from esmerge.coefficients.uncertainty import AUTO, coefficients_of, direction_errors, measured_distances, probe_errors
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.finite import all_finite
@@ -22,7 +22,7 @@ SCORES = ("absolute", "squared")
 
 def coefficients(
     signals: Signals,
-    granularity: Granularity,
+    granularity: ESConfig,
     shapes: Mapping[str, tuple[int, ...]],
     seed: int,
     distances: Distances | None = None,
@@ -60,7 +60,7 @@ def coefficients(
     )
 
 
-def check_granularity(granularity: Granularity) -> None:
+def check_granularity(granularity: ESConfig) -> None:
     """Raise ``ConfigError`` if the name or a constant of the granularity is not allowed."""
     if granularity.name not in GRANULARITIES:
         raise ConfigError(f"unknown granularity.name {granularity.name!r}: expected one of {', '.join(GRANULARITIES)}")
@@ -78,7 +78,7 @@ def check_granularity(granularity: Granularity) -> None:
 
 
 def _layers(
-    signals: Signals, granularity: Granularity, depth: int, distances: Distances
+    signals: Signals, granularity: ESConfig, depth: int, distances: Distances
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Layer-wise coefficients, (N, L), and their standard errors."""
     values = distances.values
@@ -94,7 +94,7 @@ def _layers(
     return coefficients_of(values, signals, granularity), errors
 
 
-def _elements(signals: Signals, granularity: Granularity, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _elements(signals: Signals, granularity: ESConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Element-wise coefficients, name -> (N, *shape); each score is read once, since it may be on disk."""
     found: dict[str, Tensor] = {}
     wrong: list[str] = []

@@ -42,8 +42,8 @@ class Signals:
 
 
 @dataclass(frozen=True)
-class Granularity:
-    """How fine the coefficients are, and the constants of the formulas (config group ``granularity``).
+class ESConfig:
+    """The constants of the formulas and how fine the coefficients are (config group ``granularity``).
 
     Attributes:
         name: ``layer``, ``element`` or ``joint``.

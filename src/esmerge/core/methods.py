@@ -25,14 +25,14 @@ class MethodRecord:
     Attributes:
         kind: the block of a table that it belongs to.
         title: what a reader calls it.
-        order: where it stands in that block, the lowest first; equals stand by config name.
+        rank: its place among the rows of its kind, the lowest first; equal ones stand by config name.
         finetuned: whether a language model learnt from the benchmark's own training split. Such a reference is no
             rival of a merge, which sees no question.
     """
 
     kind: MethodKind
     title: str
-    order: int = 0
+    rank: int = 100
     finetuned: bool = False
 
 
@@ -72,7 +72,7 @@ class MergeInfo:
         title: what a reader calls it.
         source: where it was published.
         kind: ``MERGE``, ``ES``, ``CONTROL`` or ``TASK_AWARE``.
-        order: where it stands among merges of its kind in a table, the lowest first; equals stand by config name.
+        rank: its place among the rows of its kind, the lowest first; equal ones stand by name.
         spaces: the merge spaces that it has, the published one first.
         granularities: of the probe's signals that weigh it; none if it reads no signals.
         needs: names of the statistics that it reads, each also a field of its settings.
@@ -90,7 +90,7 @@ class MergeInfo:
     convex: bool = False
     per_task: bool = False
     elementwise: bool = False
-    order: int = 1
+    rank: int = 100
 
     @property
     def needs_signals(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.experiment.plan import RunSpec
 from esmerge.tracking.provenance import library_versions
 
@@ -22,7 +22,7 @@ def model_card(
     spec: RunSpec,
     experts: Sequence[str],
     settings: Any,
-    granularity: Granularity | None = None,
+    granularity: ESConfig | None = None,
     shares: Shares | None = None,
     details: Sequence[str] = (),
 ) -> str:

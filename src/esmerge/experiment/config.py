@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from esmerge.adapters.lora import SPACES
 from esmerge.baselines.api import FLOORS, REFERENCES
 from esmerge.coefficients.estimation import check_granularity
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.registry import Registry
 from esmerge.core.schema import Selection, choose, plain, typed
@@ -92,7 +92,7 @@ class Sweep:
 
     specialists: Selection
     probe: Selection
-    granularity: Granularity
+    granularity: ESConfig
     method: Selection
     merge_space: str | None
     suite: Suite
@@ -126,7 +126,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     """
     raw = plain(cfg)
     _check_keys(raw)
-    granularity = typed(Granularity, raw["granularity"], "granularity")
+    granularity = typed(ESConfig, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):
         raise ConfigError(
@@ -164,7 +164,7 @@ def choose_method(node: Mapping[str, Any]) -> Selection:
     raise ConfigError(f"unknown method {name!r}: expected one of {known}")
 
 
-def check_axes(method: Selection, space: str | None, granularity: Granularity) -> None:
+def check_axes(method: Selection, space: str | None, granularity: ESConfig) -> None:
     """Refuse a merge space or granularity that the method does not have, naming those it has."""
     spaces = method.entry.info.spaces
     if space is not None and spaces and space not in spaces:

@@ -12,7 +12,7 @@ from esmerge.adapters.dense import as_adapter
 from esmerge.adapters.lora import LoraState
 from esmerge.adapters.peft_folder import save_adapter
 from esmerge.coefficients.summary import CoefficientSummary, summarise
-from esmerge.coefficients.types import Coefficients, Granularity
+from esmerge.coefficients.types import Coefficients, ESConfig
 from esmerge.core.arrays import as_arrays
 from esmerge.core.cost import Cost, cost
 from esmerge.core.prompts import Benchmark
@@ -90,21 +90,19 @@ class Merger:
     inputs: MergeInput
     expert_modality: Mapping[str, str]
 
-    def merge(self, settings: Any, granularity: Granularity | None, task: Task = ()) -> Merged:
+    def merge(self, settings: Any, granularity: ESConfig | None, task: Task = ()) -> Merged:
         """Coefficients and merge, the result in memory."""
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             merged = merge(self.spec.method.name, inputs, settings)
             return replace(merged, state=merged.state.materialize())
 
-    def merge_all(
-        self, settings: Any, granularity: Granularity | None, suite: Sequence[Benchmark]
-    ) -> dict[Task, Merged]:
+    def merge_all(self, settings: Any, granularity: ESConfig | None, suite: Sequence[Benchmark]) -> dict[Task, Merged]:
         """One merge for each task of the suite."""
         return {task: self.merge(settings, granularity, task) for task in dict.fromkeys(map(self.task, suite))}
 
     def predict_all(
-        self, models: Models, settings: Any, granularity: Granularity | None, suite: Sequence[Benchmark]
+        self, models: Models, settings: Any, granularity: ESConfig | None, suite: Sequence[Benchmark]
     ) -> list[pd.DataFrame]:
         """Merge with other settings, and ask."""
         merges = self.merge_all(settings, granularity, suite)
@@ -126,7 +124,7 @@ def store_merge(
     task: Task,
     merged: Merged,
     settings: Any,
-    granularity: Granularity | None,
+    granularity: ESConfig | None,
 ) -> CoefficientSummary | None:
     """Write the adapter with its card and, where the merge has them, its coefficients; returns their summary."""
     summary = None if merged.coefficients is None else store_coefficients(run, merged.coefficients)

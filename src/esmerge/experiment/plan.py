@@ -10,7 +10,7 @@ from esmerge.baselines.references.expert import ExpertSettings
 from esmerge.baselines.references.finetuned import FinetunedSettings
 from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
-from esmerge.core.methods import MergeInfo, MethodInfo, MethodRecord
+from esmerge.core.methods import MethodInfo, MethodRecord
 from esmerge.core.schema import Selection
 from esmerge.experiment.config import Sweep, check_axes, choose_method
 from esmerge.tracking.store import config_hash
@@ -26,7 +26,6 @@ class RunSpec:
         sweep: the job it belongs to.
         config: everything that decides its results, as plain values.
         tuned: whether the method's numbers are tuned on the validation split before the test.
-        position: where the sweep names the method: its place among the references, or behind them.
     """
 
     method: Selection
@@ -34,7 +33,6 @@ class RunSpec:
     sweep: Sweep
     config: dict[str, Any]
     tuned: bool = False
-    position: int = 0
 
     @property
     def info(self) -> MethodInfo:
@@ -91,10 +89,9 @@ class RunSpec:
 
     @property
     def record(self) -> MethodRecord:
-        """What the run says of its method. References and floors stand in the order in which the sweep names them."""
-        order = self.info.order if isinstance(self.info, MergeInfo) else self.position
+        """What the run says of its method."""
         finetuned = isinstance(self.method.settings, FinetunedSettings)
-        return MethodRecord(self.info.kind, self.title, order, finetuned)
+        return MethodRecord(self.info.kind, self.title, self.info.rank, finetuned)
 
     @property
     def hash(self) -> str:
@@ -140,19 +137,11 @@ def plan(sweep: Sweep) -> list[RunSpec]:
             that a run reads.
     """
     configs = reference_configs(sweep.references)
-    specs = [
-        spec
-        for position, name in enumerate(sweep.references)
-        for spec in _reference(sweep, name, configs[name], position)
-    ]
-    last = len(sweep.references)
-    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, last, tune=sweep.tuning.trials > 0)
+    specs = [spec for name, node in configs.items() for spec in _reference(sweep, name, node)]
+    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
     if any(spec.uses_probe for spec in specs):
         sweep.specialists.settings.check_probe(sweep.probe.name)
-    first: dict[str, RunSpec] = {}
-    for spec in specs:
-        first.setdefault(spec.name, spec)
-    return list(first.values())
+    return list({spec.name: spec for spec in specs}.values())
 
 
 def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -170,28 +159,28 @@ def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: configs[method] for name, method in methods.items()}
 
 
-def _reference(sweep: Sweep, name: str, node: dict[str, Any], position: int) -> list[RunSpec]:
+def _reference(sweep: Sweep, name: str, node: dict[str, Any]) -> list[RunSpec]:
     method, _, space = name.partition("@")
     if space and not choose_method(node).entry.info.spaces:
         raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
-    return _runs(sweep, choose_method(node), node, space or None, position)
+    return _runs(sweep, choose_method(node), node, space or None)
 
 
 def _runs(
-    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, position: int, tune: bool = False
+    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tune: bool = False
 ) -> list[RunSpec]:
     if isinstance(method.settings, ExpertSettings):
         expert = method.settings.expert
         if expert is None:
             each = [{**node, "expert": name} for name in experts_of(sweep)]
-            return [run for single in each for run in _runs(sweep, choose_method(single), single, None, position)]
+            return [run for single in each for run in _runs(sweep, choose_method(single), single, None)]
         if expert not in experts_of(sweep):
             raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)
     spaces: Sequence[str] = method.entry.info.spaces
     chosen = (space or spaces[0]) if spaces else None
     tuned = tune and bool(spaces)
-    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned, position)]
+    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
 
 
 def experts_of(sweep: Sweep) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.validation import at_least
 
@@ -60,7 +60,7 @@ class Tuning:
         if self.trials and not self.search:
             raise ConfigError("tuning.trials is set, but tuning.search names no setting: give it ranges")
 
-    def ranges(self, settings: Any, granularity: Granularity | None) -> dict[str, Range]:
+    def ranges(self, settings: Any, granularity: ESConfig | None) -> dict[str, Range]:
         """The ranges of what one method has."""
         own = {item.name for item in fields(settings)}
         if granularity is not None:
@@ -68,13 +68,13 @@ class Tuning:
         return {name: found for name, found in self.search.items() if name in own}
 
 
-def values_of(names: Mapping[str, Range], settings: Any, granularity: Granularity | None) -> Values:
+def values_of(names: Mapping[str, Range], settings: Any, granularity: ESConfig | None) -> Values:
     """The published values of what is tuned; a setting that both have is the method's."""
     values = {**_values(granularity), **_values(settings)}
     return {name: values[name] for name in names}
 
 
-def with_values(values: Values, settings: Any, granularity: Granularity | None) -> tuple[Any, Granularity | None]:
+def with_values(values: Values, settings: Any, granularity: ESConfig | None) -> tuple[Any, ESConfig | None]:
     """Settings and granularity with other values."""
     own = _values(settings)
     mine: dict[str, Any] = {name: value for name, value in values.items() if name in own}

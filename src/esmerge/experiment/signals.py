@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from esmerge.coefficients.distances import Distances
-from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import measured_distances
 from esmerge.core.cost import Cost, cost, load_cost, save_cost
 from esmerge.core.prompts import Pieces
@@ -77,7 +77,7 @@ class SignalStore:
         folder = self._signals_folder(space)
         return load_signals(folder), load_cost(folder)
 
-    def distances(self, space: str, granularity: Granularity) -> tuple[Distances | None, Cost]:
+    def distances(self, space: str, granularity: ESConfig) -> tuple[Distances | None, Cost]:
         """How far every expert moves every layer, measured once per probe; None where no granularity needs them."""
         if granularity.name == "element":
             return None, Cost()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
@@ -23,13 +23,13 @@ from esmerge.experiment.search import EVERYTHING, Range, Tuning, Values, values_
 from esmerge.experiment.suite import load_suite, on_validation
 from esmerge.tracking.store import RunFolder
 
-PredictAll = Callable[[Any, Granularity | None, Sequence[Benchmark]], list[pd.DataFrame]]
+PredictAll = Callable[[Any, ESConfig | None, Sequence[Benchmark]], list[pd.DataFrame]]
 """Merges with settings and a granularity, and asks benchmarks."""
 
 
 def tune(
     spec: RunSpec, suite: Sequence[Benchmark], run: RunFolder, predict_all: PredictAll
-) -> tuple[Any, Granularity | None]:
+) -> tuple[Any, ESConfig | None]:
     """The settings and the granularity that do best on the validation split; the trials go into ``tuning.csv``.
 
     Raises:

@@ -12,7 +12,7 @@ from esmerge.adapters.dense import Update
 from esmerge.adapters.lora import LoraState
 from esmerge.calibration.types import Measured
 from esmerge.coefficients.distances import Distances
-from esmerge.coefficients.types import Coefficients, Granularity, Signals
+from esmerge.coefficients.types import Coefficients, ESConfig, Signals
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Registry
 
@@ -51,7 +51,7 @@ class MergeInput:
     space: str
     seed: int = 0
     signals: Signals | None = None
-    granularity: Granularity | None = None
+    granularity: ESConfig | None = None
     distances: Distances | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
     task: tuple[str, ...] = ()

@@ -30,19 +30,19 @@ class Schedule:
 
     Attributes:
         steps: number of updates.
-        rate: peak learning rate of AdamW.
+        learning_rate: peak learning rate of AdamW.
         weight_decay: decoupled weight decay.
         warmup: share of the steps with a rising rate.
         decay: share of the steps, at the end, in which the rate falls to zero along a straight line.
-        muon_rate: peak rate of Muon for matrices; 0 trains everything with AdamW.
+        muon_learning_rate: peak learning rate of Muon for matrices; 0 trains everything with AdamW.
     """
 
     steps: int
-    rate: float
+    learning_rate: float
     weight_decay: float = 0.0
     warmup: float = 0.03
     decay: float = 0.4
-    muon_rate: float = 0.0
+    muon_learning_rate: float = 0.0
 
     def factor(self, step: int) -> float:
         """Share of the peak rate at a step."""
@@ -93,15 +93,14 @@ def train(
 def _optimisers(
     parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], schedule: Schedule
 ) -> list[tuple[torch.optim.Optimizer, float]]:
-    decay = schedule.weight_decay
-    plain = [*parameters] if schedule.muon_rate else [*parameters, *matrices]
-    found: list[tuple[torch.optim.Optimizer, float]] = []
+    decay, rate, muon_rate = schedule.weight_decay, schedule.learning_rate, schedule.muon_learning_rate
+    plain = [*parameters] if muon_rate else [*parameters, *matrices]
+    optimisers: list[tuple[torch.optim.Optimizer, float]] = []
     if plain:
-        found.append((torch.optim.AdamW(plain, lr=schedule.rate, weight_decay=decay, betas=(0.9, 0.98)), schedule.rate))
-    if schedule.muon_rate and matrices:
-        muon = torch.optim.Muon(matrices, lr=schedule.muon_rate, weight_decay=decay)
-        found.append((muon, schedule.muon_rate))
-    return found
+        optimisers.append((torch.optim.AdamW(plain, lr=rate, weight_decay=decay, betas=(0.9, 0.98)), rate))
+    if muon_rate and matrices:
+        optimisers.append((torch.optim.Muon(matrices, lr=muon_rate, weight_decay=decay), muon_rate))
+    return optimisers
 
 
 def _update(

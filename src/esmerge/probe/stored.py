@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from esmerge.adapters.lora import SPACES
 from esmerge.coefficients.distances import Distances
-from esmerge.coefficients.types import Granularity, Signals
+from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import AUTO
 from esmerge.core.prompts import Pieces
 from esmerge.probe.layout import Layout, signals_of
@@ -77,7 +77,7 @@ def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> li
     return list(SPACES) if entries * len(specialists.adapters) <= most else [space]
 
 
-def distance_settings(granularity: Granularity) -> dict[str, Any]:
+def distance_settings(granularity: ESConfig) -> dict[str, Any]:
     """What distances depend on beside the signals; where directions are added until it suffices, on T and a too."""
     chosen: dict[str, Any] = {
         "projections": granularity.projections,

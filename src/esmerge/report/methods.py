@@ -18,8 +18,8 @@ MERGED = (MethodKind.MERGE, MethodKind.ES)  # what competes for the best merge
 
 
 def place(record: MethodRecord, method: str) -> tuple[int, int, str]:
-    """Sort key of a row: its block, its order there, and among equals the config name."""
-    return list(BLOCKS).index(record.kind), record.order, method
+    """Sort key of a row: its block, its rank there, and among equal ranks the config name."""
+    return list(BLOCKS).index(record.kind), record.rank, method
 
 
 def row_title(method: str, *details: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from esmerge.adapters.lora import LoraState
 from esmerge.core.validation import above_zero, at_least
 from esmerge.model.backbone import Backbone
+from esmerge.model.cached_encoder import CachedEncoder
 from esmerge.model.encoder import ModalityEncoder
 from esmerge.model.prompt_encoder import Renderer
-from esmerge.model.remembered import Remembering
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Specialists:
     @cached_property
     def asking(self) -> Renderer:
         """The same, but the questions of a benchmark are encoded once, not once for every merge that is asked."""
-        return Renderer(self.backbone, {name: Remembering(encoder) for name, encoder in self.encoders.items()})
+        return Renderer(self.backbone, {name: CachedEncoder(encoder) for name, encoder in self.encoders.items()})
 
     @property
     def modalities(self) -> tuple[str, ...]:

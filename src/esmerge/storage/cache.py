@@ -6,14 +6,12 @@ others wait. A key holds the settings, the content of the inputs, and ``code.clo
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -77,21 +75,6 @@ class Cache:
 def digest(key: Any) -> str:
     """A short, stable hash of anything JSON can say."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def code_digest(modules: Iterable[ModuleType]) -> str:
-    """A hash of what modules do: their syntax trees without comments, layout and docstrings."""
-    dumps = []
-    for module in modules:
-        tree = ast.parse(Path(str(module.__file__)).read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-                value = body[0].value
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    body.pop(0)
-        dumps.append(ast.dump(tree))
-    return digest(dumps)
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], extra: Any = None) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import LoraState
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
 from esmerge.merging.api import Merged, MergeInput
@@ -53,7 +53,7 @@ class Case:
         """What the merge needs on ``experts``: signals, statistics and a task only where it uses them.
 
         Args:
-            constants: fields of ``Granularity`` that differ from their defaults.
+            constants: fields of ``ESConfig`` that differ from their defaults.
 
         Raises:
             AssertionError: it needs a statistic that nobody makes.
@@ -64,7 +64,7 @@ class Case:
         inputs = MergeInput(experts, self.space, seed, measured=measured, task=(sorted(experts)[0],))
         if not self.info.needs_signals:
             return inputs
-        granularity = Granularity(self.granularity or "joint", projections=PROJECTIONS)
+        granularity = ESConfig(self.granularity or "joint", projections=PROJECTIONS)
         granularity = replace(granularity, **(constants or {}))  # type: ignore[arg-type]
         return replace(inputs, signals=make_signals(experts, self.space, seed), granularity=granularity)
 

@@ -43,6 +43,6 @@ def test_the_whole_job_on_a_real_language_model(tmp_path: Path) -> None:
     for run in results.loc[results["method"] == "es", "run"].unique():
         with safe_open(folder / run / "coefficients.safetensors", "pt") as stored:
             assert stored.get_slice("molecule.layer").get_shape() == [30]
-    exams = [json.loads(path.read_text()) for path in tmp_path.glob("cache/language-model-specialist/*/facts.json")]
+    exams = [json.loads(path.read_text()) for path in tmp_path.glob("cache/language-model-specialist/*/metadata.json")]
     assert len(exams) == 3
-    assert all(facts["specialist_accuracy"] > facts["backbone_accuracy"] for facts in exams)
+    assert all(exam["specialist_accuracy"] > exam["backbone_accuracy"] for exam in exams)

@@ -57,6 +57,10 @@ def test_training_is_the_same_in_another_cache(tiny_specialists: Specialists, tm
         ("specialists.lora.replay=0.5", {"textbook-specialist"}),
         ("specialists.alignment.first_only=0.5", {"textbook-alignment", "textbook-specialist"}),
         ("specialists.finetuning.steps=3", set()),
+        ("specialists.encoders.protein=kmers", {"textbook-encoder", "textbook-alignment", "textbook-specialist"}),
+        ("specialists.encoders.protein.motif=7", {"textbook-encoder", "textbook-alignment", "textbook-specialist"}),
+        ("specialists.encoders.protein=motif_convolution", set()),
+        ("specialists.reading.hidden=16", {"textbook-backbone", "textbook-alignment", "textbook-specialist"}),
     ],
 )
 def test_a_change_makes_again_what_depends_on_it(
@@ -120,6 +124,8 @@ def test_another_seed_is_another_world(tiny_specialists: Specialists, shared_cac
         ("experts=[molecule,gene]", "two or more of molecule, protein, cell"),
         ("experts=[molecule,protein,cell,cell]", "each once"),
         ("language=english", "textbook only"),
+        ("+encoders.cell=kmers", r"specialists\.encoders\.cell: expected an encoder of molecule or protein"),
+        ("encoders.protein=graph", r"specialists\.encoders\.protein='graph': expected an encoder, one of fingerprint"),
         ("lora.rank=0", r"lora\.rank=0: expected a number from 1"),
         ("lora.replay=1.5", r"lora\.replay=1\.5: expected a share from 0 to 1"),
         ("reading.rate=-1", r"reading\.rate=-1(\.0)?: expected a number above 0"),

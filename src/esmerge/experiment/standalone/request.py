@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from esmerge.adapters.lora import SPACES
 from esmerge.calibration.api import MEASURES
 from esmerge.coefficients.estimation import check_granularity
-from esmerge.coefficients.types import Granularity
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo
 from esmerge.core.schema import Selection, choose, plain, typed
@@ -114,7 +114,7 @@ def read_request(cfg: DictConfig) -> Request:
     sweep = Sweep(
         specialists=choose(SPECIALISTS, {"name": "custom", **told}, "custom"),
         probe=choose(PROBES, raw.get("probe") or {"name": "text"}, "probe"),
-        granularity=typed(Granularity, raw["granularity"], "granularity"),
+        granularity=typed(ESConfig, raw["granularity"], "granularity"),
         method=method,
         merge_space=output.merge_space,
         suite=Suite("none", []),

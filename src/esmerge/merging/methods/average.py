@@ -16,7 +16,7 @@ from esmerge.merging.ops.space import combine, equal_weights
         title="Average",
         source="arXiv 2203.05482",
         kind=MethodKind.MERGE,
-        order=0,
+        rank=1,
         spaces=("factors", "delta"),
         convex=True,
     ),

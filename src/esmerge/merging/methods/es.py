@@ -15,7 +15,7 @@ from esmerge.merging.ops.settings import ConvexSettings
         title="ES-Merging",
         source=SOURCE,
         kind=MethodKind.ES,
-        order=0,
+        rank=1,
         spaces=("factors", "delta"),
         granularities=EVERY,
         convex=True,

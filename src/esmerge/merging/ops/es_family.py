@@ -9,7 +9,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import check_mergeable
 from esmerge.coefficients.estimation import coefficients
-from esmerge.coefficients.types import Coefficients, Granularity, Signals
+from esmerge.coefficients.types import Coefficients, ESConfig, Signals
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.ops.settings import ConvexSettings
@@ -19,7 +19,7 @@ SOURCE = "arXiv 2603.14405"
 EVERY = ("layer", "element", "joint")
 
 
-def require_signals(inputs: MergeInput) -> tuple[Signals, Granularity]:
+def require_signals(inputs: MergeInput) -> tuple[Signals, ESConfig]:
     """The probe's signals and the granularity; raises ``ConfigError`` if either is missing or of other experts."""
     if inputs.signals is None or inputs.granularity is None:
         raise ConfigError("this merge computes its coefficients from a probe: give it signals and a granularity")

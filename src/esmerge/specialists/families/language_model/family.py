@@ -2,117 +2,63 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
-import transformers
-from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from esmerge.adapters.lora import LoraState
-from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.specialists.api import SPECIALISTS, Context
-from esmerge.specialists.families.language_model import encoders, lessons, teaching
-from esmerge.specialists.families.language_model.encoders import FEATURES, SoftTokenEncoder
-from esmerge.specialists.families.language_model.lessons import Lesson
+from esmerge.specialists.families.language_model.lessons import Lesson, as_text, pools, read_lesson
 from esmerge.specialists.families.language_model.settings import LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
+from esmerge.specialists.families.language_model.teaching import answers_encoder, answers_task, exam_of, questions
+from esmerge.specialists.soft_tokens.api import EncoderChoice
+from esmerge.specialists.soft_tokens.encoder import encoder_digest
+from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan, Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
-from esmerge.storage.cache import code_digest, digest, tensors_digest
-
-FACTS = "facts.json"
-LEARNT_FROM = (  # modules whose code decides what is trained
-    "esmerge.model.attach", "esmerge.model.loss", "esmerge.model.prompt_encoder", "esmerge.core.rng",
-    "esmerge.model.training", "esmerge.specialists.families.language_model.lessons",
-    "esmerge.specialists.families.language_model.encoders", "esmerge.specialists.families.language_model.teaching",
-)  # fmt: skip
+from esmerge.storage.cache import digest, tensors_digest
 
 
-class _Builder:
-    """Makes each stage, or finds it in the cache."""
+class _Planner:
+    """Says what is taught to each encoder and specialist; the lessons are read and the backbone is loaded once."""
 
     def __init__(self, settings: LanguageModelSettings, context: Context) -> None:
-        self.settings, self.context = settings, context
+        self.settings, self.seed = settings, context.seed
         self.lessons = read_lessons(settings, context.seed)
         self.backbone = load_backbone(settings, context)
-        versions = (torch.__version__, transformers.__version__, peft.__version__)
-        code = code_digest(sys.modules[name] for name in LEARNT_FROM)
-        self.base = {"seed": context.seed, "versions": versions, "code": code, "backbone": self.backbone.fingerprint}
 
-    def taught(self, **wanted: str) -> list[Lesson]:
-        """Lessons of a ``modality`` or an ``expert``."""
-        return [item for item in self.lessons if all(getattr(item, key) == value for key, value in wanted.items())]
-
-    def encoder(self, modality: str) -> tuple[SoftTokenEncoder, Mapping[str, Any]]:
-        """Trunk first, projector then; and how long they took."""
-        settings, cache, seed = self.settings, self.context.cache, self.context.seed
-        kind, taught = settings.encoders[modality], self.taught(modality=modality)
-        parts = {"encoder": asdict(settings.encoder), "alignment": asdict(settings.alignment), "kind": kind}
-        key = {**self.base, **parts, "lessons": digest([asdict(lesson) for lesson in taught])}
-        scratch = cache.scratch("language-model-encoder", key)
+    def encoder(self, modality: str, choice: EncoderChoice) -> EncoderPlan:
+        """The trunk learns the answers of all lessons of the modality, the projector the questions."""
+        settings, seed = self.settings, self.seed
+        lessons = [lesson for lesson in self.lessons if lesson.modality == modality]
         words: Any = self.backbone.model.get_input_embeddings()
+        return EncoderPlan(
+            modality,
+            choice,
+            answers_encoder(modality, choice.features(), lessons, settings.encoder, words.weight.detach(), seed),
+            answers_task(lessons, settings.encoder, seed),
+            questions(lessons, settings.alignment.batch, seed, f"alignment-{modality}"),
+            {"lessons": digest([asdict(lesson) for lesson in lessons])},
+        )
 
-        def blank() -> SoftTokenEncoder:
-            return encoders.make_encoder(modality, kind, settings.encoder, words.weight.detach(), seed)
-
-        def make(out: Path) -> None:
-            encoder, clock = blank(), time.perf_counter()
-            encoders.train_trunk(encoder, taught, settings.encoder, seed, scratch / "trunk")
-            encoder.requires_grad_(False).to(self.context.device)
-            facts = {"encoder_seconds": time.perf_counter() - clock}
-            renderer = Renderer(self.backbone, {modality: encoder})
-            facts["loss"] = teaching.align(renderer, encoder, taught, settings.alignment, seed, scratch / "projector")
-            facts["alignment_seconds"] = time.perf_counter() - clock - facts["encoder_seconds"]
-            encoders.save_encoder(encoder, out)
-            _write_facts(out, facts)
-
-        folder = cache.folder("language-model-encoder", key, make)
-        return encoders.load_encoder(blank(), folder).to(self.context.device), _read_facts(folder)
-
-    def specialist(
-        self, index: int, expert: str, eyes: Mapping[str, SoftTokenEncoder]
-    ) -> tuple[LoraState, Mapping[str, Any]]:
-        """An adapter, and how its exam went."""
-        settings, cache, seed = self.settings, self.context.cache, self.context.seed
-        taught, own = self.taught(expert=expert), settings.modality_of(expert)
-        renderer = Renderer(self.backbone, eyes)
-        init = seed if settings.shared_init else seed + 1000 * (index + 1)
-        key = {
-            **self.base,
-            "lora": asdict(settings.lora),
-            "targets": settings.targets,
-            "exam": settings.exam,
-            "init": init,
-            "lessons": digest([asdict(lesson) for lesson in taught]),
-            "encoders": {name: _digest_of(encoder) for name, encoder in eyes.items() if name == own},
-        }
-        scratch = cache.scratch("language-model-specialist", key)
-
-        def make(out: Path) -> None:
-            clock = time.perf_counter()
-            state, loss = teaching.specialise(
-                renderer, expert, taught, settings.lora, settings.targets, (seed, init), scratch
-            )
-            facts = {"loss": loss, "training_seconds": time.perf_counter() - clock}
-            questions = lessons.exam(taught, settings.exam, seed)
-            facts["exam_questions"] = len(questions)
-            for name, adapter in {"backbone": None, "specialist": state}.items():
-                facts[f"{name}_accuracy"] = teaching.accuracy(renderer, questions, adapter)
-            save_adapter(state, out / "adapter", self.backbone.name)
-            _write_facts(out, facts)
-
-        folder = cache.folder("language-model-specialist", key, make)
-        return load_adapter(folder / "adapter", expert), _read_facts(folder)
+    def specialist(self, index: int, expert: str, renderer: Renderer) -> AdapterPlan:
+        """The expert learns the questions of its own lessons, and is examined on held-out entities."""
+        settings, seed = self.settings, self.seed
+        lessons = [lesson for lesson in self.lessons if lesson.expert == expert]
+        return AdapterPlan(
+            expert,
+            settings.modality_of(expert),
+            questions(lessons, settings.lora.batch, seed, f"lora-{expert}"),
+            seed if settings.shared_init else seed + 1000 * (index + 1),
+            {"lessons": digest([asdict(lesson) for lesson in lessons]), "exam": settings.exam},
+            exam_of(renderer, lessons, settings.exam, seed),
+        )
 
 
 @SPECIALISTS.register("language_model", LanguageModelSettings)
@@ -123,30 +69,34 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         ConfigError: no checkpoint or no root.
         InputError: a lesson's table lacks a file, a column or rows.
     """
-    builder = _Builder(settings, context)
-    backbone = builder.backbone
-    own = {expert: settings.modality_of(expert) for expert in settings.experts}
-    perceived = {modality: builder.encoder(modality) for modality in settings.encoders if modality in own.values()}
-    eyes = {modality: encoder for modality, (encoder, _) in perceived.items()}
-    made = {expert: builder.specialist(i, expert, eyes) for i, expert in enumerate(settings.experts)}
-    adapters = {expert: state for expert, (state, _) in made.items()}
-    parts = [backbone.fingerprint, *map(_digest_of, eyes.values())]
-    pool = lessons.pools(builder.lessons)
+    planner = _Planner(settings, context)
+    backbone, targets = planner.backbone, tuple(settings.targets)
+    expert_modality = {expert: settings.modality_of(expert) for expert in settings.experts}
+    stages = Stages("language-model", context, settings.encoder, settings.alignment, settings.lora, targets)
+    chosen = {name: choice for name, choice in settings.chosen_encoders().items() if name in expert_modality.values()}
+    encoders = {name: stages.encoder(planner.encoder(name, choice), backbone) for name, choice in chosen.items()}
+    perceived = {modality: encoder for modality, (encoder, _) in encoders.items()}
+    renderer = Renderer(backbone, perceived)
+    plans = {expert: planner.specialist(i, expert, renderer) for i, expert in enumerate(settings.experts)}
+    trained = {expert: stages.specialist(plan, renderer) for expert, plan in plans.items()}
+    adapters = {expert: state for expert, (state, _) in trained.items()}
+    parts = [backbone.fingerprint, *map(encoder_digest, perceived.values()), *map(adapter_digest, adapters.values())]
+    pool = pools(planner.lessons)
     return Specialists(
         name="language_model",
         backbone=backbone,
         adapters=adapters,
-        expert_modality=own,
-        encoders=eyes,
+        expert_modality=expert_modality,
+        encoders=perceived,
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
         pool=pool,
-        fingerprint=digest([*parts, *(tensors_digest(state.tensors()) for state in adapters.values())]),
+        fingerprint=digest(parts),
         finetuning=settings.finetuning,
-        targets=tuple(settings.targets),
-        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in builder.lessons}
-        | {f"encoder {modality}": facts for modality, (_, facts) in perceived.items()}
-        | {f"specialist {expert}": facts for expert, (_, facts) in made.items()},
+        targets=targets,
+        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in planner.lessons}
+        | {f"encoder {modality}": recorded for modality, (_, recorded) in encoders.items()}
+        | {f"specialist {expert}": recorded for expert, (_, recorded) in trained.items()},
     )
 
 
@@ -158,17 +108,17 @@ def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:
             f"{', '.join(dict.fromkeys(lesson.table for lesson in settings.lessons.values()))}, e.g. "
             "specialists.root=../data"
         )
-    root = Path(settings.root).expanduser()
+    root, chosen = Path(settings.root).expanduser(), settings.chosen_encoders()
     if not root.is_dir():
         raise InputError(f"specialists.root={settings.root} is not a folder")
-    found = []
+    lessons = []
     for name, lesson in settings.lessons.items():
         if lesson.expert not in settings.experts:
             continue
-        kind = settings.encoders.get(lesson.modality)
-        check = FEATURES[kind].check if kind else lessons.as_text(lesson.modality, lesson.words)
-        found.append(lessons.read_lesson(name, lesson, root, check, settings.held_out, seed))
-    return found
+        encoder = chosen.get(lesson.modality)
+        check = encoder.features().check if encoder else as_text(lesson.modality, lesson.words)
+        lessons.append(read_lesson(name, lesson, root, check, settings.held_out, seed))
+    return lessons
 
 
 def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone:
@@ -186,17 +136,5 @@ def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone
 def _source(checkpoint: str | None) -> dict[str, Any]:
     """What tells one source of a converted checkpoint from another."""
     path = None if checkpoint is None else Path(checkpoint).expanduser()
-    facts = path.stat() if path is not None and path.exists() else None
-    return {"source": checkpoint, "state": facts and (facts.st_size, facts.st_mtime_ns)}
-
-
-def _digest_of(encoder: nn.Module) -> str:
-    return tensors_digest(encoder.state_dict())
-
-
-def _write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    (folder / FACTS).write_text(json.dumps(facts, indent=1))
-
-
-def _read_facts(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / FACTS).read_text())  # type: ignore[no-any-return]
+    state = path.stat() if path is not None and path.exists() else None
+    return {"source": checkpoint, "state": state and (state.st_size, state.st_mtime_ns)}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
-from esmerge.specialists.families.language_model.encoders import FEATURES, EncoderSettings
 from esmerge.specialists.families.language_model.lessons import LessonSettings
-from esmerge.specialists.families.language_model.teaching import AlignmentSettings, LoraSettings
+from esmerge.specialists.soft_tokens.api import EncoderChoice, choose_encoder
+from esmerge.specialists.soft_tokens.settings import AlignmentSettings, EncoderSettings, LoraSettings
 from esmerge.specialists.specialists import FineTuning
 
 DTYPES = ("bfloat16", "float32")
@@ -28,21 +28,24 @@ class LanguageModelSettings(SpecialistsConfig):
             gguf file, or null for the installed package.
         dtype: of the backbone; adapters and encoders are trained in float32.
         root: folder with the lessons' tables.
-        encoders: modality -> its fixed features; a modality that is not named is read as text.
+        encoders: modality -> its encoder: a registered name, or ``name`` and settings; a modality that is not named is
+            read as text.
         held_out: share of the entities that no specialist is taught.
         exam: questions about held-out entities, asked of each specialist and of the bare backbone.
         shared_init: whether the adapters start from the same random A.
         targets: linear modules that are adapted.
     """
 
-    stages: ClassVar[tuple[str, ...]] = ("language-model-encoder", "language-model-specialist")
+    stages: ClassVar[tuple[str, ...]] = (
+        *("language-model-encoder", "language-model-alignment", "language-model-specialist"),
+    )
     experts: list[str]
     lessons: dict[str, LessonSettings]
     language: str = "english"
     checkpoint: str | None = None
     dtype: str = "bfloat16"
     root: str | None = None
-    encoders: dict[str, str] = field(default_factory=dict)
+    encoders: dict[str, Any] = field(default_factory=dict)
     held_out: float = 0.2
     exam: int = 96
     shared_init: bool = True
@@ -61,11 +64,13 @@ class LanguageModelSettings(SpecialistsConfig):
             raise ConfigError(f"specialists.exam={self.exam}: expected a whole number from 1")
         if len(self.experts) < 2 or len(set(self.experts)) < len(self.experts):
             raise ConfigError(f"specialists.experts={self.experts}: expected two or more, each once")
-        for modality, kind in self.encoders.items():
-            if kind not in FEATURES:
-                raise ConfigError(f"specialists.encoders.{modality}={kind!r}: expected {' or '.join(FEATURES)}")
+        self.chosen_encoders()
         for expert in self.experts:
             self.modality_of(expert)
+
+    def chosen_encoders(self) -> dict[str, EncoderChoice]:
+        """Modality -> its encoder; raises ``ConfigError`` if there is none of that name."""
+        return {name: choose_encoder(node, f"specialists.encoders.{name}") for name, node in self.encoders.items()}
 
     def modality_of(self, expert: str) -> str:
         """The modality of an expert's lessons; raises ``ConfigError`` unless it is one."""

@@ -1,115 +1,101 @@
-"""How specialists are taught: the projector alone first, then a LoRA on the backbone behind the frozen projector."""
+"""What specialists on a language model are taught: the lessons' answers, first the trunk, then the backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from esmerge.adapters.lora import LoraState
-from esmerge.core.prompts import Example, Pieces
-from esmerge.model.attach import detach, fresh, read
-from esmerge.model.loss import answer_loss
+from esmerge.core.prompts import Example
+from esmerge.core.rng import generator
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.model.scoring import score
-from esmerge.model.training import Schedule, train
-from esmerge.specialists.families.language_model.encoders import SoftTokenEncoder
-from esmerge.specialists.families.language_model.lessons import Lesson, draw
+from esmerge.specialists.families.language_model.lessons import Lesson, draw, exam
+from esmerge.specialists.soft_tokens.api import FeatureEncoder
+from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from, make_heads
+from esmerge.specialists.soft_tokens.settings import EncoderSettings
+from esmerge.specialists.soft_tokens.training import Batches, TrunkTask, Untrained
 
 EXAM_BATCH = 16  # questions scored at once
 
 
-@dataclass(frozen=True)
-class AlignmentSettings:
-    """Stage 1: only the projector learns; ``batch`` questions in each of ``steps`` updates."""
-
-    steps: int = 60
-    batch: int = 8
-    rate: float = 5e-3
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Stage 2: a LoRA learns, the projector is frozen; ``batch`` questions in each of ``steps`` updates."""
-
-    rank: int = 8
-    alpha: float = 32.0
-    steps: int = 60
-    batch: int = 8
-    rate: float = 5e-4
-    weight_decay: float = 0.01
-
-
-def align(
-    renderer: Renderer,
-    encoder: SoftTokenEncoder,
+def answers_encoder(
+    modality: str,
+    features: FeatureEncoder,
     lessons: Sequence[Lesson],
-    settings: AlignmentSettings,
+    settings: EncoderSettings,
+    embeddings: Tensor,
     seed: int,
-    scratch: Path,
-) -> float:
-    """Train an encoder's projector in place; returns the final loss."""
-    stream = f"alignment-{encoder.modality}"
-    encoder.projector.requires_grad_(True)
-    try:
-        return train(
-            f"{encoder.modality} alignment",
-            list(encoder.projector.parameters()),
-            lambda step: answer_loss(renderer, _solved(draw(lessons, settings.batch, seed, stream, step))),
-            Schedule(settings.steps, settings.rate),
-            scratch,
-        )
-    finally:
-        encoder.projector.requires_grad_(False)
-
-
-def specialise(
-    renderer: Renderer,
-    expert: str,
-    lessons: Sequence[Lesson],
-    settings: LoraSettings,
-    targets: Sequence[str],
-    seeds: tuple[int, int],
-    scratch: Path,
-) -> tuple[LoraState, float]:
-    """Train a specialist's LoRA.
+) -> Untrained:
+    """Draws an encoder whose soft tokens are as long as the backbone's words, and a head for each lesson.
 
     Args:
-        seeds: of the training questions, and of the adapter's initial A.
-
-    Returns:
-        The adapter in float32, and the final loss.
+        embeddings: of the backbone's words, (vocabulary, hidden).
     """
-    backbone, (seed, init) = renderer.backbone, seeds
-    parameters = fresh(backbone.model, "trained", settings.rank, settings.alpha, targets, init)
-    for parameter in parameters:
-        # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
-        parameter.data = parameter.data.float()
-    try:
-        loss = train(
-            f"{expert} specialist",
-            parameters,
-            lambda step: answer_loss(renderer, _solved(draw(lessons, settings.batch, seed, f"lora-{expert}", step))),
-            Schedule(settings.steps, settings.rate, settings.weight_decay),
-            scratch,
-        )
-        return read(backbone.model, "trained", backbone.name), loss
-    finally:
-        detach(backbone.model)
+    rms = float(embeddings.float().square().mean().sqrt())
+
+    def draw_weights() -> tuple[SoftTokenEncoder, nn.ModuleList]:
+        hidden = embeddings.shape[1]
+        with drawn_from(seed):
+            trunk = features.trunk(settings.width)
+            encoder = SoftTokenEncoder(modality, features, trunk, settings.width, settings.tokens, hidden, rms)
+        with drawn_from(seed):
+            return encoder, make_heads(settings.width, [len(lesson.labels) for lesson in lessons])
+
+    return draw_weights
 
 
-def accuracy(renderer: Renderer, questions: Sequence[Example], adapter: LoraState | None) -> float:
+def answers_task(lessons: Sequence[Lesson], settings: EncoderSettings, seed: int) -> TrunkTask:
+    """The answers of every lesson, each label equally often."""
+    values = list(dict.fromkeys(value for lesson in lessons for column in lesson.train for value in column))
+    row_of = {value: row for row, value in enumerate(values)}
+
+    def loss(encoder: SoftTokenEncoder, heads: nn.ModuleList, inputs: Tensor, step: int) -> Tensor:
+        total = torch.zeros(())
+        for lesson, head in zip(lessons, heads, strict=True):
+            rng = generator(seed, f"trunk-{lesson.name}", step)
+            labels = rng.integers(len(lesson.labels), size=settings.batch)
+            rows = [row_of[lesson.train[label][rng.integers(len(lesson.train[label]))]] for label in labels]
+            logits = head(encoder.perceive(inputs[rows]))
+            total = total + functional.cross_entropy(logits, torch.from_numpy(labels))
+        return total
+
+    return TrunkTask(values, loss)
+
+
+def questions(lessons: Sequence[Lesson], size: int, seed: int, stream: str) -> Batches:
+    """Batches of ``size`` solved training questions; the stream names their random draws."""
+    return lambda step: [question.solved() for question in draw(lessons, size, seed, stream, step)]
+
+
+def exam_of(
+    renderer: Renderer, lessons: Sequence[Lesson], count: int, seed: int
+) -> Callable[[LoraState], Mapping[str, Any]]:
+    """Compares an adapter with the bare backbone on about ``count`` questions about held-out entities."""
+
+    def examine(adapter: LoraState) -> dict[str, Any]:
+        examples = exam(lessons, count, seed)
+        return {
+            "exam_questions": len(examples),
+            "backbone_accuracy": accuracy(renderer, examples, None),
+            "specialist_accuracy": accuracy(renderer, examples, adapter),
+        }
+
+    return examine
+
+
+def accuracy(renderer: Renderer, examples: Sequence[Example], adapter: LoraState | None) -> float:
     """Share of questions whose most probable label is the right one, under an adapter or without one."""
     states = {} if adapter is None else {"examined": adapter}
     right = 0
     with renderer.backbone.attached(states) as activate:
         activate("examined" if states else None)
-        for labels in dict.fromkeys(question.labels for question in questions):
-            asked = [question for question in questions if question.labels == labels]
-            found = score(renderer, asked, EXAM_BATCH).loglik.argmax(dim=1)
-            right += sum(int(place) == question.answer for place, question in zip(found, asked, strict=True))
-    return right / len(questions)
-
-
-def _solved(examples: Sequence[Example]) -> list[Pieces]:
-    return [example.solved() for example in examples]
+        for labels in dict.fromkeys(example.labels for example in examples):
+            group = [example for example in examples if example.labels == labels]
+            predicted = score(renderer, group, EXAM_BATCH).loglik.argmax(dim=1)
+            right += sum(int(label) == example.answer for label, example in zip(predicted, group, strict=True))
+    return right / len(examples)

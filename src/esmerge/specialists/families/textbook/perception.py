@@ -1,29 +1,32 @@
-"""The specialists: each learns to perceive one modality, first by its projector, then by a LoRA on the backbone."""
+"""What the embedded specialists are taught: parts of entities, then kinds of entities, then whole scenes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from esmerge.adapters.lora import LoraState
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from esmerge.core.prompts import Answer, Pieces
 from esmerge.core.rng import generator
-from esmerge.core.validation import above_zero, at_least, shares
-from esmerge.model.attach import detach, fresh, read
-from esmerge.model.loss import answer_loss
-from esmerge.model.prompt_encoder import Renderer
-from esmerge.model.training import Schedule, train
-from esmerge.specialists.families.textbook.encoders import SoftTokenEncoder
+from esmerge.core.validation import shares
+from esmerge.specialists.encoders.motif_convolution import MotifScanner
+from esmerge.specialists.soft_tokens.api import FeatureEncoder
+from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from, make_heads
+from esmerge.specialists.soft_tokens.settings import AlignmentSettings, EncoderSettings, LoraSettings
+from esmerge.specialists.soft_tokens.training import Batches, TrunkTask, Untrained
 from esmerge.world.curriculum import Mix, perceive, perception_batch
-from esmerge.world.entities import Pools
+from esmerge.world.entities import Pool, Pools
+from esmerge.world.proteins import MOTIF
 from esmerge.world.questions import answer_word, ask, draw_scene, scene_pieces, solve
-from esmerge.world.world import World
-
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+from esmerge.world.world import PARTS, World
 
 
 @dataclass(frozen=True)
-class AlignmentSettings:
+class SceneAlignmentSettings(AlignmentSettings):
     """Stage 1: only the projector learns, on 'which kind'.
 
     Attributes:
@@ -37,23 +40,18 @@ class AlignmentSettings:
     first_only: float = 0.92
 
     def __post_init__(self) -> None:
-        at_least(self, "specialists.alignment", 1, "steps", "batch")
-        above_zero(self, "specialists.alignment", "rate")
+        super().__post_init__()
         shares(self, "specialists.alignment", "first_only")
 
 
 @dataclass(frozen=True)
-class LoraSettings:
+class SceneLoraSettings(LoraSettings):
     """Stage 2: a LoRA learns what the projector could not say.
 
     Attributes:
-        rank, alpha: of the adapter.
-        steps: updates; ``batch`` scenes each.
         replay: share of text-only scenes.
     """
 
-    rank: int = 8
-    alpha: float = 32.0
     steps: int = 200
     batch: int = 16
     rate: float = 1e-3
@@ -61,60 +59,71 @@ class LoraSettings:
     replay: float = 0.25
 
     def __post_init__(self) -> None:
-        at_least(self, "specialists.lora", 1, "rank", "steps", "batch")
-        at_least(self, "specialists.lora", 0, "weight_decay")
-        above_zero(self, "specialists.lora", "rate", "alpha")
+        super().__post_init__()
         shares(self, "specialists.lora", "replay")
 
 
-def align(
-    renderer: Renderer,
-    encoder: SoftTokenEncoder,
-    world: World,
-    pools: Pools,
-    settings: AlignmentSettings,
-    scratch: Path,
-) -> float:
-    """Train an encoder's projector in place; returns the final loss."""
-    modality = encoder.modality
+def parts_encoder(
+    modality: str, features: FeatureEncoder, settings: EncoderSettings, hidden: int, seed: int
+) -> Untrained:
+    """Draws an encoder's weights, and those of a head for each of an entity's two parts.
+
+    Each modality draws weights of its own, so that soft tokens share no subspace.
+    """
+
+    def draw() -> tuple[SoftTokenEncoder, nn.ModuleList]:
+        with drawn_from(int(generator(seed, f"encoder-{modality}-init").integers(2**31))):
+            if modality == "molecule":
+                MotifScanner(MOTIF, settings.width)  # drawn first; without it every seed would be another world
+            trunk = features.trunk(settings.width)
+            heads = make_heads(settings.width, (PARTS, PARTS))
+            return SoftTokenEncoder(modality, features, trunk, settings.width, settings.tokens, hidden), heads
+
+    return draw
+
+
+def parts_task(train: Pool, test: Pool, settings: EncoderSettings, seed: int) -> TrunkTask:
+    """Which two parts an entity is made of."""
+    parts = torch.from_numpy(train.parts)
+
+    def loss(encoder: SoftTokenEncoder, heads: nn.ModuleList, inputs: Tensor, step: int) -> Tensor:
+        rows = generator(seed, f"encoder-{encoder.modality}", step).integers(len(parts), size=settings.batch)
+        features, total = encoder.trunk(inputs[rows]), torch.zeros(())
+        for place, head in enumerate(heads):
+            total = total + functional.cross_entropy(head(features), parts[rows, place])
+        return total
+
+    def evaluate(encoder: SoftTokenEncoder, heads: nn.ModuleList) -> Mapping[str, Any]:
+        return {"parts_accuracy": parts_accuracy(encoder, heads, test)}
+
+    return TrunkTask(train.values, loss, evaluate)
+
+
+def parts_accuracy(encoder: SoftTokenEncoder, heads: nn.ModuleList, pool: Pool) -> float:
+    """Share of entities whose two parts are both recognised."""
+    with torch.no_grad():
+        features = encoder.trunk(encoder.feature_encoder.prepare(pool.values))
+        predicted = torch.stack([head(features).argmax(1) for head in heads], dim=1)
+    return float((predicted == torch.from_numpy(pool.parts)).all(1).float().mean())
+
+
+def kind_questions(world: World, pools: Pools, modality: str, settings: SceneAlignmentSettings) -> Batches:
+    """Scenes of one perceived entity, with the question of which kind it is."""
     show = perceive(pools.train, modality, settings.first_only)
 
-    def question(step: int) -> list[Pieces]:
+    def batch(step: int) -> list[Pieces]:
         rng = generator(world.seed, f"alignment-{modality}", step)
-        found = []
+        questions = []
         for _ in range(settings.batch):
             scene = draw_scene(world, (modality,), show, rng)
             answer = Answer(answer_word(modality, solve(world, scene, modality)))
-            found.append((*scene_pieces(scene), ask(modality, int(rng.integers(3))), answer))
-        return found
+            questions.append((*scene_pieces(scene), ask(modality, int(rng.integers(3))), answer))
+        return questions
 
-    encoder.projector.requires_grad_(True)
-    loss = train(
-        f"{modality} alignment",
-        list(encoder.projector.parameters()),
-        lambda step: answer_loss(renderer, question(step)),
-        Schedule(settings.steps, settings.rate),
-        scratch,
-    )
-    encoder.projector.requires_grad_(False)
-    return loss
+    return batch
 
 
-def specialise(
-    renderer: Renderer, modality: str, world: World, pools: Pools, settings: LoraSettings, init_seed: int, scratch: Path
-) -> LoraState:
-    """Train a specialist's LoRA on scenes in which its modality is perceived and the rest is text."""
-    backbone = renderer.backbone
+def perceived_scenes(world: World, pools: Pools, modality: str, settings: SceneLoraSettings) -> Batches:
+    """Scenes in which one modality is perceived and the rest is text."""
     mix = Mix(modality, replay=settings.replay)
-    parameters = fresh(backbone.model, "trained", settings.rank, settings.alpha, TARGETS, init_seed)
-    try:
-        train(
-            f"{modality} specialist",
-            parameters,
-            lambda step: answer_loss(renderer, perception_batch(world, pools, mix, world.seed, step, settings.batch)),
-            Schedule(settings.steps, settings.rate, settings.weight_decay),
-            scratch,
-        )
-        return read(backbone.model, "trained", backbone.name)
-    finally:
-        detach(backbone.model)
+    return lambda step: perception_batch(world, pools, mix, world.seed, step, settings.batch)

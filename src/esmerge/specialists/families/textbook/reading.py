@@ -19,6 +19,8 @@ from esmerge.world.curriculum import reading_batch
 from esmerge.world.language import PADDING, START, UNKNOWN, vocabulary
 from esmerge.world.world import World
 
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # what a LoRA adapts
+
 
 @dataclass(frozen=True)
 class ReadingSettings:
@@ -90,7 +92,7 @@ def read_textbook(world: World, settings: ReadingSettings, folder: Path, checkpo
         sequences, weights = reading_batch(world, world.seed, step, settings.steps, settings.batch)
         return answer_loss(renderer, sequences, weights, settings.noise, step)
 
-    schedule = Schedule(settings.steps, settings.rate, muon_rate=settings.muon_rate)
+    schedule = Schedule(settings.steps, settings.rate, muon_learning_rate=settings.muon_rate)
     model.train()
     train("backbone reads", rest, loss_at, schedule, checkpoint, matrices)
     model.eval()

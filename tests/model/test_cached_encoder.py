@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Entity
-from esmerge.model.remembered import Remembering
+from esmerge.model.cached_encoder import CachedEncoder
 
 
 class Counting:
@@ -31,36 +31,36 @@ class Counting:
 
 def test_the_same_list_is_encoded_once() -> None:
     encoder = Counting()
-    kept = Remembering(encoder)
-    first = kept.encode(["C", "CC"])
-    first.clear()  # the caller's list, not the kept one
-    assert [float(one[0, 0]) for one in kept.encode(["C", "CC"])] == [1.0, 2.0]
+    cached = CachedEncoder(encoder)
+    first = cached.encode(["C", "CC"])
+    first.clear()  # the caller's list, not the cached one
+    assert [float(one[0, 0]) for one in cached.encode(["C", "CC"])] == [1.0, 2.0]
     assert encoder.calls == [["C", "CC"]]
-    kept.encode(["CC", "C"])
+    cached.encode(["CC", "C"])
     assert encoder.calls[1:] == [["CC", "C"]], "neighbours may matter by a rounding error"
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
     encoder = Counting()
-    kept = Remembering(encoder, room=2 * 16)
+    cached = CachedEncoder(encoder, capacity=2 * 16)
     for value in ("C", "CC", "C", "CCC", "C", "CC"):
-        kept.encode([value])
+        cached.encode([value])
     assert encoder.calls == [["C"], ["CC"], ["CCC"], ["CC"]]
 
 
-def test_more_than_there_is_room_for_is_still_encoded() -> None:
-    kept = Remembering(Counting(), room=1)
-    assert len(kept.encode(["C", "CC", "CCC"])) == 3 and len(kept.encode(["C"])) == 1
+def test_more_than_the_capacity_is_still_encoded() -> None:
+    cached = CachedEncoder(Counting(), capacity=1)
+    assert len(cached.encode(["C", "CC", "CCC"])) == 3 and len(cached.encode(["C"])) == 1
 
 
 def test_a_refused_value_is_refused_again() -> None:
-    kept = Remembering(Counting())
+    cached = CachedEncoder(Counting())
     for _ in range(2):
         with pytest.raises(InputError, match="empty molecule"):
-            kept.encode([""])
+            cached.encode([""])
 
 
-def test_a_renderer_that_remembers_renders_the_same() -> None:
+def test_a_renderer_with_cached_encoders_renders_the_same() -> None:
     specialists = small.specialists({"mol": "molecule", "prot": "protein"})
     prompts = [("drug : ", Entity("molecule", "CCO"), " ? "), ("protein : ", Entity("protein", "MKTAY"), " ? ")]
     for _ in range(2):

@@ -1,0 +1,1 @@
+"""One file per encoder; each registers itself under its config name."""

@@ -1,0 +1,200 @@
+"""The stages of a set of specialists, each trained on first use, kept by what it depends on, and resumed if stopped.
+
+A family says what is taught (``EncoderPlan``, ``AdapterPlan``); the stages are the same for all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from esmerge.adapters.lora import LoraState
+from esmerge.adapters.peft_folder import load_adapter, save_adapter
+from esmerge.model.backbone import Backbone
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.specialists.api import Context
+from esmerge.specialists.soft_tokens.api import EncoderChoice
+from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, encoder_digest, load_encoder, save_encoder
+from esmerge.specialists.soft_tokens.settings import AlignmentSettings, EncoderSettings, LoraSettings
+from esmerge.specialists.soft_tokens.training import (
+    Batches,
+    TrunkTask,
+    Untrained,
+    align,
+    train_adapter,
+    train_trunk,
+)
+from esmerge.storage.code import closure_digest
+
+METADATA = "metadata.json"
+TRUNK = "trunk.safetensors"
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """How the encoder of a modality is made.
+
+    Attributes:
+        modality: what it perceives.
+        choice: the registered encoder.
+        untrained: draws the encoder's weights, and those of the heads that train its trunk.
+        task: what the trunk is taught.
+        batches: what the projector is aligned on.
+        data: all that decides the task and the batches beside the seed; part of every key.
+    """
+
+    modality: str
+    choice: EncoderChoice
+    untrained: Untrained
+    task: TrunkTask
+    batches: Batches
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AdapterPlan:
+    """How a specialist is made.
+
+    Attributes:
+        expert: its name.
+        modality: what it perceives.
+        batches: what it is taught.
+        init_seed: of its initial A.
+        data: all that decides the batches and the evaluation beside the seed; part of its key.
+        evaluate: adapter -> figures worth recording.
+    """
+
+    expert: str
+    modality: str
+    batches: Batches
+    init_seed: int
+    data: Mapping[str, Any]
+    evaluate: Callable[[LoraState], Mapping[str, Any]] = lambda adapter: {}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Makes each stage of a family, or finds it in the cache.
+
+    Attributes:
+        family: first word of the stages' names in the cache: ``<family>-encoder``, ``-alignment``, ``-specialist``.
+        encoder_settings, alignment_settings, lora_settings: of the three stages.
+        targets: linear modules that an adapter adapts.
+    """
+
+    family: str
+    context: Context
+    encoder_settings: EncoderSettings
+    alignment_settings: AlignmentSettings
+    lora_settings: LoraSettings
+    targets: Sequence[str]
+
+    def encoder(self, plan: EncoderPlan, backbone: Backbone) -> tuple[SoftTokenEncoder, dict[str, Any]]:
+        """The trained encoder, frozen, and what its training recorded; the trunk is trained first, the projector then.
+
+        Raises:
+            InputError: an entity that is taught is invalid.
+        """
+        context, kind = self.context, f"{self.family}-alignment"
+        key = {
+            **self._trunk_key(plan),
+            "alignment": asdict(self.alignment_settings),
+            "backbone": backbone.fingerprint,
+            "alignment_code": closure_digest(align, plan.batches),
+        }
+
+        def make(out: Path) -> None:
+            encoder, recorded = self._trunk(plan)
+            encoder.eval().requires_grad_(False).to(context.device)
+            renderer, start = Renderer(backbone, {plan.modality: encoder}), time.perf_counter()
+            scratch = context.cache.scratch(kind, key)
+            loss = align(renderer, encoder, plan.batches, self.alignment_settings, scratch)
+            seconds = time.perf_counter() - start
+            save_encoder(encoder, out)
+            _write_metadata(out, {**recorded, "alignment_loss": loss, "alignment_seconds": seconds})
+
+        folder = context.cache.folder(kind, key, make)
+        return load_encoder(plan.untrained()[0], folder).to(context.device), _read_metadata(folder)
+
+    def specialist(self, plan: AdapterPlan, renderer: Renderer) -> tuple[LoraState, dict[str, Any]]:
+        """The trained adapter, and what its training recorded.
+
+        Args:
+            renderer: of the backbone, with the trained encoders of this family.
+        """
+        cache, kind = self.context.cache, f"{self.family}-specialist"
+        encoder = renderer.encoders.get(plan.modality)
+        key = {
+            **self._base_key(),
+            "expert": plan.expert,
+            "modality": plan.modality,
+            "data": plan.data,
+            "lora": asdict(self.lora_settings),
+            "targets": list(self.targets),
+            "init": plan.init_seed,
+            "backbone": renderer.backbone.fingerprint,
+            "encoder": encoder_digest(encoder) if isinstance(encoder, SoftTokenEncoder) else None,
+            "code": closure_digest(train_adapter, plan.batches, plan.evaluate),
+        }
+
+        def make(out: Path) -> None:
+            start, scratch = time.perf_counter(), cache.scratch(kind, key)
+            state, loss = train_adapter(
+                renderer, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch
+            )
+            recorded = {"loss": loss, "training_seconds": time.perf_counter() - start, **plan.evaluate(state)}
+            save_adapter(state, out / "adapter", renderer.backbone.name)
+            _write_metadata(out, recorded)
+
+        folder = cache.folder(kind, key, make)
+        return load_adapter(folder / "adapter", plan.expert), _read_metadata(folder)
+
+    def _trunk(self, plan: EncoderPlan) -> tuple[SoftTokenEncoder, dict[str, Any]]:
+        """The encoder with a trained trunk and an untrained projector, and what the trunk's training recorded."""
+        cache, kind, key = self.context.cache, f"{self.family}-encoder", self._trunk_key(plan)
+
+        def make(out: Path) -> None:
+            (encoder, heads), start = plan.untrained(), time.perf_counter()
+            scratch = cache.scratch(kind, key)
+            loss = train_trunk(encoder, heads, plan.task, self.encoder_settings, self.context.seed, scratch)
+            recorded = {"encoder_loss": loss, "encoder_seconds": time.perf_counter() - start}
+            save_file(encoder.trunk.state_dict(), out / TRUNK)
+            _write_metadata(out, {**recorded, **plan.task.evaluate(encoder, heads)})
+
+        folder = cache.folder(kind, key, make)
+        encoder, _ = plan.untrained()
+        encoder.trunk.load_state_dict(load_file(folder / TRUNK))
+        return encoder, _read_metadata(folder)
+
+    def _trunk_key(self, plan: EncoderPlan) -> dict[str, Any]:
+        taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
+        return {
+            **self._base_key(),
+            "modality": plan.modality,
+            "data": plan.data,
+            "kind": plan.choice.key(),
+            "encoder": asdict(self.encoder_settings),
+            "code": closure_digest(train_trunk, plan.choice.function, *taught),
+        }
+
+    def _base_key(self) -> dict[str, Any]:
+        versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+        return {"seed": self.context.seed, "versions": versions}
+
+
+def _write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    (folder / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    return metadata

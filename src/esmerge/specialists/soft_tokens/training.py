@@ -1,0 +1,120 @@
+"""How specialists are taught: a trunk alone, a projector alone, then a LoRA on the backbone behind frozen encoders.
+
+Which entities, labels and questions they are taught is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.prompts import Pieces
+from esmerge.core.rng import generator
+from esmerge.model.attach import detach, fresh, read
+from esmerge.model.loss import answer_loss
+from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.training import Schedule, train
+from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder
+from esmerge.specialists.soft_tokens.settings import AlignmentSettings, EncoderSettings, LoraSettings
+
+STATISTICS_SAMPLE = 2000  # training entities behind what a trunk takes from the inputs' statistics
+
+Batches = Callable[[int], Sequence[Pieces]]
+"""Step -> the sequences of that step's batch; it depends on the step alone."""
+
+Untrained = Callable[[], tuple[SoftTokenEncoder, nn.ModuleList]]
+"""Draws an encoder's weights, and those of the heads that train its trunk: the same at every call."""
+
+
+@dataclass(frozen=True)
+class TrunkTask:
+    """What a trunk is taught without the backbone.
+
+    Attributes:
+        values: the training entities.
+        loss: (encoder, heads, prepared ``values``, step) -> the loss of that step's batch.
+        evaluate: (encoder, heads) -> figures worth recording.
+    """
+
+    values: Sequence[str]
+    loss: Callable[[SoftTokenEncoder, nn.ModuleList, Tensor, int], Tensor]
+    evaluate: Callable[[SoftTokenEncoder, nn.ModuleList], Mapping[str, Any]] = lambda encoder, heads: {}
+
+
+def train_trunk(
+    encoder: SoftTokenEncoder,
+    heads: nn.ModuleList,
+    task: TrunkTask,
+    settings: EncoderSettings,
+    seed: int,
+    checkpoint: Path,
+) -> float:
+    """Train an encoder's trunk and the heads in place; returns the final loss."""
+    inputs = encoder.feature_encoder.prepare(task.values)
+    sample = generator(seed, "features").permutation(len(task.values))[:STATISTICS_SAMPLE]
+    encoder.trunk.fit_statistics(inputs[sample])
+    return train(
+        f"{encoder.modality} encoder",
+        [*encoder.trunk.parameters(), *heads.parameters()],
+        lambda step: task.loss(encoder, heads, inputs, step),
+        Schedule(settings.steps, settings.rate, settings.weight_decay),
+        checkpoint,
+    )
+
+
+def align(
+    renderer: Renderer, encoder: SoftTokenEncoder, batches: Batches, settings: AlignmentSettings, checkpoint: Path
+) -> float:
+    """Train an encoder's projector in place; returns the final loss."""
+    encoder.projector.requires_grad_(True)
+    try:
+        return train(
+            f"{encoder.modality} alignment",
+            list(encoder.projector.parameters()),
+            lambda step: answer_loss(renderer, batches(step)),
+            Schedule(settings.steps, settings.rate),
+            checkpoint,
+        )
+    finally:
+        encoder.projector.requires_grad_(False)
+
+
+def train_adapter(
+    renderer: Renderer,
+    expert: str,
+    batches: Batches,
+    settings: LoraSettings,
+    targets: Sequence[str],
+    init_seed: int,
+    checkpoint: Path,
+) -> tuple[LoraState, float]:
+    """Train a specialist's LoRA.
+
+    Args:
+        targets: linear modules that are adapted.
+        init_seed: of the adapter's initial A.
+
+    Returns:
+        The adapter in float32, and the final loss.
+    """
+    backbone = renderer.backbone
+    parameters = fresh(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
+    for parameter in parameters:
+        # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
+        parameter.data = parameter.data.float()
+    try:
+        loss = train(
+            f"{expert} specialist",
+            parameters,
+            lambda step: answer_loss(renderer, batches(step)),
+            Schedule(settings.steps, settings.rate, settings.weight_decay),
+            checkpoint,
+        )
+        return read(backbone.model, "trained", backbone.name), loss
+    finally:
+        detach(backbone.model)
