@@ -139,12 +139,11 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
 @pytest.mark.parametrize("at_once", [0, 2**18])
 @pytest.mark.parametrize("ends_", [[2, 4, 6], [1, 1, 6], [0, 0, 0]])
 def test_batches_of_one_size_are_scored_together_and_others_one_by_one(
-    shape: tuple[int, int], at_once: int, ends_: list[int], monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], at_once: int, ends_: list[int]
 ) -> None:
-    monkeypatch.setattr("esmerge.probe.linear.AT_ONCE", at_once)
     out, width = shape
     left, right, weight = torch.randn(ends_[-1], out), torch.randn(ends_[-1], width), torch.empty(shape)
-    scores = Scores("absolute", ends_)
+    scores = Scores("absolute", ends_, at_once)
     scores.add(weight, left, right, scores.parts(None), -2.0)
     bounds = list(zip([0, *ends_[:-1]], ends_, strict=True))
     expected = sum(((-2 * left[a:b].T @ right[a:b]).abs() for a, b in bounds), torch.zeros(shape))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +81,29 @@ def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_result(tmp_
     done = Cache(tmp_path).folder("kind", KEY, lambda folder: (folder / "result").touch())
     assert {path.name for path in done.iterdir()} == {"result", "key.json"}
     assert {path.name for path in (tmp_path / "kind").iterdir()} <= {done.name, f"{done.name}.lock"}
+
+
+def test_stages_are_made_again_once_and_the_old_one_stays_until_then(tmp_path: Path) -> None:
+    def make(text: str) -> Callable[[Path], None]:
+        def making(folder: Path) -> None:
+            (folder / "result").write_text(text)
+
+        return making
+
+    def fail(folder: Path) -> None:
+        raise RuntimeError("power cut")
+
+    done = Cache(tmp_path).folder("kind", KEY, make("old"))
+    Cache(tmp_path).folder("other", KEY, make("old"))
+    cache = Cache(tmp_path, frozenset({"kind", "unused"}))
+    assert cache.never_renewed() == ["kind", "unused"]
+    with pytest.raises(RuntimeError, match="power cut"):
+        cache.folder("kind", KEY, fail)
+    assert (done / "result").read_text() == "old"
+    assert (cache.folder("kind", KEY, make("new")) / "result").read_text() == "new"
+    assert cache.folder("kind", KEY, fail) == done, "once"
+    assert (cache.folder("other", KEY, fail) / "result").read_text() == "old"
+    assert cache.never_renewed() == ["unused"]
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from esmerge.core.prompts import Pieces
 from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
 
-AT_LEAST = 16  # positions: copying a shorter start for every batch saves nothing
+SHORTEST = 16  # positions: copying a shorter start for every batch saves nothing
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,13 @@ class Prefix:
 
 
 @torch.no_grad()
-def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces]) -> Prefix:
+def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces], shortest: int = SHORTEST) -> Prefix:
     """Read what the prompts share, under the adapter that is active now.
 
     Whole pieces are shared or nothing is, so the positions are the same as in every prompt that is read whole.
+
+    Args:
+        shortest: positions from which a start is read once for all.
     """
     pieces = common_start(prompts)
     model = renderer.backbone.model
@@ -66,7 +69,7 @@ def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces]) -> Prefix:
     if not pieces or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return Prefix()
     rendered = renderer.render([pieces])
-    if len(rendered[0].ids) < AT_LEAST:
+    if len(rendered[0].ids) < shortest:
         return Prefix()
     batch = renderer.collate(rendered)
     model(inputs_embeds=batch.embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)

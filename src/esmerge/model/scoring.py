@@ -18,11 +18,10 @@ from transformers import Cache, DynamicCache
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
-from esmerge.model.prefix import Prefix, rows_of, shared_prefix
+from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
 
 MODES = ("loglik", "loglik_normalised", "generate")  # how a model may be asked; the first is the default
-FAN = 4  # branches read at once, for each prompt of a batch: bounds the copies of keys and values
 
 Tokens = tuple[int, ...]
 
@@ -64,7 +63,13 @@ class _Labels:
 
 @torch.no_grad()
 def score(
-    renderer: Renderer, examples: Sequence[Example], batch_size: int, on_progress: Callable[[int], object] | None = None
+    renderer: Renderer,
+    examples: Sequence[Example],
+    batch_size: int,
+    on_progress: Callable[[int], object] | None = None,
+    *,
+    branches_at_once: int = 4,
+    shortest_prefix: int = SHORTEST,
 ) -> Scores:
     """Score every label of every example under the adapter that is active now.
 
@@ -72,6 +77,9 @@ def score(
 
     Args:
         on_progress: told how many examples were finished since the last call.
+        branches_at_once: branches that are read together, for each prompt of a batch; bounds the copies of keys and
+            values.
+        shortest_prefix: positions of a start of all prompts from which it is read once for all.
 
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
@@ -82,9 +90,10 @@ def score(
             known[example.labels] = _labels(renderer, example)
     loglik = [[0.0] * len(example.labels) for example in examples]
     greedy = [""] * len(examples)
-    prefix = shared_prefix(renderer, [example.prompt for example in examples])
+    prefix = shared_prefix(renderer, [example.prompt for example in examples], shortest_prefix)
     for asked in batches(renderer, examples, batch_size, lambda one: len(known[one.labels].stem), on_progress):
-        words, found = _read(renderer, prefix, asked, [known[question.example.labels] for question in asked])
+        labels = [known[question.example.labels] for question in asked]
+        words, found = _read(renderer, prefix, asked, labels, branches_at_once)
         for question, word, values in zip(asked, words, found, strict=True):
             greedy[question.row], loglik[question.row] = word, values
     lengths = [[len(tokens) for tokens in known[example.labels].tokens] for example in examples]
@@ -108,7 +117,7 @@ def _common_start(sequences: Sequence[Tokens]) -> Tokens:
 
 
 def _read(
-    renderer: Renderer, prefix: Prefix, asked: Sequence[Question], labels: Sequence[_Labels]
+    renderer: Renderer, prefix: Prefix, asked: Sequence[Question], labels: Sequence[_Labels], branches_at_once: int
 ) -> tuple[list[str], list[list[float]]]:
     """The most probable word after each prompt, and the log-likelihoods of its labels."""
     sequences = [_with_stem(prefix.rest(one.prompt), each.stem) for one, each in zip(asked, labels, strict=True)]
@@ -132,7 +141,7 @@ def _read(
         words.append(str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
         found.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
     if branching and cache is not None:
-        _read_on(renderer, batch, cache, labels, found)
+        _read_on(renderer, batch, cache, labels, branches_at_once * len(labels), found)
     return words, found
 
 
@@ -142,12 +151,12 @@ def _with_stem(prompt: Rendered, stem: Tokens) -> Rendered:
 
 
 def _read_on(
-    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], found: list[list[float]]
+    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], at_once: int, found: list[list[float]]
 ) -> None:
-    """Add to ``found`` what follows the stem and one token."""
+    """Add to ``found`` what follows the stem and one token, ``at_once`` branches in a pass."""
     rest: dict[tuple[int, Tokens], Tensor] = {}
     wanted = [(place, branch) for place, each in enumerate(labels) for branch in each.branches()]
-    for some in _chunks(sorted(wanted, key=lambda pair: len(pair[1])), FAN * len(labels)):
+    for some in _chunks(sorted(wanted, key=lambda pair: len(pair[1])), at_once):
         rest.update(zip(some, _branch_logprobs(renderer, batch, cache, some), strict=True))
     for place, each in enumerate(labels):
         for column, tokens in enumerate(each.tokens):

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmerge.core.progress import progress
+from esmerge.storage.files import replacing
 
 CHECKPOINT_SECONDS = 20.0
 STATE = "state.safetensors"
@@ -115,7 +116,6 @@ def _update(
 
 
 def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     states = [optimiser.state_dict() for optimiser, _ in optimisers]
     tensors = {f"parameter.{index}": parameter.detach() for index, parameter in enumerate(trained)}
     for number, state in enumerate(states):
@@ -123,8 +123,8 @@ def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Par
             tensors |= {f"optimiser.{number}.{index}.{name}": value for name, value in values.items()}
     record = {"step": step, "losses": losses, "groups": [state["param_groups"] for state in states]}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, folder / "state.tmp", metadata={"record": json.dumps(record)})
-    (folder / "state.tmp").replace(folder / STATE)
+    with replacing(folder / STATE) as partial:
+        save_file(tensors, partial, metadata={"record": json.dumps(record)})
 
 
 def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Any) -> tuple[int, list[float]]:

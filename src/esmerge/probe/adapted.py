@@ -21,12 +21,18 @@ from esmerge.probe.linear import Scores, at, placed, with_gradient
 
 
 class Switch:
-    """Chooses the expert of one decoder layer's adapted maps; ``None`` is the bare backbone."""
+    """Chooses the expert of one decoder layer's adapted maps; ``None`` is the bare backbone.
 
-    def __init__(self, layer: nn.Module, scores: Scores) -> None:
+    Args:
+        layer: with adapters attached.
+        scores: where backward passes leave what they find.
+        direct: whether maps are computed here where they can be; else PEFT computes them all.
+    """
+
+    def __init__(self, layer: nn.Module, scores: Scores, direct: bool = True) -> None:
         adapted = [module for module in layer.modules() if isinstance(module, LoraLayer)]
-        self.direct = [module for module in adapted if _is_plain(module)]
-        self._others: list[Any] = [module for module in adapted if not _is_plain(module)]
+        self.direct = [module for module in adapted if direct and _is_plain(module)]
+        self._others: list[Any] = [module for module in adapted if not (direct and _is_plain(module))]
         inner = {id(part) for module in adapted for part in module.modules()}
         rest = [module for module in layer.modules() if isinstance(module, nn.Linear) and id(module) not in inner]
         self.complete = not self._others and not rest  # no linear map computes in any other way
@@ -43,9 +49,9 @@ class Switch:
 
 
 @contextmanager
-def switches(layers: Iterable[nn.Module], scores: Scores) -> Iterator[list[Switch]]:
+def switches(layers: Iterable[nn.Module], scores: Scores, direct: bool = True) -> Iterator[list[Switch]]:
     """A switch for each decoder layer, set to the bare backbone; PEFT's own computation is put back at the end."""
-    found = [Switch(layer, scores) for layer in layers]
+    found = [Switch(layer, scores, direct) for layer in layers]
     try:
         for switch in found:
             switch.to(None)

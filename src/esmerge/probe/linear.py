@@ -20,9 +20,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from esmerge.core.errors import AdapterError
+from esmerge.probe.execution import DEFAULT
 
 WORTHWHILE = 0.75  # share of positions with a gradient from which a dense product is as quick
-AT_ONCE = 2**18  # gradients' entries of all batches that are held together
 
 
 class Scores:
@@ -32,12 +32,14 @@ class Scores:
         found: weight -> Σ over batches of |gradient| or its square, float32, in the weight's shape.
     """
 
-    def __init__(self, score: str, ends: Sequence[int]) -> None:
+    def __init__(self, score: str, ends: Sequence[int], entries: int = DEFAULT.entries) -> None:
         """
         Args:
             score: ``absolute`` or ``squared``.
             ends: for each batch of the pass, the position after its last one, among the positions of all.
+            entries: of all batches' gradients, up to which they are held together.
         """
+        self._entries = entries
         self._power = torch.Tensor.abs_ if score == "absolute" else torch.Tensor.square_
         self._ends = torch.tensor(ends)
         self._parts = _between([0, *ends])
@@ -69,7 +71,7 @@ class Scores:
     def _summed(self, left: Tensor, right: Tensor, parts: Sequence[slice], scale: float) -> Tensor:
         """Σ over parts of the score of scale · leftᵀ right, float32; parts of one size at once where that is small."""
         shape = left.shape[1], right.shape[1]
-        if len({part.stop - part.start for part in parts}) == 1 and len(parts) * math.prod(shape) <= AT_ONCE:
+        if len({part.stop - part.start for part in parts}) == 1 and len(parts) * math.prod(shape) <= self._entries:
             first, second = (rows.reshape(len(parts), -1, rows.shape[1]) for rows in (left, right))
             return self._power((first.mT @ second).float().mul_(scale)).sum(dim=0)
         total = torch.zeros(shape, dtype=torch.float32, device=left.device)

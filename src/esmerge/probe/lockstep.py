@@ -30,7 +30,9 @@ class Visitor(Protocol):
         """An expert's, with the graph of this layer alone, and the backbone's; a backward pass leaves scores."""
 
 
-def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor, scores: Scores) -> None:
+def run(
+    backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor, scores: Scores, direct: bool = True
+) -> None:
     """One prefill of the backbone and of every expert.
 
     Args:
@@ -39,6 +41,7 @@ def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visit
         experts: names of attached adapters.
         visitor: sees each layer's outputs as they come.
         scores: where backward passes from an expert's outputs leave what they find.
+        direct: whether adapted maps are computed here where they can be; else PEFT computes them all.
     """
     hidden: dict[str, Tensor] = {}
     layers = backbone.layers()
@@ -57,7 +60,7 @@ def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visit
             hidden[name] = passed.detach()
         switched[index].to(None)
 
-    with switches(layers, scores) as switched, _following(layers, follow), torch.no_grad():
+    with switches(layers, scores, direct) as switched, _following(layers, follow), torch.no_grad():
         decoder: Any = backbone.model.get_decoder()
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 

@@ -18,6 +18,7 @@ from esmerge.coefficients.types import Signals
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Pieces
+from esmerge.probe.execution import DEFAULT, Execution
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
 from esmerge.probe.lockstep import run
@@ -30,7 +31,12 @@ OpenStore = Callable[[Layout], Store]
 
 
 def collect(
-    specialists: Specialists, prompts: Sequence[Pieces], batch_size: int, space: str, score: str = "absolute"
+    specialists: Specialists,
+    prompts: Sequence[Pieces],
+    batch_size: int,
+    space: str,
+    score: str = "absolute",
+    execution: Execution = DEFAULT,
 ) -> Signals:
     """Pooled responses of the backbone and every expert, and every expert's gradient scores, in memory.
 
@@ -45,7 +51,7 @@ def collect(
         stores.append(MemoryStore(layout.shapes, specialists.backbone.device))
         return stores[0]
 
-    layout = record(specialists, prompts, batch_size, [space], score, in_memory)
+    layout = record(specialists, prompts, batch_size, [space], score, in_memory, execution)
     return signals_of(layout.names(), stores[0].finished())
 
 
@@ -56,6 +62,7 @@ def record(
     spaces: Sequence[str],
     score: str,
     open_store: OpenStore,
+    execution: Execution = DEFAULT,
 ) -> Layout:
     """Read the probe once and leave every signal in a store.
 
@@ -67,6 +74,7 @@ def record(
         spaces: ``factors`` scores the entries of A and B, ``delta`` those of the dense update; several in one pass.
         score: ``absolute`` adds |gradient| over batches, ``squared`` its square.
         open_store: told what is to be kept, gives the store.
+        execution: block sizes.
 
     Raises:
         InputError: a modality of the specialists is in no prompt.
@@ -74,10 +82,11 @@ def record(
     with specialists.backbone.attached(specialists.adapters), progress("probe", len(prompts)) as bar:
         parameters = scored_parameters(specialists, spaces)
         layout = Layout.of(specialists, prompts, parameters)
-        recorder = _Recorder(specialists, parameters, score, open_store(layout))
+        recorder = _Recorder(specialists, parameters, score, open_store(layout), execution)
         with _requiring_grad(parameters):
-            for read in passes(specialists.renderer, prompts, batch_size):
-                run(specialists.backbone, read.batch, list(specialists.adapters), recorder, recorder.begin(read))
+            for read in passes(specialists.renderer, prompts, batch_size, execution.positions):
+                experts, scores = list(specialists.adapters), recorder.begin(read)
+                run(specialists.backbone, read.batch, experts, recorder, scores, execution.direct)
                 bar.update(sum(read.sizes))
     return layout
 
@@ -85,8 +94,11 @@ def record(
 class _Recorder:
     """Takes pooled responses and gradient scores from the layers' outputs to the store."""
 
-    def __init__(self, specialists: Specialists, parameters: Parameters, score: str, store: Store) -> None:
+    def __init__(
+        self, specialists: Specialists, parameters: Parameters, score: str, store: Store, execution: Execution
+    ) -> None:
         self._specialists, self._parameters, self._score, self._store = specialists, parameters, score, store
+        self._entries = execution.entries
         self._seen = dict.fromkeys(specialists.modalities, 0)  # spans before this pass
         self._marks, self._scores = Marks({}, {}, {}), Scores(score, [])
 
@@ -94,7 +106,8 @@ class _Recorder:
         """A pass is about to begin; where its backward passes leave what they find."""
         for modality, weights in self._marks.means.items():
             self._seen[modality] += len(weights)
-        self._marks, self._scores = Marks.of(read, self._specialists.modalities), Scores(self._score, read.ends())
+        self._marks = Marks.of(read, self._specialists.modalities)
+        self._scores = Scores(self._score, read.ends(), self._entries)
         return self._scores
 
     def backbone(self, layer: int, hidden: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +20,8 @@ from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.store import MemoryStore, Store
 from esmerge.specialists.specialists import Specialists
+from esmerge.storage.files import read_json, write_json
 
-SMALL = 2**26  # entries of all experts' dense updates: 256 MiB of scores on disk
 DISTANCES = "distances.safetensors"
 TENSORS, NAMES = "signals.safetensors", "signals.json"
 
@@ -58,27 +57,37 @@ def record_signals(
         layout = record(specialists, prompts, batch_size, spaces, score, open_store)
     for store in gathered:
         save_file(store.finished(), folder / TENSORS)
-    (folder / NAMES).write_text(json.dumps(layout.names()))
+    write_json(folder / NAMES, layout.names())
 
 
 def load_signals(folder: Path) -> Signals:
     """The signals of a folder, read from disk when they are looked at, responses some layers at a time."""
-    return signals_of(json.loads((folder / NAMES).read_text()), SignalReader(folder / TENSORS))
+    return signals_of(read_json(folder / NAMES), SignalReader(folder / TENSORS))
 
 
-def probed_spaces(specialists: Specialists, space: str) -> list[str]:
-    """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice."""
+def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> list[str]:
+    """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice.
+
+    Args:
+        space: the one that is asked for.
+        most: entries of all experts' dense updates that are small; by default 256 MiB of scores on disk.
+    """
     first = next(iter(specialists.adapters.values()))
     entries = sum(factors.b.shape[0] * factors.a.shape[1] for factors in first.modules.values())
-    return list(SPACES) if entries * len(specialists.adapters) <= SMALL else [space]
+    return list(SPACES) if entries * len(specialists.adapters) <= most else [space]
 
 
 def distance_settings(granularity: ESConfig) -> dict[str, Any]:
     """What distances depend on beside the signals; where directions are added until it suffices, on T and a too."""
-    names = ["projections", "power", "resamples"]
+    chosen: dict[str, Any] = {
+        "projections": granularity.projections,
+        "power": granularity.power,
+        "resamples": granularity.resamples,
+    }
     if granularity.projections == AUTO:
-        names += ["tolerance", "temperature", "cross_weight"]
-    return {name: getattr(granularity, name) for name in names}
+        chosen |= {"tolerance": granularity.tolerance, "temperature": granularity.temperature}
+        chosen |= {"cross_weight": granularity.cross_weight}
+    return chosen
 
 
 def save_distances(found: Distances, folder: Path) -> None:

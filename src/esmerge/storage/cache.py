@@ -1,7 +1,7 @@
 """A content-addressed store: work is done once for all that it depends on, and shared by runs and processes.
 
-A stage's folder is named by the hash of its key. It is built in a temporary folder and renamed into place, so what
-exists is whole; a file lock lets one process build while the others wait.
+A stage's folder is named by the hash of its key. What exists is whole; a file lock lets one process build while the
+others wait. A key holds the settings, the content of the inputs, and ``code.closure_digest`` of what makes the result.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +20,22 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from esmerge.storage.whole_folder import whole_folder
+
 
 @dataclass(frozen=True)
 class Cache:
-    """Folders under ``root``, one per (kind, key)."""
+    """Folders under ``root``, one per (kind, key).
+
+    Attributes:
+        root: where.
+        renewed: kinds of stages that are made again although they are there, each key once; the old ones stay until the
+            new ones are whole.
+    """
 
     root: Path
+    renewed: frozenset[str] = frozenset()
+    _made: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Where the stage of this key is or will be."""
@@ -38,23 +48,25 @@ class Cache:
         checkpoints of long work belong there (see ``scratch``).
         """
         done = self.path(kind, key)
-        if done.exists():
+        if self._is_there(kind, done):
             return done
         done.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{done}.lock"):
-            if done.exists():
+            if self._is_there(kind, done):
                 return done
-            building = done.with_name(f".{done.name}.building")
-            shutil.rmtree(building, ignore_errors=True)  # what a killed process left
-            building.mkdir()
-            try:
+            with whole_folder(done) as building:
                 make(building)
                 (building / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
-                building.rename(done)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
+            self._made.add(done)
         shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
         return done
+
+    def never_renewed(self) -> list[str]:
+        """Kinds that were to be made again and that nothing asked for; sorted."""
+        return sorted(self.renewed - {path.parent.name for path in self._made})
+
+    def _is_there(self, kind: str, done: Path) -> bool:
+        return done.exists() and (kind not in self.renewed or done in self._made)
 
     def scratch(self, kind: str, key: Mapping[str, Any]) -> Path:
         """A folder for checkpoints of a stage that is not finished."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
@@ -36,6 +36,9 @@ class LanguageModelSettings(SpecialistsConfig):
         targets: linear modules that are adapted.
     """
 
+    stages: ClassVar[tuple[str, ...]] = (
+        *("language-model-encoder", "language-model-alignment", "language-model-specialist"),
+    )
     experts: list[str]
     lessons: dict[str, LessonSettings]
     language: str = "english"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
@@ -31,6 +31,9 @@ class TextbookSettings(SpecialistsConfig):
             each other.
     """
 
+    stages: ClassVar[tuple[str, ...]] = (
+        *("textbook-backbone", "textbook-encoder", "textbook-alignment", "textbook-specialist"),
+    )
     experts: list[str] = field(default_factory=lambda: list(MODALITIES))
     language: str = "textbook"
     encoders: dict[str, Any] = field(
