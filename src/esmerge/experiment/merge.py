@@ -19,7 +19,7 @@ from esmerge.experiment.card import model_card
 from esmerge.experiment.plan import RunSpec
 from esmerge.experiment.session import Session
 from esmerge.experiment.tune import tune
-from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import merge
 from esmerge.report.figures import layer_weights
 from esmerge.tracking.store import RunFolder
@@ -49,10 +49,10 @@ def merged(spec: RunSpec, session: Session, run: RunFolder) -> Ask:
     return lambda benchmark: session.ask(made[work.task(benchmark)].state, benchmark)
 
 
-def measure(spec: RunSpec, session: Session) -> tuple[MergeInput, Cost]:
+def measure(spec: RunSpec, session: Session) -> tuple[MergeRequest, Cost]:
     """Everything that the merge may look at, and what that cost when it was measured."""
     space, costs = str(spec.space), []
-    inputs = MergeInput(session.team.adapters, space, spec.sweep.seed)
+    inputs = MergeRequest(session.team.adapters, space, spec.sweep.seed)
     if spec.uses_granularity:
         signals, spent = session.signals(space)
         distances, measuring = session.distances(space)
@@ -73,7 +73,7 @@ class _Work:
 
     spec: RunSpec
     session: Session
-    inputs: MergeInput
+    inputs: MergeRequest
     measuring: Cost
 
     def merge(self, settings: Any, granularity: Granularity | None, task: tuple[str, ...] = ()) -> Merged:

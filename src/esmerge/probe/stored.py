@@ -64,7 +64,7 @@ def load_signals(folder: Path) -> Signals:
 def probed_spaces(team: Team, space: str) -> list[str]:
     """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice."""
     first = next(iter(team.adapters.values()))
-    entries = sum(factors.b.shape[0] * factors.a.shape[1] for factors in first.modules.values())
+    entries = sum(entry.numel for entry in first.header.values())
     return list(SPACES) if entries * len(team.adapters) <= SMALL else [space]
 
 
