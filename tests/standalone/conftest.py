@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import composed
 from tests.standalone.tiny import command, save_backbone, train_experts, write_probe
 
+import esmerge.cli.common  # noqa: F401 (says which names a config may add)
 from esmerge.experiment.standalone.plan import Plan, make_plan
 from esmerge.experiment.standalone.request import Request, read_request
 

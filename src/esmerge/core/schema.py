@@ -6,10 +6,11 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.registry import Entry
@@ -39,6 +40,8 @@ def choose(registry: Any, node: Mapping[str, Any], path: str) -> Selection:
 def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()) -> Settings:
     """``node`` as an instance of the dataclass ``schema``.
 
+    Fields are values, or settings of their own: a dataclass, or a dictionary of dataclasses.
+
     Args:
         path: where the node stands in the config, for messages.
         dropped: keys that are not settings.
@@ -47,21 +50,7 @@ def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: I
         ConfigError: an unknown key, a value of the wrong type or out of range, or a missing one.
     """
     given = {key: value for key, value in node.items() if key not in set(dropped)}
-    try:
-        config = OmegaConf.structured(schema)
-        _unlock(config, given)
-        merged = OmegaConf.merge(config, given)
-        return typing.cast(Settings, OmegaConf.to_object(merged))
-    except (ConfigKeyError, ConfigAttributeError) as error:
-        key = error.full_key or error.key
-        holder: Any = error.object_type if dataclasses.is_dataclass(error.object_type) else schema
-        allowed = ", ".join(f.name for f in dataclasses.fields(holder))
-        raise ConfigError(f"{path}.{key} is not a setting: expected one of {allowed}") from error
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
-    except OmegaConfBaseException as error:
-        where = ".".join(str(part) for part in (path, error.full_key or error.key) if part is not None)
-        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+    return typing.cast(Settings, _filled(schema, given, path))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -69,19 +58,100 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def _unlock(config: Any, given: Any) -> None:
-    """Frozen dataclasses make read-only nodes; what is read from them may still be filled in.
+def _filled(schema: type, given: Mapping[str, Any], path: str, base: Any = None) -> Any:
+    """What is given on top of the values of ``base``, or of the schema's own defaults."""
+    fields = _fields(schema)
+    for key in given:
+        if key not in fields:
+            raise ConfigError(f"{path}.{key} is not a setting: expected one of {', '.join(fields)}")
+    values = _values(schema, given, path, base)
+    for name, inner in _inner_schemas(schema).items():
+        start = _default(fields[name]) if base is None else getattr(base, name)
+        value = given.get(name, MISSING)
+        if value == MISSING and start is dataclasses.MISSING:
+            raise ConfigError(f"{path}.{name} must be given")
+        value = {} if value == MISSING else value
+        if dataclasses.is_dataclass(_hints(schema)[name]):
+            values[name] = _nested(inner, value, path, name, None if start is dataclasses.MISSING else start)
+        else:
+            values[name] = _entries(inner, value, path, name, {} if start is dataclasses.MISSING else start)
+    try:
+        return schema(**values)
+    except TypeError as error:  # a check met a value that cannot be compared, such as a list where a number belongs
+        raise ConfigError(f"{path}: {error}") from error
 
-    The entries of a dictionary of dataclasses are made here, since the merge would make them read-only.
-    """
-    OmegaConf.set_readonly(config, False)
-    entry = config._metadata.element_type
-    if dataclasses.is_dataclass(entry) and isinstance(given, Mapping):
-        for key in given:
-            config.setdefault(key, OmegaConf.structured(entry))
-    for key in config:
-        inner = given.get(key) if isinstance(given, Mapping) else None
-        if OmegaConf.is_missing(config, key) and isinstance(config._get_node(key), DictConfig) and inner is not None:
-            config[key] = {}
-        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
-            _unlock(config[key], inner)
+
+def _nested(schema: type, value: Any, path: str, name: str, base: Any = None) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{path}: {name}={value!r} is of type {type(value).__name__}, expected the settings of {schema.__name__}: "
+            f"{', '.join(_fields(schema))}"
+        )
+    return _filled(schema, value, f"{path}.{name}", base)
+
+
+def _entries(schema: type, value: Any, path: str, name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    """A dictionary of settings: entries that are given on top of those of the same name."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}.{name}={value!r}: expected names, each with the settings of {schema.__name__}")
+    given = {key: _nested(schema, entry, f"{path}.{name}", key, base.get(key)) for key, entry in value.items()}
+    return {**base, **given}
+
+
+def _values(schema: type, given: Mapping[str, Any], path: str, base: Any) -> dict[str, Any]:
+    """The fields that hold no settings of their own, with their types checked and converted by OmegaConf."""
+    flat = _flat(schema)
+    start = flat if base is None else flat(**{name: getattr(base, name) for name in _fields(flat)})
+    told = {key: value for key, value in given.items() if key in _fields(flat)}
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(start), told)
+        return typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
+    except OmegaConfBaseException as error:
+        where = ".".join(str(part) for part in (path, error.full_key or error.key) if part is not None)
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+@cache
+def _flat(schema: type) -> type:
+    """A schema's fields that hold no settings of their own; not frozen, since OmegaConf could not fill it in."""
+    hints, inner = _hints(schema), _inner_schemas(schema)
+    return dataclasses.make_dataclass(
+        schema.__name__,
+        [(name, hints[name], _copied(item)) for name, item in _fields(schema).items() if name not in inner],
+    )
+
+
+def _copied(item: dataclasses.Field[Any]) -> Any:
+    """A field with the same default; ``MISSING`` where there is none."""
+    if item.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=item.default_factory)
+    return dataclasses.field(default=MISSING if item.default is dataclasses.MISSING else item.default)
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default
+
+
+@cache
+def _inner_schemas(schema: type) -> dict[str, type]:
+    """Field -> dataclass, of the fields that hold settings of their own or a dictionary of such."""
+    found = {}
+    for name in _fields(schema):
+        hint = _hints(schema)[name]
+        inner = typing.get_args(hint)[1] if typing.get_origin(hint) is dict else hint
+        if dataclasses.is_dataclass(inner):
+            found[name] = inner
+    return typing.cast(dict[str, type], found)
+
+
+@cache
+def _hints(schema: type) -> dict[str, Any]:
+    return typing.get_type_hints(schema)
+
+
+def _fields(schema: type) -> dict[str, dataclasses.Field[Any]]:
+    return {item.name: item for item in dataclasses.fields(schema)}

@@ -74,7 +74,7 @@ def adapter_digest(state: Update) -> str:
     """Content hash of an adapter, its factors and scales, or of dense updates."""
     if isinstance(state, DenseState):
         return tensors_digest(state.tensors())
-    return tensors_digest(state.tensors(), {module: factors.scale for module, factors in state.modules.items()})
+    return tensors_digest(state.tensors(), {module: entry.scale for module, entry in state.header.items()})
 
 
 def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dict[str, nn.Parameter]]:
@@ -121,7 +121,7 @@ def _lora_layers(model: nn.Module) -> Iterable[tuple[str, Any]]:
 
 
 def _config(state: LoraState) -> LoraConfig:
-    names = {module.removeprefix(PREFIX): factors.rank for module, factors in state.modules.items()}
+    names = {module.removeprefix(PREFIX): entry.rank for module, entry in state.header.items()}
     rank = next(iter(names.values()))
     other = {name: r for name, r in names.items() if r != rank}
     return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names), rank_pattern=other, lora_dropout=0.0)

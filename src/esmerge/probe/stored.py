@@ -73,7 +73,7 @@ def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> li
         most: entries of all experts' dense updates that are small; by default 256 MiB of scores on disk.
     """
     first = next(iter(specialists.adapters.values()))
-    entries = sum(factors.b.shape[0] * factors.a.shape[1] for factors in first.modules.values())
+    entries = sum(entry.numel for entry in first.header.values())
     return list(SPACES) if entries * len(specialists.adapters) <= most else [space]
 
 

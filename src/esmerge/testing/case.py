@@ -14,7 +14,7 @@ from esmerge.adapters.lora import LoraState
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
-from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import run
 from esmerge.testing.inputs import STATISTICS, StatisticMaker, make_signals
 
@@ -49,7 +49,7 @@ class Case:
 
     def inputs(
         self, experts: Mapping[str, LoraState], seed: int = 0, constants: Mapping[str, float] | None = None
-    ) -> MergeInput:
+    ) -> MergeRequest:
         """What the merge needs on ``experts``: signals, statistics and a task only where it uses them.
 
         Args:
@@ -61,14 +61,14 @@ class Case:
         unknown = sorted(set(self.info.needs) - set(self.statistics))
         require(not unknown, f"it needs {', '.join(unknown)}: give check_merge statistics={{name: maker}} for that")
         measured = {name: self.statistics[name](experts, self.space, seed) for name in self.info.needs}
-        inputs = MergeInput(experts, self.space, seed, measured=measured, task=(sorted(experts)[0],))
+        inputs = MergeRequest(experts, self.space, seed, measured=measured, task=(sorted(experts)[0],))
         if not self.info.needs_signals:
             return inputs
         granularity = ESConfig(self.granularity or "joint", projections=PROJECTIONS)
         granularity = replace(granularity, **(constants or {}))  # type: ignore[arg-type]
         return replace(inputs, signals=make_signals(experts, self.space, seed), granularity=granularity)
 
-    def merge(self, inputs: MergeInput, settings: Any = None) -> Merged:
+    def merge(self, inputs: MergeRequest, settings: Any = None) -> Merged:
         """Merge, under the published settings unless others are given."""
         return run(self.entry, inputs, self.settings() if settings is None else settings)
 

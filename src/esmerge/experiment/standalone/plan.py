@@ -13,7 +13,8 @@ import torch
 from rich.filesize import decimal
 from torch import nn
 
-from esmerge.adapters.lora import LoraState, check_mergeable
+from esmerge.adapters.experts import ValidatedExperts, validate_experts
+from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.experiment.standalone.request import Request
 from esmerge.model.backbone import Backbone, decoder_layers
@@ -35,7 +36,7 @@ class Plan:
     Attributes:
         request: what was asked for.
         backbone: folder or hub id.
-        experts: name -> adapter with the modules of all, read on demand.
+        experts: name -> adapter with the modules of all; headers alone have been read.
         missing: expert -> modules that it lacks, taken for updates of zero.
         depth: decoder layers of the backbone.
         weights: parameters of the backbone.
@@ -46,7 +47,7 @@ class Plan:
 
     request: Request
     backbone: str
-    experts: Mapping[str, LoraState]
+    experts: ValidatedExperts
     missing: Mapping[str, list[str]]
     depth: int
     weights: int
@@ -60,7 +61,7 @@ class Plan:
 
     def adapter_bytes(self) -> dict[str, int]:
         """Size of each expert's factors."""
-        return {name: sum(t.nbytes for t in state.tensors().values()) for name, state in self.experts.items()}
+        return {name: sum(entry.nbytes for entry in state.header.values()) for name, state in self.experts.items()}
 
     def least_output(self) -> int:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
@@ -94,8 +95,8 @@ def make_plan(request: Request) -> Plan:
     settings, spec = request.experts, request.spec
     backbone = located(str(settings.backbone))
     found = open_experts(settings)
-    experts = completed(found, settings.allow_partial)
-    check_mergeable(experts, str(spec.space), spec.method.settings.folds_scales())
+    whole = completed(found, settings.allow_partial)
+    experts = validate_experts(whole, str(spec.space), spec.method.settings.folds_scales())
     model: Any = skeleton(backbone)
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)
@@ -150,7 +151,7 @@ def _bytes_of(dtype: str, model: nn.Module) -> int:
 
 def _largest(state: LoraState) -> int:
     """Numbers in the largest module's update."""
-    return max(factors.b.shape[0] * factors.a.shape[1] for factors in state.modules.values())
+    return max(entry.numel for entry in state.header.values())
 
 
 def _speed(request: Request) -> float:

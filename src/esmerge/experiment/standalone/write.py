@@ -15,18 +15,17 @@ from safetensors import SafetensorError
 
 from esmerge.adapters.dense import as_adapter
 from esmerge.adapters.export import bake
-from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState
 from esmerge.adapters.peft_folder import CARD, write_adapter
 from esmerge.coefficients.summary import summarise
 from esmerge.core.arrays import as_arrays
 from esmerge.core.errors import StoreError
-from esmerge.core.lazy import LazyMapping
 from esmerge.experiment.card import Shares
 from esmerge.experiment.merge_run import measure
 from esmerge.experiment.models import load_models
-from esmerge.experiment.standalone.card import card
+from esmerge.experiment.standalone.card import card, hashing
 from esmerge.experiment.standalone.plan import Plan
-from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import merge
 from esmerge.report.figures import write_layer_map
 from esmerge.storage.tensor_stream import write_tensors
@@ -60,12 +59,18 @@ def carry_out(plan: Plan) -> Result:
     clock, out = time.perf_counter(), plan.request.output.folder
     if plan.request.spec.sweep.compute.threads:
         torch.set_num_threads(plan.request.spec.sweep.compute.threads)
-    with _said(plan), whole_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with (
+        _said(plan),
+        plan.experts.reading(),
+        whole_folder(out) as folder,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        hashing(plan) as digests,
+    ):
         made = _merged(plan, Path(scratch))
         shares = _write_coefficients(made, folder, out.name)
         ranks = _write_model(plan, made, folder) if plan.request.output.bake else _write_adapter(plan, made, folder)
         with (folder / CARD).open("a", encoding="utf-8") as file:
-            file.write("\n" + card(plan, ranks, shares, FIGURE))
+            file.write("\n" + card(plan, digests(), ranks, shares, FIGURE))
     return Result(out, ranks, time.perf_counter() - clock)
 
 
@@ -87,7 +92,7 @@ def _merged(plan: Plan, scratch: Path) -> Merged:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
         inputs, _ = measure(spec, load_models(sweep))
     else:
-        inputs = MergeInput(plan.experts, plan.space, spec.sweep.seed)
+        inputs = MergeRequest(plan.experts, plan.space, spec.sweep.seed)
     if spec.uses_granularity:
         inputs = replace(inputs, granularity=spec.sweep.granularity)
     return merge(spec.method.name, inputs, spec.method.settings)
@@ -123,10 +128,12 @@ def one_scale(state: LoraState) -> LoraState:
 
     Some loaders read one alpha for a whole adapter and would apply other modules' updates at the wrong scale.
     """
-    scale = state.modules[next(iter(state.modules))].scale
+    first = next(iter(state.modules))
+    read = {first: state.modules[first]}  # until it is asked for, so that no module is read twice
+    scale = read[first].scale
 
     def factors(module: str) -> LoraFactors:
-        own = state.modules[module]
-        return own if own.scale == scale else LoraFactors(own.a, own.b * (own.scale / scale), scale)
+        given = read.pop(module) if module in read else state.modules[module]
+        return given if given.scale == scale else LoraFactors(given.a, given.b * (given.scale / scale), scale)
 
-    return replace(state, modules=LazyMapping(state.modules, factors))
+    return replace(state, modules=LazyModules(state.modules, factors))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from esmerge.adapters.dense import Update
-from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.measures.channels import ChannelsSettings
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.methods import MergeInfo, MethodKind
@@ -62,7 +62,6 @@ class AimSettings(DeltaSettings):
 )
 def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
     """Another merge with every input channel's update relaxed."""
-    check_mergeable(inputs.experts, inputs.space)
     inner = MERGES.get(settings.merge)
     merged: Update = inner.function(inputs, inner.settings()).state
     magnitudes = inputs.measured["channels"][BACKBONE]

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import merge_entrywise, stacked_deltas
@@ -51,7 +50,6 @@ class EmrSettings(DeltaSettings):
 )
 def emr(inputs: MergeInput, settings: EmrSettings) -> Merged:
     """The unified task vector, masked and rescaled for the experts in ``inputs.task``."""
-    check_mergeable(inputs.experts, inputs.space)
     concerned = [place for place, name in enumerate(inputs.experts) if name in inputs.task]
     factor = rescaler(inputs, concerned)
     return merge_entrywise(inputs, settings, lambda module, deltas: factor * masked(deltas, concerned))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraState, check_mergeable, factor_name
+from esmerge.adapters.lora import LoraState, factor_name
 from esmerge.calibration.measures.fisher import FisherSettings
 from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo, MethodKind
@@ -61,7 +61,6 @@ class FisherMergingSettings(ConvexSettings):
 )
 def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
     """The experts' mean, weighted at every entry by their Fisher information."""
-    check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
     measured = {name: inputs.measured["fisher"][name] for name in inputs.experts}
     if inputs.space == "factors" and settings.fold_scales:
         measured = {name: folded(measured[name], state) for name, state in inputs.experts.items()}
@@ -86,5 +85,5 @@ def norm(information: Mapping[str, Tensor], floor: float) -> float:
 
 def folded(information: Mapping[str, Tensor], state: LoraState) -> dict[str, Tensor]:
     """Fisher information of the factors with the LoRA scale s folded into B: a gradient to ``s · B`` is 1/s of B's."""
-    scales = {factor_name(module, "B"): factors.scale for module, factors in state.modules.items()}
+    scales = {factor_name(module, "B"): entry.scale for module, entry in state.header.items()}
     return {key: one / scales.get(key, 1.0) ** 2 for key, one in information.items()}

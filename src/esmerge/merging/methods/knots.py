@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, check_mergeable
+from esmerge.adapters.lora import LoraFactors
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.torch_rng import generator
@@ -104,7 +104,6 @@ class Aligned:
 )
 def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
     """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
-    check_mergeable(inputs.experts, inputs.space)
     trims = settings.then == "ties" and settings.keep < 1
     least = _thresholds(inputs, settings.keep) if trims else torch.zeros(len(inputs.experts))
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, check_mergeable
+from esmerge.adapters.lora import LoraFactors
 from esmerge.calibration.measures.gram import GramSettings
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import shares
@@ -65,7 +65,6 @@ class RegMeanSettings(DeltaSettings):
 )
 def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
     """``Σ ΔW_i G_i (Σ_j G_j)⁻¹``: every expert keeps its B, and its A is seen through its own inputs."""
-    check_mergeable(inputs.experts, inputs.space)
     grams = inputs.measured["gram"]
     dtype = torch.promote_types(common_dtype(inputs.experts), torch.float32)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, check_mergeable
+from esmerge.adapters.lora import LoraFactors
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_positive
@@ -59,7 +59,6 @@ class SlerpSettings(DeltaSettings):
 )
 def slerp(inputs: MergeInput, settings: SlerpSettings) -> Merged:
     """Mean length times mean direction of each module's updates."""
-    check_mergeable(inputs.experts, inputs.space)
 
     def factors(module: str) -> LoraFactors:
         basis = shared_basis({name: state.modules[module] for name, state in inputs.experts.items()})

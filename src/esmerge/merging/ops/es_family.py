@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.coefficients.estimation import coefficients
 from esmerge.coefficients.types import Coefficients, ESConfig, Signals
 from esmerge.core.errors import ConfigError
@@ -31,8 +30,7 @@ def require_signals(inputs: MergeInput) -> tuple[Signals, ESConfig]:
 
 
 def measure(inputs: MergeInput, settings: ConvexSettings) -> Coefficients:
-    """The paper's coefficients of the experts, after checking that they can be merged."""
-    check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
+    """The paper's coefficients of the experts."""
     signals, granularity = require_signals(inputs)
     first = next(iter(inputs.experts.values()))
     return coefficients(signals, granularity, tensor_shapes(first, inputs.space), inputs.seed, inputs.distances)

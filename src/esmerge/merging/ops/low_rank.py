@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -88,11 +89,8 @@ def common_base(experts: Mapping[str, LoraState]) -> str | None:
 
 def common_dtype(experts: Mapping[str, LoraState]) -> torch.dtype:
     """The narrowest type that holds every expert's factors; merged factors are stored in it."""
-    dtypes = [tensor.dtype for state in experts.values() for tensor in state.tensors().values()]
-    result = dtypes[0]
-    for dtype in dtypes[1:]:
-        result = torch.promote_types(result, dtype)
-    return result
+    dtypes = {module.dtype for state in experts.values() for module in state.header.values()}
+    return reduce(torch.promote_types, dtypes)
 
 
 def wide(tensor: Tensor) -> Tensor:

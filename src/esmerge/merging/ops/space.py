@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.dense import DenseState, Update
-from esmerge.adapters.lora import SPACES, LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.adapters.lora import SPACES, LazyModules, LoraFactors, LoraState, delta_name, factor_name, layer_of
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
 from esmerge.core.lazy import LazyMapping
@@ -24,8 +24,9 @@ def tensor_shapes(state: LoraState, space: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of everything that a merge combines in ``space``."""
     check_space(space)
     if space == "factors":
-        return {name: tuple(tensor.shape) for name, tensor in state.tensors().items()}
-    return {delta_name(module): (f.b.shape[0], f.a.shape[1]) for module, f in state.modules.items()}
+        halves = ((module, half) for module in state.header for half in "AB")
+        return {factor_name(module, half): state.header[module].factor_shape(half) for module, half in halves}
+    return {delta_name(module): entry.shape for module, entry in state.header.items()}
 
 
 def check_space(space: str) -> None:
@@ -73,17 +74,18 @@ def combine_factors(
         experts = {name: _folded(state) for name, state in experts.items()}
     tensors = {name: state.tensors() for name, state in experts.items()}
     first = next(iter(experts.values()))
+    header = {module: replace(entry, a_dtype=dtype, b_dtype=dtype) for module, entry in first.header.items()}
 
     def merged(key: str) -> Tensor:
         """Stored narrow at once: all sums together are twice the size of a half-precision adapter."""
         pairs = ((weights[name][key], wide(own[key])) for name, own in tensors.items())
-        return (scale**0.5 * _weighted_sum(pairs)).to(dtype)
+        return _weighted_sum(pairs).mul_(scale**0.5).to(dtype)
 
     def factors(module: str) -> LoraFactors:
         a, b = (merged(factor_name(module, half)) for half in "AB")
-        return LoraFactors(a, b, first.modules[module].scale)
+        return LoraFactors(a, b, header[module].scale)
 
-    return LoraState(LazyMapping(first.modules, factors), common_base(experts))
+    return LoraState(LazyModules(header, factors, header), common_base(experts))
 
 
 def combine_deltas(
@@ -115,7 +117,7 @@ def low_rank_state(
     dtype, modules = common_dtype(experts), next(iter(experts.values())).modules
 
     if rank == EXACT:
-        return LoraState(LazyMapping(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
+        return LoraState(LazyModules(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
     merged = {}
     for module in modules:
         found = factors(module)
@@ -147,9 +149,10 @@ def _stored(factors: LoraFactors, dtype: torch.dtype) -> LoraFactors:
 
 
 def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    total = torch.zeros(())
-    for weight, tensor in pairs:
-        total = total + weight.to(tensor) * tensor
+    products = (weight.to(tensor) * tensor for weight, tensor in pairs)
+    total = next(products).add_(0.0)  # 0 + x: a negative zero becomes a positive one
+    for product in products:
+        total.add_(product)
     return total
 
 
@@ -165,4 +168,8 @@ def _folded(state: LoraState) -> LoraState:
         own = state.modules[module]
         return LoraFactors(own.a, own.scale * wide(own.b), 1.0)
 
-    return replace(state, modules=LazyMapping(state.modules, factors))
+    header = {
+        module: replace(entry, b_dtype=torch.promote_types(entry.b_dtype, torch.float32), scale=1.0)
+        for module, entry in state.header.items()
+    }
+    return replace(state, modules=LazyModules(header, factors, header))
