@@ -11,13 +11,14 @@ from tests.merging.builders import make_experts
 
 from esmerge.adapters import reader
 from esmerge.adapters.header import ModuleHeader
-from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState
+from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState, delta_name
 from esmerge.adapters.peft_folder import load_adapter, open_adapter, save_adapter
 from esmerge.core.errors import AdapterError
 from esmerge.core.lazy import LazyMapping
 from esmerge.merging.api import MergeRequest
 from esmerge.merging.methods.robust_merge import RobustMergeSettings
 from esmerge.merging.ops.settings import ConvexSettings
+from esmerge.merging.ops.space import combine_deltas
 from esmerge.merging.run import merge
 from esmerge.specialists.families.custom.experts import completed
 
@@ -65,6 +66,18 @@ def test_factors_yet_to_be_computed_have_a_header_only_if_one_is_given() -> None
     assert state.passed_through(unread).header == header
     with pytest.raises(AdapterError, match="yet to be computed"):
         _ = computed.passed_through(unread).header
+
+
+def test_stacked_updates_know_their_header_with_parts_that_weigh_nothing() -> None:
+    experts = make_experts(3, rank=2, scale=2.0)
+    experts["expert2"] = next(iter(make_experts(1, rank=3, scale=0.5).values()))
+    for shares in ((0.0, 1.0, 2.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)):
+        weights = {
+            name: {delta_name(module): torch.tensor(share) for module in state.modules}
+            for (name, state), share in zip(experts.items(), shares, strict=True)
+        }
+        merged = combine_deltas(experts, weights)
+        assert isinstance(merged, LoraState) and merged.header == merged.materialize().header
 
 
 @pytest.mark.parametrize(

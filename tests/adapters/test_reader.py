@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from esmerge.adapters import reader
-from esmerge.adapters.reader import TensorFile
+from esmerge.adapters.reader import TensorReader
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[
 
 def test_one_handle_is_kept_and_closed(opened: tuple[Path, list[str]]) -> None:
     path, done = opened
-    file = TensorFile(path)
+    file = TensorReader(path)
     with file.kept_open():
         assert done == []
         with file.kept_open():
@@ -55,13 +55,13 @@ def test_one_handle_is_kept_and_closed(opened: tuple[Path, list[str]]) -> None:
 
 def test_without_a_block_every_read_opens_and_closes(opened: tuple[Path, list[str]]) -> None:
     path, done = opened
-    a, c = TensorFile(path).read("a", "c")
+    a, c = TensorReader(path).read("a", "c")
     assert (float(a[0]), float(c[-1])) == (0, 2) and done == ["open", "close"]
 
 
 def test_a_new_handle_takes_over_after_so_many_bytes(opened: tuple[Path, list[str]]) -> None:
     path, done = opened
-    file = TensorFile(path, at_once=800)
+    file = TensorReader(path, at_once=800)
     with file.kept_open():
         first = file.read("a", "b")
         assert done == ["open"]
@@ -75,7 +75,7 @@ def test_a_new_handle_takes_over_after_so_many_bytes(opened: tuple[Path, list[st
 def test_nothing_stays_mapped(tmp_path: Path) -> None:
     path = tmp_path / "mapped.safetensors"
     save_file({"a": torch.ones(4)}, path)
-    file = TensorFile(path)
+    file = TensorReader(path)
     with file.kept_open():
         total = float(file.read("a")[0].sum())
         assert str(path) in Path("/proc/self/maps").read_text()

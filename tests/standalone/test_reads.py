@@ -75,7 +75,7 @@ class Reads:
 
 
 def counted(plan: Planned, llama: World, monkeypatch: pytest.MonkeyPatch, *asked: str) -> Reads:
-    """A whole merge: all tensors are read equally often, through one handle at a time, closed at the end."""
+    """A whole merge: all tensors of all experts are read equally often, by one handle at a time, closed at the end."""
     reads = Reads(monkeypatch)
     ready = plan(*asked, "probe.file=null")
     show_plan(ready)

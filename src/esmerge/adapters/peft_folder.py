@@ -20,7 +20,7 @@ from esmerge.adapters.lora import (
     finite_when_read,
 )
 from esmerge.adapters.peft_config import CONFIG, plain_config, rank_and_scale, read_config
-from esmerge.adapters.reader import TensorFile
+from esmerge.adapters.reader import TensorReader
 from esmerge.core.errors import AdapterError
 from esmerge.storage.tensor_stream import FORMATS, write_tensors
 from esmerge.storage.whole_folder import whole_folder
@@ -54,7 +54,7 @@ def open_adapter(folder: str | Path, name: str) -> LoraState:
     stored = _read_header(folder, name)
     modules = sorted(_modules(stored, name), key=natural)
     header = {module: _module_header(module, stored, rank_and_scale(config, module), name) for module in modules}
-    file = TensorFile(folder / WEIGHTS)
+    file = TensorReader(folder / WEIGHTS)
 
     def read(module: str) -> LoraFactors:
         a, b = file.read(*(factor_name(module, half) for half in "AB"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
 from torch import Tensor
 
+from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import LoraFactors, LoraState
 
 SMALL = 512  # widths up to which a dense update gets a full SVD
@@ -34,6 +35,12 @@ def stack(parts: Sequence[tuple[float, LoraFactors]], dtype: torch.dtype) -> Lor
     a = torch.cat([wide(factors.a) for _, factors in used], dim=0)
     b = torch.cat([weight * (factors.scale / scale) * wide(factors.b) for weight, factors in used], dim=1)
     return LoraFactors(a.to(dtype), b.to(dtype), scale)
+
+
+def stack_header(parts: Sequence[tuple[float, ModuleHeader]], dtype: torch.dtype) -> ModuleHeader:
+    """The header of what ``stack`` makes of parts that have these."""
+    used = [entry for weight, entry in parts if weight != 0] or [parts[0][1]]
+    return replace(used[0], rank=sum(entry.rank for entry in used), a_dtype=dtype, b_dtype=dtype)
 
 
 def shorten(factors: LoraFactors, rank: int, dtype: torch.dtype) -> Factored:

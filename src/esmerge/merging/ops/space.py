@@ -9,11 +9,22 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.dense import DenseState, Update
+from esmerge.adapters.header import AdapterHeader, ModuleHeader
 from esmerge.adapters.lora import SPACES, LazyModules, LoraFactors, LoraState, delta_name, factor_name, layer_of
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
 from esmerge.core.lazy import LazyMapping
-from esmerge.merging.ops.low_rank import Factored, assemble, common_base, common_dtype, factorise, shorten, stack, wide
+from esmerge.merging.ops.low_rank import (
+    Factored,
+    assemble,
+    common_base,
+    common_dtype,
+    factorise,
+    shorten,
+    stack,
+    stack_header,
+    wide,
+)
 from esmerge.merging.ops.settings import EXACT, ConvexSettings
 
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -94,8 +105,10 @@ def combine_deltas(
     """``scale · Σ w_i ⊙ ΔW_i``: low-rank throughout with one weight per expert and module, dense with one per entry."""
     modules = list(next(iter(experts.values())).modules)
     if all(weights[name][delta_name(module)].ndim == 0 for name in experts for module in modules):
-        dtype = torch.promote_types(common_dtype(experts), torch.float32)
-        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale, dtype), rank)
+        stored = common_dtype(experts)
+        summed = torch.promote_types(stored, torch.float32)
+        header = {module: _stacked_header(experts, weights, module, scale, stored) for module in modules}
+        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale, summed), rank, header)
 
     def update(module: str) -> Tensor:
         key = delta_name(module)
@@ -106,18 +119,23 @@ def combine_deltas(
 
 
 def low_rank_state(
-    experts: Mapping[str, LoraState], factors: Callable[[str], LoraFactors], rank: str | int
+    experts: Mapping[str, LoraState],
+    factors: Callable[[str], LoraFactors],
+    rank: str | int,
+    header: AdapterHeader | None = None,
 ) -> LoraState:
     """An adapter of low-rank updates, given module by module.
 
     Args:
         factors: module name -> factors of the merged update; of any number format.
         rank: ``exact`` keeps them as they are, computed when they are read; a number truncates them.
+        header: of the factors in the experts' number format, if it is known before they are computed.
     """
     dtype, modules = common_dtype(experts), next(iter(experts.values())).modules
 
     if rank == EXACT:
-        return LoraState(LazyModules(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
+        stored = LazyModules(modules, lambda module: _stored(factors(module), dtype), header)
+        return LoraState(stored, common_base(experts))
     merged = {}
     for module in modules:
         found = factors(module)
@@ -161,6 +179,13 @@ def _stacked(
 ) -> LoraFactors:
     parts = [(scale * float(weights[name][delta_name(module)]), e.modules[module]) for name, e in experts.items()]
     return stack(parts, dtype)
+
+
+def _stacked_header(
+    experts: Mapping[str, LoraState], weights: Weights, module: str, scale: float, dtype: torch.dtype
+) -> ModuleHeader:
+    parts = [(scale * float(weights[name][delta_name(module)]), e.header[module]) for name, e in experts.items()]
+    return stack_header(parts, dtype)
 
 
 def _folded(state: LoraState) -> LoraState:
