@@ -17,8 +17,8 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Example
 from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.choose import choose_shots
-from esmerge.tasks.few_shot.similarity import compare_examples
 from esmerge.tasks.few_shot.rules.auto import rule
+from esmerge.tasks.few_shot.similarity import compare_examples
 
 MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
 
