@@ -98,12 +98,12 @@ def checksum(paths: Sequence[Path], benchmark: str, expected: str | None = None)
     return total.hexdigest()
 
 
-class Sieve:
-    """A table whose bad rows are set aside, each with the first reason found against it.
+class RowValidator:
+    """Checks the rows of a table; bad rows are set aside, each with the first reason against it.
 
     Attributes:
-        frame: the rows that are left.
-        rejects: the rows that are not.
+        frame: the rows that passed every check so far.
+        rejects: the rows that did not, with the reason.
     """
 
     def __init__(self, table: Dataset) -> None:

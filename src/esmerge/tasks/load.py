@@ -13,7 +13,7 @@ from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import Selection, choose
 from esmerge.data.tables import looking_up
 from esmerge.tasks.api import SOURCES, Request, SuiteRequest
-from esmerge.tasks.few_shot.api import CHOICES
+from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.few_shot import with_shots
 from esmerge.tasks.window import windowed
 
@@ -115,8 +115,8 @@ def _shared(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     """What the suite says of the shared settings; the benchmark's own file where the suite says nothing."""
     told = {key: own.get(key) if shared.get(key) is None else shared[key] for key in SHARED}
     choice, separator = told["shot_choice"] or "auto", told["shot_separator"]
-    if choice not in CHOICES.names():
-        raise ConfigError(f"benchmark.shot_choice={choice!r}: expected one of {', '.join(CHOICES.names())}")
+    if choice not in SHOT_RULES.names():
+        raise ConfigError(f"benchmark.shot_choice={choice!r}: expected one of {', '.join(SHOT_RULES.names())}")
     if separator is not None and (not isinstance(separator, str) or not separator):
         raise ConfigError(f"benchmark.shot_separator={separator!r}: expected text, or null for the language's own")
     return {

@@ -19,7 +19,7 @@ from esmerge.data.joining import leave_out
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import check_sequence, gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_table, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import TableSettings, assemble
 
@@ -89,31 +89,33 @@ def annotation(settings: AnnotationSettings, request: Request) -> Benchmark:
         InputError: a missing file or column, or too many bad rows.
     """
     path = table_path(request.root, settings.table, request.name)
-    sieve = Sieve(read_table(path, [settings.entity, settings.answer, *settings.rows]))
-    taken = _other_rows(sieve, settings)
-    sieve.require([settings.entity, settings.answer])
-    sieve.convert(settings.entity, _check(settings))
-    sieve.convert(settings.answer, _rule(settings))
-    unasked = sieve.frame[settings.answer] == rules.LEFT_OUT
-    taken += leave_out(sieve, unasked, f"its {settings.answer} stands for none of the answers")
-    sieve.distinct([settings.entity], settings.answer)
-    sieve.finish(settings.max_rejects)
-    value = sieve.frame[settings.entity]
-    frame = sieve.frame[["row"]].assign(
+    validator = RowValidator(read_table(path, [settings.entity, settings.answer, *settings.rows]))
+    taken = _other_rows(validator, settings)
+    validator.require([settings.entity, settings.answer])
+    validator.convert(settings.entity, _check(settings))
+    validator.convert(settings.answer, _rule(settings))
+    unasked = validator.frame[settings.answer] == rules.LEFT_OUT
+    taken += leave_out(validator, unasked, f"its {settings.answer} stands for none of the answers")
+    validator.distinct([settings.entity], settings.answer)
+    validator.finish(settings.max_rejects)
+    value = validator.frame[settings.entity]
+    frame = validator.frame[["row"]].assign(
         **{settings.modality: value},
-        answer=sieve.frame[settings.answer],
+        answer=validator.frame[settings.answer],
         key=value,
         side=hashed_sides(value, request.seed, settings.validation_share, settings.test_share),
         group="",
     )
     total = checksum([path], request.name, settings.sha256)
-    return assemble(frame, (settings.modality,), settings, request, total, [*sieve.rejects, *taken])
+    return assemble(frame, (settings.modality,), settings, request, total, [*validator.rejects, *taken])
 
 
-def _other_rows(sieve: Sieve, settings: AnnotationSettings) -> list[Reject]:
+def _other_rows(validator: RowValidator, settings: AnnotationSettings) -> list[Reject]:
     taken = []
     for column, wanted in settings.rows.items():
-        taken += leave_out(sieve, ~(sieve.frame[column] == wanted).fillna(False), f"its {column} is not {wanted}")
+        taken += leave_out(
+            validator, ~(validator.frame[column] == wanted).fillna(False), f"its {column} is not {wanted}"
+        )
     return taken
 
 

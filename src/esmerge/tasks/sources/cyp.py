@@ -11,7 +11,7 @@ from typing import ClassVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.tables import Sieve, checksum, one_of, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_table, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -51,18 +51,18 @@ def cyp(settings: CypSettings, request: Request) -> Benchmark:
     protein = enzyme_sequence(settings.enzyme)
     path = table_path(request.root, settings.table, request.name)
     molecule, label = settings.columns["molecule"], settings.columns["label"]
-    sieve = Sieve(read_table(path, [molecule, label]))
-    sieve.require([molecule, label])
-    sieve.convert(label, one_of(label, settings.label_values))
-    sieve.convert(molecule, canonical_smiles)
-    sieve.distinct([molecule], label)
-    sieve.finish(settings.max_rejects)
+    validator = RowValidator(read_table(path, [molecule, label]))
+    validator.require([molecule, label])
+    validator.convert(label, one_of(label, settings.label_values))
+    validator.convert(molecule, canonical_smiles)
+    validator.distinct([molecule], label)
+    validator.finish(settings.max_rejects)
     # Split before the enzyme is added: it must not enter the key, or sides would differ between enzymes.
-    frame = sieve.frame.assign(molecule=sieve.frame[molecule], answer=sieve.frame[label])
+    frame = validator.frame.assign(molecule=validator.frame[molecule], answer=validator.frame[label])
     frame = split_as(frame, settings, request)
     frame = frame.assign(protein=protein, group=settings.enzyme)
     total = checksum([path, SEQUENCES], request.name, settings.sha256)
-    return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)
+    return assemble(frame, ("molecule", "protein"), settings, request, total, validator.rejects)
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from esmerge.data.joining import PAIR, Names, leave_out, pair_up, read_names, re
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.negatives import unobserved
 from esmerge.data.splits import left_out
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_table, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -99,9 +99,9 @@ class DdiTypeSettings(DrugPairSettings):
 
 @dataclass(frozen=True)
 class _Known:
-    """The checked interactions: ``sieve`` with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
+    """The checked interactions: rows with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
 
-    sieve: Sieve
+    validator: RowValidator
     drugs: Names
     paths: list[Path]
 
@@ -116,10 +116,10 @@ def ddi(settings: DdiSettings, request: Request) -> Benchmark:
         InputError: a missing file or column, or too many bad rows.
     """
     known = _read(settings, request, DRUGS)
-    known.sieve.finish(settings.max_rejects)
-    positives = known.sieve.frame.assign(answer=1)
-    repeated = leave_out(known.sieve, positives.duplicated(PAIR), "the same pair as in an earlier row")
-    positives = positives.loc[known.sieve.frame.index]
+    known.validator.finish(settings.max_rejects)
+    positives = known.validator.frame.assign(answer=1)
+    repeated = leave_out(known.validator, positives.duplicated(PAIR), "the same pair as in an earlier row")
+    positives = positives.loc[known.validator.frame.index]
     frame = pd.concat([positives, _negatives(positives, known.drugs, settings, request.seed)], ignore_index=True)
     return _benchmark(frame, known, settings, request, repeated)
 
@@ -134,12 +134,12 @@ def ddi_type(settings: DdiTypeSettings, request: Request) -> Benchmark:
     """
     known = _read(settings, request, (*DRUGS, "type"))
     kind = settings.columns["type"]
-    known.sieve.distinct(PAIR, kind)
-    known.sieve.finish(settings.max_rejects)
-    asked = most_frequent(known.sieve.frame[kind], settings.types)
-    rare = ~known.sieve.frame[kind].isin(asked)
-    taken = leave_out(known.sieve, rare, f"its type is none of the {settings.types} most frequent")
-    frame = known.sieve.frame.assign(answer=known.sieve.frame[kind].map(asked.index))
+    known.validator.distinct(PAIR, kind)
+    known.validator.finish(settings.max_rejects)
+    asked = most_frequent(known.validator.frame[kind], settings.types)
+    rare = ~known.validator.frame[kind].isin(asked)
+    taken = leave_out(known.validator, rare, f"its type is none of the {settings.types} most frequent")
+    frame = known.validator.frame.assign(answer=known.validator.frame[kind].map(asked.index))
     return _benchmark(frame, known, settings, request, taken, type_labels(asked, request.language))
 
 
@@ -184,12 +184,12 @@ def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) ->
     paths = [table_path(request.root, file, request.name) for file in files]
     drugs = _drugs(settings, paths)
     texts = [columns[name] for name in names]
-    sieve = Sieve(read_table(paths[0], texts))
-    sieve.require(texts)
+    validator = RowValidator(read_table(paths[0], texts))
+    validator.require(texts)
     for name, molecule in zip(DRUGS, PAIR, strict=True):
-        resolve(sieve, columns[name], drugs, molecule)
-    pair_up(sieve)
-    return _Known(sieve, drugs, paths)
+        resolve(validator, columns[name], drugs, molecule)
+    pair_up(validator)
+    return _Known(validator, drugs, paths)
 
 
 def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
@@ -225,6 +225,6 @@ def _benchmark(
 ) -> Benchmark:
     whole = frame.assign(group="")
     sided = split_as(whole, settings, request)
-    rejects = [*known.drugs.rejects, *known.sieve.rejects, *taken, *left_out(whole, sided, settings.split)]
+    rejects = [*known.drugs.rejects, *known.validator.rejects, *taken, *left_out(whole, sided, settings.split)]
     total = checksum(known.paths, request.name, settings.sha256)
     return assemble(sided, ["molecule"] * len(PAIR), settings, request, total, rejects, labels)

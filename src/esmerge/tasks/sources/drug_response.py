@@ -15,7 +15,7 @@ from esmerge.core.validation import at_least
 from esmerge.data.joining import REPLICATES, Names, average, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_table, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -105,17 +105,17 @@ def _pairs(settings: DrugResponseSettings, paths: list[Path]) -> tuple[pd.DataFr
     """Checked pairs with ``molecule``, ``cell``, ``line`` and ``answer``, and what was refused in the three tables."""
     line, drug, response = (settings.columns[name] for name in ("line", "drug", "response"))
     molecules, cells = _names(settings, paths)
-    sieve = Sieve(read_table(paths[0], [line, drug], [response]))
-    sieve.require([line, drug, response])
-    resolve(sieve, drug, molecules, "molecule")
-    resolve(sieve, line, cells, "cell")
-    sieve.frame = sieve.frame.assign(line=sieve.frame[line])
-    taken = average(sieve, EXPERIMENT, response, settings.replicates) if settings.replicates else []
-    answers = sensitive(sieve.frame[response], sieve.frame[drug], settings.threshold)
-    sieve.frame = sieve.frame.assign(answer=answers)
-    sieve.distinct(EXPERIMENT, "answer")
-    sieve.finish(settings.max_rejects)
-    return sieve.frame, [*molecules.rejects, *cells.rejects, *sieve.rejects, *taken]
+    validator = RowValidator(read_table(paths[0], [line, drug], [response]))
+    validator.require([line, drug, response])
+    resolve(validator, drug, molecules, "molecule")
+    resolve(validator, line, cells, "cell")
+    validator.frame = validator.frame.assign(line=validator.frame[line])
+    taken = average(validator, EXPERIMENT, response, settings.replicates) if settings.replicates else []
+    answers = sensitive(validator.frame[response], validator.frame[drug], settings.threshold)
+    validator.frame = validator.frame.assign(answer=answers)
+    validator.distinct(EXPERIMENT, "answer")
+    validator.finish(settings.max_rejects)
+    return validator.frame, [*molecules.rejects, *cells.rejects, *validator.rejects, *taken]
 
 
 def _names(settings: DrugResponseSettings, paths: list[Path]) -> tuple[Names, Names]:

@@ -18,7 +18,7 @@ from esmerge.core.prompts import Entity, Example
 from esmerge.core.rng import generator
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import SHOWN, Sieve, read_table
+from esmerge.data.tables import SHOWN, RowValidator, read_table
 from esmerge.data.templates import answers, fill
 
 ANSWER_FROM = ("above", "contains", "classes")
@@ -119,23 +119,23 @@ def read_lesson(
         InputError: the file or a column is missing, too many rows are refused, or a label is right for no entity of
             one side.
     """
-    sieve = _sieve(name, settings, root)
-    total = len(sieve.frame)
-    sieve.require([settings.entity, settings.answer])
-    sieve.convert(settings.entity, check)
-    sieve.convert(settings.answer, _answer(settings))
-    left_out = sieve.frame[settings.answer] < 0  # by the config, so not a reject
-    sieve.frame = sieve.frame[~left_out]
-    sieve.distinct([settings.entity], settings.answer)
-    _check_rejects(name, settings, sieve, total)
-    frame = sieve.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
+    validator = _validator(name, settings, root)
+    total = len(validator.frame)
+    validator.require([settings.entity, settings.answer])
+    validator.convert(settings.entity, check)
+    validator.convert(settings.answer, _answer(settings))
+    left_out = validator.frame[settings.answer] < 0  # by the config, so not a reject
+    validator.frame = validator.frame[~left_out]
+    validator.distinct([settings.entity], settings.answer)
+    _check_rejects(name, settings, validator, total)
+    frame = validator.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
     taught = hashed_sides(frame["value"], seed, held_out / 2, held_out / 2) == "train"
     sides = {"train": _by_label(frame[taught], settings), "held_out": _by_label(frame[~taught], settings)}
     for side, columns in sides.items():
         empty = [label for label, values in zip(settings.labels, columns, strict=True) if not values]
         if empty:
             raise InputError(f"lesson {name!r}: {settings.table} has no {side} row for {', '.join(empty)}")
-    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in sieve.rejects)
+    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in validator.rejects)
     labels = answers(settings.labels, settings.prompt)
     lesson = Lesson(name, settings.expert, settings.modality, settings.prompt, labels, **sides, rejects=rejects)
     lesson.ask(lesson.train[0][0], 0)  # a prompt without a place for the entity fails here
@@ -185,20 +185,20 @@ def pools(lessons: Sequence[Lesson]) -> dict[str, tuple[str, ...]]:
     return {modality: tuple(known) for modality, known in found.items()}
 
 
-def _sieve(name: str, settings: LessonSettings, root: Path) -> Sieve:
+def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
     path = root / settings.table
     if not path.is_file():
         raise InputError(f"lesson {name!r}: no file {path}; does specialists.root={root} hold {settings.table}?")
-    sieve = Sieve(read_table(path, [settings.entity, settings.answer, *settings.rows]))
+    validator = RowValidator(read_table(path, [settings.entity, settings.answer, *settings.rows]))
     for column, wanted in settings.rows.items():
-        sieve.frame = sieve.frame[sieve.frame[column] == wanted]
-    return sieve
+        validator.frame = validator.frame[validator.frame[column] == wanted]
+    return validator
 
 
-def _check_rejects(name: str, settings: LessonSettings, sieve: Sieve, total: int) -> None:
-    count = len(sieve.rejects)
+def _check_rejects(name: str, settings: LessonSettings, validator: RowValidator, total: int) -> None:
+    count = len(validator.rejects)
     if count > settings.max_rejects * total:
-        shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in sieve.rejects[:SHOWN])
+        shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in validator.rejects[:SHOWN])
         raise InputError(
             f"lesson {name!r}: {count} of {total} rows of {settings.table} were refused, more than "
             f"max_rejects={settings.max_rejects:g} allows. First reasons: {shown}"
