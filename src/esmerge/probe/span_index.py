@@ -12,7 +12,7 @@ from esmerge.probe.passes import Pass
 
 
 @dataclass(frozen=True)
-class Marks:
+class SpanIndex:
     """Index tensors of one pass of B prompts. S is the number of spans of a modality, B · T the number of positions.
 
     Attributes:
@@ -26,8 +26,8 @@ class Marks:
     shares: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, read: Pass, modalities: Iterable[str]) -> Marks:
-        """The marks of the modalities that occur in a pass."""
+    def of(cls, read: Pass, modalities: Iterable[str]) -> SpanIndex:
+        """The index of the modalities that occur in a pass."""
         batch, ends = read.batch, torch.tensor(read.ends())
         rows, width = batch.mask.shape
         spans: dict[str, list[range]] = {}
