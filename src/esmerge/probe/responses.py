@@ -22,7 +22,7 @@ from esmerge.probe.execution import DEFAULT, Execution
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
 from esmerge.probe.lockstep import run
-from esmerge.probe.passes import Pass, passes
+from esmerge.probe.packing import PackedBatch, packed_batches
 from esmerge.probe.span_index import SpanIndex
 from esmerge.probe.store import MemoryStore, Store
 from esmerge.specialists.specialists import Specialists
@@ -84,10 +84,10 @@ def record(
         layout = Layout.of(specialists, prompts, parameters)
         recorder = _Recorder(specialists, parameters, score, open_store(layout), execution)
         with _requiring_grad(parameters):
-            for read in passes(specialists.renderer, prompts, batch_size, execution.positions):
-                experts, scores = list(specialists.adapters), recorder.begin(read)
-                run(specialists.backbone, read.batch, experts, recorder, scores, execution.direct)
-                bar.update(sum(read.sizes))
+            for packed in packed_batches(specialists.renderer, prompts, batch_size, execution.positions):
+                experts, scores = list(specialists.adapters), recorder.begin(packed)
+                run(specialists.backbone, packed.batch, experts, recorder, scores, execution.direct)
+                bar.update(sum(packed.sizes))
     return layout
 
 
@@ -102,12 +102,12 @@ class _Recorder:
         self._seen = dict.fromkeys(specialists.modalities, 0)  # spans before this pass
         self._span_index, self._scores = SpanIndex({}, {}, {}), Scores(score, [])
 
-    def begin(self, read: Pass) -> Scores:
+    def begin(self, packed: PackedBatch) -> Scores:
         """A pass is about to begin; where its backward passes leave what they find."""
         for modality, weights in self._span_index.means.items():
             self._seen[modality] += len(weights)
-        self._span_index = SpanIndex.of(read, self._specialists.modalities)
-        self._scores = Scores(self._score, read.ends(), self._entries)
+        self._span_index = SpanIndex.of(packed, self._specialists.modalities)
+        self._scores = Scores(self._score, packed.ends(), self._entries)
         return self._scores
 
     def backbone(self, layer: int, hidden: Tensor) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.probe.passes import Pass
+from esmerge.probe.packing import PackedBatch
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class SpanIndex:
     shares: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, read: Pass, modalities: Iterable[str]) -> SpanIndex:
+    def of(cls, packed: PackedBatch, modalities: Iterable[str]) -> SpanIndex:
         """The index of the modalities that occur in a pass."""
-        batch, ends = read.batch, torch.tensor(read.ends())
+        batch, ends = packed.batch, torch.tensor(packed.ends())
         rows, width = batch.mask.shape
         spans: dict[str, list[range]] = {}
         for row, found in enumerate(batch.spans):
