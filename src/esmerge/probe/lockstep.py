@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Batch
-from esmerge.probe.adapted import switches
+from esmerge.probe.adapted import adapter_switches
 from esmerge.probe.linear import Scores, ScoringLinear
 
 
@@ -60,7 +60,7 @@ def run(
             hidden[name] = passed.detach()
         switched[index].to(None)
 
-    with switches(layers, scores, direct) as switched, _following(layers, follow), torch.no_grad():
+    with adapter_switches(layers, scores, direct) as switched, _following(layers, follow), torch.no_grad():
         decoder: Any = backbone.model.get_decoder()
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 
