@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from esmerge.core.errors import AdapterError
-from esmerge.probe.adapted import Switch, switches
+from esmerge.probe.adapted import AdapterSwitch, adapter_switches
 from esmerge.probe.linear import Scores, ScoringLinear
 
 POWERS: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}
@@ -93,7 +93,7 @@ def test_an_adapted_map_is_peft_s_and_scores_all_three_matrices(
         by_hand = one_by_one(lambda: module(input), batches, leaves, score)
         (wanted,) = torch.autograd.grad(expected[kept].square().sum(), input, retain_graph=True)
         scores = Scores(score, ends(batches))
-        with switches([body], scores) as (switch,):
+        with adapter_switches([body], scores) as (switch,):
             switch.to("one")
             found = module(input)
         (passed,) = torch.autograd.grad(found[kept].square().sum(), input)
@@ -106,7 +106,7 @@ def test_the_bare_backbone_and_an_expert_that_lacks_the_map_pass_it_as_it_is() -
     with adapted() as body:
         input, module = torch.randn(3, 6), body["map"]
         base = module.base_layer(input)
-        with switches([body], Scores("absolute", [3])) as (switch,):
+        with adapter_switches([body], Scores("absolute", [3])) as (switch,):
             assert torch.equal(module(input), base)
             switch.to("two")
             assert torch.equal(module(input), base)
@@ -124,8 +124,8 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["map"], init_lora_weights=False), body, adapter_name="one")
     input, module, scores = torch.randn(4, 6), body["map"], Scores("absolute", [2, 4])
     b = module.lora_B["one"].weight
-    assert Switch(body, scores).direct == []
-    with switches([body], scores) as (switch,):
+    assert AdapterSwitch(body, scores).direct == []
+    with adapter_switches([body], scores) as (switch,):
         assert torch.equal(module(input), module.base_layer(input))
         switch.to("one")
         with ScoringLinear(scores):
@@ -152,10 +152,10 @@ def test_batches_of_one_size_are_scored_together_and_others_one_by_one(
 
 def test_a_layer_is_complete_if_every_linear_map_is_computed_here() -> None:
     with adapted() as body:
-        assert Switch(body, Scores("absolute", [1])).complete
+        assert AdapterSwitch(body, Scores("absolute", [1])).complete
     with adapted() as body:
         body["third"] = nn.Linear(6, 5)
-        assert not Switch(body, Scores("absolute", [1])).complete
+        assert not AdapterSwitch(body, Scores("absolute", [1])).complete
 
 
 def test_a_map_that_is_used_twice_is_refused() -> None:

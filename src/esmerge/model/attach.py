@@ -45,7 +45,7 @@ def detach(model: nn.Module) -> None:
         parameter.requires_grad_(False)
 
 
-def fresh(
+def init_lora(
     model: nn.Module, name: str, rank: int, alpha: float, targets: Iterable[str], seed: int
 ) -> list[nn.Parameter]:
     """Attach a new, active, trainable adapter (B = 0, A drawn from ``seed``); returns its parameters."""
@@ -58,7 +58,7 @@ def fresh(
     return [parameter for key, parameter in model.named_parameters() if f".{name}." in key and "lora_" in key]
 
 
-def read(model: nn.Module, name: str, base_model: str) -> LoraState:
+def extract_lora(model: nn.Module, name: str, base_model: str) -> LoraState:
     """A copy of an attached adapter's factors."""
     modules = {
         PREFIX + path: LoraFactors(

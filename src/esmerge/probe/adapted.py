@@ -20,7 +20,7 @@ from torch.nn import functional
 from esmerge.probe.linear import Scores, at, placed, with_gradient
 
 
-class Switch:
+class AdapterSwitch:
     """Chooses the expert of one decoder layer's adapted maps; ``None`` is the bare backbone.
 
     Args:
@@ -49,17 +49,17 @@ class Switch:
 
 
 @contextmanager
-def switches(layers: Iterable[nn.Module], scores: Scores, direct: bool = True) -> Iterator[list[Switch]]:
+def adapter_switches(layers: Iterable[nn.Module], scores: Scores, direct: bool = True) -> Iterator[list[AdapterSwitch]]:
     """A switch for each decoder layer, set to the bare backbone; PEFT's own computation is put back at the end."""
-    found = [Switch(layer, scores, direct) for layer in layers]
+    switches = [AdapterSwitch(layer, scores, direct) for layer in layers]
     try:
-        for switch in found:
+        for switch in switches:
             switch.to(None)
             for module in switch.direct:
                 module.forward = _forward(module, switch)  # type: ignore[method-assign]
-        yield found
+        yield switches
     finally:
-        for switch in found:
+        for switch in switches:
             for module in switch.direct:
                 module.__dict__.pop("forward", None)
 
@@ -87,7 +87,7 @@ class _Map:
     scores: Scores
 
 
-def _forward(module: Any, switch: Switch) -> Callable[[Tensor], Tensor]:
+def _forward(module: Any, switch: AdapterSwitch) -> Callable[[Tensor], Tensor]:
     base = module.get_base_layer()
 
     def forward(input: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Batch
-from esmerge.probe.adapted import switches
+from esmerge.probe.adapted import adapter_switches
 from esmerge.probe.linear import Scores, ScoringLinear
 
 
-class Visitor(Protocol):
+class LayerHook(Protocol):
     """What looks at the outputs of a layer, (B, T, hidden) each, before the final norm."""
 
     def backbone(self, layer: int, hidden: Tensor) -> None:
@@ -31,7 +31,7 @@ class Visitor(Protocol):
 
 
 def run(
-    backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor, scores: Scores, direct: bool = True
+    backbone: Backbone, batch: Batch, experts: Sequence[str], layer_hook: LayerHook, scores: Scores, direct: bool = True
 ) -> None:
     """One prefill of the backbone and of every expert.
 
@@ -39,7 +39,7 @@ def run(
         backbone: with the experts' adapters attached.
         batch: what all of them read.
         experts: names of attached adapters.
-        visitor: sees each layer's outputs as they come.
+        layer_hook: sees each layer's outputs as they come.
         scores: where backward passes from an expert's outputs leave what they find.
         direct: whether adapted maps are computed here where they can be; else PEFT computes them all.
     """
@@ -49,18 +49,18 @@ def run(
     def follow(index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """The experts' turn in a layer that the backbone has just passed."""
         reference = _hidden_of(output)
-        visitor.backbone(index, reference)
+        layer_hook.backbone(index, reference)
         for name in experts:
             given = hidden[name] if name in hidden else _given(args, kwargs)
             switched[index].to(name)
             with torch.enable_grad():
                 with nullcontext() if switched[index].complete else ScoringLinear(scores):
                     passed = _hidden_of(_call(layer, given, args, kwargs))
-                visitor.expert(index, name, passed, reference)
+                layer_hook.expert(index, name, passed, reference)
             hidden[name] = passed.detach()
         switched[index].to(None)
 
-    with switches(layers, scores, direct) as switched, _following(layers, follow), torch.no_grad():
+    with adapter_switches(layers, scores, direct) as switched, _following(layers, follow), torch.no_grad():
         decoder: Any = backbone.model.get_decoder()
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 

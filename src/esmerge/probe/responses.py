@@ -22,8 +22,8 @@ from esmerge.probe.execution import DEFAULT, Execution
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
 from esmerge.probe.lockstep import run
-from esmerge.probe.marks import Marks
-from esmerge.probe.passes import Pass, passes
+from esmerge.probe.packing import PackedBatch, packed_batches
+from esmerge.probe.span_index import SpanIndex
 from esmerge.probe.store import MemoryStore, Store
 from esmerge.specialists.specialists import Specialists
 
@@ -84,10 +84,10 @@ def record(
         layout = Layout.of(specialists, prompts, parameters)
         recorder = _Recorder(specialists, parameters, score, open_store(layout), execution)
         with _requiring_grad(parameters):
-            for read in passes(specialists.renderer, prompts, batch_size, execution.positions):
-                experts, scores = list(specialists.adapters), recorder.begin(read)
-                run(specialists.backbone, read.batch, experts, recorder, scores, execution.direct)
-                bar.update(sum(read.sizes))
+            for packed in packed_batches(specialists.renderer, prompts, batch_size, execution.positions):
+                experts, scores = list(specialists.adapters), recorder.begin(packed)
+                run(specialists.backbone, packed.batch, experts, recorder, scores, execution.direct)
+                bar.update(sum(packed.sizes))
     return layout
 
 
@@ -100,14 +100,14 @@ class _Recorder:
         self._specialists, self._parameters, self._score, self._store = specialists, parameters, score, store
         self._entries = execution.entries
         self._seen = dict.fromkeys(specialists.modalities, 0)  # spans before this pass
-        self._marks, self._scores = Marks({}, {}, {}), Scores(score, [])
+        self._span_index, self._scores = SpanIndex({}, {}, {}), Scores(score, [])
 
-    def begin(self, read: Pass) -> Scores:
+    def begin(self, packed: PackedBatch) -> Scores:
         """A pass is about to begin; where its backward passes leave what they find."""
-        for modality, weights in self._marks.means.items():
+        for modality, weights in self._span_index.means.items():
             self._seen[modality] += len(weights)
-        self._marks = Marks.of(read, self._specialists.modalities)
-        self._scores = Scores(self._score, read.ends(), self._entries)
+        self._span_index = SpanIndex.of(packed, self._specialists.modalities)
+        self._scores = Scores(self._score, packed.ends(), self._entries)
         return self._scores
 
     def backbone(self, layer: int, hidden: Tensor) -> None:
@@ -117,10 +117,10 @@ class _Recorder:
         self._respond(layer, name, hidden)
         wanted = self._parameters[name].get(layer, {})
         modality = self._specialists.expert_modality[name]
-        if not wanted or modality not in self._marks.tokens:
+        if not wanted or modality not in self._span_index.tokens:
             return
         # loss[l] of the paper's element-wise section
-        self._marks.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
+        self._span_index.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
         _refuse_gradients(wanted)
         zero = torch.zeros((), device=hidden.device)  # the score of what nothing went through
         found = [self._scores.found.get(one, zero.expand(one.shape)) for one in wanted.values()]
@@ -128,7 +128,7 @@ class _Recorder:
         self._store.add([score_key(name, key) for key in wanted], found)
 
     def _respond(self, layer: int, model: str | None, hidden: Tensor) -> None:
-        for modality, rows in self._marks.pooled(hidden).items():
+        for modality, rows in self._span_index.pooled(hidden).items():
             self._store.write_rows(response_key(model, modality), layer, self._seen[modality], rows)
 
 

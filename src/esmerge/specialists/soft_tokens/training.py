@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from esmerge.adapters.lora import LoraState
 from esmerge.core.prompts import Pieces
 from esmerge.core.rng import generator
-from esmerge.model.attach import detach, fresh, read
+from esmerge.model.attach import detach, extract_lora, init_lora
 from esmerge.model.loss import answer_loss
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.model.training import Schedule, train
@@ -103,7 +103,7 @@ def train_adapter(
         The adapter in float32, and the final loss.
     """
     backbone = renderer.backbone
-    parameters = fresh(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
+    parameters = init_lora(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
     for parameter in parameters:
         # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
         parameter.data = parameter.data.float()
@@ -115,6 +115,6 @@ def train_adapter(
             Schedule(settings.steps, settings.rate, settings.weight_decay),
             checkpoint,
         )
-        return read(backbone.model, "trained", backbone.name), loss
+        return extract_lora(backbone.model, "trained", backbone.name), loss
     finally:
         detach(backbone.model)

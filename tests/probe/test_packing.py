@@ -9,7 +9,7 @@ from tests import small
 from esmerge.core.errors import AdapterError
 from esmerge.core.prompts import Pieces
 from esmerge.probe.execution import Execution
-from esmerge.probe.passes import Pass, passes
+from esmerge.probe.packing import PackedBatch, packed_batches
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
 from esmerge.probe.variants.mixed import mixed
@@ -22,8 +22,8 @@ def words(*lengths: int) -> list[Pieces]:
     return [("drug " * (length - 1),) for length in lengths]
 
 
-def read(prompts: list[Pieces], batch_size: int, positions: int = 1024) -> list[Pass]:
-    return list(passes(small.specialists(THREE).renderer, prompts, batch_size, positions))
+def read(prompts: list[Pieces], batch_size: int, positions: int = 1024) -> list[PackedBatch]:
+    return list(packed_batches(small.specialists(THREE).renderer, prompts, batch_size, positions))
 
 
 def test_batches_share_a_pass_up_to_a_number_of_positions() -> None:

@@ -19,7 +19,7 @@ WASTE = 1.25  # at most this many positions for each that the batches have by th
 
 
 @dataclass(frozen=True)
-class Pass:
+class PackedBatch:
     """Batches that are read together.
 
     Attributes:
@@ -37,9 +37,9 @@ class Pass:
 
 
 @torch.no_grad()
-def passes(
+def packed_batches(
     renderer: Renderer, prompts: Sequence[Pieces], batch_size: int, positions: int = DEFAULT.positions
-) -> Iterator[Pass]:
+) -> Iterator[PackedBatch]:
     """The probe in its order, as many batches in a pass as are worthwhile.
 
     Args:
@@ -66,5 +66,5 @@ def _fit(batches: Sequence[Sequence[Rendered]], positions: int) -> bool:
     return together <= min(positions, WASTE * sum(areas))
 
 
-def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> Pass:
-    return Pass(renderer.collate([one for batch in batches for one in batch]), tuple(map(len, batches)))
+def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> PackedBatch:
+    return PackedBatch(renderer.collate([one for batch in batches for one in batch]), tuple(map(len, batches)))

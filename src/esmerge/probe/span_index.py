@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.probe.passes import Pass
+from esmerge.probe.packing import PackedBatch
 
 
 @dataclass(frozen=True)
-class Marks:
+class SpanIndex:
     """Index tensors of one pass of B prompts. S is the number of spans of a modality, B · T the number of positions.
 
     Attributes:
@@ -26,9 +26,9 @@ class Marks:
     shares: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, read: Pass, modalities: Iterable[str]) -> Marks:
-        """The marks of the modalities that occur in a pass."""
-        batch, ends = read.batch, torch.tensor(read.ends())
+    def of(cls, packed: PackedBatch, modalities: Iterable[str]) -> SpanIndex:
+        """The index of the modalities that occur in a pass."""
+        batch, ends = packed.batch, torch.tensor(packed.ends())
         rows, width = batch.mask.shape
         spans: dict[str, list[range]] = {}
         for row, found in enumerate(batch.spans):
