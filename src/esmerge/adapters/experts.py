@@ -71,11 +71,11 @@ def check_compatible(experts: Mapping[str, LoraState], space: str, fold_scales: 
     if len(experts) < 2:
         raise AdapterError(f"a merge needs at least two experts, got {list(experts) or 'none'}")
     (first, reference), *others = experts.items()
-    ours = reference.header
+    first_header = reference.header
     for name, state in others:
         _check_modules(first, reference, name, state)
-        for module, theirs in state.header.items():
-            _check_headers(module, first, ours[module], name, theirs, space, fold_scales)
+        for module, module_header in state.header.items():
+            _check_headers(module, first, first_header[module], name, module_header, space, fold_scales)
 
 
 def _finite(state: LoraState, name: str) -> LoraState:
@@ -96,22 +96,22 @@ def _check_modules(first: str, reference: LoraState, name: str, state: LoraState
 
 
 def _check_headers(
-    module: str, first: str, ours: ModuleHeader, name: str, theirs: ModuleHeader, space: str, fold_scales: bool
+    module: str, first: str, expected: ModuleHeader, name: str, actual: ModuleHeader, space: str, fold_scales: bool
 ) -> None:
-    if ours.shape != theirs.shape:
+    if expected.shape != actual.shape:
         raise AdapterError(
-            f"{module}: {first!r} updates a {ours.shape} weight, {name!r} a {theirs.shape} one; are they of one "
+            f"{module}: {first!r} updates a {expected.shape} weight, {name!r} a {actual.shape} one; are they of one "
             "backbone?"
         )
     if space != "factors":
         return
-    if ours.rank != theirs.rank:
+    if expected.rank != actual.rank:
         raise AdapterError(
-            f"{module}: {first!r} has rank {ours.rank}, {name!r} rank {theirs.rank}; factors of different rank cannot "
-            "be combined, use merge_space=delta"
+            f"{module}: {first!r} has rank {expected.rank}, {name!r} rank {actual.rank}; factors of different rank "
+            "cannot be combined, use merge_space=delta"
         )
-    if ours.scale != theirs.scale and not fold_scales:
+    if expected.scale != actual.scale and not fold_scales:
         raise AdapterError(
-            f"{module}: {first!r} has LoRA scale {ours.scale:g}, {name!r} {theirs.scale:g}; use merge_space=delta, or "
-            "fold the scales into the factors with method.fold_scales=true"
+            f"{module}: {first!r} has LoRA scale {expected.scale:g}, {name!r} {actual.scale:g}; use merge_space=delta, "
+            "or fold the scales into the factors with method.fold_scales=true"
         )

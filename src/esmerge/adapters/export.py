@@ -86,13 +86,13 @@ def _read_shards(source: Path) -> Shards:
         pickles = sorted(file.name for file in source.glob("*.bin"))
         hint = f"; {', '.join(pickles)} is a pickle, save it again with safe_serialization=True" if pickles else ""
         raise AdapterError(f"{source} holds neither {SINGLE} nor {INDEX}{hint}")
-    places: dict[str, str] = _read_json(source / INDEX).get("weight_map", {})
-    files = list(dict.fromkeys(places.values()))
+    weight_map: dict[str, str] = _read_json(source / INDEX).get("weight_map", {})
+    files = list(dict.fromkeys(weight_map.values()))
     absent = [file for file in files if Path(file).name != file or not (source / file).is_file()]
-    if absent or not places:
+    if absent or not weight_map:
         raise AdapterError(f"{source} lacks the shards {', '.join(absent) or '(none is listed)'} of its {INDEX}")
     shards = {file: _read_header(source / file) for file in files}
-    lost = [name for name, file in places.items() if name not in shards[file]]
+    lost = [name for name, file in weight_map.items() if name not in shards[file]]
     if lost:
         raise AdapterError(f"{source}: the shards lack {', '.join(lost)}, which {INDEX} lists; copy the backbone again")
     return shards

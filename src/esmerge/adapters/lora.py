@@ -133,8 +133,8 @@ class LoraState:
             finite: whether it refuses NaN and infinity.
         """
         lazy = isinstance(self.modules, LazyMapping)
-        known = self.modules.header if isinstance(self.modules, LazyModules) else None if lazy else self.header
-        return replace(self, modules=LazyModules(self.modules, compute, known, finite, self.reading))
+        header = self.modules.header if isinstance(self.modules, LazyModules) else None if lazy else self.header
+        return replace(self, modules=LazyModules(self.modules, compute, header, finite, self.reading))
 
     def norm_ratio(self, weights: Mapping[str, Tensor]) -> float:
         """Frobenius norm of the update over that of ``weights`` (module name -> backbone weight), modules pooled."""
@@ -184,13 +184,13 @@ def finite_when_read(state: LoraState, name: str) -> LoraState:
     """
     if isinstance(state.modules, LazyModules) and state.modules.finite:
         return state
-    seen: set[str] = set()
+    finished: set[str] = set()
 
     def read(module: str) -> LoraFactors:
         factors = state.modules[module]
-        if module not in seen:
+        if module not in finished:
             check_finite(LoraState({module: factors}), name)
-            seen.add(module)
+            finished.add(module)
         return factors
 
     return state.passed_through(read, finite=True)

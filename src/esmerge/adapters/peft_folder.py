@@ -119,7 +119,9 @@ def _read_header(folder: Path, name: str) -> Header:
     try:
         with safe_open(path, framework="pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            return {key: (tuple(one.get_shape()), one.get_dtype()) for key, one in slices.items()}
+            return {
+                key: (tuple(tensor_slice.get_shape()), tensor_slice.get_dtype()) for key, tensor_slice in slices.items()
+            }
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"adapter {name!r}: {path} cannot be read as safetensors ({error})") from error
 
@@ -139,15 +141,15 @@ def _modules(header: Header, name: str) -> list[str]:
             f"adapter {name!r} holds tensors that are not LoRA factors: {', '.join(unknown)}; embeddings, biases, "
             "whole modules and quantised factors cannot be merged: save the adapter without them"
         )
-    lacking = sorted(f"{module}.lora_{factor}" for module, found in halves.items() for factor in {"A", "B"} - found)
+    lacking = sorted(f"{module}.lora_{factor}" for module, present in halves.items() for factor in {"A", "B"} - present)
     if lacking or not halves:
         raise AdapterError(f"adapter {name!r} lacks LoRA factors: {', '.join(lacking) or 'it holds none at all'}")
     return list(halves)
 
 
-def _module_header(module: str, stored: Header, said: tuple[int, float], name: str) -> ModuleHeader:
+def _module_header(module: str, stored: Header, configured: tuple[int, float], name: str) -> ModuleHeader:
     (a, a_format), (b, b_format) = (stored[factor_name(module, factor)] for factor in "AB")
-    rank, scale = said
+    rank, scale = configured
     if a[0] != rank or b[1] != rank:
         raise AdapterError(f"adapter {name!r}: {module} has A {a} and B {b}, but its config says rank {rank}")
     return ModuleHeader(rank, a[1], b[0], DTYPES[a_format], DTYPES[b_format], scale)

@@ -72,10 +72,10 @@ def _check_request(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any)
 
 def _check_measured(entry: Entry[MergeInfo], inputs: MergeRequest) -> None:
     for measure in entry.info.needs:
-        found = inputs.measured.get(measure)
-        if not found:
+        statistics = inputs.measured.get(measure)
+        if not statistics:
             raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")
-        lacking = [] if set(found) == {BACKBONE} else sorted(set(inputs.experts) - set(found))
+        lacking = [] if set(statistics) == {BACKBONE} else sorted(set(inputs.experts) - set(statistics))
         if lacking:
             raise ConfigError(f"merge {entry.name!r}: the measure {measure!r} lacks the experts {', '.join(lacking)}")
 

@@ -65,14 +65,14 @@ def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
     inner = MERGES.get(settings.merge)
     merged: Update = inner.function(inputs, inner.settings()).state
     magnitudes = inputs.measured["channels"][BACKBONE]
-    kept = {
+    relaxations = {
         module: settings.scale * relaxation(magnitudes[module], settings.omega)
         for module in next(iter(inputs.experts.values())).modules
     }
     if isinstance(merged, LoraState):
         modules = merged.modules
-        return Merged(low_rank_state(inputs.experts, lambda m: relaxed(modules[m], kept[m]), settings.rank))
-    return Merged(dense_state(inputs.experts, lambda m: wide(merged.modules[m]) * kept[m], settings.rank))
+        return Merged(low_rank_state(inputs.experts, lambda m: relaxed(modules[m], relaxations[m]), settings.rank))
+    return Merged(dense_state(inputs.experts, lambda m: wide(merged.modules[m]) * relaxations[m], settings.rank))
 
 
 def relaxation(magnitudes: Tensor, omega: float) -> Tensor:
@@ -82,6 +82,6 @@ def relaxation(magnitudes: Tensor, omega: float) -> Tensor:
     return 1 - (1 - omega) * importance
 
 
-def relaxed(factors: LoraFactors, kept: Tensor) -> LoraFactors:
-    """Factors whose update's columns are multiplied by ``kept``, (in,): A's columns are."""
-    return LoraFactors(wide(factors.a) * kept, factors.b, factors.scale)
+def relaxed(factors: LoraFactors, factor: Tensor) -> LoraFactors:
+    """Factors whose update's columns are multiplied by ``factor``, (in,): A's columns are."""
+    return LoraFactors(wide(factors.a) * factor, factors.b, factors.scale)

@@ -50,7 +50,7 @@ class EmrSettings(DeltaSettings):
 )
 def emr(inputs: MergeInput, settings: EmrSettings) -> Merged:
     """The unified task vector, masked and rescaled for the experts in ``inputs.task``."""
-    concerned = [place for place, name in enumerate(inputs.experts) if name in inputs.task]
+    concerned = [index for index, name in enumerate(inputs.experts) if name in inputs.task]
     factor = rescaler(inputs, concerned)
     return merge_entrywise(inputs, settings, lambda module, deltas: factor * masked(deltas, concerned))
 
@@ -70,9 +70,9 @@ def masked(deltas: Tensor, concerned: list[int]) -> Tensor:
 
 def rescaler(inputs: MergeInput, concerned: list[int]) -> float:
     """Mean over the concerned experts of ``Σ|ΔW_i|``, divided by ``Σ|masked τ|``; 0 where the mask leaves nothing."""
-    own = left = 0.0
+    whole = remaining = 0.0
     for module in next(iter(inputs.experts.values())).modules:
         deltas = stacked_deltas(inputs, module)
-        own += float(deltas[concerned].abs().sum(dtype=torch.float64)) / len(concerned)
-        left += float(masked(deltas, concerned).abs().sum(dtype=torch.float64))
-    return own / left if left > 0 else 0.0
+        whole += float(deltas[concerned].abs().sum(dtype=torch.float64)) / len(concerned)
+        remaining += float(masked(deltas, concerned).abs().sum(dtype=torch.float64))
+    return whole / remaining if remaining > 0 else 0.0

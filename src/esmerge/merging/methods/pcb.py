@@ -91,10 +91,10 @@ class Range:
 def pcb(inputs: MergeInput, settings: PcbSettings) -> Merged:
     """Weigh each entry by its score within and between the experts, drop low scores, take the weighted mean."""
     magnitudes = magnitude_range(inputs, settings.outliers)
-    kept = score_range(inputs, magnitudes, settings.ratio)
+    score_ranks = score_range(inputs, magnitudes, settings.ratio)
 
     def rule(module: str, deltas: Tensor) -> Tensor:
-        weights = kept.norm(scores(deltas, magnitudes))
+        weights = score_ranks.norm(scores(deltas, magnitudes))
         return weighted_mean(deltas.sign() * magnitudes.clamp(deltas.abs()), weights)
 
     return merge_entrywise(inputs, settings, rule)

@@ -70,9 +70,11 @@ def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
 
     def factors(module: str) -> LoraFactors:
         parts = [state.modules[module] for state in inputs.experts.values()]
-        own = [grams[name][module] for name in inputs.experts]
-        seen = through([part.a for part in parts], own, settings.off_diagonal)
-        return stack([(settings.scale, LoraFactors(a, p.b, p.scale)) for a, p in zip(seen, parts, strict=True)], dtype)
+        module_grams = [grams[name][module] for name in inputs.experts]
+        projected = through([part.a for part in parts], module_grams, settings.off_diagonal)
+        return stack(
+            [(settings.scale, LoraFactors(a, p.b, p.scale)) for a, p in zip(projected, parts, strict=True)], dtype
+        )
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
 
@@ -91,14 +93,16 @@ def through(factors: Sequence[Tensor], grams: Sequence[Tensor], off_diagonal: fl
     factor = min(off_diagonal, MOST)
     diagonals = [gram.diagonal().double() for gram in grams]
     silent = (sum(diagonals, torch.zeros_like(diagonals[0])) == 0).double()
-    kept = [(1 - factor) * diagonal + silent for diagonal in diagonals]  # what shrinking leaves on the diagonal
+    shrunk_diagonals = [
+        (1 - factor) * diagonal + silent for diagonal in diagonals
+    ]  # what shrinking leaves on the diagonal
     total = torch.zeros(grams[0].shape, dtype=torch.float64)
-    for gram, own in zip(grams, kept, strict=True):
-        total.add_(gram, alpha=factor).diagonal().add_(own)
+    for gram, shrunk in zip(grams, shrunk_diagonals, strict=True):
+        total.add_(gram, alpha=factor).diagonal().add_(shrunk)
     root = torch.linalg.cholesky(total, out=total)
     return [
-        torch.cholesky_solve((factor * _times(a, gram) + a.double() * own).T, root).T
-        for a, gram, own in zip(factors, grams, kept, strict=True)
+        torch.cholesky_solve((factor * _times(a, gram) + a.double() * shrunk).T, root).T
+        for a, gram, shrunk in zip(factors, grams, shrunk_diagonals, strict=True)
     ]
 
 

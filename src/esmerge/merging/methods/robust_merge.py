@@ -85,8 +85,8 @@ def prune(factors: Tensor, keep: float) -> Tensor:
     """Each expert's largest ``keep`` share of entries, zero elsewhere; (N, *shape) -> (N, *shape)."""
     magnitudes = factors.abs()
     flat = magnitudes.flatten(1).cpu().numpy()
-    place = flat.shape[1] - max(1, round(keep * flat.shape[1]))
-    least = torch.from_numpy(np.partition(flat, place, axis=1)[:, place])  # torch's kthvalue takes twice the time
+    rank = flat.shape[1] - max(1, round(keep * flat.shape[1]))
+    least = torch.from_numpy(np.partition(flat, rank, axis=1)[:, rank])  # torch's kthvalue takes twice the time
     return torch.where(magnitudes >= least.to(factors.device)[:, None, None], factors, 0.0)
 
 
@@ -99,5 +99,5 @@ def compensation(a: Tensor, pruned: Tensor) -> Tensor:
 def raise_low(values: Tensor, share: float) -> Tensor:
     """Each row's values outside its largest ``share`` become the smallest value within it; (N, rank) -> (N, rank)."""
     rank = values.shape[1]
-    place = min(int(rank * (1 - share)), rank - 1)
-    return values.maximum(values.sort(dim=1).values[:, place, None])
+    cut = min(int(rank * (1 - share)), rank - 1)
+    return values.maximum(values.sort(dim=1).values[:, cut, None])

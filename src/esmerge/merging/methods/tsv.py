@@ -72,10 +72,10 @@ def tsv(inputs: MergeInput, settings: TsvSettings) -> Merged:
 def decorrelated(cores: Tensor, share: float) -> Tensor:
     """TSV-Merge of matrices: (N, p, q) -> (p, q)."""
     u, values, vt = torch.linalg.svd(cores, full_matrices=False)  # (N, p, m), (N, m), (N, m, q)
-    kept = leading(values, share)
-    left = nearest_orthonormal((u * kept[:, None, :]).movedim(0, 1).flatten(1))  # (p, N·m)
-    right = nearest_orthonormal((vt * kept[:, :, None]).flatten(0, 1).T)  # (q, N·m)
-    return left * (values * kept).flatten() @ right.T
+    is_leading = leading(values, share)
+    left = nearest_orthonormal((u * is_leading[:, None, :]).movedim(0, 1).flatten(1))  # (p, N·m)
+    right = nearest_orthonormal((vt * is_leading[:, :, None]).flatten(0, 1).T)  # (q, N·m)
+    return left * (values * is_leading).flatten() @ right.T
 
 
 def leading(values: Tensor, share: float) -> Tensor:

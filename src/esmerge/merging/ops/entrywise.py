@@ -37,8 +37,8 @@ def elected_mean(values: Tensor) -> Tensor:
     """
     elected = values.sum(dim=0).sign()
     total, count = torch.zeros_like(elected), torch.zeros_like(elected)
-    for own in values:  # one expert at a time: masks and selections of all of them would be as large as the values
-        agrees = own * elected > 0
-        total += torch.where(agrees, own, 0.0)
+    for update in values:  # one expert at a time: masks and selections of all of them would be as large as the values
+        agrees = update * elected > 0
+        total += torch.where(agrees, update, 0.0)
         count += agrees
     return total / count.clamp_min(1)

@@ -45,8 +45,8 @@ def merge_by(inputs: MergeInput, settings: ConvexSettings, weights: Coefficients
 def with_signals(inputs: MergeInput, **changes: object) -> MergeInput:
     """The same input with some of its signals replaced; distances that were measured on others are dropped."""
     signals, _ = require_signals(inputs)
-    kept = None if {"backbone", "responses"} & set(changes) else inputs.distances
-    return replace(inputs, signals=replace(signals, **changes), distances=kept)  # type: ignore[arg-type]
+    distances = None if {"backbone", "responses"} & set(changes) else inputs.distances
+    return replace(inputs, signals=replace(signals, **changes), distances=distances)  # type: ignore[arg-type]
 
 
 def rearrange(weights: Coefficients, move: Callable[[str, dict[str, Tensor]], dict[str, Tensor]]) -> Coefficients:

@@ -21,13 +21,17 @@ def merge_layerwise(inputs: MergeInput, measure: str, settings: DeltaSettings) -
     Raises:
         AdapterError: the coefficients are of another number of layers.
     """
-    found = inputs.measured[measure]
-    weights = {name: _module_weights(measure, name, state, found[name]) for name, state in inputs.experts.items()}
+    layer_weights = inputs.measured[measure]
+    weights = {
+        name: _module_weights(measure, name, state, layer_weights[name]) for name, state in inputs.experts.items()
+    }
     return Merged(combine_deltas(inputs.experts, weights, settings.scale, settings.rank))
 
 
-def _module_weights(measure: str, name: str, state: LoraState, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    coefficients, depth = found["layer"], layer_count(state)
+def _module_weights(
+    measure: str, name: str, state: LoraState, layer_weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    coefficients, depth = layer_weights["layer"], layer_count(state)
     if coefficients.shape != (depth,):
         raise AdapterError(
             f"the measure {measure!r} gives expert {name!r} coefficients of shape {tuple(coefficients.shape)}, its "

@@ -51,10 +51,14 @@ def shorten(factors: LoraFactors, rank: int, dtype: torch.dtype) -> Factored:
     left, r_b = torch.linalg.qr(factors.b.double())
     right, r_a = torch.linalg.qr(factors.a.double().T)
     u, values, vt = torch.linalg.svd(factors.scale * r_b @ r_a.T)
-    kept = min(rank, len(values))
-    root = values[:kept].sqrt()
-    made = LoraFactors((root[:, None] * (vt[:kept] @ right.T)).to(dtype), (left @ u[:, :kept] * root).to(dtype), 1.0)
-    return Factored(made, float(values[kept:].square().sum()), float(values.square().sum()))
+    shortened_rank = min(rank, len(values))
+    root = values[:shortened_rank].sqrt()
+    shortened = LoraFactors(
+        (root[:, None] * (vt[:shortened_rank] @ right.T)).to(dtype),
+        (left @ u[:, :shortened_rank] * root).to(dtype),
+        1.0,
+    )
+    return Factored(shortened, float(values[shortened_rank:].square().sum()), float(values.square().sum()))
 
 
 def factorise(delta: Tensor, rank: int, dtype: torch.dtype) -> Factored:
@@ -73,9 +77,11 @@ def factorise(delta: Tensor, rank: int, dtype: torch.dtype) -> Factored:
             torch.manual_seed(0)
             u, values, v = torch.svd_lowrank(delta, q=rank + OVERSAMPLED, niter=POWER_STEPS)
         vt = v.T
-    kept = min(rank, len(values))
-    root = values[:kept].sqrt()
-    factors = LoraFactors((root[:, None] * vt[:kept]).to(dtype), (u[:, :kept] * root).to(dtype), 1.0)
+    truncated_rank = min(rank, len(values))
+    root = values[:truncated_rank].sqrt()
+    factors = LoraFactors(
+        (root[:, None] * vt[:truncated_rank]).to(dtype), (u[:, :truncated_rank] * root).to(dtype), 1.0
+    )
     lost = (delta - wide(factors.b) @ wide(factors.a)).double().square().sum()
     return Factored(factors, float(lost), float(delta.double().square().sum()))
 

@@ -89,7 +89,7 @@ def combine_factors(
 
     def merged(key: str) -> Tensor:
         """Stored narrow at once: all sums together are twice the size of a half-precision adapter."""
-        pairs = ((weights[name][key], wide(own[key])) for name, own in tensors.items())
+        pairs = ((weights[name][key], wide(expert_tensors[key])) for name, expert_tensors in tensors.items())
         return _weighted_sum(pairs).mul_(scale**0.5).to(dtype)
 
     def factors(module: str) -> LoraFactors:
@@ -138,9 +138,11 @@ def low_rank_state(
         return LoraState(stored, common_base(experts))
     merged = {}
     for module in modules:
-        found = factors(module)
-        narrow = found.rank <= int(rank)
-        merged[module] = Factored(_stored(found, dtype)) if narrow else shorten(found, int(rank), dtype)
+        module_factors = factors(module)
+        narrow = module_factors.rank <= int(rank)
+        merged[module] = (
+            Factored(_stored(module_factors, dtype)) if narrow else shorten(module_factors, int(rank), dtype)
+        )
     return assemble(experts, merged)
 
 
@@ -190,8 +192,8 @@ def _stacked_header(
 
 def _folded(state: LoraState) -> LoraState:
     def factors(module: str) -> LoraFactors:
-        own = state.modules[module]
-        return LoraFactors(own.a, own.scale * wide(own.b), 1.0)
+        unfolded = state.modules[module]
+        return LoraFactors(unfolded.a, unfolded.scale * wide(unfolded.b), 1.0)
 
     header = {
         module: replace(entry, b_dtype=torch.promote_types(entry.b_dtype, torch.float32), scale=1.0)

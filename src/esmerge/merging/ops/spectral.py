@@ -23,8 +23,8 @@ def merge_low_rank(inputs: MergeInput, settings: DeltaSettings, rule: Rule) -> M
     """``scale`` times what the rule makes of each module's factors."""
 
     def factors(module: str) -> LoraFactors:
-        found = rule(module, factors_of(inputs.experts, module))
-        return replace(found, b=settings.scale * found.b)
+        module_factors = rule(module, factors_of(inputs.experts, module))
+        return replace(module_factors, b=settings.scale * module_factors.b)
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
 
