@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from esmerge.data.joining import leave_out, pair_up, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.tables import RowValidator, read_table
+from esmerge.data.tables import RowValidator, read_columns
 
 DRUGS = "drug,SMILES\na,OCC\nb,CC\nc,C1CC\nd,CCO\ne,CCN\ne,CCF\nb,CC\n"
 
 
 def joined(write: Callable, pairs: str) -> tuple[RowValidator, list[str]]:
     names = read_names(write("drugs.csv", DRUGS), "drug", "SMILES", canonical_smiles, 0.9)
-    validator = RowValidator(read_table(write("pairs.csv", "x,y\n" + pairs), ["x", "y"]))
+    validator = RowValidator(read_columns(write("pairs.csv", "x,y\n" + pairs), ["x", "y"]))
     resolve(validator, "x", names, "molecule_1")
     resolve(validator, "y", names, "molecule_2")
     return validator, [reject.row for reject in names.rejects]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from esmerge.core.prompts import Reject
-from esmerge.data.tables import RowValidator, read_table
+from esmerge.data.tables import RowValidator, read_columns
 
 PAIR = ["molecule_1", "molecule_2"]
 REPLICATES = ("mean", "median")
@@ -40,7 +40,7 @@ def read_names(path: Path, name: str, value: str, check: Callable[[str], str], m
     Raises:
         InputError: a missing column, or too many bad rows.
     """
-    return _names(RowValidator(read_table(path, [name, value])), path.name, (name, value), check, max_rejects)
+    return _names(RowValidator(read_columns(path, [name, value])), path.name, (name, value), check, max_rejects)
 
 
 def read_names_of_pairs(
@@ -56,8 +56,8 @@ def read_names_of_pairs(
     """
     from datasets import Dataset  # a second of imports that embedded benchmarks do not need
 
-    table = read_table(path, [column for both in columns for column in both]).to_pandas()
-    parts = [table[["row", *both]].set_axis(["row", *columns[0]], axis=1) for both in columns]
+    table = read_columns(path, [column for pair in columns for column in pair]).to_pandas()
+    parts = [table[["row", *pair]].set_axis(["row", *columns[0]], axis=1) for pair in columns]
     frame = pd.concat(parts).drop_duplicates(list(columns[0]))
     validator = RowValidator(Dataset.from_pandas(frame, preserve_index=False))
     return _names(validator, path.name, columns[0], check, max_rejects)
@@ -86,14 +86,17 @@ def resolve(validator: RowValidator, column: str, names: Names, into: str) -> No
 def pair_up(validator: RowValidator) -> None:
     """Put the two molecules of every row in alphabetical order, since both orders are one pair; refuse a molecule
     paired with itself."""
-    one, other = (validator.frame[column] for column in PAIR)
-    validator.refuse(pd.Series("both drugs are one molecule", index=one.index, dtype=object).where(one == other, None))
-    one, other = (validator.frame[column] for column in PAIR)
-    swapped = one > other
-    validator.frame = validator.frame.assign(**{PAIR[0]: other.where(swapped, one), PAIR[1]: one.where(swapped, other)})
+    first, second = (validator.frame[column] for column in PAIR)
+    reason = pd.Series("both drugs are one molecule", index=first.index, dtype=object)
+    validator.refuse(reason.where(first == second, None))
+    first, second = (validator.frame[column] for column in PAIR)
+    swapped = first > second
+    validator.frame = validator.frame.assign(
+        **{PAIR[0]: second.where(swapped, first), PAIR[1]: first.where(swapped, second)}
+    )
 
 
-def average(validator: RowValidator, experiment: Sequence[str], value: str, how: str) -> list[Reject]:
+def average_replicates(validator: RowValidator, experiment: Sequence[str], value: str, how: str) -> list[Reject]:
     """Give every experiment one value, in its first row; returns its other rows, which are left out.
 
     Args:
@@ -112,6 +115,6 @@ def leave_out(validator: RowValidator, where: pd.Series, reason: str) -> list[Re
     Args:
         where: (n,) true for these rows, aligned with the validator's frame.
     """
-    taken = [Reject(row, reason) for row in validator.frame.loc[where, "row"]]
+    rejects = [Reject(row, reason) for row in validator.frame.loc[where, "row"]]
     validator.frame = validator.frame[~where]
-    return taken
+    return rejects

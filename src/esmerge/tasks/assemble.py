@@ -14,7 +14,7 @@ import pandas as pd
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, split_rows
-from esmerge.data.templates import answers, choose, fill
+from esmerge.data.templates import answers, fill, in_language
 from esmerge.tasks.api import Request, SourceConfig
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
@@ -117,9 +117,9 @@ def assemble(
     check_limit("limit", request.limit)
     check_disjoint(frame, "key", request.name)
     check_sides(frame["side"], settings, request)
-    labels = list(choose("labels", settings.labels, request.language, request.name) if labels is None else labels)
+    labels = list(in_language("labels", settings.labels, request.language, request.name) if labels is None else labels)
     check_labels(labels, frame["answer"], request)
-    template = choose("prompt", settings.prompt, request.language, request.name).replace(ANSWERS, listing(labels))
+    template = in_language("prompt", settings.prompt, request.language, request.name).replace(ANSWERS, listing(labels))
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
     splits: dict[str, Any] = {}
     for side in SIDES:

@@ -11,7 +11,7 @@ from esmerge.core.compose import compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import Selection, choose
-from esmerge.data.tables import looking_up
+from esmerge.data.tables import recorded_lookups
 from esmerge.tasks.api import SOURCES, Request, SuiteRequest
 from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.few_shot import with_shots
@@ -63,7 +63,7 @@ def load_benchmark(suite: SuiteRequest, name: str) -> Benchmark:
     chosen, request = _chosen(suite, name)
     key, known = repr((chosen, request)), _LOADED.get(name)
     if known is None or known.key != key or known.tables != _stamps(known.tables):
-        with looking_up() as tables:
+        with recorded_lookups() as tables:
             benchmark = chosen.entry.function(chosen.settings, request)
         asked = with_shots(windowed(benchmark, request.protein_window), request)
         _LOADED[name] = known = _Loaded(key, _stamps(tables), asked)

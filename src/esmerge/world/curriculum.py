@@ -89,7 +89,7 @@ def _text_scene(world: World, level: int, rng: np.random.Generator) -> Pieces:
 
 def _gene_list(world: World, rng: np.random.Generator) -> Pieces:
     table = cells.variants(world)
-    genes = cells.draw(int(rng.integers(KINDS)), int(rng.integers(SUBTYPES)), rng, table)
+    genes = cells.draw_cell(int(rng.integers(KINDS)), int(rng.integers(SUBTYPES)), rng, table)
     return ("cell : ", Answer(genes))
 
 

@@ -19,7 +19,7 @@ from esmerge.data.joining import leave_out
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import check_sequence, gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import RowValidator, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import TableSettings, assemble
 
@@ -89,7 +89,7 @@ def annotation(settings: AnnotationSettings, request: Request) -> Benchmark:
         InputError: a missing file or column, or too many bad rows.
     """
     path = table_path(request.root, settings.table, request.name)
-    validator = RowValidator(read_table(path, [settings.entity, settings.answer, *settings.rows]))
+    validator = RowValidator(read_columns(path, [settings.entity, settings.answer, *settings.rows]))
     taken = _other_rows(validator, settings)
     validator.require([settings.entity, settings.answer])
     validator.convert(settings.entity, _check(settings))

@@ -11,7 +11,7 @@ from typing import ClassVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.tables import RowValidator, checksum, one_of, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -51,7 +51,7 @@ def cyp(settings: CypSettings, request: Request) -> Benchmark:
     protein = enzyme_sequence(settings.enzyme)
     path = table_path(request.root, settings.table, request.name)
     molecule, label = settings.columns["molecule"], settings.columns["label"]
-    validator = RowValidator(read_table(path, [molecule, label]))
+    validator = RowValidator(read_columns(path, [molecule, label]))
     validator.require([molecule, label])
     validator.convert(label, one_of(label, settings.label_values))
     validator.convert(molecule, canonical_smiles)

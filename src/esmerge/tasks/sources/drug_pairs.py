@@ -19,7 +19,7 @@ from esmerge.data.joining import PAIR, Names, leave_out, pair_up, read_names, re
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.negatives import unobserved
 from esmerge.data.splits import left_out
-from esmerge.data.tables import RowValidator, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -184,7 +184,7 @@ def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) ->
     paths = [table_path(request.root, file, request.name) for file in files]
     drugs = _drugs(settings, paths)
     texts = [columns[name] for name in names]
-    validator = RowValidator(read_table(paths[0], texts))
+    validator = RowValidator(read_columns(paths[0], texts))
     validator.require(texts)
     for name, molecule in zip(DRUGS, PAIR, strict=True):
         resolve(validator, columns[name], drugs, molecule)

@@ -12,10 +12,10 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
-from esmerge.data.joining import REPLICATES, Names, average, read_names, resolve
+from esmerge.data.joining import REPLICATES, Names, average_replicates, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
-from esmerge.data.tables import RowValidator, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -105,12 +105,12 @@ def _pairs(settings: DrugResponseSettings, paths: list[Path]) -> tuple[pd.DataFr
     """Checked pairs with ``molecule``, ``cell``, ``line`` and ``answer``, and what was refused in the three tables."""
     line, drug, response = (settings.columns[name] for name in ("line", "drug", "response"))
     molecules, cells = _names(settings, paths)
-    validator = RowValidator(read_table(paths[0], [line, drug], [response]))
+    validator = RowValidator(read_columns(paths[0], [line, drug], [response]))
     validator.require([line, drug, response])
     resolve(validator, drug, molecules, "molecule")
     resolve(validator, line, cells, "cell")
     validator.frame = validator.frame.assign(line=validator.frame[line])
-    taken = average(validator, EXPERIMENT, response, settings.replicates) if settings.replicates else []
+    taken = average_replicates(validator, EXPERIMENT, response, settings.replicates) if settings.replicates else []
     answers = sensitive(validator.frame[response], validator.frame[drug], settings.threshold)
     validator.frame = validator.frame.assign(answer=answers)
     validator.distinct(EXPERIMENT, "answer")

@@ -15,7 +15,7 @@ from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import check_sequence
 from esmerge.data.splits import PUBLISHED, SIDES
-from esmerge.data.tables import RowValidator, checksum, one_of, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -105,12 +105,12 @@ def _read(settings: InteractionSettings, request: Request, texts: Sequence[str])
     if SPLIT_MARK not in settings.table:
         path = table_path(request.root, settings.table, request.name)
         if settings.split != PUBLISHED:
-            return [path], RowValidator(read_table(path, texts))
+            return [path], RowValidator(read_columns(path, texts))
         split = settings.columns["split"]
-        return [path], RowValidator(read_table(path, [*texts, split]).rename_column(split, "side"))
+        return [path], RowValidator(read_columns(path, [*texts, split]).rename_column(split, "side"))
     names = [settings.splits[side] for side in SIDES]
     paths = [table_path(request.root, settings.table.replace(SPLIT_MARK, name), request.name) for name in names]
-    tables = [read_table(path, texts) for path in paths]
+    tables = [read_columns(path, texts) for path in paths]
     sided = [table.add_column("side", [name] * len(table)) for table, name in zip(tables, names, strict=True)]
     return paths, RowValidator(concatenate_datasets(sided))
 

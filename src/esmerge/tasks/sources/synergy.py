@@ -10,11 +10,11 @@ from typing import ClassVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
-from esmerge.data.joining import PAIR, REPLICATES, Names, average, leave_out, pair_up, read_names, resolve
+from esmerge.data.joining import PAIR, REPLICATES, Names, average_replicates, leave_out, pair_up, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import left_out
-from esmerge.data.tables import RowValidator, checksum, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, Request
 from esmerge.tasks.assemble import SplitSettings, assemble, split_as
 
@@ -93,7 +93,7 @@ def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[RowValid
     """Checked rows with both molecules, ``line``, ``cell`` and ``score``, and what was refused in all tables."""
     columns = settings.columns
     texts = [columns[name] for name in ("drug_1", "drug_2", "line")]
-    validator = RowValidator(read_table(paths[0], texts, [columns["score"]]))
+    validator = RowValidator(read_columns(paths[0], texts, [columns["score"]]))
     validator.require([*texts, columns["score"]])
     drugs = read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
     for name, molecule in zip(("drug_1", "drug_2"), PAIR, strict=True):
@@ -125,7 +125,7 @@ def _way_to_cell(columns: dict[str, str], steps: int) -> list[tuple[str, str]]:
 
 def _labelled(validator: RowValidator, settings: SynergySettings) -> list[Reject]:
     """Give every experiment one ``answer``; returns the replicates and the experiments without a clear one."""
-    taken = average(validator, EXPERIMENT, "score", settings.replicates)
+    taken = average_replicates(validator, EXPERIMENT, "score", settings.replicates)
     validator.frame = validator.frame.assign(answer=(validator.frame["score"] > 0).astype(int))
     unclear = ~(validator.frame["score"].abs() > settings.threshold)
     reason = f"{settings.columns['score']} within {settings.threshold:g} of 0: neither synergistic nor antagonistic"

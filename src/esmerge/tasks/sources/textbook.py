@@ -13,7 +13,7 @@ from esmerge.core.rng import generator
 from esmerge.tasks.api import SOURCES, Request, SourceConfig
 from esmerge.world.entities import Pool, world_and_pools
 from esmerge.world.language import HEADS, NO, YES, kind_answers
-from esmerge.world.questions import Form, ask, draw_scene, scene_pieces, solve, topics_of
+from esmerge.world.questions import Form, draw_scene, phrase_question, scene_pieces, solve, topics_of
 from esmerge.world.world import World, WorldSettings
 
 
@@ -86,5 +86,5 @@ def _question(
     scene = draw_scene(world, form, show, rng)
     while solve(world, scene, settings.topic) != wanted or len({slot.shown for slot in scene}) < len(scene):
         scene = draw_scene(world, form, show, rng)
-    prompt = (*scene_pieces(scene), ask(settings.topic, int(rng.integers(3))))
+    prompt = (*scene_pieces(scene), phrase_question(settings.topic, int(rng.integers(3))))
     return Example(name, prompt, labels, wanted)

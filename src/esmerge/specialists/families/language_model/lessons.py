@@ -18,7 +18,7 @@ from esmerge.core.prompts import Entity, Example
 from esmerge.core.rng import generator
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import SHOWN, RowValidator, read_table
+from esmerge.data.tables import SHOWN, RowValidator, read_columns
 from esmerge.data.templates import answers, fill
 
 ANSWER_FROM = ("above", "contains", "classes")
@@ -189,7 +189,7 @@ def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
     path = root / settings.table
     if not path.is_file():
         raise InputError(f"lesson {name!r}: no file {path}; does specialists.root={root} hold {settings.table}?")
-    validator = RowValidator(read_table(path, [settings.entity, settings.answer, *settings.rows]))
+    validator = RowValidator(read_columns(path, [settings.entity, settings.answer, *settings.rows]))
     for column, wanted in settings.rows.items():
         validator.frame = validator.frame[validator.frame[column] == wanted]
     return validator

@@ -21,7 +21,7 @@ from esmerge.specialists.soft_tokens.training import Batches, TrunkTask, Untrain
 from esmerge.world.curriculum import Mix, perceive, perception_batch
 from esmerge.world.entities import Pool, Pools
 from esmerge.world.proteins import MOTIF
-from esmerge.world.questions import answer_word, ask, draw_scene, scene_pieces, solve
+from esmerge.world.questions import answer_word, draw_scene, phrase_question, scene_pieces, solve
 from esmerge.world.world import PARTS, World
 
 
@@ -117,7 +117,7 @@ def kind_questions(world: World, pools: Pools, modality: str, settings: SceneAli
         for _ in range(settings.batch):
             scene = draw_scene(world, (modality,), show, rng)
             answer = Answer(answer_word(modality, solve(world, scene, modality)))
-            questions.append((*scene_pieces(scene), ask(modality, int(rng.integers(3))), answer))
+            questions.append((*scene_pieces(scene), phrase_question(modality, int(rng.integers(3))), answer))
         return questions
 
     return batch
