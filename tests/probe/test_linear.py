@@ -63,7 +63,7 @@ def test_a_pass_of_several_batches_scores_each_by_itself(
     for ours, theirs in zip(passed, torch.autograd.grad(whole, [leaves[0], *leaves[2:]]), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
     (scored,) = one_by_one(lambda: functional.linear(*leaves), batches, [leaves[1]], score)
-    assert torch.allclose(scores.found[leaves[1]], scored, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(scores.by_weight[leaves[1]], scored, rtol=1e-4, atol=1e-4)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_an_adapted_map_is_peft_s_and_scores_all_three_matrices(
         (passed,) = torch.autograd.grad(found[kept].square().sum(), input)
         assert torch.allclose(found, expected, atol=1e-5) and torch.allclose(passed, wanted, rtol=1e-4, atol=1e-4)
         for leaf, value in zip(leaves, by_hand, strict=True):
-            assert torch.allclose(scores.found[leaf], value, rtol=1e-4, atol=1e-3)
+            assert torch.allclose(scores.by_weight[leaf], value, rtol=1e-4, atol=1e-3)
 
 
 def test_the_bare_backbone_and_an_expert_that_lacks_the_map_pass_it_as_it_is() -> None:
@@ -132,7 +132,7 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
             found = module(input)
     expected = one_by_one(lambda: module(input), [[True] * 2] * 2, [b], "absolute")
     found.square().sum().backward()
-    assert torch.allclose(scores.found[b], expected[0], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(scores.by_weight[b], expected[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3)])
@@ -147,7 +147,7 @@ def test_batches_of_one_size_are_scored_together_and_others_one_by_one(
     scores.add(weight, left, right, scores.parts(None), -2.0)
     bounds = list(zip([0, *ends_[:-1]], ends_, strict=True))
     expected = sum(((-2 * left[a:b].T @ right[a:b]).abs() for a, b in bounds), torch.zeros(shape))
-    assert torch.allclose(scores.found[weight], expected, atol=1e-5)
+    assert torch.allclose(scores.by_weight[weight], expected, atol=1e-5)
 
 
 def test_a_layer_is_complete_if_every_linear_map_is_computed_here() -> None:
@@ -171,7 +171,7 @@ def test_half_precision_is_squared_in_float32() -> None:
     with ScoringLinear(scores):
         found = functional.linear(torch.full((2, 1), 1e-4, dtype=torch.float16), weight)
     found.sum().backward()
-    assert scores.found[weight].item() == pytest.approx(2e-8, rel=1e-2)
+    assert scores.by_weight[weight].item() == pytest.approx(2e-8, rel=1e-2)
 
 
 def test_a_vector_is_one_position() -> None:

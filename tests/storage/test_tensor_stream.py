@@ -17,7 +17,7 @@ from torch import Tensor
 
 from esmerge.core.errors import AdapterError, StoreError
 from esmerge.core.lazy import LazyMapping
-from esmerge.storage.tensor_format import read_places
+from esmerge.storage.tensor_format import read_spans
 from esmerge.storage.tensor_stream import FORMATS, TensorFile, write_tensors
 
 SHAPES = st.one_of(st.tuples(), st.tuples(st.integers(0, 5)), st.tuples(st.integers(0, 5), st.integers(0, 5)))
@@ -85,20 +85,20 @@ def test_a_file_whose_writer_failed_is_none(tmp_path: Path) -> None:
         file.append("a", torch.ones(3))
         raise RuntimeError
     with pytest.raises(StoreError, match="t is not a safetensors file"):
-        read_places(tmp_path / "t")
+        read_spans(tmp_path / "t")
 
 
 def test_tensors_written_whole_and_in_pieces_share_a_file(tmp_path: Path) -> None:
     with TensorFile(tmp_path / "t", ["whole", "pieces"], dimensions=3) as file:
         file.append("whole", torch.arange(3).double())
         file.reserve({"pieces": (2, 1, 2)})
-        place = file.places["pieces"]
-        file.write(place.start + 8, np.float32([3, 4]))
-        assert file.read(place.start, place.stop).tolist() == [0, 0, 3, 4]
+        span = file.spans["pieces"]
+        file.write(span.start + 8, np.float32([3, 4]))
+        assert file.read(span.start, span.stop).tolist() == [0, 0, 3, 4]
     found = load_file(tmp_path / "t")
     assert torch.equal(found["whole"], torch.arange(3).double())
     assert torch.equal(found["pieces"], torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
-    assert read_places(tmp_path / "t") == file.places
+    assert read_spans(tmp_path / "t") == file.spans
 
 
 def test_a_name_that_no_room_was_kept_for_is_refused(tmp_path: Path) -> None:

@@ -83,18 +83,18 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
     In delta space these are the adapted weights themselves: the gradient with respect to a dense update is that with
     respect to the weight it is added to.
     """
-    found: dict[int, dict[str, nn.Parameter]] = {}
+    by_layer: dict[int, dict[str, nn.Parameter]] = {}
     for path, layer in _lora_layers(model):
         if name not in layer.lora_A:
             continue
         module = PREFIX + path
-        entry = found.setdefault(layer_of(module), {})
+        entry = by_layer.setdefault(layer_of(module), {})
         if space == "delta":
             entry[delta_name(module)] = layer.get_base_layer().weight
         else:
             entry[factor_name(module, "A")] = layer.lora_A[name].weight
             entry[factor_name(module, "B")] = layer.lora_B[name].weight
-    return found
+    return by_layer
 
 
 def _fill(model: nn.Module, name: str, state: LoraState) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Backbone:
         return decoder_layers(self.model)[1]
 
     @contextmanager
-    def attached(self, states: Mapping[str, Update]) -> Iterator[Any]:
+    def attached(self, states: Mapping[str, Update]) -> Iterator[Callable[[str | None], None]]:
         """Attach adapters and dense updates for a while; yields ``activate(name)``; ``None`` is the bare backbone.
 
         The backbone is left as it was found, whatever happens in between.
@@ -82,8 +82,7 @@ class Backbone:
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """Path of the decoder layers and the layers: the list of modules that is as long as the model's config says."""
-    config: Any = model.config
-    depth = config.get_text_config().num_hidden_layers
+    depth = typing.cast(PreTrainedModel, model).config.get_text_config().num_hidden_layers
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return path, module

@@ -95,9 +95,9 @@ def _forward(module: Any, switch: AdapterSwitch) -> Callable[[Tensor], Tensor]:
         if name is None or name not in module.lora_A:
             return base(input)
         a, b = module.lora_A[name].weight, module.lora_B[name].weight
-        chosen = _Map(base.weight, base.bias, a, b, module.scaling[name], switch.scores)
-        found: Tensor = _Adapted.apply(input, base.weight, a, b, chosen)
-        return found
+        adapted = _Map(base.weight, base.bias, a, b, module.scaling[name], switch.scores)
+        output: Tensor = _Adapted.apply(input, base.weight, a, b, adapted)
+        return output
 
     return forward
 
@@ -106,29 +106,29 @@ class _Adapted(torch.autograd.Function):
     """x Wᵀ + bias + s (x Aᵀ) Bᵀ for x (..., in_features); W, A and B get scores in place of gradients."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, a: Tensor, b: Tensor, chosen: _Map) -> Tensor:
+    def forward(ctx: Any, input: Tensor, weight: Tensor, a: Tensor, b: Tensor, adapted: _Map) -> Tensor:
         flat = input.flatten(0, -2)
         inner = flat @ a.T
-        ctx.chosen = chosen  # parameters, which nothing changes before the backward pass
+        ctx.adapted = adapted  # parameters, which nothing changes before the backward pass
         ctx.save_for_backward(flat, inner)
-        found = functional.linear(flat, weight, chosen.bias).addmm_(inner, b.T, alpha=chosen.scale)
-        return found.unflatten(0, input.shape[:-1])
+        output = functional.linear(flat, weight, adapted.bias).addmm_(inner, b.T, alpha=adapted.scale)
+        return output.unflatten(0, input.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         flat, inner = ctx.saved_tensors
-        chosen, (of_input, of_weight, of_a, of_b, _) = ctx.chosen, ctx.needs_input_grad
+        adapted, (of_input, of_weight, of_a, of_b, _) = ctx.adapted, ctx.needs_input_grad
         rows = with_gradient(gradient)
-        few, parts = at(gradient, rows), chosen.scores.parts(rows)
-        through = (few @ chosen.b).mul_(chosen.scale)
-        given = at(flat, rows) if of_weight or of_a else None
+        few, parts = at(gradient, rows), adapted.scores.parts(rows)
+        through = (few @ adapted.b).mul_(adapted.scale)
+        inputs = at(flat, rows) if of_weight or of_a else None
         if of_b:
-            chosen.scores.add(chosen.b, few, at(inner, rows), parts, chosen.scale)
-        if given is not None and of_a:
-            chosen.scores.add(chosen.a, through, given, parts)
-        if given is not None and of_weight:
-            chosen.scores.add(chosen.weight, few, given, parts)
+            adapted.scores.add(adapted.b, few, at(inner, rows), parts, adapted.scale)
+        if inputs is not None and of_a:
+            adapted.scores.add(adapted.a, through, inputs, parts)
+        if inputs is not None and of_weight:
+            adapted.scores.add(adapted.weight, few, inputs, parts)
         if not of_input:
             return None, None, None, None, None
-        passed = (few @ chosen.weight).addmm_(through, chosen.a)
+        passed = (few @ adapted.weight).addmm_(through, adapted.a)
         return placed(passed, rows, gradient.shape[:-1]), None, None, None, None

@@ -61,10 +61,10 @@ def packed_batches(
 
 def _fit(batches: Sequence[Sequence[Rendered]], positions: int) -> bool:
     """Whether batches may share a pass."""
-    areas = [len(batch) * max(len(one.ids) for one in batch) for batch in batches]
-    together = sum(map(len, batches)) * max(len(one.ids) for batch in batches for one in batch)
+    areas = [len(batch) * max(len(prompt.ids) for prompt in batch) for batch in batches]
+    together = sum(map(len, batches)) * max(len(prompt.ids) for batch in batches for prompt in batch)
     return together <= min(positions, WASTE * sum(areas))
 
 
 def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> PackedBatch:
-    return PackedBatch(renderer.collate([one for batch in batches for one in batch]), tuple(map(len, batches)))
+    return PackedBatch(renderer.collate([prompt for batch in batches for prompt in batch]), tuple(map(len, batches)))

@@ -73,7 +73,7 @@ def record(
         batch_size: prompts that share a loss; the score depends on it.
         spaces: ``factors`` scores the entries of A and B, ``delta`` those of the dense update; several in one pass.
         score: ``absolute`` adds |gradient| over batches, ``squared`` its square.
-        open_store: told what is to be kept, gives the store.
+        open_store: layout -> the store that signals are written to.
         execution: block sizes.
 
     Raises:
@@ -99,13 +99,13 @@ class _Recorder:
     ) -> None:
         self._specialists, self._parameters, self._score, self._store = specialists, parameters, score, store
         self._entries = execution.entries
-        self._seen = dict.fromkeys(specialists.modalities, 0)  # spans before this pass
+        self._span_counts = dict.fromkeys(specialists.modalities, 0)  # spans of each modality before this pass
         self._span_index, self._scores = SpanIndex({}, {}, {}), Scores(score, [])
 
     def begin(self, packed: PackedBatch) -> Scores:
-        """A pass is about to begin; where its backward passes leave what they find."""
+        """Begin a pass; returns where its backward passes leave their scores."""
         for modality, weights in self._span_index.means.items():
-            self._seen[modality] += len(weights)
+            self._span_counts[modality] += len(weights)
         self._span_index = SpanIndex.of(packed, self._specialists.modalities)
         self._scores = Scores(self._score, packed.ends(), self._entries)
         return self._scores
@@ -115,28 +115,28 @@ class _Recorder:
 
     def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
         self._respond(layer, name, hidden)
-        wanted = self._parameters[name].get(layer, {})
+        parameters = self._parameters[name].get(layer, {})
         modality = self._specialists.expert_modality[name]
-        if not wanted or modality not in self._span_index.tokens:
+        if not parameters or modality not in self._span_index.tokens:
             return
         # loss[l] of the paper's element-wise section
-        self._span_index.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
-        _refuse_gradients(wanted)
+        self._span_index.loss(modality, hidden, reference).backward(inputs=list(parameters.values()))
+        _refuse_gradients(parameters)
         zero = torch.zeros((), device=hidden.device)  # the score of what nothing went through
-        found = [self._scores.found.get(one, zero.expand(one.shape)) for one in wanted.values()]
-        self._scores.found.clear()
-        self._store.add([score_key(name, key) for key in wanted], found)
+        scores = [self._scores.by_weight.get(p, zero.expand(p.shape)) for p in parameters.values()]
+        self._scores.by_weight.clear()
+        self._store.add([score_key(name, key) for key in parameters], scores)
 
     def _respond(self, layer: int, model: str | None, hidden: Tensor) -> None:
         for modality, rows in self._span_index.pooled(hidden).items():
-            self._store.write_rows(response_key(model, modality), layer, self._seen[modality], rows)
+            self._store.write_rows(response_key(model, modality), layer, self._span_counts[modality], rows)
 
 
-def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
+def _refuse_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
     """A scored weight has no gradient, unless something other than a linear map has used it."""
-    used = [key for key, parameter in wanted.items() if parameter.grad is not None]
+    used = [key for key, parameter in parameters.items() if parameter.grad is not None]
     for key in used:
-        wanted[key].grad = None
+        parameters[key].grad = None
     if used:
         raise AdapterError(f"{', '.join(used)} is used otherwise than by a linear map: its entries cannot be scored")
 
@@ -145,8 +145,8 @@ def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
 def _requiring_grad(parameters: Parameters) -> Iterator[None]:
     """Dense updates are scored through the backbone's own weights; the adapters' are switched on with them.
 
-    Where their gradients would go is kept as long: made anew by every backward pass, these small pieces of memory would
-    settle between the large ones, which then need more room, and more of it the more layers there are.
+    The nodes that would accumulate their gradients are held as long: if every backward pass made them anew, these small
+    blocks would settle between the large ones and fragment memory, the more the more layers there are.
     """
     flat: list[nn.Parameter] = [
         p for layers in parameters.values() for entry in layers.values() for p in entry.values()

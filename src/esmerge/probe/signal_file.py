@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from esmerge.probe.store import Shapes
-from esmerge.storage.tensor_format import Place, read_places
+from esmerge.storage.tensor_format import TensorSpan, read_spans
 from esmerge.storage.tensor_stream import TensorFile
 
 WIDTH = 4  # bytes of a float32
@@ -28,13 +28,13 @@ class SignalFile:
 
     def write_rows(self, name: str, block: int, row: int, values: Tensor) -> None:
         """Put rows, (n, d), into block ``block`` of a (blocks, rows, d) tensor, from its ``row``-th on."""
-        place = self._file.places[name]
-        _, rows, width = place.shape
-        self._file.write(place.start + (block * rows + row) * width * WIDTH, _numbers(values))
+        span = self._file.spans[name]
+        _, rows, width = span.shape
+        self._file.write(span.start + (block * rows + row) * width * WIDTH, _numbers(values))
 
     def add(self, names: Sequence[str], values: Sequence[Tensor]) -> None:
         """Add values to tensors that stand next to each other, by one read and one write."""
-        start, stop = self._file.places[names[0]].start, self._file.places[names[-1]].stop
+        start, stop = self._file.spans[names[0]].start, self._file.spans[names[-1]].stop
         total = np.concatenate([_numbers(value) for value in values])
         if total.nbytes != stop - start:
             raise ValueError(f"{names[0]} to {names[-1]} do not stand next to each other in the file")
@@ -56,17 +56,17 @@ class OnDisk:
     """A float32 tensor that is read a few blocks at a time: ``tensor[first:last]``."""
 
     path: Path
-    place: Place
+    span: TensorSpan
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size(self.place.shape)
+        return torch.Size(self.span.shape)
 
     def __getitem__(self, blocks: slice) -> Tensor:
-        first, last, _ = blocks.indices(self.place.shape[0])
-        inner = self.place.shape[1:]
+        first, last, _ = blocks.indices(self.span.shape[0])
+        inner = self.span.shape[1:]
         size, count = math.prod(inner), max(0, last - first)
-        start = self.place.start + first * size * WIDTH
+        start = self.span.start + first * size * WIDTH
         numbers = np.fromfile(self.path, dtype=np.float32, count=count * size, offset=start)
         return torch.from_numpy(numbers).reshape(count, *inner)
 
@@ -79,16 +79,16 @@ class SignalReader(Mapping[str, OnDisk]):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._places = path, read_places(path)
+        self._path, self._spans = path, read_spans(path)
 
     def __getitem__(self, name: str) -> OnDisk:
-        return OnDisk(self._path, self._places[name])
+        return OnDisk(self._path, self._spans[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._spans)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._spans)
 
 
 def _numbers(values: Tensor) -> np.ndarray:

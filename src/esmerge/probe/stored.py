@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -77,23 +76,23 @@ def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> li
     return list(SPACES) if entries * len(specialists.adapters) <= most else [space]
 
 
-def distance_settings(granularity: ESConfig) -> dict[str, Any]:
+def distance_settings(granularity: ESConfig) -> dict[str, object]:
     """What distances depend on beside the signals; where directions are added until it suffices, on T and a too."""
-    chosen: dict[str, Any] = {
+    settings: dict[str, object] = {
         "projections": granularity.projections,
         "power": granularity.power,
         "resamples": granularity.resamples,
     }
     if granularity.projections == AUTO:
-        chosen |= {"tolerance": granularity.tolerance, "temperature": granularity.temperature}
-        chosen |= {"cross_weight": granularity.cross_weight}
-    return chosen
+        settings |= {"tolerance": granularity.tolerance, "temperature": granularity.temperature}
+        settings |= {"cross_weight": granularity.cross_weight}
+    return settings
 
 
-def save_distances(found: Distances, folder: Path) -> None:
+def save_distances(distances: Distances, folder: Path) -> None:
     """Write distances to a folder."""
-    tensors = {"gaps": found.gaps, "counts": found.counts, "resampled": found.resampled}
-    power = torch.tensor(found.power, dtype=torch.float64)
+    tensors = {"gaps": distances.gaps, "counts": distances.counts, "resampled": distances.resampled}
+    power = torch.tensor(distances.power, dtype=torch.float64)
     save_file({"power": power, **{k: v.contiguous() for k, v in tensors.items()}}, folder / DISTANCES)
 
 

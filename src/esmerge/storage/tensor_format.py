@@ -18,8 +18,8 @@ METADATA = "__metadata__"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tensor stands in a file.
+class TensorSpan:
+    """The bytes of a file that hold a tensor.
 
     Attributes:
         dtype: safetensors' name of its number format, e.g. ``F32``.
@@ -34,26 +34,26 @@ class Place:
     stop: int
 
 
-def header(places: Mapping[str, Place], data: int) -> bytes:
+def header(spans: Mapping[str, TensorSpan], data: int) -> bytes:
     """The length and the header of a file whose tensors' bytes begin at byte ``data``.
 
     Raises:
         ValueError: the header is longer than that.
     """
-    text = _text(places, data)
+    text = _text(spans, data)
     if ALIGNED + len(text) > data:
         raise ValueError(f"the header has {len(text)} bytes, but {data - ALIGNED} are kept for it")
     return (data - ALIGNED).to_bytes(ALIGNED, "little") + text.ljust(data - ALIGNED)
 
 
-def data_start(places: Mapping[str, Place]) -> int:
-    """The first byte after a header that describes ``places`` or any that take fewer digits."""
-    length = len(_text(places, 0))
+def data_start(spans: Mapping[str, TensorSpan]) -> int:
+    """The first byte after a header that describes ``spans`` or any that take fewer digits."""
+    length = len(_text(spans, 0))
     return ALIGNED + -(-length // ALIGNED) * ALIGNED
 
 
-def read_places(path: Path) -> dict[str, Place]:
-    """Name -> place of every tensor, in the header's order; no tensor is read.
+def read_spans(path: Path) -> dict[str, TensorSpan]:
+    """Name -> span of every tensor, in the header's order; no tensor is read.
 
     Raises:
         StoreError: the file is no safetensors file.
@@ -63,19 +63,19 @@ def read_places(path: Path) -> dict[str, Place]:
         try:
             entries = json.loads(file.read(min(length, path.stat().st_size)))
             entries.pop(METADATA, None)
-            return {name: _place(entry, ALIGNED + length) for name, entry in entries.items()}
+            return {name: _span(entry, ALIGNED + length) for name, entry in entries.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{path} is not a safetensors file ({error}): run again what wrote it") from error
 
 
-def _place(entry: Mapping[str, list[int]], data: int) -> Place:
+def _span(entry: Mapping[str, list[int]], data: int) -> TensorSpan:
     start, stop = entry["data_offsets"]
-    return Place(str(entry["dtype"]), tuple(entry["shape"]), data + start, data + stop)
+    return TensorSpan(str(entry["dtype"]), tuple(entry["shape"]), data + start, data + stop)
 
 
-def _text(places: Mapping[str, Place], data: int) -> bytes:
+def _text(spans: Mapping[str, TensorSpan], data: int) -> bytes:
     entries = {
-        name: {"dtype": place.dtype, "shape": place.shape, "data_offsets": [place.start - data, place.stop - data]}
-        for name, place in places.items()
+        name: {"dtype": span.dtype, "shape": span.shape, "data_offsets": [span.start - data, span.stop - data]}
+        for name, span in spans.items()
     }
     return json.dumps({METADATA: {"format": "pt"}, **entries}, separators=(",", ":")).encode()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.errors import AdapterError
-from esmerge.storage.tensor_format import Place, data_start, header
+from esmerge.storage.tensor_format import TensorSpan, data_start, header
 
 FORMATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 WIDEST = 2**62  # stands for any offset and any width while room is kept
@@ -50,15 +50,15 @@ class TensorFile:
         dimensions: the most that one of them has.
 
     Attributes:
-        places: where tensors stand that have been appended or reserved.
+        spans: where tensors stand that have been appended or reserved.
     """
 
     def __init__(self, path: Path, names: Iterable[str], dimensions: int) -> None:
-        widest = Place("BF16", (WIDEST,) * dimensions, WIDEST, WIDEST)
+        widest = TensorSpan("BF16", (WIDEST,) * dimensions, WIDEST, WIDEST)
         self._data = self._end = data_start(dict.fromkeys(names, widest))
         self._dimensions = dimensions
         self._file = path.open("w+b", buffering=0)
-        self.places: dict[str, Place] = {}
+        self.spans: dict[str, TensorSpan] = {}
 
     def append(self, name: str, tensor: Tensor) -> None:
         """Write a whole tensor.
@@ -71,7 +71,7 @@ class TensorFile:
             raise AdapterError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}: expected {most} of floats")
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         self._reserve(name, FORMATS[tensor.dtype], tuple(tensor.shape), raw.nbytes)
-        self.write(self.places[name].start, raw)
+        self.write(self.spans[name].start, raw)
 
     def reserve(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Make room for float32 tensors, zeros at first, next to each other in this order."""
@@ -91,7 +91,7 @@ class TensorFile:
         return np.frombuffer(os.pread(self._file.fileno(), stop - start, start), dtype=np.float32)
 
     def _reserve(self, name: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
-        self.places[name] = Place(dtype, shape, self._end, self._end + size)
+        self.spans[name] = TensorSpan(dtype, shape, self._end, self._end + size)
         self._end += size
 
     def __enter__(self) -> TensorFile:
@@ -102,5 +102,5 @@ class TensorFile:
     ) -> None:
         with self._file:
             if error is None:
-                self.write(0, np.frombuffer(header(self.places, self._data), dtype=np.uint8))
+                self.write(0, np.frombuffer(header(self.spans, self._data), dtype=np.uint8))
                 os.fsync(self._file.fileno())
