@@ -63,9 +63,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise AdapterError(f"{path} does not exist: expected the Hugging Face folder of the backbone")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise AdapterError(f"{path} is not valid JSON ({error}): copy the backbone again") from error
+    return record
 
 
 def _read_config(source: Path) -> dict[str, Any]:

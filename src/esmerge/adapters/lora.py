@@ -140,7 +140,7 @@ class LoraState:
         """Frobenius norm of the update over that of ``weights`` (module name -> backbone weight), modules pooled."""
         update = sum(float(f.delta().float().square().sum()) for f in self.modules.values())
         backbone = sum(float(weights[name].float().square().sum()) for name in self.modules)
-        return (update / backbone) ** 0.5
+        return float((update / backbone) ** 0.5)
 
 
 def factor_name(module: str, factor: str) -> str:

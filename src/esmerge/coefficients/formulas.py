@@ -38,7 +38,8 @@ def unit_directions(features: int, count: int, generator: torch.Generator) -> Te
         (count, features), double precision.
     """
     normal = torch.randn(count, features, generator=generator, dtype=torch.float64)
-    return normal / normal.norm(dim=1, keepdim=True)
+    directions: Tensor = normal / normal.norm(dim=1, keepdim=True)
+    return directions
 
 
 def standardise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

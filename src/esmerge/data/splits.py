@@ -153,7 +153,7 @@ def _together(held: pd.DataFrame, frame: pd.DataFrame, one_new: bool, draw: tupl
     has_side = new.sum(axis=1) <= 1 if one_new else (sides == "test").all(axis=1) | (sides != "test").all(axis=1)
     is_key = sides == first_new[:, None]  # a known drug of a new row is for training, and no key of that row
     keys = [tuple(keys[mask]) for keys, mask in zip(held.to_numpy()[has_side], is_key[has_side], strict=True)]
-    rows = frame[has_side]
+    rows: pd.DataFrame = frame[has_side]
     return rows.assign(
         key=pd.Series(keys, index=rows.index, dtype=object),
         side=pd.Series(first_new[has_side], index=rows.index, dtype=str),

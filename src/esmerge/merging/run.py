@@ -46,7 +46,7 @@ def run(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any) -> Merged:
     _check_request(entry, inputs, settings)
     experts = validate_experts(inputs.experts, inputs.space, settings.folds_scales())
     with torch.no_grad():
-        merged = entry.function(MergeInput(**{**vars(inputs), "experts": experts}), settings)
+        merged: Merged = entry.function(MergeInput(**{**vars(inputs), "experts": experts}), settings)
     return replace(merged, state=_checked(entry.name, inputs, merged.state))
 
 

@@ -38,7 +38,8 @@ class Backbone:
     @property
     def start_id(self) -> int | None:
         """Id of the start token, if the tokenizer has one."""
-        return self.tokenizer.bos_token_id
+        start: int | None = self.tokenizer.bos_token_id
+        return start
 
     @property
     def padding_id(self) -> int:
@@ -47,7 +48,8 @@ class Backbone:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (..., hidden)."""
-        return self.model.get_input_embeddings()(ids)
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
 
     def layers(self) -> nn.ModuleList:
         """The decoder layers, found as the list of modules that is as long as the config says."""

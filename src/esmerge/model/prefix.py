@@ -90,5 +90,5 @@ def rows_of(cache: Cache, rows: Tensor) -> Cache:
     """A cache of the rows with these indices, which may repeat; ``cache`` itself stays as it is."""
     selection = copy.copy(cache)
     selection.layers = [copy.copy(layer) for layer in cache.layers]
-    selection.batch_select_indices(rows)  # type: ignore[attr-defined]
+    selection.batch_select_indices(rows)
     return selection

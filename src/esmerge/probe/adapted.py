@@ -56,7 +56,7 @@ def adapter_switches(layers: Iterable[nn.Module], scores: Scores, direct: bool =
         for switch in switches:
             switch.to(None)
             for module in switch.direct:
-                module.forward = _forward(module, switch)  # type: ignore[method-assign]
+                module.forward = _forward(module, switch)
         yield switches
     finally:
         for switch in switches:
@@ -93,7 +93,8 @@ def _forward(module: Any, switch: AdapterSwitch) -> Callable[[Tensor], Tensor]:
     def forward(input: Tensor) -> Tensor:
         name = switch.expert
         if name is None or name not in module.lora_A:
-            return base(input)
+            output: Tensor = base(input)
+            return output
         a, b = module.lora_A[name].weight, module.lora_B[name].weight
         adapted = _Map(base.weight, base.bias, a, b, module.scaling[name], switch.scores)
         output: Tensor = _Adapted.apply(input, base.weight, a, b, adapted)
@@ -112,10 +113,11 @@ class _Adapted(torch.autograd.Function):
         ctx.adapted = adapted  # parameters, which nothing changes before the backward pass
         ctx.save_for_backward(flat, inner)
         output = functional.linear(flat, weight, adapted.bias).addmm_(inner, b.T, alpha=adapted.scale)
-        return output.unflatten(0, input.shape[:-1])
+        unflattened: Tensor = output.unflatten(0, input.shape[:-1])
+        return unflattened
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, inner = ctx.saved_tensors
         adapted, (of_input, of_weight, of_a, of_b, _) = ctx.adapted, ctx.needs_input_grad
         rows = with_gradient(gradient)

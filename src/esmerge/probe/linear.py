@@ -117,7 +117,7 @@ class _Linear(torch.autograd.Function):
         return functional.linear(input, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         rows = with_gradient(gradient)
         few = at(gradient, rows)

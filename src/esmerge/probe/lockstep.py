@@ -86,14 +86,18 @@ def _following(layers: Iterable[nn.Module], follow: Callable[..., None]) -> Iter
 
 
 def _layer_input(args: Inputs, kwargs: Keywords) -> Tensor:
-    return args[0] if args else kwargs["hidden_states"]
+    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden
 
 
 def _call(layer: nn.Module, hidden: Tensor, args: Inputs, kwargs: Keywords) -> LayerOutput:
     """The layer on other hidden states; ``forward`` itself, since hooks would call back here."""
+    output: LayerOutput
     if args:
-        return layer.forward(hidden, *args[1:], **kwargs)
-    return layer.forward(**{**kwargs, "hidden_states": hidden})
+        output = layer.forward(hidden, *args[1:], **kwargs)
+    else:
+        output = layer.forward(**{**kwargs, "hidden_states": hidden})
+    return output
 
 
 def _hidden_of(output: LayerOutput) -> Tensor:

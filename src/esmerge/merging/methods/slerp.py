@@ -79,7 +79,8 @@ def spherical_mean(vectors: Tensor, tolerance: float, max_iterations: int) -> Te
     start = directions.sum(dim=0) / max(len(directions), 1)
     if start.norm() < tolerance:
         return vectors.mean(dim=0)
-    return lengths.mean() * karcher_mean(directions, start / start.norm(), tolerance, max_iterations)
+    mean_length: Tensor = lengths.mean()
+    return mean_length * karcher_mean(directions, start / start.norm(), tolerance, max_iterations)
 
 
 def karcher_mean(directions: Tensor, start: Tensor, tolerance: float, max_iterations: int) -> Tensor:
