@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.registry import Entry
+from esmerge.core.registry import Entry, Registry
 
 Settings = TypeVar("Settings")
 
@@ -27,17 +27,17 @@ class Selection:
     settings: Any
 
 
-def choose(registry: Any, node: Mapping[str, Any], path: str) -> Selection:
+def choose(registry: Registry[Any], node: Mapping[str, object], path: str) -> Selection:
     """The registry entry that a config group's ``name`` (or ``kind``) chooses, with its typed settings."""
     name = node.get("kind", node.get("name"))
     if name is None:
         raise ConfigError(f"{path} has no name: expected one of {', '.join(registry.names())}")
-    entry = registry.get(name)
-    settings = typed(entry.settings, node, path, dropped=("name", "kind"))
+    entry = registry.get(str(name))
+    settings: object = typed(entry.settings, node, path, dropped=("name", "kind"))
     return Selection(str(node.get("name", name)), entry, settings)
 
 
-def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()) -> Settings:
+def typed(schema: type[Settings], node: Mapping[str, object], path: str, dropped: Iterable[str] = ()) -> Settings:
     """``node`` as an instance of the dataclass ``schema``.
 
     Fields are values, or settings of their own: a dataclass, or a dictionary of dataclasses.
@@ -49,8 +49,8 @@ def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: I
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of range, or a missing one.
     """
-    given = {key: value for key, value in node.items() if key not in set(dropped)}
-    return typing.cast(Settings, _filled(schema, given, path))
+    settings = {key: value for key, value in node.items() if key not in set(dropped)}
+    return typing.cast(Settings, _filled(schema, settings, path))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -58,30 +58,31 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def _filled(schema: type, given: Mapping[str, Any], path: str, base: Any = None) -> Any:
-    """What is given on top of the values of ``base``, or of the schema's own defaults."""
+def _filled(schema: type, node: Mapping[str, object], path: str, base: object = None) -> object:
+    """The values of ``node`` on top of the values of ``base``, or of the schema's own defaults."""
     fields = _fields(schema)
-    for key in given:
+    for key in node:
         if key not in fields:
             raise ConfigError(f"{path}.{key} is not a setting: expected one of {', '.join(fields)}")
-    values = _values(schema, given, path, base)
+    values = _values(schema, node, path, base)
     for name, inner in _inner_schemas(schema).items():
         start = _default(fields[name]) if base is None else getattr(base, name)
-        value = given.get(name, MISSING)
+        value = node.get(name, MISSING)
         if value == MISSING and start is dataclasses.MISSING:
             raise ConfigError(f"{path}.{name} must be given")
         value = {} if value == MISSING else value
         if dataclasses.is_dataclass(_hints(schema)[name]):
             values[name] = _nested(inner, value, path, name, None if start is dataclasses.MISSING else start)
         else:
-            values[name] = _entries(inner, value, path, name, {} if start is dataclasses.MISSING else start)
+            defaults = typing.cast(Mapping[str, object], {} if start is dataclasses.MISSING else start)
+            values[name] = _entries(inner, value, path, name, defaults)
     try:
         return schema(**values)
     except TypeError as error:  # a check met a value that cannot be compared, such as a list where a number belongs
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _nested(schema: type, value: Any, path: str, name: str, base: Any = None) -> Any:
+def _nested(schema: type, value: object, path: str, name: str, base: object = None) -> object:
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"{path}: {name}={value!r} is of type {type(value).__name__}, expected the settings of {schema.__name__}: "
@@ -90,22 +91,22 @@ def _nested(schema: type, value: Any, path: str, name: str, base: Any = None) ->
     return _filled(schema, value, f"{path}.{name}", base)
 
 
-def _entries(schema: type, value: Any, path: str, name: str, base: Mapping[str, Any]) -> dict[str, Any]:
-    """A dictionary of settings: entries that are given on top of those of the same name."""
+def _entries(schema: type, value: object, path: str, name: str, base: Mapping[str, object]) -> dict[str, object]:
+    """A dictionary of settings: entries of ``value`` on top of those of ``base`` with the same name."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{path}.{name}={value!r}: expected names, each with the settings of {schema.__name__}")
-    given = {key: _nested(schema, entry, f"{path}.{name}", key, base.get(key)) for key, entry in value.items()}
-    return {**base, **given}
+    entries = {key: _nested(schema, entry, f"{path}.{name}", key, base.get(key)) for key, entry in value.items()}
+    return {**base, **entries}
 
 
-def _values(schema: type, given: Mapping[str, Any], path: str, base: Any) -> dict[str, Any]:
+def _values(schema: type, node: Mapping[str, object], path: str, base: object) -> dict[str, object]:
     """The fields that hold no settings of their own, with their types checked and converted by OmegaConf."""
     flat = _flat(schema)
     start = flat if base is None else flat(**{name: getattr(base, name) for name in _fields(flat)})
-    told = {key: value for key, value in given.items() if key in _fields(flat)}
+    flat_values = {key: value for key, value in node.items() if key in _fields(flat)}
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(start), told)
-        return typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True, throw_on_missing=True))
+        merged = OmegaConf.merge(OmegaConf.structured(start), flat_values)
+        return typing.cast(dict[str, object], OmegaConf.to_container(merged, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
     except OmegaConfBaseException as error:
@@ -123,14 +124,14 @@ def _flat(schema: type) -> type:
     )
 
 
-def _copied(item: dataclasses.Field[Any]) -> Any:
+def _copied(item: dataclasses.Field[object]) -> object:
     """A field with the same default; ``MISSING`` where there is none."""
     if item.default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=item.default_factory)
     return dataclasses.field(default=MISSING if item.default is dataclasses.MISSING else item.default)
 
 
-def _default(item: dataclasses.Field[Any]) -> Any:
+def _default(item: dataclasses.Field[object]) -> object:
     if item.default_factory is not dataclasses.MISSING:
         return item.default_factory()
     return item.default
@@ -139,19 +140,19 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 @cache
 def _inner_schemas(schema: type) -> dict[str, type]:
     """Field -> dataclass, of the fields that hold settings of their own or a dictionary of such."""
-    found = {}
+    inner_schemas = {}
     for name in _fields(schema):
         hint = _hints(schema)[name]
         inner = typing.get_args(hint)[1] if typing.get_origin(hint) is dict else hint
         if dataclasses.is_dataclass(inner):
-            found[name] = inner
-    return typing.cast(dict[str, type], found)
+            inner_schemas[name] = inner
+    return typing.cast(dict[str, type], inner_schemas)
 
 
 @cache
-def _hints(schema: type) -> dict[str, Any]:
+def _hints(schema: type) -> dict[str, object]:
     return typing.get_type_hints(schema)
 
 
-def _fields(schema: type) -> dict[str, dataclasses.Field[Any]]:
+def _fields(schema: type) -> dict[str, dataclasses.Field[object]]:
     return {item.name: item for item in dataclasses.fields(schema)}

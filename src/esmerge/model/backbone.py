@@ -46,6 +46,10 @@ class Backbone:
         """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
+    def embeddings(self) -> Tensor:
+        """The input embeddings of all tokens, (vocabulary, hidden), without a gradient."""
+        return typing.cast(nn.Embedding, self.model.get_input_embeddings()).weight.detach()
+
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (..., hidden)."""
         embeddings: Tensor = self.model.get_input_embeddings()(ids)

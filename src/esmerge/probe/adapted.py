@@ -32,7 +32,7 @@ class AdapterSwitch:
     def __init__(self, layer: nn.Module, scores: Scores, direct: bool = True) -> None:
         adapted = [module for module in layer.modules() if isinstance(module, LoraLayer)]
         self.direct = [module for module in adapted if direct and _is_plain(module)]
-        self._others: list[Any] = [module for module in adapted if not (direct and _is_plain(module))]
+        self._others: list[LoraLayer] = [module for module in adapted if not (direct and _is_plain(module))]
         inner = {id(part) for module in adapted for part in module.modules()}
         rest = [module for module in layer.modules() if isinstance(module, nn.Linear) and id(module) not in inner]
         self.complete = not self._others and not rest  # no linear map computes in any other way

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from torch import Tensor, nn
 
@@ -15,6 +15,15 @@ from esmerge.core.prompts import Entity, Pieces
 from esmerge.model.attach import adapted_parameters
 from esmerge.probe.store import Shapes
 from esmerge.specialists.specialists import Specialists
+
+
+class SignalNames(TypedDict):
+    """What is stored beside the tensors, so that they can be read back: the fields of ``Layout`` without shapes."""
+
+    experts: Sequence[str]
+    modalities: Sequence[str]
+    own: Sequence[int]
+
 
 Parameters = dict[str, dict[int, dict[str, nn.Parameter]]]
 """Expert -> decoder layer -> the name that a score is stored by -> the parameter that it belongs to."""
@@ -62,7 +71,7 @@ class Layout:
         modality_index = tuple(modalities.index(specialists.expert_modality[name]) for name in specialists.adapters)
         return cls(tuple(specialists.adapters), modalities, modality_index, shapes)
 
-    def names(self) -> dict[str, tuple[str, ...] | tuple[int, ...]]:
+    def names(self) -> SignalNames:
         """What is stored beside the tensors, so that they can be read back."""
         return {"experts": self.experts, "modalities": self.modalities, "own": self.modality_index}
 
@@ -77,7 +86,7 @@ def score_key(expert: str, name: str) -> str:
     return f"score|{expert}|{name}"
 
 
-def signals_of(names: Mapping[str, Any], stored: Mapping[str, Layered]) -> Signals:
+def signals_of(names: SignalNames, stored: Mapping[str, Layered]) -> Signals:
     """The signals, read from ``stored`` when they are looked at.
 
     Args:

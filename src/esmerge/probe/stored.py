@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,7 @@ from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import AUTO
 from esmerge.core.prompts import Pieces
-from esmerge.probe.layout import Layout, signals_of
+from esmerge.probe.layout import Layout, SignalNames, signals_of
 from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.store import MemoryStore, Store
@@ -61,7 +62,7 @@ def record_signals(
 
 def load_signals(folder: Path) -> Signals:
     """The signals of a folder, read from disk when they are looked at, responses some layers at a time."""
-    return signals_of(read_json(folder / NAMES), SignalReader(folder / TENSORS))
+    return signals_of(cast(SignalNames, read_json(folder / NAMES)), SignalReader(folder / TENSORS))
 
 
 def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> list[str]:

@@ -42,7 +42,7 @@ SPECIALISTS: Registry[None] = Registry(
 
 @dataclass(frozen=True)
 class Context:
-    """What every loader of specialists is told, whatever its own settings.
+    """What every loader of specialists receives beside its own settings.
 
     Attributes:
         seed: fixes the world and all training.

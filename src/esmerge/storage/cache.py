@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -33,13 +32,13 @@ class Cache:
 
     root: Path
     renewed: frozenset[str] = frozenset()
-    _made: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
+    _built: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
+    def path(self, kind: str, key: Mapping[str, object]) -> Path:
         """Where the stage of this key is or will be."""
         return self.root / kind / digest(key)
 
-    def folder(self, kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def folder(self, kind: str, key: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         """The finished folder of a stage; ``make`` fills it if it is not there yet.
 
         ``make`` gets the folder to fill. Beside it lies ``<folder>.partial``, which outlives an interruption:
@@ -55,29 +54,29 @@ class Cache:
             with whole_folder(done) as building:
                 make(building)
                 (building / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
-            self._made.add(done)
+            self._built.add(done)
         shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
         return done
 
     def never_renewed(self) -> list[str]:
         """Kinds that were to be made again and that nothing asked for; sorted."""
-        return sorted(self.renewed - {path.parent.name for path in self._made})
+        return sorted(self.renewed - {path.parent.name for path in self._built})
 
     def _is_there(self, kind: str, done: Path) -> bool:
-        return done.exists() and (kind not in self.renewed or done in self._made)
+        return done.exists() and (kind not in self.renewed or done in self._built)
 
-    def scratch(self, kind: str, key: Mapping[str, Any]) -> Path:
+    def scratch(self, kind: str, key: Mapping[str, object]) -> Path:
         """A folder for checkpoints of a stage that is not finished."""
         path = self.path(kind, key)
         return path.with_name(f"{path.name}.partial")
 
 
-def digest(key: Any) -> str:
+def digest(key: object) -> str:
     """A short, stable hash of anything JSON can say."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def tensors_digest(tensors: Mapping[str, Tensor], extra: Any = None) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor], extra: object = None) -> str:
     """Content hash of named tensors, and of anything JSON can say beside them."""
     total = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
     for name in sorted(tensors):

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from esmerge.core.errors import StoreError
 from esmerge.storage.tensor_format import read_spans
 
-FloatArray = NDArray[np.float16 | np.float32 | np.float64]
-
 STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-class TensorArrays(Mapping[str, FloatArray]):
+class TensorArrays(Mapping[str, NDArray[np.floating]]):
     """Name -> array of one file's floating-point tensors, each read from disk when it is looked up.
 
     bfloat16 is given as float32, of which it is the upper half.
@@ -34,7 +32,7 @@ class TensorArrays(Mapping[str, FloatArray]):
     def __len__(self) -> int:
         return len(self._spans)
 
-    def __getitem__(self, name: str) -> FloatArray:
+    def __getitem__(self, name: str) -> NDArray[np.floating]:
         span = self._spans[name]
         if span.dtype not in STORED:
             raise StoreError(f"{self.path}: {name} is {span.dtype}, expected one of {', '.join(STORED)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ class Case:
     def info(self) -> MergeInfo:
         return self.entry.info
 
-    def settings(self, **changes: Any) -> Any:
+    def settings(self, **changes: object) -> object:
         """The merge's published settings, with changes; ``AssertionError`` if it lacks one that is to be changed."""
         lacking = sorted(set(changes) - {item.name for item in fields(self.entry.settings)})
         require(not lacking, f"its settings {self.entry.settings.__name__} have no {', '.join(lacking)}")
@@ -68,11 +67,11 @@ class Case:
         granularity = replace(granularity, **(constants or {}))  # type: ignore[arg-type]
         return replace(inputs, signals=make_signals(experts, self.space, seed), granularity=granularity)
 
-    def merge(self, inputs: MergeRequest, settings: Any = None) -> Merged:
+    def merge(self, inputs: MergeRequest, settings: object = None) -> Merged:
         """Merge, under the published settings unless others are given."""
         return run(self.entry, inputs, self.settings() if settings is None else settings)
 
-    def merged(self, experts: Mapping[str, LoraState], **changes: Any) -> Update:
+    def merged(self, experts: Mapping[str, LoraState], **changes: object) -> Update:
         """The merge of ``experts`` under the published settings with changes."""
         return self.merge(self.inputs(experts), self.settings(**changes)).state
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -43,7 +42,7 @@ class TrunkTask:
 
     values: Sequence[str]
     loss: Callable[[SoftTokenEncoder, nn.ModuleList, Tensor, int], Tensor]
-    evaluate: Callable[[SoftTokenEncoder, nn.ModuleList], Mapping[str, Any]] = lambda encoder, heads: {}
+    evaluate: Callable[[SoftTokenEncoder, nn.ModuleList], Mapping[str, object]] = lambda encoder, heads: {}
 
 
 def train_trunk(

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from esmerge.core.errors import ConfigError
 from esmerge.model.backbone import Backbone
@@ -25,7 +25,7 @@ def located(name: str) -> str:
     return os.path.abspath(path) if path.exists() else name
 
 
-def read_config(name: str) -> Any:
+def read_config(name: str) -> PretrainedConfig:
     """The backbone's config.
 
     Raises:
@@ -69,8 +69,8 @@ def load_backbone(name: str, dtype: str, device: str) -> Backbone:
     Raises:
         ConfigError: it cannot be loaded; the message says why and what to do.
     """
-    chosen = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = _load(name, lambda: AutoModelForCausalLM.from_pretrained(name, dtype=chosen))
+    torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
+    model = _load(name, lambda: AutoModelForCausalLM.from_pretrained(name, dtype=torch_dtype))
     model.eval().requires_grad_(False).to(device)
     tokenizer = load_tokenizer(name)
     fingerprint = tensors_digest(dict(model.named_parameters()), sorted(tokenizer.get_vocab().items()))
@@ -83,15 +83,15 @@ def names_of(name: str) -> set[str]:
     if not path.is_file():
         return {name}
     try:
-        own = json.loads(path.read_text(encoding="utf-8")).get("_name_or_path")
+        recorded = json.loads(path.read_text(encoding="utf-8")).get("_name_or_path")
     except (json.JSONDecodeError, OSError):
-        own = None
-    return {name, *([own] if own else [])}
+        recorded = None
+    return {name, *([recorded] if recorded else [])}
 
 
-def same_model(one: str, other: str) -> bool:
+def same_model(first: str, second: str) -> bool:
     """Whether two names may be of one model: equal but for folders, owners, letter case and the hub's cache layout."""
-    return one == other or _plain(one) == _plain(other)
+    return first == second or _plain(first) == _plain(second)
 
 
 def _plain(name: str) -> str:

@@ -104,9 +104,9 @@ def _zeros(entry: ModuleHeader) -> LoraFactors:
 
 def _check_bases(experts: Mapping[str, LoraState], backbone: str) -> None:
     allowed = names_of(backbone)
-    for name, state in experts.items():
-        if state.base_model and not any(same_model(state.base_model, own) for own in allowed):
+    for expert, state in experts.items():
+        if state.base_model and not any(same_model(state.base_model, name) for name in allowed):
             raise AdapterError(
-                f"expert {name!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
+                f"expert {expert!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
                 f"{backbone}: if that is the same model under another name, say allow_other_base=true"
             )

@@ -59,10 +59,10 @@ class LessonSettings:
     max_rejects: float = 0.05
 
     def __post_init__(self) -> None:
-        given = [name for name in ANSWER_FROM if getattr(self, name) is not None]
+        criteria = [name for name in ANSWER_FROM if getattr(self, name) is not None]
         where = f"a lesson of {self.expert!r} on {self.table}"
-        if len(given) != 1:
-            raise ConfigError(f"{where} sets {', '.join(given) or 'none'} of {', '.join(ANSWER_FROM)}: expected one")
+        if len(criteria) != 1:
+            raise ConfigError(f"{where} sets {', '.join(criteria) or 'none'} of {', '.join(ANSWER_FROM)}: expected one")
         if len(set(self.labels)) < 2 or (self.classes is None and len(self.labels) != 2):
             raise ConfigError(f"{where} has labels {self.labels}: expected two different ones, negative first")
         if self.entity == self.answer:
@@ -152,13 +152,13 @@ def as_text(modality: str, words: int | None) -> Callable[[str], str]:
 def draw(lessons: Sequence[Lesson], count: int, seed: int, stream: str, step: int) -> list[Example]:
     """``count`` training questions: lesson, answer and entity each drawn uniformly."""
     rng = generator(seed, stream, step)
-    found = []
+    examples = []
     for _ in range(count):
         lesson = lessons[int(rng.integers(len(lessons)))]
         answer = int(rng.integers(len(lesson.labels)))
         values = lesson.train[answer]
-        found.append(lesson.ask(values[int(rng.integers(len(values)))], answer))
-    return found
+        examples.append(lesson.ask(values[int(rng.integers(len(values)))], answer))
+    return examples
 
 
 def exam(lessons: Sequence[Lesson], count: int, seed: int) -> list[Example]:
@@ -168,21 +168,21 @@ def exam(lessons: Sequence[Lesson], count: int, seed: int) -> list[Example]:
     """
     kinds = [(lesson, answer) for lesson in lessons for answer in range(len(lesson.labels))]
     share = -(-count // len(kinds))
-    found = []
+    examples = []
     for lesson, answer in kinds:
         values = lesson.held_out[answer]
         order = generator(seed, f"exam-{lesson.name}", answer).permutation(len(values))[:share]
-        found += [lesson.ask(values[index], answer) for index in order]
-    return found
+        examples += [lesson.ask(values[index], answer) for index in order]
+    return examples
 
 
 def pools(lessons: Sequence[Lesson]) -> dict[str, tuple[str, ...]]:
     """Modality -> its training entities in the lessons' order, each once."""
-    found: dict[str, dict[str, None]] = {}
+    by_modality: dict[str, dict[str, None]] = {}
     for lesson in lessons:
-        known = found.setdefault(lesson.modality, {})
-        known.update(dict.fromkeys(value for values in lesson.train for value in values))
-    return {modality: tuple(known) for modality, known in found.items()}
+        entities = by_modality.setdefault(lesson.modality, {})
+        entities.update(dict.fromkeys(value for values in lesson.train for value in values))
+    return {modality: tuple(entities) for modality, entities in by_modality.items()}
 
 
 def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
@@ -190,8 +190,8 @@ def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
     if not path.is_file():
         raise InputError(f"lesson {name!r}: no file {path}; does specialists.root={root} hold {settings.table}?")
     validator = RowValidator(read_columns(path, [settings.entity, settings.answer, *settings.rows]))
-    for column, wanted in settings.rows.items():
-        validator.frame = validator.frame[validator.frame[column] == wanted]
+    for column, value in settings.rows.items():
+        validator.frame = validator.frame[validator.frame[column] == value]
     return validator
 
 
@@ -206,20 +206,20 @@ def _check_rejects(name: str, settings: LessonSettings, validator: RowValidator,
 
 
 def _answer(settings: LessonSettings) -> Callable[[str], int]:
-    """From the answer column's text to the place of the right label; -1 leaves the row out."""
+    """From the answer column's text to the index of the right label; -1 leaves the row out."""
     if settings.above is not None:
         return lambda text: int(_number(text, settings.answer) > float(settings.above or 0))
     if settings.contains is not None:
         return lambda text: int(str(settings.contains) in text)
     classes = settings.classes or {}
 
-    def place(text: str) -> int:
+    def label_index(text: str) -> int:
         if text not in classes:
             raise InputError(f"{settings.answer} {text!r} is not one of {', '.join(classes)}")
         label = classes[text]
         return -1 if label is None else settings.labels.index(label)
 
-    return place
+    return label_index
 
 
 def _number(text: str, column: str) -> float:

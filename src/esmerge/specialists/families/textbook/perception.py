@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,11 +88,11 @@ def parts_task(train: Pool, test: Pool, settings: EncoderSettings, seed: int) ->
     def loss(encoder: SoftTokenEncoder, heads: nn.ModuleList, inputs: Tensor, step: int) -> Tensor:
         rows = generator(seed, f"encoder-{encoder.modality}", step).integers(len(parts), size=settings.batch)
         features, total = encoder.trunk(inputs[rows]), torch.zeros(())
-        for place, head in enumerate(heads):
-            total = total + functional.cross_entropy(head(features), parts[rows, place])
+        for part, head in enumerate(heads):
+            total = total + functional.cross_entropy(head(features), parts[rows, part])
         return total
 
-    def evaluate(encoder: SoftTokenEncoder, heads: nn.ModuleList) -> Mapping[str, Any]:
+    def evaluate(encoder: SoftTokenEncoder, heads: nn.ModuleList) -> Mapping[str, object]:
         return {"parts_accuracy": parts_accuracy(encoder, heads, test)}
 
     return TrunkTask(train.values, loss, evaluate)
