@@ -48,8 +48,8 @@ def fingerprint_bits(smiles: str, radius: int = RADIUS, bits: int = BITS) -> tup
 def bit_vector(smiles: str, radius: int = RADIUS, bits: int = BITS) -> ExplicitBitVect:
     """Morgan fingerprint as RDKit compares it in bulk."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    bits: ExplicitBitVect = generator.GetFingerprint(_valid(smiles))
-    return bits
+    vector: ExplicitBitVect = generator.GetFingerprint(_valid(smiles))
+    return vector
 
 
 def fingerprint(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[np.float32]:

@@ -156,7 +156,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
 def choose_method(node: Mapping[str, Any]) -> Selection:
     """A merge, a reference or a floor, by its config."""
     name = node.get("kind", node.get("name"))
-    registries: tuple[Registry[Any], ...] = (FLOORS, REFERENCES, MERGES)
+    registries: tuple[Registry[Any], ...] = (MERGES, REFERENCES, FLOORS)
     for registry in registries:
         if name in registry.names():
             return choose(registry, node, "method")

@@ -93,11 +93,11 @@ def _forward(module: Any, switch: AdapterSwitch) -> Callable[[Tensor], Tensor]:
     def forward(input: Tensor) -> Tensor:
         name = switch.expert
         if name is None or name not in module.lora_A:
-            output: Tensor = base(input)
-            return output
+            bare: Tensor = base(input)
+            return bare
         a, b = module.lora_A[name].weight, module.lora_B[name].weight
         adapted = _Map(base.weight, base.bias, a, b, module.scaling[name], switch.scores)
-        output: Tensor = _Adapted.apply(input, base.weight, a, b, adapted)
+        output: Tensor = _Adapted.apply(input, base.weight, a, b, adapted)  # type: ignore[no-untyped-call]
         return output
 
     return forward

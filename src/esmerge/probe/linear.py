@@ -102,7 +102,7 @@ class ScoringLinear(TorchFunctionMode):
 
 
 def _linear(scores: Scores, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    output: Tensor = _Linear.apply(input, weight, scores, weight)
+    output: Tensor = _Linear.apply(input, weight, scores, weight)  # type: ignore[no-untyped-call]
     return output if bias is None else output + bias
 
 

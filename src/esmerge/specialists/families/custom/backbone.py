@@ -32,7 +32,7 @@ def read_config(name: str) -> PretrainedConfig:
         ConfigError: there is no such folder and no such model can be reached on the hub, or it is no plain decoder-only
             language model.
     """
-    config = _load(name, lambda: AutoConfig.from_pretrained(name))
+    config: PretrainedConfig = _load(name, lambda: AutoConfig.from_pretrained(name))
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(f"backbone={name} is a {config.model_type} with an encoder: expected a decoder-only model")
     quantised = getattr(config, "quantization_config", None)
@@ -46,11 +46,12 @@ def skeleton(name: str) -> nn.Module:
     config = read_config(name)
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            model: nn.Module = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise ConfigError(
             f"backbone={name} is a {config.model_type}, no causal language model: {_first(error)}"
         ) from error
+    return model
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

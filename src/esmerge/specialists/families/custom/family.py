@@ -99,7 +99,7 @@ def _pool(settings: CustomSettings, expert_modality: Mapping[str, str]) -> Mappi
     return LazyMapping(expert_modality.values(), texts)
 
 
-def _read_pool(path: Path) -> list[dict]:
+def _read_pool(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise ConfigError(f"specialists.pool={path} does not exist: expected JSON lines with texts by expert name")
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
