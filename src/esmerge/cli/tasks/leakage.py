@@ -12,7 +12,7 @@ from typing import Any
 from esmerge.cli.tasks.leakage_table import markdown
 from esmerge.cli.tasks.options import DEFAULTS, chosen_names, load, read_config
 from esmerge.core.errors import InputError
-from esmerge.tasks.leakage import Leakage, measure
+from esmerge.tasks.leakage import Leakage, measure_leakage
 
 OPTIONS: dict[str, Any] = {**DEFAULTS, "benchmark": None}
 
@@ -21,7 +21,7 @@ def reports(names: Sequence[str], options: Any) -> Iterator[Leakage]:
     """Measure one benchmark after the other of those that are named, or of the suite."""
     for name in names:
         print(f"reading {name}", file=sys.stderr, flush=True)
-        yield measure(load(read_config("benchmark", name, options), options))
+        yield measure_leakage(load(read_config("benchmark", name, options), options))
 
 
 def report(names: Sequence[str], options: Any) -> None:

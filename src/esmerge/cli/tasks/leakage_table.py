@@ -46,8 +46,8 @@ def _overlaps(reports: Sequence[Leakage]) -> list[list[str]]:
     return [
         [
             report.benchmark,
-            *(one.what, str(one.train), str(one.test), str(one.shared), _number(one.shared / one.test)),
-            *(_number(one.some), _number(one.every)),
+            *(one.kind, str(one.train), str(one.test), str(one.shared), _number(one.shared / one.test)),
+            *(_number(one.any_share), _number(one.all_share)),
         ]
         for report in reports
         for one in report.overlaps
@@ -63,9 +63,9 @@ def _near(reports: Sequence[Leakage]) -> list[list[str]]:
 
 def _through(reports: Sequence[Leakage]) -> list[list[str]]:
     return [
-        [report.benchmark, one.modality, str(one.seen), *map(_number, (one.auroc, one.accuracy, one.majority))]
+        [report.benchmark, one.modality, str(one.examples), *map(_number, (one.auroc, one.accuracy, one.majority))]
         for report in reports
-        for one in report.through
+        for one in report.baselines
     ]
 
 

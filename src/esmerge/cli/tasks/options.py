@@ -12,8 +12,8 @@ from esmerge.core.compose import Config, compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import choose
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, TableSettings, whole
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, TableSettings, without_limits
 from esmerge.tasks.load import COMMON
 
 DEFAULTS = {
@@ -105,6 +105,8 @@ def load(node: Config, options: Any, sampled: bool = False) -> Benchmark:
     if root is None:
         raise ConfigError(ROOT)
     facts = {key: node[key] for key in ("name", "title", "family")}
-    request = Request(language=options.language, seed=options.seed, limit=options.limit, root=str(root), **facts)
-    settings = chosen.settings if sampled else whole(chosen.settings)
+    request = BenchmarkRequest(
+        language=options.language, seed=options.seed, limit=options.limit, root=str(root), **facts
+    )
+    settings = chosen.settings if sampled else without_limits(chosen.settings)
     return chosen.entry.function(settings, request)  # type: ignore[no-any-return]

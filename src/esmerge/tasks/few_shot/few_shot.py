@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from esmerge.core.errors import BenchError, ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Pieces
 from esmerge.data.templates import few_shot
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.choose import choose_shots
 
 SEPARATORS = {"english": "\n\n", "textbook": " ; "}  # by language; the textbook's own texts put " ; " between answers
@@ -48,7 +48,7 @@ class FewShot(Example):
         return tuple(entity for entity in entities if modality in (None, entity.modality))
 
 
-def with_shots(benchmark: Benchmark, request: Request) -> Benchmark:
+def with_shots(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
     """Put ``request.shots`` solved training examples before every test and validation question.
 
     Examples come from ``benchmark.train``: where ``train_limit`` sampled it, from the sample, which holds fewer near
@@ -96,7 +96,7 @@ def _few_shot(question: Example, shots: tuple[Example, ...], separator: str) -> 
     return FewShot(**vars(replace(question, prompt=prompt)), question=question.prompt, shots=ids)
 
 
-def _separator(request: Request) -> str:
+def _separator(request: BenchmarkRequest) -> str:
     if request.shot_separator is not None:
         return request.shot_separator
     if request.language not in SEPARATORS:
