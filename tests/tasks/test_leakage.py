@@ -10,7 +10,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
-from esmerge.cli.tasks.leakage_table import markdown
+from esmerge.cli.tasks.leakage_table import leakage_markdown
 from esmerge.cli.tasks.main import dispatch as verbs
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example
@@ -156,8 +156,8 @@ def test_cells_without_molecules_have_no_chemistry() -> None:
     report = measure_leakage(benchmark([example(1, ("cell", "TP53"))], [example(0, ("cell", "EGFR"))]))
     assert report.nearest is None and [one.kind for one in report.overlaps] == ["cell", "whole question"]
     assert np.isnan(report.baselines[0].accuracy)
-    assert "| toy       | cell           | 1        | 1    | 0      | 0.000 |" in markdown([report])
-    assert "| toy       | cell    | 0        | \N{EN DASH}     |" in markdown([report])
+    assert "| toy       | cell           | 1        | 1    | 0      | 0.000 |" in leakage_markdown([report])
+    assert "| toy       | cell    | 0        | \N{EN DASH}     |" in leakage_markdown([report])
 
 
 CONFIG = """\
@@ -231,6 +231,6 @@ def test_an_embedded_benchmark_is_refused(folder: Path, write: Callable) -> None
 
 def test_repeated_questions_end_in_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repeated = benchmark([pair(1, "CCO", "M")], [pair(1, "CCO", "M")])
-    monkeypatch.setattr("esmerge.cli.tasks.leakage.load", lambda config, options: repeated)
+    monkeypatch.setattr("esmerge.cli.tasks.leakage.load_from_tables", lambda config, options: repeated)
     with pytest.raises(InputError, match=r"training holds too: toy \(1\)"):
         main(["suite=own", f"config_dir={folder}"])
