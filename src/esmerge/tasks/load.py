@@ -68,7 +68,7 @@ def load_benchmark(suite: SuiteRequest, name: str) -> Benchmark:
     """One benchmark as the suite requests it; loaded once per process, and again where its tables changed.
 
     Raises:
-        ConfigError: no such benchmark, or a setting it does not have or that does not fit its questions.
+        ConfigError: no such benchmark, or a setting that it does not have or that does not fit its questions.
         InputError: its tables are missing, malformed, or hold too many bad rows.
     """
     selection, request = _select(suite, name)

@@ -21,8 +21,8 @@ def windowed(benchmark: Benchmark, window: int | None) -> Benchmark:
     """Keep the first ``window`` residues of every protein in every split; None keeps all.
 
     Proteins may become equal: an example that then asks the same as one of the test split, or one of the validation
-    split, is refused, with its reason in ``rejects``. Within a split such twins stay. ``shortened`` has one note per
-    protein that was cut.
+    split, is refused, with its reason in ``rejects``. Within a split such repeated questions stay. ``shortened`` has
+    one note per protein that was cut.
     """
     if window is None:
         return benchmark

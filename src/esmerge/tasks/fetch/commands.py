@@ -63,7 +63,7 @@ def verify(names: Sequence[str], root: str | None) -> None:
 
     Raises:
         ConfigError: an unknown name or no root.
-        InputError: a table is missing or another one than was known or recorded, or there is nothing to verify.
+        InputError: a table is missing or has not the published or recorded checksum, or there is none to verify.
     """
     target, tables = folder(root), upstream()
     if not target.is_dir():
@@ -112,14 +112,14 @@ def _say(outcome: str, file: RemoteFile, root: Path) -> None:
 
 
 def _files(tables: Iterable[UpstreamTable]) -> list[RemoteFile]:
-    """Everything that the tables consist of, what is made of other files included."""
+    """All files of the tables, derived tables included."""
     return [
         file for table in tables for file in (*table.files, *([as_remote_file(table.derived)] if table.derived else []))
     ]
 
 
 def _verdict(file: RemoteFile, root: Path, ledger: Ledger) -> str | None:
-    """Print how a file stands; what is wrong with it, None if nothing is."""
+    """Print the state of a file; returns what is wrong with it, None if nothing is."""
     path, failure, state = root / file.to, None, "ok"
     try:
         if not path.exists():

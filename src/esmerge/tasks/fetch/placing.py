@@ -29,7 +29,7 @@ def place_file(file: RemoteFile, root: Path, bring: Callable[[Path], Path]) -> s
         ``kept`` if it was there, else ``fetched``.
 
     Raises:
-        InputError: it cannot be had, is cut short, or has another checksum than is known or recorded.
+        InputError: it cannot be fetched, is cut short, or differs from the published or recorded checksum.
     """
     target, ledger = root / file.to, Ledger(root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,17 +47,17 @@ def place_file(file: RemoteFile, root: Path, bring: Callable[[Path], Path]) -> s
             os.replace(arrived, rejected)  # or the next attempt would start from it
             Partial(target).discard()
             raise InputError(f"{error}. What came is kept as {rejected}, for a look") from error
-        ledger.add(file.to, file.url, digest, arrived.stat().st_size)  # first, so that no table stands unrecorded
+        ledger.add(file.to, file.url, digest, arrived.stat().st_size)  # first, so that no table is unrecorded
         os.replace(arrived, target)
         Partial(target).discard()
         return PLACED
 
 
 def check(file: RemoteFile, path: Path, ledger: Ledger) -> str:
-    """The SHA-256 of what is to be ``file``, which must agree with what is known of it and what was recorded.
+    """The SHA-256 of the file at ``path``, which must agree with the published and the recorded checksum of ``file``.
 
     Raises:
-        InputError: it does not; the message gives both and says what to do.
+        InputError: it does not.
     """
     digest = file_sha256(path)
     if file.sha256 is not None and digest != file.sha256:
@@ -76,7 +76,7 @@ def check(file: RemoteFile, path: Path, ledger: Ledger) -> str:
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Hold the lock of a file; waits, and says so, while another process holds it."""
+    """Hold the lock of a file; waits, with a message, while another process holds it."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
         lock.acquire(timeout=0)

@@ -33,7 +33,7 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
 
     def wait(self, failures: int, requested: float | None = None) -> float:
-        """How long to wait after this many failures in a row (from 1): what the server asked for, if it did."""
+        """How long to wait after this many failures in a row (from 1): the server's request, if it made one."""
         if requested is not None:
             return requested
         longest = min(self.longest_pause, self.pause * 2.0 ** (failures - 1))

@@ -21,7 +21,7 @@ class RemoteFile:
     Attributes:
         to: path under the root.
         url: its address; in a wheel, ``<requirement>!<path in the wheel>``.
-        sha256, git_blob: known checksums, hexadecimal; None where there is none yet.
+        sha256, git_blob: published checksums, hexadecimal; None where there is none yet.
     """
 
     to: str

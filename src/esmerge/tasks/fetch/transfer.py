@@ -87,7 +87,7 @@ def _attempt(session: requests.Session, url: str, partial: Partial, retry: Retry
             _check_status(response, partial)
             if response.status_code == requests.codes.partial_content:
                 notes = _same_file(response, notes, partial)
-            else:  # the whole file: asked for, or ranges are ignored, or the file is another one by now
+            else:  # the whole file: no range requested, ranges ignored, or the file has changed
                 notes = _notes(response, url)
                 partial.begin(notes)
             _receive(response, partial, notes, title)

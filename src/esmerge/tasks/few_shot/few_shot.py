@@ -43,7 +43,7 @@ class FewShot(Example):
     shots: tuple[str, ...] = ()
 
     def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
-        """The entities that are asked about, without those of the solved examples."""
+        """The entities of the question, without those of the solved examples."""
         entities = (piece for piece in self.question if isinstance(piece, Entity))
         return tuple(entity for entity in entities if modality in (None, entity.modality))
 
@@ -73,7 +73,7 @@ def with_shots(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
 
 
 def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
-    """Raise ``InputError`` if an example to be shown asks about the same entities as a held-out question."""
+    """Raise ``InputError`` if an example to be shown has the same entities as a held-out question."""
     held_out = {content(question): question.id for question in questions}
     for shot in shots:
         twin = held_out.get(content(shot))
@@ -85,7 +85,7 @@ def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
 
 
 def content(example: Example) -> Pieces:
-    """What a question asks about, whatever the order and the wording; the prompt where it holds no entity."""
+    """The entities of a question, sorted, so that order and wording do not count; the prompt where there are none."""
     entities = sorted(example.entities(), key=lambda entity: (entity.modality, entity.value))
     return tuple(entities) or example.prompt
 

@@ -34,7 +34,7 @@ class AnnotationSettings(TableSettings):
     Attributes:
         modality: what the entities are; the prompt holds it in braces.
         table: file under the benchmark's root.
-        entity, answer: columns of the raw entity and of what is asked.
+        entity, answer: columns of the raw entity and of the answer.
         above: the second label is right where the answer column is a number above this.
         contains: the second label is right where the answer column's text contains this.
         classes: value of the answer column -> index of the right label, from 0; null leaves rows of that value out.

@@ -38,7 +38,7 @@ class DrugPairSettings(SplitSettings):
     """Settings that the two questions about drug pairs share.
 
     Attributes:
-        pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, to be asked how,
+        pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, for ``ddi_type``,
             ``type``; ``drug`` and ``molecule``. Without ``drugs`` the pairs hold the molecules themselves, in
             ``molecule_1`` and ``molecule_2``.
         columns: these words -> the tables' columns.
@@ -81,7 +81,7 @@ class DdiTypeSettings(DrugPairSettings):
 
     Attributes:
         labels: none: ``src/esmerge/tasks/data/ddi_types.csv`` has them, and ``{answers}`` in the prompt lists them.
-        types: this many of the most frequent types are asked about; rows of the others are left out.
+        types: questions are about this many of the most frequent types; rows of the others are left out.
     """
 
     labels: dict[str, list[str]] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def ddi_type(settings: DdiTypeSettings, request: BenchmarkRequest) -> Benchmark:
 
 
 def most_frequent(types: pd.Series, count: int) -> list[str]:
-    """The ``count`` most frequent values, the most frequent first; of equally frequent ones the first by name.
+    """The ``count`` most frequent values, the most frequent first; equally frequent values by name.
 
     Raises:
         ConfigError: there are not so many.
@@ -193,7 +193,7 @@ def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence
 
 
 def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
-    """What the drugs' names stand for: by a table of drugs, or by the pairs themselves."""
+    """Drug name -> SMILES, from a table of drugs or from the pairs themselves."""
     columns = settings.columns
     if settings.drugs is not None:
         return read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)

@@ -119,7 +119,7 @@ def _pairs(settings: DrugResponseSettings, paths: list[Path]) -> tuple[pd.DataFr
 
 
 def _names(settings: DrugResponseSettings, paths: list[Path]) -> tuple[Names, Names]:
-    """What the drugs and the cell lines stand for."""
+    """Drug name -> SMILES, and cell line -> genes."""
     columns, genes = settings.columns, partial(gene_list, count=settings.genes)
     return (
         read_names(paths[1], columns["compound"], columns["molecule"], canonical_smiles, settings.max_rejects),

@@ -110,7 +110,7 @@ def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[RowValid
 
 
 def _cells(settings: SynergySettings, paths: list[Path]) -> list[Names]:
-    """The tables that lead from a cell line's name to its genes, in the order in which they are asked."""
+    """The tables that lead from a cell line's name to its genes, in the order in which they are looked up."""
     columns = settings.columns
     genes = partial(gene_list, count=settings.genes)
     tables = [read_names(paths[0], columns["cell"], columns["genes"], genes, settings.max_rejects)]

@@ -22,7 +22,7 @@ class TextbookQuestions(SourceConfig):
     """Settings of an embedded benchmark.
 
     Attributes:
-        topic: ``bind``, ``kill``, ``clash``, ``combine``, or a modality whose kind is asked for.
+        topic: ``bind``, ``kill``, ``clash``, ``combine``, or a modality, for questions about its kind.
         form: modalities of the scene, in order.
     """
 
