@@ -101,7 +101,7 @@ def _split(frame: pd.DataFrame, settings: InteractionSettings, request: Benchmar
 def _read(
     settings: InteractionSettings, request: BenchmarkRequest, texts: Sequence[str]
 ) -> tuple[list[Path], RowValidator]:
-    """The table or tables; ``side`` is the table's name of each row's split, if that split is used or has its own file."""
+    """The table or tables; ``side`` is the table's name of each row's split, if that split is used or has a file."""
     from datasets import concatenate_datasets
 
     if SPLIT_MARK not in settings.table:
