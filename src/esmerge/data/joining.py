@@ -1,4 +1,4 @@
-"""Tables that name their entities: other tables say what a name stands for, and a pair has no order."""
+"""Tables that name their entities: names are looked up in other tables, and a pair has no order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPLICATES = ("mean", "median")
 
 @dataclass(frozen=True)
 class Names:
-    """What a table's names stand for.
+    """A table of names and their values, e.g. drug names and SMILES.
 
     Attributes:
         file: the table.
@@ -110,7 +110,7 @@ def average_replicates(validator: RowValidator, experiment: Sequence[str], value
 
 
 def leave_out(validator: RowValidator, where: pd.Series, reason: str) -> list[Reject]:
-    """Take out rows that the benchmark's own definition leaves out; unlike bad rows they do not count as refused.
+    """Take out rows that the benchmark's definition leaves out; unlike bad rows they do not count as refused.
 
     Args:
         where: (n,) true for these rows, aligned with the validator's frame.

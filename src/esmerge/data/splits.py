@@ -1,4 +1,4 @@
-"""Splits and samples, fixed by a seed and by what a row holds rather than by where it stands."""
+"""Splits and samples, fixed by a seed and by the content of a row, not by its position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esmerge.core.prompts import Reject
 from esmerge.core.rng import generator
 from esmerge.data.molecules import scaffold
 
-SIDES = ("test", "validation", "train")  # in the order in which a row that stands in several is kept
+SIDES = ("test", "validation", "train")  # a row that is in several stays in the first of these
 PUBLISHED = "published"  # the table's own split, which its source reads
 PARTNERS = {"cold_target": "protein", "cold_cell": "line"}  # the column that such a split holds out
 MOLECULE = re.compile(r"molecule(_\d+)?")
@@ -115,7 +115,7 @@ def check_disjoint(frame: pd.DataFrame, key: str, benchmark: str) -> None:
 
 
 def sample(frame: pd.DataFrame, limit: int | None, seed: int, stream: str) -> pd.DataFrame:
-    """At most ``limit`` rows with the labels in the frame's own proportions; in the frame's order.
+    """At most ``limit`` rows with the labels in the frame's proportions; in the frame's order.
 
     Args:
         frame: rows with the column ``answer``.

@@ -111,7 +111,7 @@ class Sweep:
         chosen, specialists = self.benchmark.get("name"), self.specialists.settings
         return SuiteRequest(
             names=(chosen,) if chosen else tuple(self.suite.benchmarks),
-            told=self.benchmark,
+            overrides=self.benchmark,
             language=specialists.language,
             seed=self.seed,
             world=specialists.embedded_world(),

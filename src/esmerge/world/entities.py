@@ -53,7 +53,7 @@ class Pools:
 
 @lru_cache(maxsize=8)
 def world_and_pools(seed: int, settings: WorldSettings) -> tuple[World, Pools]:
-    """The world of a seed with its entities; kept in memory, since it is asked for often."""
+    """The world of a seed with its entities; kept in memory, since it is needed often."""
     world = make_world(seed, settings)
     motif_table, variant_table = proteins.motifs(world), cells.variants(world)
 

@@ -1,4 +1,4 @@
-"""Which training examples stand before which question."""
+"""Choose the training examples that are shown before each question."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def choose_shots(
 ) -> tuple[tuple[Example, ...], ...]:
     """``count`` different training examples for each question, the most suitable last.
 
-    They do not depend on the order of ``train``: what suits equally well is taken in the order of its id.
+    They do not depend on the order of ``train``: equally suitable examples are taken in the order of their ids.
 
     Args:
         choice: the name of a rule in ``SHOT_RULES``.

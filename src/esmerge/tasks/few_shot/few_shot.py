@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from esmerge.core.errors import BenchError, ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Pieces
 from esmerge.data.templates import few_shot
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.choose import choose_shots
 
 SEPARATORS = {"english": "\n\n", "textbook": " ; "}  # by language; the textbook's own texts put " ; " between answers
@@ -43,12 +43,12 @@ class FewShot(Example):
     shots: tuple[str, ...] = ()
 
     def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
-        """The entities that are asked about, without those of the solved examples."""
+        """The entities of the question, without those of the solved examples."""
         entities = (piece for piece in self.question if isinstance(piece, Entity))
         return tuple(entity for entity in entities if modality in (None, entity.modality))
 
 
-def with_shots(benchmark: Benchmark, request: Request) -> Benchmark:
+def with_shots(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
     """Put ``request.shots`` solved training examples before every test and validation question.
 
     Examples come from ``benchmark.train``: where ``train_limit`` sampled it, from the sample, which holds fewer near
@@ -73,7 +73,7 @@ def with_shots(benchmark: Benchmark, request: Request) -> Benchmark:
 
 
 def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
-    """Raise ``InputError`` if an example to be shown asks about the same entities as a held-out question."""
+    """Raise ``InputError`` if an example to be shown has the same entities as a held-out question."""
     held_out = {content(question): question.id for question in questions}
     for shot in shots:
         twin = held_out.get(content(shot))
@@ -85,7 +85,7 @@ def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
 
 
 def content(example: Example) -> Pieces:
-    """What a question asks about, whatever the order and the wording; the prompt where it holds no entity."""
+    """The entities of a question, sorted, so that order and wording do not count; the prompt where there are none."""
     entities = sorted(example.entities(), key=lambda entity: (entity.modality, entity.value))
     return tuple(entities) or example.prompt
 
@@ -96,7 +96,7 @@ def _few_shot(question: Example, shots: tuple[Example, ...], separator: str) -> 
     return FewShot(**vars(replace(question, prompt=prompt)), question=question.prompt, shots=ids)
 
 
-def _separator(request: Request) -> str:
+def _separator(request: BenchmarkRequest) -> str:
     if request.shot_separator is not None:
         return request.shot_separator
     if request.language not in SEPARATORS:

@@ -16,8 +16,8 @@ from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import check_sequence
 from esmerge.data.splits import PUBLISHED, SIDES
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 SPLIT_MARK = "{split}"
 
@@ -59,7 +59,7 @@ class InteractionSettings(SplitSettings):
 
 
 @SOURCES.register("interactions", InteractionSettings)
-def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
+def interactions(settings: InteractionSettings, request: BenchmarkRequest) -> Benchmark:
     """Does this molecule interact with this protein?
 
     A pair that the table holds on several sides of its own split stays on the first of test, validation and train.
@@ -88,18 +88,20 @@ def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
     )
     frame = _split(frame, settings, request)
     total = checksum(paths, request.name, settings.sha256)
-    return assemble(frame, ("molecule", "protein"), settings, request, total, validator.rejects)
+    return assemble_benchmark(frame, ("molecule", "protein"), settings, request, total, validator.rejects)
 
 
-def _split(frame: pd.DataFrame, settings: InteractionSettings, request: Request) -> pd.DataFrame:
+def _split(frame: pd.DataFrame, settings: InteractionSettings, request: BenchmarkRequest) -> pd.DataFrame:
     """The checked pairs with ``key`` and ``side``."""
     if settings.split == PUBLISHED:
         return frame.assign(key=frame["molecule"] + " " + frame["protein"])
     return split_as(frame, settings, request)
 
 
-def _read(settings: InteractionSettings, request: Request, texts: Sequence[str]) -> tuple[list[Path], RowValidator]:
-    """The table or tables; ``side`` is the table's name of each row's split, where that is asked for or in its file."""
+def _read(
+    settings: InteractionSettings, request: BenchmarkRequest, texts: Sequence[str]
+) -> tuple[list[Path], RowValidator]:
+    """The table or tables; ``side`` is the table's name of each row's split, if that split is used or has a file."""
     from datasets import concatenate_datasets
 
     if SPLIT_MARK not in settings.table:
@@ -117,8 +119,8 @@ def _read(settings: InteractionSettings, request: Request, texts: Sequence[str])
 
 def _side_of(settings: InteractionSettings) -> Callable[[str], str]:
     names = [settings.splits[side] for side in SIDES]
-    place = one_of("split", names)
-    return lambda value: SIDES[place(value)]
+    index = one_of("split", names)
+    return lambda value: SIDES[index(value)]
 
 
 def _short_hash(sequence: str) -> str:

@@ -15,8 +15,8 @@ from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import left_out
 from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 EXPERIMENT = [*PAIR, "line"]  # rows of one experiment are its replicates
 
@@ -71,7 +71,7 @@ class SynergySettings(SplitSettings):
 
 
 @SOURCES.register("synergy", SynergySettings)
-def synergy(settings: SynergySettings, request: Request) -> Benchmark:
+def synergy(settings: SynergySettings, request: BenchmarkRequest) -> Benchmark:
     """Are these two drugs synergistic on this cell line?
 
     Raises:
@@ -82,11 +82,11 @@ def synergy(settings: SynergySettings, request: Request) -> Benchmark:
     paths = [table_path(request.root, file, request.name) for file in files]
     validator, rejects = _experiments(settings, paths)
     rejects += _labelled(validator, settings)
-    whole = validator.frame.assign(group=validator.frame["line"])
-    frame = split_as(whole, settings, request)
-    rejects += left_out(whole, frame, settings.split)
+    labelled = validator.frame.assign(group=validator.frame["line"])
+    frame = split_as(labelled, settings, request)
+    rejects += left_out(labelled, frame, settings.split)
     total = checksum(paths, request.name, settings.sha256)
-    return assemble(frame, (*["molecule"] * len(PAIR), "cell"), settings, request, total, rejects)
+    return assemble_benchmark(frame, (*["molecule"] * len(PAIR), "cell"), settings, request, total, rejects)
 
 
 def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[RowValidator, list[Reject]]:
@@ -110,13 +110,13 @@ def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[RowValid
 
 
 def _cells(settings: SynergySettings, paths: list[Path]) -> list[Names]:
-    """The tables that lead from a cell line's name to its genes, in the order in which they are asked."""
+    """The tables that lead from a cell line's name to its genes, in the order in which they are looked up."""
     columns = settings.columns
     genes = partial(gene_list, count=settings.genes)
-    found = [read_names(paths[0], columns["cell"], columns["genes"], genes, settings.max_rejects)]
+    tables = [read_names(paths[0], columns["cell"], columns["genes"], genes, settings.max_rejects)]
     for path in paths[1:]:
-        found.insert(0, read_names(path, columns["line"], columns["alias"], str, settings.max_rejects))
-    return found
+        tables.insert(0, read_names(path, columns["line"], columns["alias"], str, settings.max_rejects))
+    return tables
 
 
 def _way_to_cell(columns: dict[str, str], steps: int) -> list[tuple[str, str]]:
@@ -125,8 +125,8 @@ def _way_to_cell(columns: dict[str, str], steps: int) -> list[tuple[str, str]]:
 
 def _labelled(validator: RowValidator, settings: SynergySettings) -> list[Reject]:
     """Give every experiment one ``answer``; returns the replicates and the experiments without a clear one."""
-    taken = average_replicates(validator, EXPERIMENT, "score", settings.replicates)
+    replicates = average_replicates(validator, EXPERIMENT, "score", settings.replicates)
     validator.frame = validator.frame.assign(answer=(validator.frame["score"] > 0).astype(int))
     unclear = ~(validator.frame["score"].abs() > settings.threshold)
     reason = f"{settings.columns['score']} within {settings.threshold:g} of 0: neither synergistic nor antagonistic"
-    return taken + leave_out(validator, unclear, reason)
+    return replicates + leave_out(validator, unclear, reason)

@@ -1,4 +1,4 @@
-"""The nearest molecules, whatever else a question holds: for a fixed enzyme (arXiv 2603.14405, CYP benchmarks)."""
+"""The nearest molecules, by molecules alone: for a fixed enzyme (arXiv 2603.14405, CYP benchmarks)."""
 
 from __future__ import annotations
 

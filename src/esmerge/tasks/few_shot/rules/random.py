@@ -1,4 +1,4 @@
-"""Random training examples, other ones for every question: what choosing by similarity is measured against."""
+"""Random training examples, drawn anew for every question: the baseline for choosing by similarity."""
 
 from __future__ import annotations
 
