@@ -17,7 +17,7 @@ from esmerge.experiment.plan import RunSpec, plan
 from esmerge.merging.api import MERGES
 from esmerge.merging.ops.settings import ConvexSettings
 from esmerge.report.load import load
-from esmerge.report.methods import BLOCKS, place, row_title
+from esmerge.report.methods import BLOCKS, row_rank, row_title
 from esmerge.report.tables import build_table
 
 DEFAULT = [
@@ -34,7 +34,7 @@ def planned(*overrides: str) -> dict[str, RunSpec]:
 
 def in_order(records: dict[str, MethodRecord]) -> list[str]:
     shuffled = random.Random(0).sample(sorted(records), len(records))
-    return sorted(shuffled, key=lambda method: place(records[method], method))
+    return sorted(shuffled, key=lambda method: row_rank(records[method], method))
 
 
 def test_the_default_sweep_stands_in_its_order() -> None:

@@ -42,9 +42,9 @@ def test_a_mean_is_plain_over_benchmarks_with_a_binomial_interval(tmp_path: Path
 
 def test_a_single_benchmark_keeps_the_stored_interval(one_seed: Path) -> None:
     sweep = load(one_seed)
-    found, stored = cell(sweep, sweep.rows[0], columns(sweep)[0]), sweep.value("majority_0", "drug_protein")
+    found, stored = cell(sweep, sweep.rows[0], columns(sweep)[0]), sweep.accuracy("majority_0", "drug_protein")
     assert found is not None and stored is not None
-    assert (found.value, found.low, found.high) == (stored["value"], stored["ci_low"], stored["ci_high"])
+    assert (found.value, found.low, found.high) == (stored.value, stored.low, stored.high)
 
 
 def test_seeds_give_mean_and_sample_deviation(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ MARKS = {1: f" {ABOVE}", -1: f" {BELOW}", 0: ""}
 
 @dataclass(frozen=True)
 class Entry:
-    """One place in the table.
+    """What the table shows of one row in one column.
 
     Attributes:
         cell: our accuracy, if there is one.
@@ -69,23 +69,27 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
     names = [column.name for column in across]
     reported = {name: methods for name, methods in read_published().items() if name in names}
     taken, orphans = assign(sweep.rows, shown(names, reported))
-    marks = {(one.row.key, one.column.name): _mark(one) for one in comparisons}
+    marks = {(comparison.row.key, comparison.column.name): _mark(comparison) for comparison in comparisons}
     tops = {column.name: _top(sweep, column) for column in across}
     lines = []
     for row in sweep.rows:
         entries = []
         for column in across:
-            ours = cell(sweep, row, column)
-            wins = row.kind in MERGED and ours is not None and _percent(ours.value) == tops[column.name]
+            measured = cell(sweep, row, column)
+            wins = row.kind in MERGED and measured is not None and _percent(measured.value) == tops[column.name]
             same = taken.get(row.key)
             quoted = reported.get(column.name, {}).get(same) if same else None
-            entries.append(Entry(ours, wins, marks.get((row.key, column.name), 0), quoted))
+            entries.append(Entry(measured, wins, marks.get((row.key, column.name), 0), quoted))
         lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
     for method in orphans:
         entries = [Entry(published=reported.get(name, {}).get(method)) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
     seeds = max((len(row.runs) for row in sweep.rows), default=1)
-    unlike = {one.name: f"{one.title}: {', '.join(one.departures)}" for one in sweep.benchmarks if one.departures}
+    unlike = {
+        benchmark.name: f"{benchmark.title}: {', '.join(benchmark.departures)}"
+        for benchmark in sweep.benchmarks
+        if benchmark.departures
+    }
     departures = {
         column.name: tuple(unlike[name] for name in column.benchmarks if name in unlike)
         for column in across
@@ -166,30 +170,31 @@ def legend(table: Table, marks: str) -> list[str]:
     if table.quoted:
         notes.append(f"\N{DAGGER} {CAVEAT}: {'; '.join(sources())}. Other specialists and data than here.")
     if table.departures:
-        said = "; ".join(dict.fromkeys(one for column in table.departures.values() for one in column))
-        notes.append(f"\N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {said}.")
+        differences = dict.fromkeys(text for texts in table.departures.values() for text in texts)
+        text = "; ".join(differences)
+        notes.append(f"\N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {text}.")
     return notes
 
 
-def number(ours: Cell) -> str:
+def number(score: Cell) -> str:
     """A cell's number without decoration, in percent."""
-    if ours.sd is not None:
-        return f"{_percent(ours.value)} \N{PLUS-MINUS SIGN} {_percent(ours.sd)}"
-    return _percent(ours.value)
+    if score.sd is not None:
+        return f"{_percent(score.value)} \N{PLUS-MINUS SIGN} {_percent(score.sd)}"
+    return _percent(score.value)
 
 
-def interval(ours: Cell) -> str:
+def interval(score: Cell) -> str:
     """`` [low, high]`` in percent; nothing where the spread over seeds is shown instead."""
-    return "" if ours.sd is not None else f" [{_percent(ours.low)}, {_percent(ours.high)}]"
+    return "" if score.sd is not None else f" [{_percent(score.low)}, {_percent(score.high)}]"
 
 
 def _cells(table: Table, line: Line, render: Callable[[Entry], str]) -> list[str]:
-    found = []
+    texts = []
     for column, entry in zip(table.columns, line.entries, strict=True):
-        found.append(render(entry))
+        texts.append(render(entry))
         if column.name in table.quoted:
-            found.append(NOTHING if entry.published is None else f"{entry.published:.1f}")
-    return found
+            texts.append(NOTHING if entry.published is None else f"{entry.published:.1f}")
+    return texts
 
 
 def _entry_md(entry: Entry) -> str:
@@ -209,7 +214,7 @@ def _entry_tex(entry: Entry) -> str:
 
 
 def _top(sweep: SweepResults, column: Column) -> str:
-    values = [found.value for row in sweep.of_kind(*MERGED) if (found := cell(sweep, row, column))]
+    values = [score.value for row in sweep.of_kind(*MERGED) if (score := cell(sweep, row, column))]
     return _percent(max(values)) if values else ""
 
 
@@ -219,8 +224,8 @@ def _mark(comparison: Comparison) -> int:
     return 1 if comparison.result.difference > 0 else -1
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _md(text: str) -> str:

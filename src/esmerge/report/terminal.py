@@ -30,28 +30,29 @@ def show(tables: Sequence[Table], paths: Sequence[Path], verdict: str, console: 
 
 
 def _grid(table: Table) -> Grid:
-    places = _places(table)
+    shown = _shown_columns(table)
     grid = Grid(
         title=": ".join([*filter(None, [table.title]), "accuracy in %, best merge in bold"]).capitalize(),
         title_justify="left",
         header_style="bold",
     )
     grid.add_column("method")
-    for place in places:
-        grid.add_column(table.columns[place].title, justify="right")
-    ours = [line for line in table.lines if any(entry.cell for entry in line.entries)]
-    for _, lines in groupby(ours, key=lambda line: line.block):
+    for index in shown:
+        grid.add_column(table.columns[index].title, justify="right")
+    measured = [line for line in table.lines if any(entry.cell for entry in line.entries)]
+    for _, lines in groupby(measured, key=lambda line: line.block):
         for line in lines:
-            grid.add_row(line.title, *[_text(line.entries[place]) for place in places])
+            grid.add_row(line.title, *[_text(line.entries[index]) for index in shown])
         grid.add_section()
     return grid
 
 
-def _places(table: Table) -> list[int]:
+def _shown_columns(table: Table) -> list[int]:
+    """Indices of the columns that a screen has room for."""
     if len(table.columns) <= WIDE_ENOUGH:
         return list(range(len(table.columns)))
     averaged = {name for column in table.columns if column.is_mean for name in column.benchmarks}
-    return [place for place, column in enumerate(table.columns) if column.is_mean or column.name not in averaged]
+    return [index for index, column in enumerate(table.columns) if column.is_mean or column.name not in averaged]
 
 
 def _text(entry: Entry) -> Text:
