@@ -120,8 +120,8 @@ def _outcomes(predictions: pd.DataFrame, which: str) -> pd.DataFrame:
 
 
 def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    for ours, theirs, lacking in ((a, b, "second"), (b, a, "first")):
-        missing = ours.index.difference(theirs.index, sort=False)
+    for present, compared, lacking in ((a, b, "second"), (b, a, "first")):
+        missing = present.index.difference(compared.index, sort=False)
         if len(missing):
             raise InputError(
                 f"example {missing[0][1]!r} was not answered by the {lacking} method: a paired comparison needs the "

@@ -113,8 +113,8 @@ def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
         es_score, control_score = (cell(sweep, row, column) if row else None for row in (es, control))
         if es and control and es_score and control_score and control_score.value >= es_score.value:
             notes.append(
-                f"Mind the control {control.title}: with {_percent(control_score)} on {family_title(column.family)} it is "
-                f"not below {es.title}."
+                f"Mind the control {control.title}: with {_percent(control_score)} on {family_title(column.family)} it "
+                f"is not below {es.title}."
             )
     return notes
 
