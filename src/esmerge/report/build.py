@@ -10,9 +10,9 @@ import pandas as pd
 
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
 from esmerge.report.figures import write_figures
-from esmerge.report.load import load
+from esmerge.report.load import load_sweep
 from esmerge.report.statistics import Comparison, against_baseline
-from esmerge.report.tables import Table, build_table, write_tables
+from esmerge.report.tables import ReportTable, build_table, write_tables
 from esmerge.report.verdict import verdict
 from esmerge.storage.files import write_table
 from esmerge.tracking.results import write_results
@@ -32,7 +32,7 @@ class Report:
     """
 
     folder: Path
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     paths: tuple[Path, ...]
     verdict: str
     notes: tuple[str, ...]
@@ -45,7 +45,7 @@ def build_report(folder: Path | str) -> Report:
         StoreError: the folder is absent or damaged.
     """
     paths = [write_results(folder)]
-    sweep = load(folder)
+    sweep = load_sweep(folder)
     comparisons, notes, tables = [], [], []
     for title, part in sweep.parts().items():
         part_comparisons, part_notes = against_baseline(part)

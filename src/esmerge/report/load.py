@@ -129,7 +129,7 @@ class SweepResults:
         }
 
 
-def load(folder: Path | str) -> SweepResults:
+def load_sweep(folder: Path | str) -> SweepResults:
     """Read a sweep folder.
 
     Raises:

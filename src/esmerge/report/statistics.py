@@ -11,7 +11,7 @@ import pandas as pd
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
-from esmerge.evaluation.significance import PairedDifference, holm, paired_difference, stack
+from esmerge.evaluation.significance import PairedDifference, holm, paired_difference, stack_predictions
 from esmerge.report.load import FAMILIES, Accuracy, Row, SweepResults
 
 LEVEL = 0.05
@@ -142,7 +142,7 @@ def correct(comparisons: Iterable[Comparison]) -> list[Comparison]:
     return [replace(comparison, p_holm=p) for comparison, p in zip(uncorrected, adjusted, strict=True)]
 
 
-def best(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None:
+def best_row(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None:
     """The row with the highest accuracy in a column, the earlier of equals; None if none is complete."""
     scored = [(score.value, -index) for index, row in enumerate(rows) if (score := cell(sweep, row, column))]
     return rows[-max(scored)[1]] if scored else None
@@ -151,7 +151,7 @@ def best(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None
 def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
     """The merge to beat: the best that is not ES; without one, the best of base model and specialists."""
     references = [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned]
-    return best(sweep, sweep.of_kind(MethodKind.MERGE), column) or best(sweep, references, column)
+    return best_row(sweep, sweep.of_kind(MethodKind.MERGE), column) or best_row(sweep, references, column)
 
 
 def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
@@ -187,7 +187,7 @@ def _pooled(sweep: SweepResults, row: Row, seeds: Sequence[str], column: Column)
             if predictions is None:
                 raise InputError(f"run {row.runs[seed]} has no predictions for {benchmark}: run the sweep again")
             parts[seed, benchmark] = predictions
-    return stack(parts)
+    return stack_predictions(parts)
 
 
 def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:

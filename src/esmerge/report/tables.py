@@ -19,7 +19,7 @@ MARKS = {1: f" {ABOVE}", -1: f" {BELOW}", 0: ""}
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """What the table shows of one row in one column.
 
     Attributes:
@@ -41,11 +41,11 @@ class Line:
 
     block: str
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TableEntry, ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Everything that the renderers need.
 
     Attributes:
@@ -63,7 +63,7 @@ class Table:
     departures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> Table:
+def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> ReportTable:
     """Lay the results of a sweep out; ``comparisons`` are those against the best baseline."""
     across = columns(sweep)
     names = [column.name for column in across]
@@ -79,10 +79,10 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
             wins = row.kind in MERGED and measured is not None and _percent(measured.value) == tops[column.name]
             same = taken.get(row.key)
             quoted = reported.get(column.name, {}).get(same) if same else None
-            entries.append(Entry(measured, wins, marks.get((row.key, column.name), 0), quoted))
+            entries.append(TableEntry(measured, wins, marks.get((row.key, column.name), 0), quoted))
         lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
     for method in orphans:
-        entries = [Entry(published=reported.get(name, {}).get(method)) for name in names]
+        entries = [TableEntry(published=reported.get(name, {}).get(method)) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
     seeds = max((len(row.runs) for row in sweep.rows), default=1)
     unlike = {
@@ -95,10 +95,10 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
         for column in across
         if column.name in reported and not unlike.keys().isdisjoint(column.benchmarks)
     }
-    return Table(tuple(across), tuple(lines), frozenset(reported), seeds, title, departures)
+    return ReportTable(tuple(across), tuple(lines), frozenset(reported), seeds, title, departures)
 
 
-def write_tables(sweep: SweepResults, *tables: Table, appendix: Sequence[str] = ()) -> list[Path]:
+def write_tables(sweep: SweepResults, *tables: ReportTable, appendix: Sequence[str] = ()) -> list[Path]:
     """Write ``table.md``, closed by the appendix, and ``table.tex`` into the sweep folder."""
     return [
         write_text(sweep.folder / "table.md", "\n".join([*map(markdown, tables), *appendix])),
@@ -106,7 +106,7 @@ def write_tables(sweep: SweepResults, *tables: Table, appendix: Sequence[str] = 
     ]
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ReportTable) -> str:
     """The table in GitHub's Markdown, followed by how to read it."""
     heads = ["method"]
     for column in table.columns:
@@ -121,7 +121,7 @@ def markdown(table: Table) -> str:
     return "\n".join([*parts, "", *[f"- {note}" for note in legend(table, f"{ABOVE} / {BELOW}")], ""])
 
 
-def latex(table: Table) -> str:
+def latex(table: ReportTable) -> str:
     """The table in LaTeX; needs the packages booktabs and graphicx."""
     widths = [2 if column.name in table.quoted else 1 for column in table.columns]
     families, rules, at = [], [], 2
@@ -152,7 +152,7 @@ def latex(table: Table) -> str:
     return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
 
-def legend(table: Table, marks: str) -> list[str]:
+def legend(table: ReportTable, marks: str) -> list[str]:
     """How to read the table, one sentence or two per line."""
     spread = "95 % bootstrap interval in brackets"
     if table.seeds > 1:
@@ -188,7 +188,7 @@ def interval(score: Cell) -> str:
     return "" if score.sd is not None else f" [{_percent(score.low)}, {_percent(score.high)}]"
 
 
-def _cells(table: Table, line: Line, render: Callable[[Entry], str]) -> list[str]:
+def _cells(table: ReportTable, line: Line, render: Callable[[TableEntry], str]) -> list[str]:
     texts = []
     for column, entry in zip(table.columns, line.entries, strict=True):
         texts.append(render(entry))
@@ -197,14 +197,14 @@ def _cells(table: Table, line: Line, render: Callable[[Entry], str]) -> list[str
     return texts
 
 
-def _entry_md(entry: Entry) -> str:
+def _entry_md(entry: TableEntry) -> str:
     if entry.cell is None:
         return NOTHING
     shown_number = f"**{number(entry.cell)}**" if entry.best else number(entry.cell)
     return shown_number + interval(entry.cell) + MARKS[entry.mark]
 
 
-def _entry_tex(entry: Entry) -> str:
+def _entry_tex(entry: TableEntry) -> str:
     if entry.cell is None:
         return "--"
     plain = number(entry.cell).replace("\N{PLUS-MINUS SIGN}", r"$\pm$")

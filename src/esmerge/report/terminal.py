@@ -11,12 +11,12 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from esmerge.report.tables import MARKS, NOTHING, Entry, Table, interval, number
+from esmerge.report.tables import MARKS, NOTHING, ReportTable, TableEntry, interval, number
 
 WIDE_ENOUGH = 6  # benchmarks that fit beside their means on a usual screen
 
 
-def show(tables: Sequence[Table], paths: Sequence[Path], verdict: str, console: Console | None = None) -> None:
+def show(tables: Sequence[ReportTable], paths: Sequence[Path], verdict: str, console: Console | None = None) -> None:
     """Print the report; all columns if they are few, the means (and lone benchmarks) otherwise."""
     screen = console or Console()
     for table in tables:
@@ -29,7 +29,7 @@ def show(tables: Sequence[Table], paths: Sequence[Path], verdict: str, console: 
     screen.print(Panel(Text(verdict), title="Verdict", title_align="left"))
 
 
-def _grid(table: Table) -> Grid:
+def _grid(table: ReportTable) -> Grid:
     shown = _shown_columns(table)
     grid = Grid(
         title=": ".join([*filter(None, [table.title]), "accuracy in %, best merge in bold"]).capitalize(),
@@ -47,7 +47,7 @@ def _grid(table: Table) -> Grid:
     return grid
 
 
-def _shown_columns(table: Table) -> list[int]:
+def _shown_columns(table: ReportTable) -> list[int]:
     """Indices of the columns that a screen has room for."""
     if len(table.columns) <= WIDE_ENOUGH:
         return list(range(len(table.columns)))
@@ -55,7 +55,7 @@ def _shown_columns(table: Table) -> list[int]:
     return [index for index, column in enumerate(table.columns) if column.is_mean or column.name not in averaged]
 
 
-def _text(entry: Entry) -> Text:
+def _text(entry: TableEntry) -> Text:
     if entry.cell is None:
         return Text(NOTHING, style="dim")
     text = Text(number(entry.cell), style="bold" if entry.best else "")

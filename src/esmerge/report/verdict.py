@@ -11,8 +11,8 @@ from esmerge.report.statistics import (
     Cell,
     Column,
     Comparison,
-    best,
     best_baseline,
+    best_row,
     cell,
     compare,
     correct,
@@ -51,17 +51,21 @@ def _part(sweep: SweepResults) -> str:
 def _rivals(sweep: SweepResults, column: Column) -> tuple[Row | None, Row | None]:
     """The best merge and its rival: the best of the other camp (ES or baseline), else the runner-up or a reference."""
     merges = sweep.of_kind(*MERGED)
-    first = best(sweep, merges, column)
+    first = best_row(sweep, merges, column)
     if first is None:
         return None, None
     if first.kind is MethodKind.ES:
-        return first, best_baseline(sweep, column) or best(sweep, [row for row in merges if row is not first], column)
-    es = best(sweep, sweep.of_kind(MethodKind.ES), column)
-    return first, es or best(sweep, [row for row in merges if row is not first], column) or _reference(sweep, column)
+        return first, best_baseline(sweep, column) or best_row(
+            sweep, [row for row in merges if row is not first], column
+        )
+    es = best_row(sweep, sweep.of_kind(MethodKind.ES), column)
+    return first, es or best_row(sweep, [row for row in merges if row is not first], column) or _reference(
+        sweep, column
+    )
 
 
 def _reference(sweep: SweepResults, column: Column) -> Row | None:
-    return best(sweep, [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned], column)
+    return best_row(sweep, [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned], column)
 
 
 def _family(
@@ -97,7 +101,7 @@ def _difference(comparison: Comparison) -> str:
 
 
 def _floor_note(sweep: SweepResults, column: Column, score: Cell | None) -> str:
-    floor = best(sweep, sweep.of_kind(MethodKind.FLOOR), column)
+    floor = best_row(sweep, sweep.of_kind(MethodKind.FLOOR), column)
     floor_score = cell(sweep, floor, column) if floor else None
     if floor is None or floor_score is None or score is None or score.value > floor_score.value:
         return ""
@@ -108,8 +112,8 @@ def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
     """Say where a control does as well as the method it controls for."""
     notes = []
     for column in families:
-        es = best(sweep, sweep.of_kind(MethodKind.ES), column)
-        control = best(sweep, sweep.of_kind(MethodKind.CONTROL), column)
+        es = best_row(sweep, sweep.of_kind(MethodKind.ES), column)
+        control = best_row(sweep, sweep.of_kind(MethodKind.CONTROL), column)
         es_score, control_score = (cell(sweep, row, column) if row else None for row in (es, control))
         if es and control and es_score and control_score and control_score.value >= es_score.value:
             notes.append(
