@@ -13,7 +13,7 @@ from esmerge.core.errors import StoreError
 from esmerge.core.methods import MergeInfo, MethodKind, MethodRecord
 from esmerge.core.registry import Entry
 from esmerge.experiment.config import choose_method, read_sweep
-from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.merging.api import MERGES
 from esmerge.merging.ops.settings import ConvexSettings
 from esmerge.report.load import load_sweep
@@ -29,7 +29,7 @@ DEFAULT = [
 
 def planned(*overrides: str) -> dict[str, RunSpec]:
     """``method`` of the results -> run of the sweep."""
-    return {spec.label: spec for spec in plan(read_sweep(composed(*overrides)))}
+    return {spec.label: spec for spec in plan_runs(read_sweep(composed(*overrides)))}
 
 
 def in_order(records: dict[str, MethodRecord]) -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import composed
 from tests.standalone.tiny import command, save_backbone, train_experts, write_probe
 
-from esmerge.experiment.standalone.plan import Plan, make_plan
-from esmerge.experiment.standalone.request import Request, read_request
+from esmerge.experiment.standalone.plan import MergePlan, plan_merge
+from esmerge.experiment.standalone.request import MergeRequest, read_request
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(backbone, train_experts(backbone, root), write_probe(root / "probe.jsonl"))
 
 
-Asking = Callable[..., Request]
+Asking = Callable[..., MergeRequest]
 
 
 @pytest.fixture
 def ask(llama: World, tmp_path: Path) -> Asking:
     """A request as the front door reads it; experts, probe and backbone may be others."""
 
-    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> Request:
+    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> MergeRequest:
         arguments = command(llama.backbone, experts or llama.experts, tmp_path / "out", probe or llama.probe, *more)
         return read_request(composed(*arguments, config="merge"))
 
@@ -43,6 +43,6 @@ def ask(llama: World, tmp_path: Path) -> Asking:
 
 
 @pytest.fixture
-def plan(ask: Asking) -> Callable[..., Plan]:
+def plan(ask: Asking) -> Callable[..., MergePlan]:
     """A plan of what ``ask`` reads."""
-    return lambda *more, **other: make_plan(ask(*more, **other))
+    return lambda *more, **other: plan_merge(ask(*more, **other))

@@ -12,13 +12,12 @@ from pathlib import Path
 from esmerge.adapters.peft_folder import WEIGHTS
 from esmerge.core.command import command
 from esmerge.experiment.card import Shares, model_card
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.plan import MergePlan
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.14 allows as max_lora_rank (vllm/config/lora.py)
-CHUNK = 2**20
 
 
-def card(plan: Plan, ranks: Mapping[str, int], shares: Shares | None, figure: str) -> str:
+def merge_card(plan: MergePlan, ranks: Mapping[str, int], shares: Shares | None, figure: str) -> str:
     """Markdown text below the title.
 
     Args:
@@ -41,16 +40,13 @@ def card(plan: Plan, ranks: Mapping[str, int], shares: Shares | None, figure: st
     return model_card(spec, list(plan.experts), spec.method.settings, granularity, shares, details)
 
 
-def sha256(path: Path) -> str:
+def _sha256(path: Path) -> str:
     """Hex digest of a file's content."""
-    total = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            total.update(block)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _inputs(plan: Plan) -> list[str]:
+def _inputs(plan: MergePlan) -> list[str]:
     files = {
         f"expert {name}": Path(one.path).expanduser() / WEIGHTS
         for name, one in plan.request.experts.described().items()
@@ -64,13 +60,13 @@ def _inputs(plan: Plan) -> list[str]:
     encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",
-        *[f"- {name}: `{path}`, SHA-256 {sha256(path)}" for name, path in files.items()],
+        *[f"- {name}: `{path}`, SHA-256 {_sha256(path)}" for name, path in files.items()],
         *[f"- encoder of {name}: `{entry}`" for name, entry in encoders.items()],
         *([f"- probe samples: {plan.samples}"] if plan.samples else []),
     ]
 
 
-def _partial(plan: Plan) -> list[str]:
+def _partial(plan: MergePlan) -> list[str]:
     return [
         f"- {name} lacks {len(modules)} modules, which count as updates of zero (A and B of zeros); its coefficients "
         "stay, so that all experts' still sum to 1 there"
