@@ -28,7 +28,7 @@ from esmerge.adapters.peft_folder import load_adapter
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import Sweep, read_sweep
 from esmerge.experiment.models import load_models
-from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.model.attach import PREFIX, attach
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
@@ -56,7 +56,7 @@ def sweep_of(cache: Path, *overrides: str) -> Sweep:
 
 def specs_of(cache: Path) -> dict[str, RunSpec]:
     """Every run of the main sweep by name, as the plan says."""
-    found = [spec for name in GRANULARITIES for spec in plan(sweep_of(cache, f"granularity={name}"))]
+    found = [spec for name in GRANULARITIES for spec in plan_runs(sweep_of(cache, f"granularity={name}"))]
     return {spec.name: spec for spec in found}
 
 

@@ -24,13 +24,13 @@ from esmerge.experiment import context
 from esmerge.experiment.config import choose_method, read_sweep
 from esmerge.experiment.models import Models, load_models
 from esmerge.experiment.pipeline import execute_all
-from esmerge.experiment.plan import plan
+from esmerge.experiment.plan import plan_runs
 from esmerge.experiment.suite import load_suite
 from esmerge.specialists.specialists import Specialists
 from esmerge.tasks.load import load_benchmark
 from esmerge.tracking.store import RunFolder
 
-QUESTIONS = read_sweep(composed("specialists=textbook_tiny", "benchmark.limit=12")).questions()
+QUESTIONS = read_sweep(composed("specialists=textbook_tiny", "benchmark.limit=12")).suite_request()
 
 
 @dataclass
@@ -91,7 +91,7 @@ def test_floors_of_a_sweep_load_no_model(shared_cache: Path, tmp_path: Path, mon
     floors = (f"references=[{names}]", "method=random_forest", "method.trees=5", "method.min_leaf=3", "seed=3")
     small = ("specialists=textbook_tiny", "benchmark.limit=12", "suite.benchmarks=[drug_cell]", "compute.resamples=2")
     sweep = read_sweep(composed(*floors, *small, "tracking=disabled", f"cache={shared_cache}"))
-    specs = plan(sweep)
+    specs = plan_runs(sweep)
     assert execute_all(specs, tmp_path) == [] and len(specs) == len(FLOORS.names()) + 1
     stored = RunFolder(tmp_path / specs[-1].name).read_predictions("drug_cell")
     (questions,) = load_suite(sweep)

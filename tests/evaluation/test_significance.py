@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
 from esmerge.core.errors import InputError
-from esmerge.evaluation.significance import holm, paired_difference, sign_flip_p, stack
+from esmerge.evaluation.significance import holm, paired_difference, sign_flip_p, stack_predictions
 
 
 def answers(right: list[int], prefix: str = "q") -> pd.DataFrame:
@@ -72,8 +72,8 @@ def test_an_unparsable_answer_is_wrong() -> None:
 
 
 def test_benchmarks_are_pooled_by_stacking() -> None:
-    a = stack({("0", "x"): answers([1, 1]), ("0", "y"): answers([1, 1])})
-    b = stack({("0", "x"): answers([0, 1]), ("0", "y"): answers([0, 1])})
+    a = stack_predictions({("0", "x"): answers([1, 1]), ("0", "y"): answers([1, 1])})
+    b = stack_predictions({("0", "x"): answers([0, 1]), ("0", "y"): answers([0, 1])})
     result = paired_difference(a, b, seed=0)
     assert (result.n, result.only_a) == (4, 2)
     assert result.p_value == pytest.approx(2 * 0.5**2)
@@ -81,8 +81,8 @@ def test_benchmarks_are_pooled_by_stacking() -> None:
 
 def test_seeds_of_one_example_are_one_cluster() -> None:
     seeds = [str(seed) for seed in range(5)]
-    a = stack({(seed, "x"): answers([1, 0]) for seed in seeds})
-    b = stack({(seed, "x"): answers([0, 0]) for seed in seeds})
+    a = stack_predictions({(seed, "x"): answers([1, 0]) for seed in seeds})
+    b = stack_predictions({(seed, "x"): answers([0, 0]) for seed in seeds})
     result = paired_difference(a, b, seed=0)
     assert (result.n, result.only_a, result.difference) == (10, 5, 0.5)
     assert result.p_value == 1.0  # five times the same example is one observation
@@ -105,7 +105,7 @@ def test_unpaired_answers_are_refused_by_name(a: pd.DataFrame, b: pd.DataFrame, 
 
 def test_nothing_to_pool_is_refused() -> None:
     with pytest.raises(InputError, match="no predictions to pool"):
-        stack({})
+        stack_predictions({})
 
 
 def test_holm_by_hand() -> None:

@@ -19,7 +19,7 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.paths import CONF
 from esmerge.core.schema import choose, plain, typed
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.plan import plan
+from esmerge.experiment.plan import plan_runs
 from esmerge.merging.api import MERGES
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
@@ -44,8 +44,8 @@ NEEDED = {  # what a choice cannot do without
 def check(config: DictConfig) -> list[str]:
     """What the front door checks before any work; the names of the runs."""
     sweep = read_sweep(config)
-    check_benchmarks(sweep.questions())
-    return [spec.name for spec in plan(sweep)]
+    check_benchmarks(sweep.suite_request())
+    return [spec.name for spec in plan_runs(sweep)]
 
 
 def group_of_sweep(group: str) -> bool:
@@ -97,7 +97,7 @@ def test_every_registered_entry_has_a_config() -> None:
 
 
 def test_the_default_sweep_holds_the_references_and_one_merge() -> None:
-    specs = plan(read_sweep(composed("specialists=textbook_tiny", "specialists.experts=[cell,protein]")))
+    specs = plan_runs(read_sweep(composed("specialists=textbook_tiny", "specialists.experts=[cell,protein]")))
     labels = [spec.label for spec in specs]
     assert labels[-1] == "es" and labels.count("es") == 1
     assert [label for label in labels if label.startswith("expert:")] == ["expert:cell", "expert:protein"]
@@ -109,9 +109,9 @@ def test_the_default_sweep_holds_the_references_and_one_merge() -> None:
 
 
 def test_a_reference_that_is_asked_for_again_runs_once() -> None:
-    once = plan(read_sweep(composed("references=[base,expert]", "method=base")))
+    once = plan_runs(read_sweep(composed("references=[base,expert]", "method=base")))
     assert [spec.label for spec in once].count("base") == 1
-    one = plan(read_sweep(composed("references=[expert]", "method=expert", "method.expert=cell")))
+    one = plan_runs(read_sweep(composed("references=[expert]", "method=expert", "method.expert=cell")))
     assert sorted(spec.label for spec in one) == ["expert:cell", "expert:molecule", "expert:protein"]
 
 

@@ -16,7 +16,7 @@ from esmerge.core.prompts import Reject
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.models import load_models
 from esmerge.experiment.pipeline import execute_all
-from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import write_rejects
 from esmerge.experiment.statistics import StatisticsStore
 from esmerge.experiment.suite import load_suite
@@ -37,7 +37,7 @@ CASES = [(name, space) for name in MERGES.names() for space in MERGES.get(name).
 
 
 def prepare(cache: Path, *overrides: str) -> RunSpec:
-    return plan(read_sweep(composed(*COMMON, f"cache={cache}", *overrides)))[-1]
+    return plan_runs(read_sweep(composed(*COMMON, f"cache={cache}", *overrides)))[-1]
 
 
 @pytest.mark.parametrize(("name", "space"), CASES)
@@ -51,7 +51,7 @@ def test_every_merge_runs_end_to_end(
     assert set(run.read_metrics()["benchmark"]) == {"drug_cell", "molecule_class"}
     costs = run.read_costs()
     assert costs["merging"]["seconds"] > 0
-    assert (costs["measuring"]["seconds"] > 0) == (spec.uses_probe or bool(spec.measures))
+    assert (costs["measuring"]["seconds"] > 0) == (spec.uses_probe or bool(spec.statistics_needed))
     folders = [run.path / "adapter"] if not spec.per_task else sorted((run.path / "adapters").iterdir())
     for folder in folders:
         stored = load_adapter(folder, name)

@@ -5,11 +5,11 @@ from tests.conftest import composed
 
 from esmerge.core.errors import ConfigError
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.plan import plan
+from esmerge.experiment.plan import plan_runs
 
 
 def names(*overrides: str) -> list[str]:
-    return [spec.name for spec in plan(read_sweep(composed(*overrides)))]
+    return [spec.name for spec in plan_runs(read_sweep(composed(*overrides)))]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_without_shots_a_name_says_nothing_of_them(overrides: list[str]) -> None
 
 
 def test_only_a_specialist_asked_alone_has_a_name_in_its_label() -> None:
-    specs = plan(read_sweep(composed("references=[expert,base]", "method=expert", "method.expert=cell")))
+    specs = plan_runs(read_sweep(composed("references=[expert,base]", "method=expert", "method.expert=cell")))
     labels = [spec.label for spec in specs]
     assert labels == ["expert:molecule", "expert:protein", "expert:cell", "base"]
     assert [spec.expert for spec in specs] == ["molecule", "protein", "cell", None]
@@ -40,4 +40,4 @@ def test_only_a_specialist_asked_alone_has_a_name_in_its_label() -> None:
 
 def test_a_specialist_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="method.expert='liver': expected one of molecule, protein, cell"):
-        plan(read_sweep(composed("method=expert", "method.expert=liver")))
+        plan_runs(read_sweep(composed("method=expert", "method.expert=liver")))

@@ -12,10 +12,10 @@ from tests.conftest import composed
 from esmerge.core.errors import ConfigError
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import execute_all
-from esmerge.experiment.plan import RunSpec, plan
-from esmerge.experiment.search import Range, Tuning, values_of, with_values
+from esmerge.experiment.plan import RunSpec, plan_runs
+from esmerge.experiment.search import SearchRange, Tuning, values_of, with_values
 from esmerge.experiment.suite import load_suite
-from esmerge.experiment.tune import deciding, objective, search, tune
+from esmerge.experiment.tune import objective, optimise, tune, tuning_benchmarks
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.run import merge
 from esmerge.specialists.specialists import Specialists
@@ -28,7 +28,7 @@ TUNED = ("tuning=validation", "tuning.trials=4", "tuning.limit=6")
 
 
 def prepare(cache: Path, *overrides: str) -> RunSpec:
-    return plan(read_sweep(composed(*COMMON, f"cache={cache}", *overrides)))[-1]
+    return plan_runs(read_sweep(composed(*COMMON, f"cache={cache}", *overrides)))[-1]
 
 
 def test_the_search_finds_a_known_optimum_and_starts_from_the_published_values() -> None:
@@ -38,16 +38,16 @@ def test_the_search_finds_a_known_optimum_and_starts_from_the_published_values()
         tried.append(dict(values))
         return -((values["scale"] - 2) ** 2)
 
-    ranges = {"scale": Range(0.1, 4.0, log=True)}
-    best = search(ranges, {"scale": 1.0}, 30, 0, score)
+    ranges = {"scale": SearchRange(0.1, 4.0, log=True)}
+    best = optimise(ranges, {"scale": 1.0}, 30, 0, score)
     assert tried[0] == {"scale": 1.0} and len(tried) == 30
     assert best["scale"] == pytest.approx(2, abs=0.2)
     assert all(0.1 <= values["scale"] <= 4 for values in tried)
-    assert search(ranges, {"scale": 1.0}, 30, 0, score) == best, "the same seed proposes the same settings"
+    assert optimise(ranges, {"scale": 1.0}, 30, 0, score) == best, "the same seed proposes the same settings"
 
 
 def test_published_values_outside_the_range_are_tried_too() -> None:
-    assert search({"x": Range(0, 1)}, {"x": 5.0}, 3, 0, lambda values: values["x"]) == {"x": 5.0}
+    assert optimise({"x": SearchRange(0, 1)}, {"x": 5.0}, 3, 0, lambda values: values["x"]) == {"x": 5.0}
 
 
 def test_a_rule_in_place_of_a_number_is_tried_as_it_is() -> None:
@@ -57,7 +57,7 @@ def test_a_rule_in_place_of_a_number_is_tried_as_it_is() -> None:
         tried.append(values["keep"])
         return 1.0 if values["keep"] is None else 0.5
 
-    assert search({"keep": Range(0.1, 1)}, {"keep": None}, 3, 0, score) == {"keep": None}
+    assert optimise({"keep": SearchRange(0.1, 1)}, {"keep": None}, 3, 0, score) == {"keep": None}
     assert tried[0] is None and all(0.1 <= value <= 1 for value in tried[1:])
 
 
@@ -129,20 +129,20 @@ def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_specialists: Specialist
 
 def test_what_decides_must_be_there(shared_cache: Path, tiny_specialists: Specialists) -> None:
     suite = load_suite(prepare(shared_cache).sweep)
-    names = [one.name for one in deciding(suite, Tuning(objective="cross_modal"))]
+    names = [one.name for one in tuning_benchmarks(suite, Tuning(objective="cross_modal"))]
     assert names == ["drug_cell"]
-    assert len(deciding(suite, Tuning())) == 2
+    assert len(tuning_benchmarks(suite, Tuning())) == 2
     with pytest.raises(
         ConfigError, match="tuning.objective='drug_drug': expected all or one of cross_modal, retention"
     ):
-        deciding(suite, Tuning(objective="drug_drug"))
+        tuning_benchmarks(suite, Tuning(objective="drug_drug"))
 
 
 def test_bad_ranges_are_refused() -> None:
     with pytest.raises(ConfigError, match="low=1, high=1"):
-        Range(1, 1)
+        SearchRange(1, 1)
     with pytest.raises(ConfigError, match="low above 0 where log"):
-        Range(0, 1, log=True)
+        SearchRange(0, 1, log=True)
     with pytest.raises(ConfigError, match="tuning.search names no setting"):
         Tuning(trials=3)
 

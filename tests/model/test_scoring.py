@@ -186,9 +186,14 @@ def test_the_mean_per_token_forgives_length(renderer: Renderer) -> None:
 
 
 def test_the_default_way_of_asking_leaves_no_trace() -> None:
-    assert Compute().scoring == "loglik" and Compute(max_new_tokens=3, batch_size=1).asking() == {}
-    assert Compute(scoring="loglik_normalised", max_new_tokens=3).asking() == {"scoring": "loglik_normalised"}
-    assert Compute(scoring="generate", max_new_tokens=3).asking() == {"scoring": "generate", "max_new_tokens": 3}
+    assert Compute().scoring == "loglik" and Compute(max_new_tokens=3, batch_size=1).scoring_overrides() == {}
+    assert Compute(scoring="loglik_normalised", max_new_tokens=3).scoring_overrides() == {
+        "scoring": "loglik_normalised"
+    }
+    assert Compute(scoring="generate", max_new_tokens=3).scoring_overrides() == {
+        "scoring": "generate",
+        "max_new_tokens": 3,
+    }
 
 
 @pytest.mark.parametrize(

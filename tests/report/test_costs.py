@@ -9,7 +9,7 @@ import pytest
 from tests.report.synthetic import add_run
 
 from esmerge.report.build import build_report
-from esmerge.report.load import PUBLISHED, TUNED, load
+from esmerge.report.load import PUBLISHED, TUNED, load_sweep
 
 TUNING = {"tuning": {"name": "validation", "trials": 3}}
 
@@ -34,7 +34,7 @@ def _cost(seconds: float, memory: float | None) -> dict[str, float | None]:
 
 
 def test_each_table_holds_its_own_merges_and_every_reference(both: Path) -> None:
-    parts = load(both).parts()
+    parts = load_sweep(both).parts()
     assert list(parts) == [PUBLISHED, TUNED]
     titles = {name: [row.title for row in part.rows] for name, part in parts.items()}
     assert titles[PUBLISHED] == ["Base model", "TIES (delta)", "ES-Merging (delta)"]

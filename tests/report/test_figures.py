@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from tests.report.synthetic import usual_sweep
 
 from esmerge.report.figures import layer_panels, layer_weights, methods_figure, write_figures, write_layer_map
-from esmerge.report.load import load
+from esmerge.report.load import load_sweep
 
 
 def test_figures_are_written_and_are_no_blank_pages(one_seed: Path) -> None:
-    written = write_figures(load(one_seed))
+    written = write_figures(load_sweep(one_seed))
     assert [path.name for path in written] == ["methods.png", "layer_weights.png"]
     for path in written:
         pixels = imread(path)
@@ -22,7 +22,7 @@ def test_figures_are_written_and_are_no_blank_pages(one_seed: Path) -> None:
 
 
 def test_each_panel_is_a_family_and_names_every_method_once(one_seed: Path) -> None:
-    sweep = load(one_seed)
+    sweep = load_sweep(one_seed)
     panels = methods_figure(sweep).axes
     assert [panel.get_title().split(" (")[0] for panel in panels] == ["Cross-modal", "Drug\N{EN DASH}drug", "Retention"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == [row.title for row in sweep.rows]
@@ -48,7 +48,7 @@ def test_element_weights_are_averaged_over_a_layers_entries(tmp_path: Path) -> N
 
 
 def test_one_panel_per_run_and_the_mean_over_seeds(tmp_path: Path) -> None:
-    sweep = load(usual_sweep(tmp_path, seeds=(0, 1), n=20))
+    sweep = load_sweep(usual_sweep(tmp_path, seeds=(0, 1), n=20))
     panels = layer_panels(sweep)
     assert [title.split(", ")[-1] for title in panels] == ["mean of 2 seeds"] * 2
     runs = [layer_weights(tmp_path / f"es_layer_{seed}" / "coefficients.safetensors")[1] for seed in (0, 1)]

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from tests.report.synthetic import SUITE, add_run, fail_run
 
-from esmerge.report.load import flatten, load
+from esmerge.report.load import flatten, load_sweep
 
 
 def test_rows_come_floors_first_and_controls_last(one_seed: Path) -> None:
-    methods = [row.method for row in load(one_seed).rows]
+    methods = [row.method for row in load_sweep(one_seed).rows]
     references = ["majority", "base", "expert:cell", "expert:molecule", "expert:protein", "finetuned"]
     assert methods == [*references, "average", "task_arithmetic", "ties", "es", "es", "es_shuffled"]
 
 
 def test_granularities_are_rows_of_their_own(one_seed: Path) -> None:
-    titles = [row.title for row in load(one_seed).rows if row.method == "es"]
+    titles = [row.title for row in load_sweep(one_seed).rows if row.method == "es"]
     assert [title.split(" (")[1] for title in titles] == ["layer, factors)", "joint, factors)"]
 
 
@@ -23,7 +23,7 @@ def test_seeds_make_one_row_and_settings_make_two(tmp_path: Path) -> None:
         for scale in (1.0, 2.1):
             config = {"method": {"name": "average", "scale": scale}, "world": {"seed": seed}}
             add_run(tmp_path, f"average_{scale}_{seed}", "average", 0.6, seed=seed, config=config, n=20)
-    rows = load(tmp_path).rows
+    rows = load_sweep(tmp_path).rows
     assert sorted(row.title for row in rows) == ["Average (scale=1.0)", "Average (scale=2.1)"]
     assert all(set(row.runs) == {"0", "1"} for row in rows)
 
@@ -32,27 +32,27 @@ def test_shots_tell_rows_apart_in_plain_words(tmp_path: Path) -> None:
     for shots in (None, 3):
         config = {"benchmark": {"name": "x", "shots": shots}}
         add_run(tmp_path, f"base_{shots}", "base", 0.6, config=config, n=20)
-    assert sorted(row.title for row in load(tmp_path).rows) == ["Base model (0-shot)", "Base model (3-shot)"]
+    assert sorted(row.title for row in load_sweep(tmp_path).rows) == ["Base model (0-shot)", "Base model (3-shot)"]
 
 
 def test_what_differs_from_the_published_questions_is_gathered_over_runs(tmp_path: Path) -> None:
     for method, limit in {"base": None, "average": 20, "ties": 30}.items():
         add_run(tmp_path, method, method, 0.5, n=20, terms={"limit": limit, "split": "published"})
     said = [f"at most {limit} test questions (benchmark.limit={limit})" for limit in (20, 30)]
-    assert all(list(one.departures) == said for one in load(tmp_path).benchmarks)
+    assert all(list(one.departures) == said for one in load_sweep(tmp_path).benchmarks)
 
 
 def test_benchmarks_are_grouped_by_family(tmp_path: Path) -> None:
     suite = dict(reversed(SUITE.items())) | {"new": ("New", "solubility")}
     add_run(tmp_path, "base", "base", 0.5, n=20, suite=suite)
-    families = [one.family for one in load(tmp_path).benchmarks]
+    families = [one.family for one in load_sweep(tmp_path).benchmarks]
     assert families == ["cross_modal", "cross_modal", "drug_drug", "retention", "retention", "solubility"]
 
 
 def test_failures_are_kept_by_name(tmp_path: Path) -> None:
     add_run(tmp_path, "base", "base", 0.5, n=20)
     fail_run(tmp_path, "es", ValueError("bad rank"))
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     assert sweep.failures["es"].reason == "ValueError: bad rank"
     assert [row.method for row in sweep.rows] == ["base"]
 

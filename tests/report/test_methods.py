@@ -13,11 +13,11 @@ from esmerge.core.errors import StoreError
 from esmerge.core.methods import MergeInfo, MethodKind, MethodRecord
 from esmerge.core.registry import Entry
 from esmerge.experiment.config import choose_method, read_sweep
-from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.merging.api import MERGES
 from esmerge.merging.ops.settings import ConvexSettings
-from esmerge.report.load import load
-from esmerge.report.methods import BLOCKS, place, row_title
+from esmerge.report.load import load_sweep
+from esmerge.report.methods import BLOCKS, row_rank, row_title
 from esmerge.report.tables import build_table
 
 DEFAULT = [
@@ -29,12 +29,12 @@ DEFAULT = [
 
 def planned(*overrides: str) -> dict[str, RunSpec]:
     """``method`` of the results -> run of the sweep."""
-    return {spec.label: spec for spec in plan(read_sweep(composed(*overrides)))}
+    return {spec.label: spec for spec in plan_runs(read_sweep(composed(*overrides)))}
 
 
 def in_order(records: dict[str, MethodRecord]) -> list[str]:
     shuffled = random.Random(0).sample(sorted(records), len(records))
-    return sorted(shuffled, key=lambda method: place(records[method], method))
+    return sorted(shuffled, key=lambda method: row_rank(records[method], method))
 
 
 def test_the_default_sweep_stands_in_its_order() -> None:
@@ -79,7 +79,7 @@ def test_a_control_of_another_package_is_a_control(tmp_path: Path, monkeypatch: 
     add_run(tmp_path, "yesterday", spec.label, 0.9, n=50, record=spec.record)
     for method, rate in {"es": 0.6, "es_shuffled": 0.5, "average": 0.6}.items():
         add_run(tmp_path, method, method, rate, n=50)
-    lines = {line.title: line for line in build_table(load(tmp_path), []).lines}
+    lines = {line.title: line for line in build_table(load_sweep(tmp_path), []).lines}
     assert list(lines) == ["Average", "ES-Merging", "ES, coefficients shuffled", "Weights of yesterday"]
     assert lines["Weights of yesterday"].block == BLOCKS[MethodKind.CONTROL]
     best = {title for title, line in lines.items() if any(entry.best for entry in line.entries)}
@@ -91,8 +91,8 @@ def test_a_run_that_does_not_say_what_it_is_is_refused_by_name(tmp_path: Path) -
     record = run.path / "method.json"
     record.unlink()
     with pytest.raises(StoreError, match=r"es-joint does not say what its method is.*run the sweep again"):
-        load(tmp_path)
+        load_sweep(tmp_path)
     for text in ('{"kind": "sorcery", "title": "ES"}', '{"kind": "es", "name": "ES"}', "{}"):
         record.write_text(text)
         with pytest.raises(StoreError, match=r"es-joint.method.json says of its method what is not understood"):
-            load(tmp_path)
+            load_sweep(tmp_path)

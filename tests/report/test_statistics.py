@@ -9,31 +9,35 @@ from tests.report.synthetic import SUITE, add_run
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
-from esmerge.report.load import load
-from esmerge.report.statistics import against_baseline, best, best_baseline, cell, columns, compare, headline
+from esmerge.report.load import load_sweep
+from esmerge.report.statistics import against_baseline, best_baseline, best_row, cell, columns, compare, headline
 
 PAPER = {name: (name, "cross_modal") for name in ("bindingdb", "human", "biosnap", "gdsc2", "drugcomb")}
 
 
 def test_each_family_is_closed_by_its_mean(one_seed: Path) -> None:
-    names = [column.name for column in columns(load(one_seed))]
+    names = [column.name for column in columns(load_sweep(one_seed))]
     cross, retention = ["drug_protein", "drug_cell", "cross_modal_mean"], ["molecule_class", "cell_lineage"]
     assert names == [*cross, "drug_drug", *retention, "retention_mean"]
-    assert [column.name for column in headline(load(one_seed))] == ["cross_modal_mean", "drug_drug", "retention_mean"]
+    assert [column.name for column in headline(load_sweep(one_seed))] == [
+        "cross_modal_mean",
+        "drug_drug",
+        "retention_mean",
+    ]
 
 
 def test_published_means_appear_where_all_their_parts_are(tmp_path: Path) -> None:
     add_run(tmp_path / "all", "base", "base", 0.5, n=20, suite=PAPER)
-    names = [column.name for column in columns(load(tmp_path / "all"))]
+    names = [column.name for column in columns(load_sweep(tmp_path / "all"))]
     assert names[-3:] == ["cross_modal_mean", "molecule_protein_mean", "molecule_cell_mean"]
     add_run(tmp_path / "some", "base", "base", 0.5, n=20, suite={"human": ("Human", "cross_modal")})
-    assert [column.name for column in columns(load(tmp_path / "some"))] == ["human"]
+    assert [column.name for column in columns(load_sweep(tmp_path / "some"))] == ["human"]
 
 
 def test_a_mean_is_plain_over_benchmarks_with_a_binomial_interval(tmp_path: Path) -> None:
     rates = {"drug_protein": 0.5, "drug_cell": 0.9, "drug_drug": 0.5, "molecule_class": 0.5, "cell_lineage": 0.5}
     add_run(tmp_path, "base", "base", rates, n=400)
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     found = cell(sweep, sweep.rows[0], headline(sweep)[0])
     assert found is not None and found.value == pytest.approx(0.7) and found.sd is None
     half = 1.96 * np.sqrt(0.5 * 0.5 / 400 + 0.9 * 0.1 / 400) / 2
@@ -41,16 +45,16 @@ def test_a_mean_is_plain_over_benchmarks_with_a_binomial_interval(tmp_path: Path
 
 
 def test_a_single_benchmark_keeps_the_stored_interval(one_seed: Path) -> None:
-    sweep = load(one_seed)
-    found, stored = cell(sweep, sweep.rows[0], columns(sweep)[0]), sweep.value("majority_0", "drug_protein")
+    sweep = load_sweep(one_seed)
+    found, stored = cell(sweep, sweep.rows[0], columns(sweep)[0]), sweep.accuracy("majority_0", "drug_protein")
     assert found is not None and stored is not None
-    assert (found.value, found.low, found.high) == (stored["value"], stored["ci_low"], stored["ci_high"])
+    assert (found.value, found.low, found.high) == (stored.value, stored.low, stored.high)
 
 
 def test_seeds_give_mean_and_sample_deviation(tmp_path: Path) -> None:
     for seed, rate in enumerate((0.5, 0.6, 0.85)):
         add_run(tmp_path, f"base_{seed}", "base", rate, seed=seed, n=100)
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     found = cell(sweep, sweep.rows[0], columns(sweep)[0])
     assert found is not None
     assert (found.value, found.sd, found.seeds) == pytest.approx((0.65, np.std([0.5, 0.6, 0.85], ddof=1), 3))
@@ -59,18 +63,18 @@ def test_seeds_give_mean_and_sample_deviation(tmp_path: Path) -> None:
 def test_an_incomplete_mean_is_no_mean(tmp_path: Path) -> None:
     add_run(tmp_path, "base", "base", 0.5, n=20)
     add_run(tmp_path, "average", "average", 0.5, n=20, suite={"drug_cell": SUITE["drug_cell"]})
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     average = sweep.of_kind(MethodKind.MERGE)[0]
     filled = [column.name for column in columns(sweep) if cell(sweep, average, column)]
     assert filled == ["drug_cell"]
-    assert best(sweep, [average], headline(sweep)[0]) is None
+    assert best_row(sweep, [average], headline(sweep)[0]) is None
 
 
 def test_a_comparison_is_the_exact_paired_test(tmp_path: Path) -> None:
     suite = {"x": ("X", "cross_modal")}
     add_run(tmp_path, "average", "average", 0.5, n=100, suite=suite)
     add_run(tmp_path, "es", "es", 0.62, n=100, suite=suite)  # right wherever average is, and on 12 more
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     average, es = sweep.rows
     made = compare(sweep, es, average, columns(sweep)[0])
     assert made.result.difference == pytest.approx(0.12)
@@ -80,21 +84,21 @@ def test_a_comparison_is_the_exact_paired_test(tmp_path: Path) -> None:
 def test_rows_without_a_common_seed_are_not_compared(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=20, seed=1)
     add_run(tmp_path, "es", "es", 0.6, n=20, seed=2)
-    comparisons, notes = against_baseline(load(tmp_path))
-    assert comparisons == [] and len(notes) == len(columns(load(tmp_path)))
+    comparisons, notes = against_baseline(load_sweep(tmp_path))
+    assert comparisons == [] and len(notes) == len(columns(load_sweep(tmp_path)))
     assert "share no seed" in notes[0]
 
 
 def test_other_examples_are_not_compared(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=20)
     add_run(tmp_path, "es", "es", 0.6, n=25)
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     with pytest.raises(InputError, match="'drug_protein/q20' was not answered"):
         compare(sweep, sweep.rows[1], sweep.rows[0], columns(sweep)[0])
 
 
 def test_holm_covers_the_whole_table(one_seed: Path) -> None:
-    sweep = load(one_seed)
+    sweep = load_sweep(one_seed)
     comparisons, notes = against_baseline(sweep)
     assert notes == [] and len(comparisons) == 2 * len(columns(sweep))
     smallest = min(comparisons, key=lambda one: one.result.p_value)
@@ -105,6 +109,6 @@ def test_holm_covers_the_whole_table(one_seed: Path) -> None:
 def test_without_other_merges_the_best_single_model_is_the_baseline(tmp_path: Path) -> None:
     for name, rate in {"base": 0.5, "expert:cell": 0.7, "finetuned": 0.9}.items():
         add_run(tmp_path, name.replace(":", "_"), name, rate, n=20)
-    sweep = load(tmp_path)
+    sweep = load_sweep(tmp_path)
     baseline = best_baseline(sweep, columns(sweep)[0])
     assert baseline is not None and baseline.method == "expert:cell"

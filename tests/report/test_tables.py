@@ -9,7 +9,7 @@ from tests.report.synthetic import RECORDS, SUITE, add_run, usual_sweep
 
 from esmerge.merging.api import MERGES
 from esmerge.report import published
-from esmerge.report.load import Row, load
+from esmerge.report.load import Row, load_sweep
 from esmerge.report.published import Published
 from esmerge.report.statistics import against_baseline
 from esmerge.report.tables import build_table, write_tables
@@ -20,7 +20,7 @@ from esmerge.tracking.results import write_results
 def tabulate(folder: Path) -> None:
     """Everything of a report but its figures."""
     write_results(folder)
-    sweep = load(folder)
+    sweep = load_sweep(folder)
     write_tables(sweep, build_table(sweep, against_baseline(sweep)[0]))
 
 

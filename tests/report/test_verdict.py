@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.report.synthetic import SUITE, add_run, fail_run
 
-from esmerge.report.load import load
+from esmerge.report.load import load_sweep
 from esmerge.report.verdict import verdict
 
 ONE = {"drug_cell": SUITE["drug_cell"]}
@@ -13,7 +13,7 @@ ONE = {"drug_cell": SUITE["drug_cell"]}
 def two(sweep: Path, average: float, es: float, n: int = 400, key: str = "") -> str:
     add_run(sweep, "average", "average", average, n=n, suite=ONE)
     add_run(sweep, "es", "es", es, n=n, suite=ONE, granularity="joint", key=key)
-    return verdict(load(sweep))
+    return verdict(load_sweep(sweep))
 
 
 def test_equal_methods_are_not_significant(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_baseline_that_leads_is_named_the_best(tmp_path: Path) -> None:
 
 
 def test_every_family_is_judged(one_seed: Path) -> None:
-    said = verdict(load(one_seed))
+    said = verdict(load_sweep(one_seed))
     assert [family in said for family in ("Cross-modal", "Drug\N{EN DASH}drug", "Retention")] == [True] * 3
 
 
@@ -61,27 +61,29 @@ def test_a_floor_that_is_not_beaten_is_pointed_out(tmp_path: Path) -> None:
 def test_a_lone_merge_is_held_against_the_specialists(tmp_path: Path) -> None:
     add_run(tmp_path, "expert_cell", "expert:cell", 0.5, n=100, suite=ONE)
     add_run(tmp_path, "ties", "ties", 0.9, n=100, suite=ONE)
-    assert "TIES is the best merge with 90.0 %, Cell specialist has 50.0 %" in verdict(load(tmp_path))
+    assert "TIES is the best merge with 90.0 %, Cell specialist has 50.0 %" in verdict(load_sweep(tmp_path))
 
 
 def test_two_granularities_alone_are_held_against_each_other(tmp_path: Path) -> None:
     for granularity, rate in {"layer": 0.6, "joint": 0.9}.items():
         add_run(tmp_path, granularity, "es", rate, n=100, suite=ONE, granularity=granularity)
-    assert "ES-Merging (joint) is the best merge with 90.0 %, ES-Merging (layer) has 60.0 %" in verdict(load(tmp_path))
+    assert "ES-Merging (joint) is the best merge with 90.0 %, ES-Merging (layer) has 60.0 %" in verdict(
+        load_sweep(tmp_path)
+    )
 
 
 def test_references_alone_have_no_best_merge(tmp_path: Path) -> None:
     add_run(tmp_path, "base", "base", 0.5, n=20, suite=ONE)
-    assert "no merge has results" in verdict(load(tmp_path))
+    assert "no merge has results" in verdict(load_sweep(tmp_path))
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=20, suite=ONE)
     add_run(tmp_path, "es", "es", 0.6, n=30, suite=ONE)
-    assert "not compared with another: example 'drug_cell/q20' was not answered" in verdict(load(tmp_path))
+    assert "not compared with another: example 'drug_cell/q20' was not answered" in verdict(load_sweep(tmp_path))
 
 
 def test_a_sweep_that_failed_altogether_says_so(tmp_path: Path) -> None:
     fail_run(tmp_path, "es", ValueError("no backbone"))
-    said = verdict(load(tmp_path))
+    said = verdict(load_sweep(tmp_path))
     assert "No run has finished" in said and "es (failed: ValueError: no backbone)" in said

@@ -9,8 +9,8 @@ from tests.conftest import composed
 from tests.standalone.tiny import command, save_backbone, train_experts, write_probe
 
 import esmerge.cli.common  # noqa: F401 (says which names a config may add)
-from esmerge.experiment.standalone.plan import Plan, make_plan
-from esmerge.experiment.standalone.request import Request, read_request
+from esmerge.experiment.standalone.plan import MergePlan, plan_merge
+from esmerge.experiment.standalone.request import StandaloneRequest, read_request
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(backbone, train_experts(backbone, root), write_probe(root / "probe.jsonl"))
 
 
-Asking = Callable[..., Request]
+Asking = Callable[..., StandaloneRequest]
 
 
 @pytest.fixture
 def ask(llama: World, tmp_path: Path) -> Asking:
     """A request as the front door reads it; experts, probe and backbone may be others."""
 
-    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> Request:
+    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> StandaloneRequest:
         arguments = command(llama.backbone, experts or llama.experts, tmp_path / "out", probe or llama.probe, *more)
         return read_request(composed(*arguments, config="merge"))
 
@@ -44,6 +44,6 @@ def ask(llama: World, tmp_path: Path) -> Asking:
 
 
 @pytest.fixture
-def plan(ask: Asking) -> Callable[..., Plan]:
+def plan(ask: Asking) -> Callable[..., MergePlan]:
     """A plan of what ``ask`` reads."""
-    return lambda *more, **other: make_plan(ask(*more, **other))
+    return lambda *more, **other: plan_merge(ask(*more, **other))

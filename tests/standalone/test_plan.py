@@ -23,7 +23,7 @@ from tests.standalone.tiny import (
 
 import esmerge.cli.merge
 from esmerge.adapters.peft_folder import open_adapter
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.terminal import show_plan
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Renderer
@@ -32,7 +32,7 @@ from esmerge.specialists.families.custom.backbone import load_tokenizer, skeleto
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.settings import CustomSettings
 
-Planned = Callable[..., Plan]
+Planned = Callable[..., MergePlan]
 
 
 @pytest.mark.parametrize("kind", list(CONFIGS))

@@ -14,12 +14,12 @@ from tests.standalone.tiny import PAIR, TEXTS, train_adapter
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.write import carry_out
 
 IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
 PATTERNS = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 32, "layers.1.mlp.down_proj": 3}}
-Planned = Callable[..., Plan]
+Planned = Callable[..., MergePlan]
 
 
 def factors(backbone: Path, adapter: Path) -> dict[str, tuple[Tensor, Tensor, float]]:

@@ -28,7 +28,7 @@ from esmerge.calibration.api import MEASURES
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, StoreError
 from esmerge.experiment.standalone import write
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.write import carry_out, one_scale
 from esmerge.merging.api import MERGES
 from esmerge.storage import tensor_stream as tensor_file
@@ -36,7 +36,7 @@ from esmerge.storage import tensor_stream as tensor_file
 FORK = multiprocessing.get_context("fork")
 IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
 QUICK = ("granularity.projections=8", "probe.samples=2")
-Planned = Callable[..., Plan]
+Planned = Callable[..., MergePlan]
 NEEDS_NOTHING = [
     name for name in MERGES.names() if not (MERGES.get(name).info.needs_probe or MERGES.get(name).info.per_task)
 ]

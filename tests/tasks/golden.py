@@ -68,7 +68,7 @@ def renderer() -> Renderer:
 def snapshot(name: str) -> dict[str, Any]:
     """What a benchmark makes of its rows: the splits' sizes, and its first test questions to the last digit that
     another machine would share."""
-    benchmark = load_benchmark(sweep().questions(), name)
+    benchmark = load_benchmark(sweep().suite_request(), name)
     return {
         "labels": list(benchmark.labels),
         "sizes": [len(benchmark.train), len(benchmark.validation), len(benchmark.test)],

@@ -45,7 +45,7 @@ def test_tdc_is_never_taken_for_another_source() -> None:
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.use])
 def test_a_table_can_be_used_as_it_says(name: str) -> None:
     sweep = read_sweep(composed(*shlex.split(TABLES[name].use), "benchmark.root=somewhere"))
-    check_benchmarks(sweep.questions())
+    check_benchmarks(sweep.suite_request())
     asked = sweep.benchmark
     table = asked.get("table") or asked["pairs"]
     files = {table.replace("{split}", split) for split in asked.get("splits", {"": ""}).values()}

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
-from esmerge.experiment.standalone.plan import make_plan
+from esmerge.experiment.standalone.plan import plan_merge
 from esmerge.experiment.standalone.request import read_request
 from esmerge.experiment.standalone.terminal import show_plan, show_result
 from esmerge.experiment.standalone.write import carry_out
@@ -20,7 +20,7 @@ from esmerge.experiment.standalone.write import carry_out
 def job(config: DictConfig) -> None:
     """Check everything, say what will be done, and do it unless only the plan was asked for."""
     try:
-        plan = make_plan(read_request(config))
+        plan = plan_merge(read_request(config))
         show_plan(plan)
         if not plan.request.output.dry_run:
             show_result(plan, carry_out(plan))

@@ -23,7 +23,7 @@ def job(config: DictConfig) -> float | None:
     """One job of the sweep: the references that are not there yet, and one merge; returns what a search maximises."""
     try:
         sweep = read_sweep(config)
-        check_benchmarks(sweep.questions())
+        check_benchmarks(sweep.suite_request())
         check_login(sweep.tracking)
         return run_job(sweep, sweep_folder())
     except BenchError as error:

@@ -50,20 +50,22 @@ def _scores(predictions: pd.DataFrame, labels: Sequence[str]) -> tuple[Floats | 
     """Scores that rank examples, and probabilities."""
     columns = [f"score:{label}" for label in labels]
     if all(column in predictions for column in columns):
-        given = _all_or_none(predictions, predictions[columns].to_numpy(dtype=np.float64))
+        loglik = _all_or_none(predictions, predictions[columns].to_numpy(dtype=np.float64))
     elif len(labels) == 2 and "score" in predictions:
         positive = predictions["score"].to_numpy(dtype=np.float64)
-        given = _all_or_none(predictions, np.column_stack([1 - positive, positive]))
-        return given, given
+        probabilities = _all_or_none(predictions, np.column_stack([1 - positive, positive]))
+        return probabilities, probabilities
     else:
         return None, None
-    if given is None:
+    if loglik is None:
         return None, None
     if len(labels) == 2:  # the log-odds rank like the probability but do not saturate at 1
-        scores = (given[:, 1] - given[:, 0])[:, None] * np.array([-1.0, 1.0])
+        scores = (loglik[:, 1] - loglik[:, 0])[:, None] * np.array([-1.0, 1.0])
         return scores, expit(scores)
-    logs = log_softmax(given, axis=1)
-    return np.round(logs, 10), np.exp(logs)  # rounded, so that equal probabilities stay ties after the arithmetic
+    log_probabilities = log_softmax(loglik, axis=1)
+    return np.round(log_probabilities, 10), np.exp(
+        log_probabilities
+    )  # rounded, so that equal probabilities stay ties after the arithmetic
 
 
 def _all_or_none(predictions: pd.DataFrame, scores: Floats) -> Floats | None:
@@ -82,8 +84,9 @@ def _indices(predictions: pd.DataFrame, column: str, index: dict[str, int]) -> N
     mapped = values.map(index)
     if mapped.isna().any():
         row = int(np.flatnonzero(mapped.isna())[0])
-        known = ", ".join(repr(label) for label in list(index)[:10])
+        expected = ", ".join(repr(label) for label in list(index)[:10])
         raise InputError(
-            f"example {predictions['id'].iloc[row]!r}: {column} {values.iloc[row]!r} is not a label; expected {known}"
+            f"example {predictions['id'].iloc[row]!r}: {column} {values.iloc[row]!r} is not a label; "
+            f"expected {expected}"
         )
     return np.array(mapped.tolist(), dtype=np.int64)

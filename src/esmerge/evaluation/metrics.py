@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +34,7 @@ ENTRIES = 2_000_000  # of a count matrix that are held at once
 
 def metric_rows(
     predictions: pd.DataFrame, labels: Sequence[str], seed: int, resamples: int = 1000
-) -> list[dict[str, Any]]:
+) -> list[dict[str, str | float]]:
     """Every metric with its interval, as rows ``metric, value, ci_low, ci_high, n``.
 
     Args:
@@ -56,18 +55,17 @@ def metric_rows(
     answers = read_answers(predictions, labels)
     point = point_values(answers)
     drawn = bootstrap_values(answers, seed, resamples)
-    rows = []
+    rows: list[dict[str, str | float]] = []
     for metric in METRICS:
         low, high = _percentiles(drawn[metric]) if np.isfinite(point[metric]) else (np.nan, np.nan)
-        interval = {"ci_low": low, "ci_high": high, "n": len(answers.truth)}
-        rows.append({"metric": metric, "value": point[metric], **interval})
+        rows.append({"metric": metric, "value": point[metric], "ci_low": low, "ci_high": high, "n": len(answers.truth)})
     return rows
 
 
 def point_values(answers: Answers) -> dict[str, float]:
     """The value of every metric on all examples: those of the sample in which each was drawn once."""
-    found = resampled_values(answers, np.ones((1, len(answers.truth))))
-    return {metric: float(found[metric][0]) for metric in METRICS}
+    values = resampled_values(answers, np.ones((1, len(answers.truth))))
+    return {metric: float(values[metric][0]) for metric in METRICS}
 
 
 def bootstrap_values(answers: Answers, seed: int, resamples: int, entries: int = ENTRIES) -> dict[str, Floats]:
@@ -83,7 +81,7 @@ def bootstrap_values(answers: Answers, seed: int, resamples: int, entries: int =
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
 
 
-@lru_cache(maxsize=2)  # benchmarks of a suite are often of one size, and every run is asked all of them
+@lru_cache(maxsize=2)  # benchmarks of a suite are often of one size, and every run needs the counts of each
 def _one_chunk(n: int, seed: int, resamples: int) -> Floats:
     (counts,) = draw_counts(n, seed, resamples, entries=n * resamples)
     counts.flags.writeable = False
@@ -111,7 +109,7 @@ def resampled_values(answers: Answers, counts: Floats) -> dict[str, Floats]:
     is_predicted = (answers.predicted[:, None] == classes).astype(np.float64)
     is_parsed = is_predicted.sum(axis=1, keepdims=True)
     columns = np.hstack([is_true, is_predicted, is_true * is_predicted, is_true * is_parsed])
-    support, called, hits, kept = np.split(counts @ columns, 4, axis=1)
+    support, called, hits, parsed_support = np.split(counts @ columns, 4, axis=1)
     total = counts.sum(axis=1)
     return {
         "accuracy": hits.sum(axis=1) / total,
@@ -121,7 +119,7 @@ def resampled_values(answers: Answers, counts: Floats) -> dict[str, Floats]:
         "mcc": _correlation(hits, support, called, total),
         "ece": _calibration_error(answers, counts),
         "accuracy_parsed": _ratio(hits.sum(axis=1), called.sum(axis=1)),
-        "macro_f1_parsed": _mean_ratio(2 * hits, kept + called),
+        "macro_f1_parsed": _mean_ratio(2 * hits, parsed_support + called),
         **resampled_areas(answers, counts),
     }
 
@@ -130,7 +128,7 @@ def _correlation(hits: Floats, support: Floats, called: Floats, total: Floats) -
     """Matthews' correlation with "unparsable" as one more answer; 0 where truth or answers are all alike.
 
     Args:
-        hits, support, called: (R, C) rightly given, right, and given labels.
+        hits, support, called: (R, C) how often each label is predicted rightly, is true, and is predicted.
         total: (R,).
     """
     lost = total - called.sum(axis=1)
@@ -150,8 +148,8 @@ def _calibration_error(answers: Answers, counts: Floats) -> Floats:
     if answers.probabilities is None:
         return np.full(len(counts), np.nan)
     rows, likeliest = np.arange(len(answers.truth)), answers.probabilities.argmax(axis=1)
-    given = np.where(answers.predicted < answers.classes, answers.predicted, likeliest)
-    confidence = answers.probabilities[rows, given]
+    answered = np.where(answers.predicted < answers.classes, answers.predicted, likeliest)
+    confidence = answers.probabilities[rows, answered]
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
     gaps = np.zeros((len(rows), BINS))
     gaps[rows, bins] = (answers.predicted == answers.truth) - confidence
@@ -170,8 +168,8 @@ def _ratio(top: Floats, bottom: Floats) -> Floats:
 
 
 def _percentiles(values: Floats) -> tuple[float, float]:
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return float("nan"), float("nan")
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = np.percentile(finite, [2.5, 97.5])
     return float(low), float(high)

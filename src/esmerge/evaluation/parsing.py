@@ -37,11 +37,11 @@ def parse_answer(text: str, labels: Sequence[str], prompt: str = "") -> str:
         InputError: two labels differ in case only, or one is blank.
     """
     line = _answer_line(_plain(prompt), _plain(text))
-    found, rest = _mentions(line, _checked([label.strip() for label in labels]))
-    if not found:
+    mentions, rest = _mentions(line, _checked([label.strip() for label in labels]))
+    if not mentions:
         return ""
-    first, label = min(found)
-    several = len({name for _, name in found}) > 1
+    first, label = min(mentions)
+    several = len({name for _, name in mentions}) > 1
     if re.search(r"\w", line[:first]):  # the answer is somewhere in a sentence
         return "" if several or DENIAL.search(rest) else label
     return "" if several and CHOICE.match(rest[first:]) else label
@@ -63,24 +63,24 @@ def _plain(text: str) -> str:
 def _answer_line(prompt: str, text: str) -> str:
     """The first line that is not blank after the first marker; of the whole text if there is none."""
     ends = list(MARKER.finditer(prompt))
-    asked = bool(ends) and not prompt[ends[-1].end() :].strip()
-    marker = None if asked else MARKER.search(text)
+    prompt_ends_with_marker = bool(ends) and not prompt[ends[-1].end() :].strip()
+    marker = None if prompt_ends_with_marker else MARKER.search(text)
     lines = text[marker.end() if marker else 0 :].splitlines()
     return next((line for line in lines if line.strip(DRESS)), "")
 
 
 def _mentions(line: str, labels: Sequence[str]) -> tuple[list[tuple[int, str]], str]:
-    """Where each label stands, the longest looked for first, and the line with what was found made ``\\0``."""
-    found = []
+    """Start and name of each label in the line, the longest first, and the line with every match made ``\\0``."""
+    mentions = []
     for label in sorted(labels, key=len, reverse=True):
         for match in _pattern(label).finditer(line):
-            found.append((match.start(), label))
+            mentions.append((match.start(), label))
         line = _pattern(label).sub(lambda match: "\0" * len(match[0]), line)
-    return found, line
+    return mentions, line
 
 
 def _pattern(label: str) -> re.Pattern[str]:
     # only between words do blanks and dashes mean the same; at an end, a dash may be all that tells labels apart
     words = re.split(r"(?<=\w)[\s_-]+(?=\w)", _plain(label))
-    joined = r"[\s_-]+".join(map(re.escape, words))
-    return re.compile(rf"(?<!\w){joined}(?!\w)", re.IGNORECASE)
+    pattern = r"[\s_-]+".join(map(re.escape, words))
+    return re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE)

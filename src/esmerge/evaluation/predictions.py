@@ -21,14 +21,14 @@ def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
     """
     labels = [label.strip() for label in benchmark.labels]
     loglik = scores.loglik.numpy()
-    chosen = loglik.argmax(axis=1)
+    predicted = loglik.argmax(axis=1)
     shares = np.exp(loglik - np.logaddexp.reduce(loglik, axis=1, keepdims=True))
-    column = np.ones(len(chosen), dtype=int) if len(labels) == 2 else chosen
+    column = np.ones(len(predicted), dtype=int) if len(labels) == 2 else predicted
     frame = pd.DataFrame(
         {
-            **_asked(benchmark),
-            "prediction": [labels[index] for index in chosen],
-            "score": shares[np.arange(len(chosen)), column],
+            **_ids_and_labels(benchmark),
+            "prediction": [labels[index] for index in predicted],
+            "score": shares[np.arange(len(predicted)), column],
             "raw_answer": scores.greedy,
         }
     )
@@ -43,11 +43,13 @@ def generated_frame(benchmark: Benchmark, texts: Sequence[str]) -> pd.DataFrame:
     """
     labels = [label.strip() for label in benchmark.labels]
     parsed = [parse_answer(text, labels, _ending(example)) for text, example in zip(texts, benchmark.test, strict=True)]
-    frame = pd.DataFrame({**_asked(benchmark), "prediction": parsed, "score": np.nan, "raw_answer": list(texts)})
+    frame = pd.DataFrame(
+        {**_ids_and_labels(benchmark), "prediction": parsed, "score": np.nan, "raw_answer": list(texts)}
+    )
     return frame.assign(**{f"score:{label}": np.nan for label in labels})
 
 
-def _asked(benchmark: Benchmark) -> dict[str, list[str]]:
+def _ids_and_labels(benchmark: Benchmark) -> dict[str, list[str]]:
     labels = [label.strip() for label in benchmark.labels]
     return {
         "id": [example.id for example in benchmark.test],

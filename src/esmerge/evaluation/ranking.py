@@ -5,8 +5,6 @@ Under example counts, every resample of a bootstrap is one row, and many rows ar
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +28,7 @@ def resampled_areas(answers: Answers, counts: Floats) -> dict[str, Floats]:
         return {name: np.full(len(counts), np.nan) for name in AREAS}
     drawn = counts.astype(np.int32)  # whole numbers; a third of the time that float64 takes
     each = [_areas(answers.scores[:, index], answers.truth == index, drawn) for index in columns]
-    return {name: _mean_of_known(np.stack([areas[name] for areas in each])) for name in AREAS}
+    return {name: _mean_of_finite(np.stack([areas[name] for areas in each])) for name in AREAS}
 
 
 def _areas(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
@@ -51,13 +49,13 @@ def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArra
         drawn: (R, n) how often each example is in each resample.
     """
     order = np.argsort(-scores, kind="stable")
-    places = np.flatnonzero(positive[order])
-    first, last, ends = _groups(scores[order], places)
-    up, to_here = _sums_at(_columns(drawn, order[places]), ends)  # positives in each group, and from the best to it
-    seen = np.cumsum(_columns(drawn, order), axis=1, dtype=np.int32)
-    end = _columns(seen, last - 1).astype(np.float64)
-    start = np.where(first > 0, _columns(seen, first - 1), 0.0)
-    positives, negatives = to_here[:, -1], seen[:, -1] - to_here[:, -1]
+    positions = np.flatnonzero(positive[order])
+    first, last, ends = _groups(scores[order], positions)
+    up, to_here = _sums_at(_columns(drawn, order[positions]), ends)  # positives in each group, and from the best to it
+    drawn_so_far = np.cumsum(_columns(drawn, order), axis=1, dtype=np.int32)
+    end = _columns(drawn_so_far, last - 1).astype(np.float64)
+    start = np.where(first > 0, _columns(drawn_so_far, first - 1), 0.0)
+    positives, negatives = to_here[:, -1], drawn_so_far[:, -1] - to_here[:, -1]
     ahead = 0.5 * ((end - to_here) + (start - (to_here - up)))  # negatives ranked higher, those that tie by half
     better = positives * negatives - np.einsum("rg,rg->r", up, ahead)
     np.maximum(end, 1.0, out=end)  # nothing was drawn so far, so nothing is added either
@@ -68,17 +66,17 @@ def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArra
     return {name: np.where(pairs > 0, values, np.nan) for name, values in areas.items()}
 
 
-def _groups(ranked: Floats, places: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+def _groups(ranked: Floats, positions: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """The groups of equal scores that hold a positive.
 
     Args:
         ranked: (n,) scores, best first.
-        places: (P,) where the positives stand among them.
+        positions: (P,) of the positives among them.
 
     Returns:
-        (G,) each: a group's first place, the place after its last, and how many positives stand before that.
+        (G,) each: a group's first position, the position after its last, and how many positives come before that.
     """
-    values = -ranked[places]
+    values = -ranked[positions]
     ends = np.flatnonzero(np.r_[np.diff(values) != 0, True]) + 1
     sought = values[ends - 1]
     return np.searchsorted(-ranked, sought, side="left"), np.searchsorted(-ranked, sought, side="right"), ends
@@ -90,19 +88,19 @@ def _sums_at(values: NDArray[np.int32], ends: NDArray[np.intp]) -> tuple[Floats,
     return np.diff(to_here, axis=1, prepend=0.0), to_here
 
 
-def _columns(values: NDArray[np.int32], places: NDArray[np.intp]) -> NDArray[np.int32]:
-    """The chosen columns, row by row in memory, in which sums along rows are several times quicker."""
-    return np.take(values, places, axis=1)
+def _columns(values: NDArray[np.int32], positions: NDArray[np.intp]) -> NDArray[np.int32]:
+    """The columns at some positions, row by row in memory, in which sums along rows are several times quicker."""
+    return np.take(values, positions, axis=1)
 
 
-def _mean_of_known(values: Floats) -> Floats:
-    """Mean over the classes whose area is known; (C, R) -> (R,)."""
-    known = np.isfinite(values)
+def _mean_of_finite(values: Floats) -> Floats:
+    """Mean over the classes whose area is defined; (C, R) -> (R,)."""
+    finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+        return np.where(finite, values, 0.0).sum(axis=0) / np.where(finite.any(axis=0), finite.sum(axis=0), np.nan)
 
 
-def _ranked_classes(answers: Answers) -> NDArray[Any]:
+def _ranked_classes(answers: Answers) -> NDArray[np.int_]:
     """Classes with positives and negatives: all of them one-vs-rest, the positive one only for a binary set."""
     candidates = np.array([1]) if answers.classes == 2 else np.arange(answers.classes)
     share = np.array([np.mean(answers.truth == index) for index in candidates])

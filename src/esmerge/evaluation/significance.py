@@ -46,7 +46,8 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
     """Compare two methods answer by answer.
 
     Args:
-        a, b: predictions (``id, label, prediction``) of one benchmark, or several stacked by ``stack``; in any order.
+        a, b: predictions (``id, label, prediction``) of one benchmark, or of several from ``stack_predictions``; in any
+            order.
         seed: fixes the resamples.
         resamples: number of bootstrap resamples.
 
@@ -69,7 +70,7 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
     )
 
 
-def stack(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+def stack_predictions(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     """Pool predictions keyed by (seed, benchmark); examples of different benchmarks keep different ids."""
     if not parts:
         raise InputError("there are no predictions to pool: expected at least one benchmark")
@@ -120,8 +121,8 @@ def _outcomes(predictions: pd.DataFrame, which: str) -> pd.DataFrame:
 
 
 def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    for ours, theirs, lacking in ((a, b, "second"), (b, a, "first")):
-        missing = ours.index.difference(theirs.index, sort=False)
+    for present, compared, lacking in ((a, b, "second"), (b, a, "first")):
+        missing = present.index.difference(compared.index, sort=False)
         if len(missing):
             raise InputError(
                 f"example {missing[0][1]!r} was not answered by the {lacking} method: a paired comparison needs the "

@@ -70,8 +70,8 @@ class Compute:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f"compute.device={self.device}: torch sees no GPU here, use compute.device=cpu")
 
-    def asking(self) -> dict[str, Any]:
-        """What tells this way of asking from the default one; nothing for the default."""
+    def scoring_overrides(self) -> dict[str, Any]:
+        """The settings of scoring that differ from the default; empty for the default."""
         if self.scoring == MODES[0]:
             return {}
         limit = {"max_new_tokens": self.max_new_tokens} if self.scoring == "generate" else {}
@@ -106,11 +106,11 @@ class Sweep:
     cache: str
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
 
-    def questions(self) -> SuiteRequest:
-        """The suite's benchmarks, or the one that was chosen by ``benchmark=NAME``, and how they are asked."""
-        chosen, specialists = self.benchmark.get("name"), self.specialists.settings
+    def suite_request(self) -> SuiteRequest:
+        """The benchmarks to load, those of the suite or the one of ``benchmark=NAME``, with their settings."""
+        name, specialists = self.benchmark.get("name"), self.specialists.settings
         return SuiteRequest(
-            names=(chosen,) if chosen else tuple(self.suite.benchmarks),
+            names=(name,) if name else tuple(self.suite.benchmarks),
             overrides=self.benchmark,
             language=specialists.language,
             seed=self.seed,

@@ -44,7 +44,7 @@ class FinishedMerge:
 
 def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> FinishedMerge:
     """Measure, tune if that was asked for, merge, store."""
-    inputs, measuring = measure(spec, models)
+    inputs, measuring = gather_inputs(spec, models)
     merger = Merger(spec, inputs, models.context.specialists.expert_modality)
     settings, granularity = spec.method.settings, spec.sweep.granularity if spec.uses_granularity else None
     if spec.tuned:
@@ -60,7 +60,7 @@ def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, r
     return FinishedMerge(predict, next((summary for summary in summaries if summary is not None), None))
 
 
-def measure(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
+def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
     """Everything that the merge may look at, and what that cost when it was measured."""
     space, costs = str(spec.space), []
     inputs = MergeRequest(models.adapters, space, spec.sweep.seed)

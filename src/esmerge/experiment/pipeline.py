@@ -25,7 +25,7 @@ from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import Sweep
 from esmerge.experiment.merge_run import carry_out_merge
 from esmerge.experiment.models import Models, load_models
-from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
@@ -34,7 +34,7 @@ from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_log import log_run
 
-Rows = list[dict[str, Any]]
+ResultRows = list[dict[str, Any]]
 """Rows of ``results.csv``."""
 
 
@@ -59,7 +59,7 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
     """
     if sweep.compute.threads:
         torch.set_num_threads(sweep.compute.threads)
-    specs = plan(sweep)
+    specs = plan_runs(sweep)
     execute_all(specs, folder)
     return objective(RunFolder(folder / specs[-1].name), specs[-1])
 
@@ -105,9 +105,9 @@ def prepare(spec: RunSpec, suite: Sequence[Benchmark], models: Models | None, ru
 
 def answer_suite(
     spec: RunSpec, suite: Sequence[Benchmark], method: Method, models: Models | None, run: RunFolder
-) -> Rows:
+) -> ResultRows:
     """Predict, score and store each benchmark; one that the method has no answer to is left out."""
-    rows: Rows = []
+    rows: ResultRows = []
     answered: dict[str, Any] = {}
     with progress(spec.name, sum(len(benchmark.test) for benchmark in suite)) as bar:
         reporting = None if models is None else models.reporting(bar.update)
@@ -127,7 +127,7 @@ def answer_suite(
     return rows
 
 
-def score_predictions(spec: RunSpec, benchmark: Benchmark, predictions: pd.DataFrame) -> Rows:
+def score_predictions(spec: RunSpec, benchmark: Benchmark, predictions: pd.DataFrame) -> ResultRows:
     """Every metric with its interval, as rows of ``results.csv``."""
     with stage("statistics"):
         labels = [label.strip() for label in benchmark.labels]
@@ -135,7 +135,7 @@ def score_predictions(spec: RunSpec, benchmark: Benchmark, predictions: pd.DataF
     return [{**spec.axes(), "benchmark": benchmark.name, **row} for row in metrics]
 
 
-def track(spec: RunSpec, run: RunFolder, rows: Rows, summary: CoefficientSummary | None) -> None:
+def track(spec: RunSpec, run: RunFolder, rows: ResultRows, summary: CoefficientSummary | None) -> None:
     """Log a finished run; whatever happens here, its results are stored."""
     images: dict[str, Path] = {}
     if summary is not None and spec.sweep.tracking.mode != "disabled":

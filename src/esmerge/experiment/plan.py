@@ -46,8 +46,8 @@ class RunSpec:
         return self.info.needs_signals
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """What the merge measures on data."""
+    def statistics_needed(self) -> tuple[str, ...]:
+        """Names of the statistics that the merge reads."""
         return self.info.needs
 
     @property
@@ -129,7 +129,7 @@ def _shots(benchmark: Mapping[str, Any]) -> list[str]:
     return [f"{shots}shots", *([choice] if choice not in (None, "auto") else [])]
 
 
-def plan(sweep: Sweep) -> list[RunSpec]:
+def plan_runs(sweep: Sweep) -> list[RunSpec]:
     """The references in the order of the config, then the job's own run; each once.
 
     Raises:
@@ -208,5 +208,5 @@ def _config(sweep: Sweep, method: Selection, node: dict[str, Any], space: str | 
     if sweep.split != "test":
         config |= {"split": sweep.split}
     if info.needs_model:
-        config |= sweep.compute.asking()
+        config |= sweep.compute.scoring_overrides()
     return config

@@ -56,7 +56,7 @@ class Predictor:
             "benchmark": benchmark.checksum,
             "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),
             "batch_size": self.compute.batch_size,
-            **self.compute.asking(),
+            **self.compute.scoring_overrides(),
         }
 
         def make(folder: Path) -> None:

@@ -26,7 +26,7 @@ def describe_benchmark(benchmark: Benchmark, sweep: Sweep) -> dict[str, Any]:
         "checksum": benchmark.checksum,
         "rejects": len(benchmark.rejects),
         "shortened": len(benchmark.shortened),
-        **terms(sweep.questions(), benchmark.name),
+        **terms(sweep.suite_request(), benchmark.name),
     }
 
 

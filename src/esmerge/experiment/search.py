@@ -17,7 +17,7 @@ Values = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Range:
+class SearchRange:
     """Values that a setting may take: from ``low`` to ``high``, evenly or, with ``log``, by ratio."""
 
     low: float
@@ -52,7 +52,7 @@ class Tuning:
     trials: int = 0
     limit: int | None = None
     objective: str = EVERYTHING
-    search: dict[str, Range] = field(default_factory=dict)
+    search: dict[str, SearchRange] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least(self, "tuning", 0, "trials")
@@ -60,7 +60,7 @@ class Tuning:
         if self.trials and not self.search:
             raise ConfigError("tuning.trials is set, but tuning.search names no setting: give it ranges")
 
-    def ranges(self, settings: Any, granularity: ESConfig | None) -> dict[str, Range]:
+    def ranges(self, settings: Any, granularity: ESConfig | None) -> dict[str, SearchRange]:
         """The ranges of what one method has."""
         own = {item.name for item in fields(settings)}
         if granularity is not None:
@@ -68,7 +68,7 @@ class Tuning:
         return {name: found for name, found in self.search.items() if name in own}
 
 
-def values_of(names: Mapping[str, Range], settings: Any, granularity: ESConfig | None) -> Values:
+def values_of(names: Mapping[str, SearchRange], settings: Any, granularity: ESConfig | None) -> Values:
     """The published values of what is tuned; a setting that both have is the method's."""
     values = {**_values(granularity), **_values(settings)}
     return {name: values[name] for name in names}

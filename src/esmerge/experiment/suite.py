@@ -15,7 +15,7 @@ def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
 
     Tables are read once per process, so that every run may ask for its suite.
     """
-    request = sweep.questions()
+    request = sweep.suite_request()
     with stage("benchmarks"):
         benchmarks = tuple(load_benchmark(request, name) for name in request.names)
     if sweep.split != "validation":

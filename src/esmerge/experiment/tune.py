@@ -20,7 +20,7 @@ from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.plan import RunSpec
-from esmerge.experiment.search import EVERYTHING, Range, Tuning, Values, values_of, with_values
+from esmerge.experiment.search import EVERYTHING, SearchRange, Tuning, Values, values_of, with_values
 from esmerge.experiment.suite import load_suite, on_validation
 from esmerge.tracking.store import RunFolder
 
@@ -41,23 +41,23 @@ def tune(
     ranges = tuning.ranges(settings, granularity)
     if not ranges:
         raise ConfigError(f"method={spec.method.name} has none of {', '.join(tuning.search)}: nothing can be tuned")
-    benchmarks = deciding(suite, tuning)
+    benchmarks = tuning_benchmarks(suite, tuning)
     trials: list[dict[str, float | None]] = []
     with progress(f"tuning {spec.name}", tuning.trials) as bar:
 
         def score(values: Values) -> float:
             predictions = predict_all(*with_values(values, settings, granularity), benchmarks)
-            accuracy = sum(map(share_right, predictions)) / len(benchmarks)
-            trials.append({**values, "accuracy": accuracy})
+            mean_accuracy = sum(map(accuracy, predictions)) / len(benchmarks)
+            trials.append({**values, "accuracy": mean_accuracy})
             run.write_tuning(pd.DataFrame(trials))
             bar.update()
-            return accuracy
+            return mean_accuracy
 
-        best = search(ranges, values_of(ranges, settings, granularity), tuning.trials, spec.sweep.seed, score)
+        best = optimise(ranges, values_of(ranges, settings, granularity), tuning.trials, spec.sweep.seed, score)
     return with_values(best, settings, granularity)
 
 
-def deciding(suite: Sequence[Benchmark], tuning: Tuning) -> list[Benchmark]:
+def tuning_benchmarks(suite: Sequence[Benchmark], tuning: Tuning) -> list[Benchmark]:
     """The benchmarks whose validation questions decide."""
     chosen = [benchmark for benchmark in suite if tuning.objective in (benchmark.family, EVERYTHING)]
     if not chosen:
@@ -77,18 +77,18 @@ def objective(run: RunFolder, spec: RunSpec) -> float | None:
     if spec.sweep.split != "validation" or not run.is_done(spec.hash):
         return None
     metrics = run.read_metrics()
-    names = [benchmark.name for benchmark in deciding(load_suite(spec.sweep), spec.sweep.tuning)]
+    names = [benchmark.name for benchmark in tuning_benchmarks(load_suite(spec.sweep), spec.sweep.tuning)]
     chosen = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
     return float(chosen["value"].mean())
 
 
-def share_right(predictions: pd.DataFrame) -> float:
+def accuracy(predictions: pd.DataFrame) -> float:
     """Accuracy; an answer that could not be parsed is wrong."""
     return float((predictions["prediction"] == predictions["label"]).mean())
 
 
-def search(
-    ranges: Mapping[str, Range],
+def optimise(
+    ranges: Mapping[str, SearchRange],
     published: Values,
     trials: int,
     seed: int,

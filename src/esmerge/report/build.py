@@ -10,9 +10,9 @@ import pandas as pd
 
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
 from esmerge.report.figures import write_figures
-from esmerge.report.load import load
+from esmerge.report.load import load_sweep
 from esmerge.report.statistics import Comparison, against_baseline
-from esmerge.report.tables import Table, build_table, write_tables
+from esmerge.report.tables import ReportTable, build_table, write_tables
 from esmerge.report.verdict import verdict
 from esmerge.storage.files import write_table
 from esmerge.tracking.results import write_results
@@ -32,7 +32,7 @@ class Report:
     """
 
     folder: Path
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     paths: tuple[Path, ...]
     verdict: str
     notes: tuple[str, ...]
@@ -45,13 +45,13 @@ def build_report(folder: Path | str) -> Report:
         StoreError: the folder is absent or damaged.
     """
     paths = [write_results(folder)]
-    sweep = load(folder)
+    sweep = load_sweep(folder)
     comparisons, notes, tables = [], [], []
     for title, part in sweep.parts().items():
-        made, refused = against_baseline(part)
-        comparisons += made
-        notes += refused
-        tables.append(build_table(part, made, title))
+        part_comparisons, part_notes = against_baseline(part)
+        comparisons += part_comparisons
+        notes += part_notes
+        tables.append(build_table(part, part_comparisons, title))
     paths.append(_write_comparisons(sweep.folder / "comparisons.csv", comparisons))
     tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
     paths += write_tables(sweep, *tables, appendix=[*tuned, *cost_lines(sweep)])
@@ -63,16 +63,16 @@ def build_report(folder: Path | str) -> Report:
 def _write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> Path:
     rows = [
         {
-            "column": one.column.name,
-            "method": one.row.title,
-            "against": one.other.title,
-            "difference": one.result.difference,
-            "ci_low": one.result.ci_low,
-            "ci_high": one.result.ci_high,
-            "p": one.result.p_value,
-            "p_holm": one.p_holm,
-            "n": one.result.n,
+            "column": comparison.column.name,
+            "method": comparison.row.title,
+            "against": comparison.other.title,
+            "difference": comparison.result.difference,
+            "ci_low": comparison.result.ci_low,
+            "ci_high": comparison.result.ci_high,
+            "p": comparison.result.p_value,
+            "p_holm": comparison.p_holm,
+            "n": comparison.result.n,
         }
-        for one in comparisons
+        for comparison in comparisons
     ]
     return write_table(path, pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -19,28 +18,28 @@ NOTE = (
 )
 
 
-def costs(sweep: SweepResults) -> pd.DataFrame:
+def cost_table(sweep: SweepResults) -> pd.DataFrame:
     """One line per merge: seconds and peak memory of measuring and merging, means over seeds."""
     lines = []
     for row in sweep.rows:
-        stored = [found for run in row.runs.values() if (found := sweep.run(run).read_costs())]
-        if stored:
-            lines.append({"method": row.title, **_means(stored)})
+        run_costs = [costs for run in row.runs.values() if (costs := sweep.run(run).read_costs())]
+        if run_costs:
+            lines.append({"method": row.title, **_means(run_costs)})
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def write_costs(sweep: SweepResults) -> list[Path]:
     """Write ``costs.csv``, if any run merged."""
-    found = costs(sweep)
-    return [write_table(sweep.folder / "costs.csv", found)] if len(found) else []
+    table = cost_table(sweep)
+    return [write_table(sweep.folder / "costs.csv", table)] if len(table) else []
 
 
 def cost_lines(sweep: SweepResults) -> list[str]:
     """The costs as Markdown; nothing if no run merged."""
-    found = costs(sweep)
-    if found.empty:
+    table = cost_table(sweep)
+    if table.empty:
         return []
-    rows = ["| " + " | ".join(_shown(value) for value in line) + " |" for line in found.itertuples(index=False)]
+    rows = ["| " + " | ".join(map(_markdown_cell, line)) + " |" for line in table.itertuples(index=False)]
     head = ["| " + " | ".join(HEADS) + " |", "|---" + "|---:" * (len(HEADS) - 1) + "|"]
     return ["## Costs", "", *head, *rows, "", f"- {NOTE}", ""]
 
@@ -52,28 +51,28 @@ def tuned_lines(rows: Iterable[Row], sweep: SweepResults) -> list[str]:
         for seed, run in row.runs.items():
             trials = sweep.run(run).read_tuning()
             if trials is not None and len(trials):
-                lines.append(f"- {row.title}, seed {seed}: {_chosen(trials)}")
+                lines.append(f"- {row.title}, seed {seed}: {_best_trial(trials)}")
     return ["Chosen on the validation split:", "", *lines, ""] if lines else []
 
 
-def _chosen(trials: pd.DataFrame) -> str:
-    tried = trials.to_dict("records")
-    best = max(tried, key=lambda trial: trial["accuracy"])  # the earlier of equals
+def _best_trial(trials: pd.DataFrame) -> str:
+    records = trials.to_dict("records")
+    best = max(records, key=lambda trial: trial["accuracy"])  # the earlier of equals
     numbers = {name: value for name, value in best.items() if name != "accuracy" and not pd.isna(value)}
     values = ", ".join(f"{name}={value:.3g}" for name, value in numbers.items()) or "published settings"
-    return f"{values} ({100 * best['accuracy']:.1f} %, published settings {100 * tried[0]['accuracy']:.1f} %)"
+    return f"{values} ({100 * best['accuracy']:.1f} %, published settings {100 * records[0]['accuracy']:.1f} %)"
 
 
-def _means(stored: list[dict[str, dict[str, float | None]]]) -> Mapping[str, float | None]:
-    found: dict[str, float | None] = {}
+def _means(run_costs: list[dict[str, dict[str, float | None]]]) -> Mapping[str, float | None]:
+    means: dict[str, float | None] = {}
     for part in ("measuring", "merging"):
         for key, unit in (("seconds", "seconds"), ("memory", "mib")):
-            values = [value for one in stored if (value := one[part][key]) is not None]
-            found[f"{part}_{unit}"] = round(sum(values) / len(values), 3) if values else None
-    return found
+            values = [value for costs in run_costs if (value := costs[part][key]) is not None]
+            means[f"{part}_{unit}"] = round(sum(values) / len(values), 3) if values else None
+    return means
 
 
-def _shown(value: Any) -> str:
+def _markdown_cell(value: str | float | None) -> str:
     if isinstance(value, str):
         return value.replace("|", "\\|")
     return "" if pd.isna(value) else f"{value:.1f}"

@@ -21,8 +21,8 @@ from esmerge.report.statistics import cell, heading, headline
 from esmerge.storage.files import replacing
 from esmerge.storage.tensor_arrays import TensorArrays
 
-# Okabe and Ito's palette: told apart by readers with any colour vision; the shapes say the same once more
-LOOKS: Mapping[MethodKind, tuple[str, str]] = {
+# kind -> colour and marker; Okabe and Ito's palette, which readers with any colour vision can tell apart
+STYLES: Mapping[MethodKind, tuple[str, str]] = {
     MethodKind.FLOOR: ("#999999", "v"),
     MethodKind.REFERENCE: ("#444444", "s"),
     MethodKind.MERGE: ("#0072B2", "o"),
@@ -50,15 +50,16 @@ def layer_panels(sweep: SweepResults) -> dict[str, LayerShares]:
     """Title -> experts and their weights, one per ES row; the mean over seeds where the seeds are alike."""
     panels = {}
     for row in sweep.of_kind(MethodKind.ES):
-        stored = {seed: sweep.run(run).coefficients for seed, run in row.runs.items()}
-        found = {seed: layer_weights(path) for seed, path in stored.items() if path.exists()}
-        if len({(*names, weights.shape) for names, weights in found.values()}) == 1 < len(found):
-            names = next(iter(found.values()))[0]
-            mean = np.mean([weights for _, weights in found.values()], axis=0)
-            panels[f"{row.title}, mean of {len(found)} seeds"] = (names, mean)
+        paths = {seed: sweep.run(run).coefficients for seed, run in row.runs.items()}
+        by_seed = {seed: layer_weights(path) for seed, path in paths.items() if path.exists()}
+        if len({(*names, weights.shape) for names, weights in by_seed.values()}) == 1 < len(by_seed):
+            names = next(iter(by_seed.values()))[0]
+            mean = np.mean([weights for _, weights in by_seed.values()], axis=0)
+            panels[f"{row.title}, mean of {len(by_seed)} seeds"] = (names, mean)
         else:
             panels |= {
-                row.title if len(found) == 1 else f"{row.title}, seed {seed}": one for seed, one in found.items()
+                row.title if len(by_seed) == 1 else f"{row.title}, seed {seed}": shares
+                for seed, shares in by_seed.items()
             }
     return panels
 
@@ -75,30 +76,30 @@ def methods_figure(sweep: SweepResults) -> Figure:
     figure = Figure(figsize=(0.09 * widest + 3.1 * len(columns), 1.5 + 0.3 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(columns), sharex=True, sharey=True, squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
-        for place, row in enumerate(rows):
-            colour, shape = LOOKS[row.kind]
-            found = cell(sweep, row, column)
-            if found is None:
+        for y, row in enumerate(rows):
+            colour, marker = STYLES[row.kind]
+            accuracy = cell(sweep, row, column)
+            if accuracy is None:
                 continue
             for benchmark in column.benchmarks if column.is_mean else ():
-                parts = [sweep.value(run, benchmark) for run in row.runs.values()]
-                part = np.mean([part["value"] for part in parts if part])
-                panel.plot(100 * part, place + 0.27, ".", color=colour, alpha=0.45, markersize=4.5, zorder=1)
-            panel.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=1.8, zorder=2)
-            panel.plot(100 * found.value, place, shape, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
+                seeds = [sweep.accuracy(run, benchmark) for run in row.runs.values()]
+                mean = np.mean([seed.value for seed in seeds if seed])
+                panel.plot(100 * mean, y + 0.27, ".", color=colour, alpha=0.45, markersize=4.5, zorder=1)
+            panel.plot([100 * accuracy.low, 100 * accuracy.high], [y, y], color=colour, linewidth=1.8, zorder=2)
+            panel.plot(100 * accuracy.value, y, marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
         _frame_panel(panel, heading(column))
     _name_rows(panels[0], sweep)
     _separate_blocks(panels, sweep)
     figure.supxlabel("Accuracy (%), 95 % interval; faint dots: single benchmarks", fontsize=9)
     handles = [
-        Line2D([], [], color=LOOKS[block][0], marker=LOOKS[block][1], linestyle="", markersize=6, label=BLOCKS[block])
+        Line2D([], [], color=STYLES[block][0], marker=STYLES[block][1], linestyle="", markersize=6, label=BLOCKS[block])
         for block in dict.fromkeys(row.kind for row in rows)
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
     return figure
 
 
-def layer_figure(panels: Mapping[str, tuple[Sequence[str], NDArray[np.float64]]]) -> Figure:
+def layer_figure(panels: Mapping[str, LayerShares]) -> Figure:
     """One panel per run: experts x layers, coloured by weight relative to an equal share.
 
     Args:
@@ -157,10 +158,10 @@ def _name_rows(panel: Axes, sweep: SweepResults) -> None:
 
 def _separate_blocks(panels: Sequence[Axes], sweep: SweepResults) -> None:
     kinds = [row.kind for row in sweep.rows]
-    for place in range(1, len(kinds)):
-        if kinds[place] != kinds[place - 1]:
+    for y in range(1, len(kinds)):
+        if kinds[y] != kinds[y - 1]:
             for panel in panels:
-                panel.axhline(place - 0.5, color="#bbbbbb", linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
+                panel.axhline(y - 0.5, color="#bbbbbb", linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
 
 
 def _annotate(panel: Axes, weights: NDArray[np.float64], norm: TwoSlopeNorm) -> None:

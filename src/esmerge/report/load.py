@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from esmerge.core.methods import MethodKind, MethodRecord
-from esmerge.report.methods import place, row_title
+from esmerge.report.methods import row_rank, row_title
 from esmerge.tracking.results import collect, run_folders, unfinished
 from esmerge.tracking.store import RunFolder, Status
 
@@ -31,8 +30,8 @@ NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One benchmark as it was asked.
+class EvaluatedBenchmark:
+    """One benchmark as the runs of a sweep were evaluated on it.
 
     Attributes:
         departures: what tells its questions from those of a published number, over all runs: a sample of them, a
@@ -74,6 +73,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """Accuracy of one run on one benchmark, its 95 % interval, and the number of examples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
 class SweepResults:
     """What a sweep folder holds.
 
@@ -86,7 +95,7 @@ class SweepResults:
 
     folder: Path
     results: pd.DataFrame
-    benchmarks: tuple[Asked, ...]
+    benchmarks: tuple[EvaluatedBenchmark, ...]
     rows: tuple[Row, ...]
     failures: Mapping[str, Status]
 
@@ -107,17 +116,20 @@ class SweepResults:
         """The folder of a run."""
         return RunFolder(self.folder / name)
 
-    def value(self, run: str, benchmark: str, metric: str = "accuracy") -> Mapping[str, Any] | None:
-        """The row of ``results.csv`` for one run, benchmark and metric; None if there is none."""
-        return self._index.get((run, benchmark, metric))
+    def accuracy(self, run: str, benchmark: str) -> Accuracy | None:
+        """The accuracy of one run on one benchmark as ``results.csv`` has it; None if it does not."""
+        return self._accuracies.get((run, benchmark))
 
     @cached_property
-    def _index(self) -> dict[tuple[str, str, str], dict[str, Any]]:
-        records = [{str(key): value for key, value in row.items()} for row in self.results.to_dict("records")]
-        return {(row["run"], row["benchmark"], row["metric"]): row for row in records}
+    def _accuracies(self) -> dict[tuple[str, str], Accuracy]:
+        rows = self.results[self.results["metric"] == "accuracy"].to_dict("records")
+        return {
+            (row["run"], row["benchmark"]): Accuracy(row["value"], row["ci_low"], row["ci_high"], int(row["n"]))
+            for row in rows
+        }
 
 
-def load(folder: Path | str) -> SweepResults:
+def load_sweep(folder: Path | str) -> SweepResults:
     """Read a sweep folder.
 
     Raises:
@@ -125,28 +137,21 @@ def load(folder: Path | str) -> SweepResults:
     """
     results = collect(folder)
     runs = {run.name: run for run in run_folders(folder)}
-    asked: dict[str, Asked] = {}
-    for name in results["run"].unique():
-        for benchmark, facts in runs[name].read_benchmarks().items():
-            known = asked.setdefault(benchmark, Asked(benchmark, str(facts["title"]), str(facts["family"])))
-            found = dict.fromkeys([*known.departures, *departures(facts)])
-            asked[benchmark] = replace(known, departures=tuple(found))
-    for benchmark in results["benchmark"].unique():
-        asked.setdefault(benchmark, Asked(benchmark, benchmark, "other"))
-    order = [*FAMILIES, *sorted({one.family for one in asked.values()} - set(FAMILIES))]
-    benchmarks = tuple(sorted(asked.values(), key=lambda one: order.index(one.family)))  # stable within a family
-    configs = {name: flatten(runs[name].read_config()) for name in results["run"].unique()}
-    records = {name: runs[name].read_method() for name in results["run"].unique()}
+    names = results["run"].unique()
+    benchmarks = _benchmarks(results, [runs[name].read_benchmarks() for name in names])
+    configs = {name: flatten(runs[name].read_config()) for name in names}
+    records = {name: runs[name].read_method() for name in names}
     return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), unfinished(folder))
 
 
-def departures(facts: Mapping[str, Any]) -> list[str]:
+def departures(description: Mapping[str, object]) -> list[str]:
     """What tells a benchmark's questions from those of a published number.
 
     Args:
-        facts: as ``benchmarks.json`` holds them; ``limit`` and ``split`` may be absent or None.
+        description: as ``benchmarks.json`` holds it; ``limit`` and ``split`` may be absent or None.
     """
-    partial, limit, split = PARTIAL.search(str(facts["title"])), facts.get("limit"), facts.get("split")
+    partial = PARTIAL.search(str(description["title"]))
+    limit, split = description.get("limit"), description.get("split")
     return [
         *([f"table: {partial[1]}"] if partial else []),
         *([f"at most {limit} test questions (benchmark.limit={limit})"] if limit is not None else []),
@@ -154,7 +159,7 @@ def departures(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     """Dotted name -> value as text, without what says where a run lives or which seed it has."""
     flat: dict[str, str] = {}
     for key, value in config.items():
@@ -165,6 +170,23 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
+
+
+def _benchmarks(
+    results: pd.DataFrame, descriptions: Iterable[Mapping[str, Mapping[str, object]]]
+) -> tuple[EvaluatedBenchmark, ...]:
+    """The benchmarks of all runs by family, with what the runs' ``benchmarks.json`` say of them."""
+    by_name: dict[str, EvaluatedBenchmark] = {}
+    for of_run in descriptions:
+        for name, description in of_run.items():
+            first = EvaluatedBenchmark(name, str(description["title"]), str(description["family"]))
+            benchmark = by_name.setdefault(name, first)
+            union = dict.fromkeys([*benchmark.departures, *departures(description)])
+            by_name[name] = replace(benchmark, departures=tuple(union))
+    for name in results["benchmark"].unique():
+        by_name.setdefault(name, EvaluatedBenchmark(name, name, "other"))
+    families = [*FAMILIES, *sorted({benchmark.family for benchmark in by_name.values()} - set(FAMILIES))]
+    return tuple(sorted(by_name.values(), key=lambda benchmark: families.index(benchmark.family)))  # a stable sort
 
 
 def _rows(
@@ -178,12 +200,12 @@ def _rows(
     for axes, same in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
         named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes[:-1]), strict=True))
         tuned = bool(axes[-1])
-        mine = {name: configs[name] for name in same["run"]}
-        telling = _differing(mine)
+        same_axes = {name: configs[name] for name in same["run"]}
+        telling = _differing(same_axes)
         extra = (*(named[axis] for axis in several), *(["tuned"] if tuned else []))
         groups: dict[tuple[str, ...], dict[str, str]] = {}
         for run, seed in zip(same["run"], same["seed"], strict=True):
-            settings = tuple(_setting(key, mine[run].get(key, "?")) for key in telling)
+            settings = tuple(_setting(key, same_axes[run].get(key, "?")) for key in telling)
             runs_of = groups.setdefault(settings, {})
             runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
         for settings, by_seed in groups.items():
@@ -191,7 +213,7 @@ def _rows(
             record = records[next(iter(by_seed.values()))]
             title = row_title(record.title, fine, space, *extra, *settings)
             rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned))
-    return sorted(rows, key=lambda row: (place(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))
+    return sorted(rows, key=lambda row: (row_rank(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))
 
 
 def _setting(key: str, value: str) -> str:

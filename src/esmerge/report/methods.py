@@ -17,12 +17,12 @@ BLOCKS: Mapping[MethodKind, str] = {  # in the order of a table
 MERGED = (MethodKind.MERGE, MethodKind.ES)  # what competes for the best merge
 
 
-def place(record: MethodRecord, method: str) -> tuple[int, int, str]:
+def row_rank(record: MethodRecord, method: str) -> tuple[int, int, str]:
     """Sort key of a row: its block, its rank there, and among equal ranks the config name."""
     return list(BLOCKS).index(record.kind), record.rank, method
 
 
 def row_title(method: str, *details: str) -> str:
     """What a reader calls a row, e.g. ``ES-Merging (joint, factors)``; empty details are left out."""
-    said = ", ".join(filter(None, details))
-    return f"{method} ({said})" if said else method
+    text = ", ".join(filter(None, details))
+    return f"{method} ({text})" if text else method

@@ -11,8 +11,8 @@ import pandas as pd
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
-from esmerge.evaluation.significance import PairedDifference, holm, paired_difference, stack
-from esmerge.report.load import FAMILIES, Row, SweepResults
+from esmerge.evaluation.significance import PairedDifference, holm, paired_difference, stack_predictions
+from esmerge.report.load import FAMILIES, Accuracy, Row, SweepResults
 
 LEVEL = 0.05
 RESAMPLES = 10_000
@@ -59,7 +59,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against another in one column; ``p_holm`` is corrected over the set it was made in."""
+    """A row against another in one column; ``p_holm`` is corrected for all comparisons of its set."""
 
     row: Row
     other: Row
@@ -73,19 +73,19 @@ class Comparison:
 
 
 def columns(sweep: SweepResults) -> list[Column]:
-    """Benchmarks by family; each family is closed by its mean, and by the published means whose parts are all here."""
-    found: list[Column] = []
-    names = {one.name for one in sweep.benchmarks}
-    for family in dict.fromkeys(one.family for one in sweep.benchmarks):
-        mine = [one for one in sweep.benchmarks if one.family == family]
-        found += [Column(one.name, one.title, family, (one.name,)) for one in mine]
-        if len(mine) > 1:
-            parts = tuple(one.name for one in mine)
-            found.append(Column(f"{family}_mean", f"{family_title(family)} mean", family, parts))
-        for name, (title, parts) in PUBLISHED_MEANS.items():
-            if names.issuperset(parts) and parts[0] in {one.name for one in mine}:
-                found.append(Column(name, title, family, parts))
-    return found
+    """Benchmarks by family; after each family its mean, then the published means whose benchmarks are all here."""
+    table_columns: list[Column] = []
+    names = {benchmark.name for benchmark in sweep.benchmarks}
+    for family in dict.fromkeys(benchmark.family for benchmark in sweep.benchmarks):
+        members = [benchmark for benchmark in sweep.benchmarks if benchmark.family == family]
+        family_names = tuple(benchmark.name for benchmark in members)
+        table_columns += [Column(member.name, member.title, family, (member.name,)) for member in members]
+        if len(members) > 1:
+            table_columns.append(Column(f"{family}_mean", f"{family_title(family)} mean", family, family_names))
+        for name, (title, averaged) in PUBLISHED_MEANS.items():
+            if names.issuperset(averaged) and averaged[0] in family_names:
+                table_columns.append(Column(name, title, family, averaged))
+    return table_columns
 
 
 def headline(sweep: SweepResults) -> list[Column]:
@@ -109,16 +109,16 @@ def heading(column: Column) -> str:
 
 def cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
     """A row's accuracy in a column; None unless every run of the row has every benchmark of the column."""
-    parts = [[sweep.value(run, benchmark) for benchmark in column.benchmarks] for run in row.runs.values()]
-    if any(part is None for run in parts for part in run):
+    by_seed = [_accuracies(sweep, run, column) for run in row.runs.values()]
+    if any(len(accuracies) < len(column.benchmarks) for accuracies in by_seed):
         return None
-    values = np.array([[part["value"] for part in run if part] for run in parts], dtype=float)  # (seeds, benchmarks)
+    values = np.array([[accuracy.value for accuracy in run] for run in by_seed], dtype=float)  # (seeds, benchmarks)
     means = values.mean(axis=1)
     sd = float(means.std(ddof=1)) if len(means) > 1 else None
-    if values.size == 1 and parts[0][0]:
-        low, high = float(parts[0][0]["ci_low"]), float(parts[0][0]["ci_high"])
+    if values.size == 1:
+        low, high = by_seed[0][0].low, by_seed[0][0].high
     else:
-        low, high = _mean_interval(values, np.array([[part["n"] for part in run if part] for run in parts], dtype=int))
+        low, high = _mean_interval(values, np.array([[accuracy.n for accuracy in run] for run in by_seed], dtype=int))
     return Cell(float(means.mean()), low, high, sd, len(means))
 
 
@@ -131,27 +131,27 @@ def compare(sweep: SweepResults, row: Row, other: Row, column: Column) -> Compar
     seeds = [seed for seed in row.runs if seed in other.runs]
     if not seeds:
         raise InputError(f"{row.title} and {other.title} share no seed: a paired comparison needs the same examples")
-    pooled = [_pooled(sweep, one, seeds, column) for one in (row, other)]
+    pooled = [_pooled(sweep, compared, seeds, column) for compared in (row, other)]
     return Comparison(row, other, column, paired_difference(pooled[0], pooled[1], seed=0, resamples=RESAMPLES))
 
 
 def correct(comparisons: Iterable[Comparison]) -> list[Comparison]:
     """The comparisons of one set with Holm's correction over all of them."""
-    made = list(comparisons)
-    adjusted = holm([one.result.p_value for one in made])
-    return [replace(one, p_holm=p) for one, p in zip(made, adjusted, strict=True)]
+    uncorrected = list(comparisons)
+    adjusted = holm([comparison.result.p_value for comparison in uncorrected])
+    return [replace(comparison, p_holm=p) for comparison, p in zip(uncorrected, adjusted, strict=True)]
 
 
-def best(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None:
+def best_row(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None:
     """The row with the highest accuracy in a column, the earlier of equals; None if none is complete."""
-    scored = [(found.value, -place) for place, row in enumerate(rows) if (found := cell(sweep, row, column))]
+    scored = [(score.value, -index) for index, row in enumerate(rows) if (score := cell(sweep, row, column))]
     return rows[-max(scored)[1]] if scored else None
 
 
 def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
     """The merge to beat: the best that is not ES; without one, the best of base model and specialists."""
     references = [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned]
-    return best(sweep, sweep.of_kind(MethodKind.MERGE), column) or best(sweep, references, column)
+    return best_row(sweep, sweep.of_kind(MethodKind.MERGE), column) or best_row(sweep, references, column)
 
 
 def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
@@ -160,17 +160,23 @@ def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     Returns:
         The comparisons, and a note for each that could not be made.
     """
-    made, notes = [], []
+    comparisons, notes = [], []
     for column in columns(sweep):
         baseline = best_baseline(sweep, column)
         for row in sweep.of_kind(MethodKind.ES) if baseline else []:
             if baseline is None or cell(sweep, row, column) is None:
                 continue
             try:
-                made.append(compare(sweep, row, baseline, column))
+                comparisons.append(compare(sweep, row, baseline, column))
             except InputError as error:
                 notes.append(f"{column.title}: {row.title} and {baseline.title} were not compared: {error}")
-    return correct(made), notes
+    return correct(comparisons), notes
+
+
+def _accuracies(sweep: SweepResults, run: str, column: Column) -> list[Accuracy]:
+    """Accuracies of a run on the benchmarks of a column that it has."""
+    accuracies = (sweep.accuracy(run, benchmark) for benchmark in column.benchmarks)
+    return [accuracy for accuracy in accuracies if accuracy is not None]
 
 
 def _pooled(sweep: SweepResults, row: Row, seeds: Sequence[str], column: Column) -> pd.DataFrame:
@@ -181,7 +187,7 @@ def _pooled(sweep: SweepResults, row: Row, seeds: Sequence[str], column: Column)
             if predictions is None:
                 raise InputError(f"run {row.runs[seed]} has no predictions for {benchmark}: run the sweep again")
             parts[seed, benchmark] = predictions
-    return stack(parts)
+    return stack_predictions(parts)
 
 
 def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:

@@ -19,8 +19,8 @@ MARKS = {1: f" {ABOVE}", -1: f" {BELOW}", 0: ""}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One place in the table.
+class TableEntry:
+    """What the table shows of one row in one column.
 
     Attributes:
         cell: our accuracy, if there is one.
@@ -41,11 +41,11 @@ class Line:
 
     block: str
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TableEntry, ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Everything that the renderers need.
 
     Attributes:
@@ -63,38 +63,42 @@ class Table:
     departures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> Table:
+def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> ReportTable:
     """Lay the results of a sweep out; ``comparisons`` are those against the best baseline."""
     across = columns(sweep)
     names = [column.name for column in across]
     reported = {name: methods for name, methods in read_published().items() if name in names}
     taken, orphans = assign(sweep.rows, shown(names, reported))
-    marks = {(one.row.key, one.column.name): _mark(one) for one in comparisons}
+    marks = {(comparison.row.key, comparison.column.name): _mark(comparison) for comparison in comparisons}
     tops = {column.name: _top(sweep, column) for column in across}
     lines = []
     for row in sweep.rows:
         entries = []
         for column in across:
-            ours = cell(sweep, row, column)
-            wins = row.kind in MERGED and ours is not None and _percent(ours.value) == tops[column.name]
+            measured = cell(sweep, row, column)
+            wins = row.kind in MERGED and measured is not None and _percent(measured.value) == tops[column.name]
             same = taken.get(row.key)
             quoted = reported.get(column.name, {}).get(same) if same else None
-            entries.append(Entry(ours, wins, marks.get((row.key, column.name), 0), quoted))
+            entries.append(TableEntry(measured, wins, marks.get((row.key, column.name), 0), quoted))
         lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
     for method in orphans:
-        entries = [Entry(published=reported.get(name, {}).get(method)) for name in names]
+        entries = [TableEntry(published=reported.get(name, {}).get(method)) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
     seeds = max((len(row.runs) for row in sweep.rows), default=1)
-    unlike = {one.name: f"{one.title}: {', '.join(one.departures)}" for one in sweep.benchmarks if one.departures}
+    unlike = {
+        benchmark.name: f"{benchmark.title}: {', '.join(benchmark.departures)}"
+        for benchmark in sweep.benchmarks
+        if benchmark.departures
+    }
     departures = {
         column.name: tuple(unlike[name] for name in column.benchmarks if name in unlike)
         for column in across
         if column.name in reported and not unlike.keys().isdisjoint(column.benchmarks)
     }
-    return Table(tuple(across), tuple(lines), frozenset(reported), seeds, title, departures)
+    return ReportTable(tuple(across), tuple(lines), frozenset(reported), seeds, title, departures)
 
 
-def write_tables(sweep: SweepResults, *tables: Table, appendix: Sequence[str] = ()) -> list[Path]:
+def write_tables(sweep: SweepResults, *tables: ReportTable, appendix: Sequence[str] = ()) -> list[Path]:
     """Write ``table.md``, closed by the appendix, and ``table.tex`` into the sweep folder."""
     return [
         write_text(sweep.folder / "table.md", "\n".join([*map(markdown, tables), *appendix])),
@@ -102,7 +106,7 @@ def write_tables(sweep: SweepResults, *tables: Table, appendix: Sequence[str] = 
     ]
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ReportTable) -> str:
     """The table in GitHub's Markdown, followed by how to read it."""
     heads = ["method"]
     for column in table.columns:
@@ -117,7 +121,7 @@ def markdown(table: Table) -> str:
     return "\n".join([*parts, "", *[f"- {note}" for note in legend(table, f"{ABOVE} / {BELOW}")], ""])
 
 
-def latex(table: Table) -> str:
+def latex(table: ReportTable) -> str:
     """The table in LaTeX; needs the packages booktabs and graphicx."""
     widths = [2 if column.name in table.quoted else 1 for column in table.columns]
     families, rules, at = [], [], 2
@@ -148,7 +152,7 @@ def latex(table: Table) -> str:
     return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
 
-def legend(table: Table, marks: str) -> list[str]:
+def legend(table: ReportTable, marks: str) -> list[str]:
     """How to read the table, one sentence or two per line."""
     spread = "95 % bootstrap interval in brackets"
     if table.seeds > 1:
@@ -166,40 +170,41 @@ def legend(table: Table, marks: str) -> list[str]:
     if table.quoted:
         notes.append(f"\N{DAGGER} {CAVEAT}: {'; '.join(sources())}. Other specialists and data than here.")
     if table.departures:
-        said = "; ".join(dict.fromkeys(one for column in table.departures.values() for one in column))
-        notes.append(f"\N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {said}.")
+        differences = dict.fromkeys(text for texts in table.departures.values() for text in texts)
+        text = "; ".join(differences)
+        notes.append(f"\N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {text}.")
     return notes
 
 
-def number(ours: Cell) -> str:
+def number(score: Cell) -> str:
     """A cell's number without decoration, in percent."""
-    if ours.sd is not None:
-        return f"{_percent(ours.value)} \N{PLUS-MINUS SIGN} {_percent(ours.sd)}"
-    return _percent(ours.value)
+    if score.sd is not None:
+        return f"{_percent(score.value)} \N{PLUS-MINUS SIGN} {_percent(score.sd)}"
+    return _percent(score.value)
 
 
-def interval(ours: Cell) -> str:
+def interval(score: Cell) -> str:
     """`` [low, high]`` in percent; nothing where the spread over seeds is shown instead."""
-    return "" if ours.sd is not None else f" [{_percent(ours.low)}, {_percent(ours.high)}]"
+    return "" if score.sd is not None else f" [{_percent(score.low)}, {_percent(score.high)}]"
 
 
-def _cells(table: Table, line: Line, render: Callable[[Entry], str]) -> list[str]:
-    found = []
+def _cells(table: ReportTable, line: Line, render: Callable[[TableEntry], str]) -> list[str]:
+    texts = []
     for column, entry in zip(table.columns, line.entries, strict=True):
-        found.append(render(entry))
+        texts.append(render(entry))
         if column.name in table.quoted:
-            found.append(NOTHING if entry.published is None else f"{entry.published:.1f}")
-    return found
+            texts.append(NOTHING if entry.published is None else f"{entry.published:.1f}")
+    return texts
 
 
-def _entry_md(entry: Entry) -> str:
+def _entry_md(entry: TableEntry) -> str:
     if entry.cell is None:
         return NOTHING
     shown_number = f"**{number(entry.cell)}**" if entry.best else number(entry.cell)
     return shown_number + interval(entry.cell) + MARKS[entry.mark]
 
 
-def _entry_tex(entry: Entry) -> str:
+def _entry_tex(entry: TableEntry) -> str:
     if entry.cell is None:
         return "--"
     plain = number(entry.cell).replace("\N{PLUS-MINUS SIGN}", r"$\pm$")
@@ -209,7 +214,7 @@ def _entry_tex(entry: Entry) -> str:
 
 
 def _top(sweep: SweepResults, column: Column) -> str:
-    values = [found.value for row in sweep.of_kind(*MERGED) if (found := cell(sweep, row, column))]
+    values = [score.value for row in sweep.of_kind(*MERGED) if (score := cell(sweep, row, column))]
     return _percent(max(values)) if values else ""
 
 
@@ -219,8 +224,8 @@ def _mark(comparison: Comparison) -> int:
     return 1 if comparison.result.difference > 0 else -1
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _md(text: str) -> str:

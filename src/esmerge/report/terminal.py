@@ -11,12 +11,12 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from esmerge.report.tables import MARKS, NOTHING, Entry, Table, interval, number
+from esmerge.report.tables import MARKS, NOTHING, ReportTable, TableEntry, interval, number
 
 WIDE_ENOUGH = 6  # benchmarks that fit beside their means on a usual screen
 
 
-def show(tables: Sequence[Table], paths: Sequence[Path], verdict: str, console: Console | None = None) -> None:
+def show(tables: Sequence[ReportTable], paths: Sequence[Path], verdict: str, console: Console | None = None) -> None:
     """Print the report; all columns if they are few, the means (and lone benchmarks) otherwise."""
     screen = console or Console()
     for table in tables:
@@ -29,32 +29,33 @@ def show(tables: Sequence[Table], paths: Sequence[Path], verdict: str, console: 
     screen.print(Panel(Text(verdict), title="Verdict", title_align="left"))
 
 
-def _grid(table: Table) -> Grid:
-    places = _places(table)
+def _grid(table: ReportTable) -> Grid:
+    shown = _shown_columns(table)
     grid = Grid(
         title=": ".join([*filter(None, [table.title]), "accuracy in %, best merge in bold"]).capitalize(),
         title_justify="left",
         header_style="bold",
     )
     grid.add_column("method")
-    for place in places:
-        grid.add_column(table.columns[place].title, justify="right")
-    ours = [line for line in table.lines if any(entry.cell for entry in line.entries)]
-    for _, lines in groupby(ours, key=lambda line: line.block):
+    for index in shown:
+        grid.add_column(table.columns[index].title, justify="right")
+    measured = [line for line in table.lines if any(entry.cell for entry in line.entries)]
+    for _, lines in groupby(measured, key=lambda line: line.block):
         for line in lines:
-            grid.add_row(line.title, *[_text(line.entries[place]) for place in places])
+            grid.add_row(line.title, *[_text(line.entries[index]) for index in shown])
         grid.add_section()
     return grid
 
 
-def _places(table: Table) -> list[int]:
+def _shown_columns(table: ReportTable) -> list[int]:
+    """Indices of the columns that a screen has room for."""
     if len(table.columns) <= WIDE_ENOUGH:
         return list(range(len(table.columns)))
     averaged = {name for column in table.columns if column.is_mean for name in column.benchmarks}
-    return [place for place, column in enumerate(table.columns) if column.is_mean or column.name not in averaged]
+    return [index for index, column in enumerate(table.columns) if column.is_mean or column.name not in averaged]
 
 
-def _text(entry: Entry) -> Text:
+def _text(entry: TableEntry) -> Text:
     if entry.cell is None:
         return Text(NOTHING, style="dim")
     text = Text(number(entry.cell), style="bold" if entry.best else "")

@@ -11,8 +11,8 @@ from esmerge.report.statistics import (
     Cell,
     Column,
     Comparison,
-    best,
     best_baseline,
+    best_row,
     cell,
     compare,
     correct,
@@ -25,24 +25,24 @@ from esmerge.report.statistics import (
 def verdict(sweep: SweepResults) -> str:
     """The paragraph, of published and of tuned settings apart; it names failed runs."""
     parts = sweep.parts()
-    said = [text for title, part in parts.items() for text in ([f"{title}:"] * bool(title) + [_part(part)])]
-    return " ".join([*said, *_failures(sweep)])
+    sentences = [text for title, part in parts.items() for text in ([f"{title}:"] * bool(title) + [_part(part)])]
+    return " ".join([*sentences, *_failures(sweep)])
 
 
 def _part(sweep: SweepResults) -> str:
     """The verdict on one table; it says so where a difference is not significant."""
     families = headline(sweep)
     rivals = {column.name: _rivals(sweep, column) for column in families}
-    made, refused = {}, {}
+    comparisons, refusals = {}, {}
     for column in families:
         first, second = rivals[column.name]
         if first and second:
             try:
-                made[column.name] = compare(sweep, first, second, column)
+                comparisons[column.name] = compare(sweep, first, second, column)
             except InputError as error:
-                refused[column.name] = str(error)
-    corrected = dict(zip(made, correct(made.values()), strict=True))
-    sentences = [_family(sweep, column, *rivals[column.name], corrected, refused) for column in families]
+                refusals[column.name] = str(error)
+    corrected = dict(zip(comparisons, correct(comparisons.values()), strict=True))
+    sentences = [_family(sweep, column, *rivals[column.name], corrected, refusals) for column in families]
     if not families:
         sentences.append("No run has finished, so there is nothing to compare.")
     return " ".join([*sentences, *_control_notes(sweep, families)])
@@ -51,17 +51,21 @@ def _part(sweep: SweepResults) -> str:
 def _rivals(sweep: SweepResults, column: Column) -> tuple[Row | None, Row | None]:
     """The best merge and its rival: the best of the other camp (ES or baseline), else the runner-up or a reference."""
     merges = sweep.of_kind(*MERGED)
-    first = best(sweep, merges, column)
+    first = best_row(sweep, merges, column)
     if first is None:
         return None, None
     if first.kind is MethodKind.ES:
-        return first, best_baseline(sweep, column) or best(sweep, [row for row in merges if row is not first], column)
-    es = best(sweep, sweep.of_kind(MethodKind.ES), column)
-    return first, es or best(sweep, [row for row in merges if row is not first], column) or _reference(sweep, column)
+        return first, best_baseline(sweep, column) or best_row(
+            sweep, [row for row in merges if row is not first], column
+        )
+    es = best_row(sweep, sweep.of_kind(MethodKind.ES), column)
+    return first, es or best_row(sweep, [row for row in merges if row is not first], column) or _reference(
+        sweep, column
+    )
 
 
 def _reference(sweep: SweepResults, column: Column) -> Row | None:
-    return best(sweep, [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned], column)
+    return best_row(sweep, [row for row in sweep.of_kind(MethodKind.REFERENCE) if not row.record.finetuned], column)
 
 
 def _family(
@@ -69,22 +73,22 @@ def _family(
     column: Column,
     first: Row | None,
     second: Row | None,
-    made: dict[str, Comparison],
-    refused: dict[str, str],
+    comparisons: dict[str, Comparison],
+    refusals: dict[str, str],
 ) -> str:
     name = heading(column)
     if first is None:
         return f"{name}: no merge has results on all of its benchmarks."
-    scored = cell(sweep, first, column)
-    text = f"{name}: {first.title} is the best merge with {_percent(scored)}"
-    if column.name in refused:
-        text += f"; it was not compared with another: {refused[column.name]}."
-    elif column.name not in made or second is None:
+    score = cell(sweep, first, column)
+    text = f"{name}: {first.title} is the best merge with {_percent(score)}"
+    if column.name in refusals:
+        text += f"; it was not compared with another: {refusals[column.name]}."
+    elif column.name not in comparisons or second is None:
         text += "; there is nothing to compare it with."
     else:
         other = _percent(cell(sweep, second, column))
-        text += f", {second.title} has {other}: {_difference(made[column.name])}."
-    return text + _floor_note(sweep, column, scored)
+        text += f", {second.title} has {other}: {_difference(comparisons[column.name])}."
+    return text + _floor_note(sweep, column, score)
 
 
 def _difference(comparison: Comparison) -> str:
@@ -96,25 +100,25 @@ def _difference(comparison: Comparison) -> str:
     return text + ("significant" if result.difference > 0 else "significant, but in favour of the latter when pooled")
 
 
-def _floor_note(sweep: SweepResults, column: Column, scored: Cell | None) -> str:
-    floor = best(sweep, sweep.of_kind(MethodKind.FLOOR), column)
-    reached = cell(sweep, floor, column) if floor else None
-    if floor is None or reached is None or scored is None or scored.value > reached.value:
+def _floor_note(sweep: SweepResults, column: Column, score: Cell | None) -> str:
+    floor = best_row(sweep, sweep.of_kind(MethodKind.FLOOR), column)
+    floor_score = cell(sweep, floor, column) if floor else None
+    if floor is None or floor_score is None or score is None or score.value > floor_score.value:
         return ""
-    return f" It does not beat the floor {floor.title} ({_percent(reached)})."
+    return f" It does not beat the floor {floor.title} ({_percent(floor_score)})."
 
 
 def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
     """Say where a control does as well as the method it controls for."""
     notes = []
     for column in families:
-        es = best(sweep, sweep.of_kind(MethodKind.ES), column)
-        control = best(sweep, sweep.of_kind(MethodKind.CONTROL), column)
-        ours, theirs = (cell(sweep, row, column) if row else None for row in (es, control))
-        if es and control and ours and theirs and theirs.value >= ours.value:
+        es = best_row(sweep, sweep.of_kind(MethodKind.ES), column)
+        control = best_row(sweep, sweep.of_kind(MethodKind.CONTROL), column)
+        es_score, control_score = (cell(sweep, row, column) if row else None for row in (es, control))
+        if es and control and es_score and control_score and control_score.value >= es_score.value:
             notes.append(
-                f"Mind the control {control.title}: with {_percent(theirs)} on {family_title(column.family)} it is not "
-                f"below {es.title}."
+                f"Mind the control {control.title}: with {_percent(control_score)} on {family_title(column.family)} it "
+                f"is not below {es.title}."
             )
     return notes
 
@@ -122,14 +126,14 @@ def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
 def _failures(sweep: SweepResults) -> list[str]:
     if not sweep.failures:
         return []
-    said = {name: f"{status.state}: {status.reason or 'no reason given'}" for name, status in sweep.failures.items()}
-    each = "; ".join(f"{name} ({reason})" for name, reason in said.items())
+    reasons = {name: f"{status.state}: {status.reason or 'no reason given'}" for name, status in sweep.failures.items()}
+    listing = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
     noun = "run has" if len(sweep.failures) == 1 else "runs have"
-    return [f"{len(sweep.failures)} {noun} no results: {each}."]
+    return [f"{len(sweep.failures)} {noun} no results: {listing}."]
 
 
-def _percent(scored: Cell | None) -> str:
-    return "no result" if scored is None else f"{100 * scored.value:.1f} %"
+def _percent(score: Cell | None) -> str:
+    return "no result" if score is None else f"{100 * score.value:.1f} %"
 
 
 def _p(value: float) -> str:

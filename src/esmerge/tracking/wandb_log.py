@@ -23,7 +23,7 @@ from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import ConfigError, TrackingError
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
 
-MODES = ("offline", "online", "disabled")
+TRACKING_MODES = ("offline", "online", "disabled")
 TAG_AXES = ("method", "granularity", "merge_space", "probe")
 
 
@@ -46,8 +46,8 @@ class Tracking:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"tracking.mode={self.mode!r} must be one of {', '.join(MODES)}")
+        if self.mode not in TRACKING_MODES:
+            raise ConfigError(f"tracking.mode={self.mode!r} must be one of {', '.join(TRACKING_MODES)}")
 
 
 def check_login(settings: Tracking) -> None:

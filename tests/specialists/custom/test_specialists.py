@@ -17,7 +17,7 @@ import esmerge.cli.sweep
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity
 from esmerge.experiment.config import read_sweep
-from esmerge.experiment.plan import plan
+from esmerge.experiment.plan import plan_runs
 from esmerge.specialists.api import Context
 from esmerge.specialists.families.custom.family import custom
 from esmerge.specialists.families.custom.settings import CustomSettings
@@ -65,9 +65,9 @@ def test_a_sweep_asks_the_users_experts(made: Any, tmp_path: Path, monkeypatch: 
 def test_a_probe_without_texts_is_refused_before_a_model_loads() -> None:
     given = ("specialists=custom", "specialists.backbone=b", "specialists.experts.a=x", "specialists.experts.b=y")
     with pytest.raises(ConfigError, match="probe=mixed draws from texts .*probe=text probe.file=FILE"):
-        plan(read_sweep(composed(*given)))
-    assert plan(read_sweep(composed(*given, "method=ties", "references=[base]")))
-    assert plan(read_sweep(composed(*given, "specialists.pool=p.jsonl")))
+        plan_runs(read_sweep(composed(*given)))
+    assert plan_runs(read_sweep(composed(*given, "method=ties", "references=[base]")))
+    assert plan_runs(read_sweep(composed(*given, "specialists.pool=p.jsonl")))
 
 
 def test_a_pool_serves_the_other_probes(made: Any, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from esmerge.core.schema import choose
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.context import load_specialists
 from esmerge.experiment.pipeline import execute_all
-from esmerge.experiment.plan import plan
+from esmerge.experiment.plan import plan_runs
 from esmerge.experiment.suite import load_suite
 from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -241,7 +241,7 @@ def test_a_whole_job(
     )
     raw.specialists = config()
     sweep = read_sweep(raw)
-    specs = plan(sweep)
+    specs = plan_runs(sweep)
     assert execute_all(specs, tmp_path) == []
     assert load_specialists(sweep).fingerprint == specialists.fingerprint, "taken from the cache"
     for spec in specs:

@@ -19,8 +19,8 @@ EMBEDDED = ("specialists=textbook_tiny", "benchmark.limit=6")
 
 def load(name: str, *overrides: str) -> Benchmark:
     sweep = read_sweep(composed(*EMBEDDED, *overrides))
-    check_benchmarks(sweep.questions())
-    return load_benchmark(sweep.questions(), name)
+    check_benchmarks(sweep.suite_request())
+    return load_benchmark(sweep.suite_request(), name)
 
 
 def test_the_default_is_no_shots_and_whole_proteins() -> None:
@@ -70,7 +70,7 @@ def test_a_window_comes_before_the_shots() -> None:
 )
 def test_what_does_not_fit_is_refused_before_any_work(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_benchmarks(read_sweep(composed(*EMBEDDED, override)).questions())
+        check_benchmarks(read_sweep(composed(*EMBEDDED, override)).suite_request())
 
 
 def test_a_rule_that_a_benchmark_cannot_use_names_it() -> None:

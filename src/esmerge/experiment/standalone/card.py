@@ -14,13 +14,14 @@ from pathlib import Path
 from esmerge.adapters.peft_folder import WEIGHTS
 from esmerge.core.command import command
 from esmerge.experiment.card import Shares, model_card
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.plan import MergePlan
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.14 allows as max_lora_rank (vllm/config/lora.py)
-CHUNK = 2**20
 
 
-def card(plan: Plan, digests: Mapping[str, str], ranks: Mapping[str, int], shares: Shares | None, figure: str) -> str:
+def merge_card(
+    plan: MergePlan, digests: Mapping[str, str], ranks: Mapping[str, int], shares: Shares | None, figure: str
+) -> str:
     """Markdown text below the title.
 
     Args:
@@ -44,30 +45,27 @@ def card(plan: Plan, digests: Mapping[str, str], ranks: Mapping[str, int], share
     return model_card(spec, list(plan.experts), spec.method.settings, granularity, shares, details)
 
 
-def sha256(path: Path) -> str:
+def _sha256(path: Path) -> str:
     """Hex digest of a file's content."""
-    total = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            total.update(block)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def hashing(plan: Plan) -> Iterator[Callable[[], dict[str, str]]]:
+def hashing(plan: MergePlan) -> Iterator[Callable[[], dict[str, str]]]:
     """Read and hash the input files beside the block's work; gives what waits for their digests, by what each file is.
 
     Hashing takes about as long as merging, and both would read a file that is not in memory yet from disk.
     """
     beside = ThreadPoolExecutor(1)
     try:
-        digests = {name: beside.submit(sha256, path) for name, path in _input_files(plan).items()}
+        digests = {name: beside.submit(_sha256, path) for name, path in _input_files(plan).items()}
         yield lambda: {name: digest.result() for name, digest in digests.items()}
     finally:
         beside.shutdown(cancel_futures=True)
 
 
-def _input_files(plan: Plan) -> dict[str, Path]:
+def _input_files(plan: MergePlan) -> dict[str, Path]:
     """The files that the result depends on, by what each is."""
     files = {
         f"expert {name}": Path(one.path).expanduser() / WEIGHTS
@@ -82,7 +80,7 @@ def _input_files(plan: Plan) -> dict[str, Path]:
     return files
 
 
-def _inputs(plan: Plan, digests: Mapping[str, str]) -> list[str]:
+def _inputs(plan: MergePlan, digests: Mapping[str, str]) -> list[str]:
     encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",
@@ -92,7 +90,7 @@ def _inputs(plan: Plan, digests: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _partial(plan: Plan) -> list[str]:
+def _partial(plan: MergePlan) -> list[str]:
     return [
         f"- {name} lacks {len(modules)} modules, which count as updates of zero (A and B of zeros); its coefficients "
         "stay, so that all experts' still sum to 1 there"

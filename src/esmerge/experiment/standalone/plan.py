@@ -16,7 +16,7 @@ from torch import nn
 from esmerge.adapters.experts import ValidatedExperts, validate_experts
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, StoreError
-from esmerge.experiment.standalone.request import Request
+from esmerge.experiment.standalone.request import StandaloneRequest
 from esmerge.model.backbone import Backbone, decoder_layers
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
@@ -30,7 +30,7 @@ TRIAL = 768  # width of the matrices whose product is timed
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """A merge that may begin.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
         tokens: positions of all prompts; soft tokens are counted as their text's.
     """
 
-    request: Request
+    request: StandaloneRequest
     backbone: str
     experts: ValidatedExperts
     missing: Mapping[str, list[str]]
@@ -83,7 +83,7 @@ class Plan:
         return probing + (moved + (self.weights * self.weight_bytes if self.samples else 0)) / DISK
 
 
-def make_plan(request: Request) -> Plan:
+def plan_merge(request: StandaloneRequest) -> MergePlan:
     """Check the adapters against each other and the backbone, the probe's lines, and the room on the disk.
 
     Raises:
@@ -101,7 +101,7 @@ def make_plan(request: Request) -> Plan:
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)
     lengths = _lengths(request, settings, model, backbone, experts) if request.probe else []
-    plan = Plan(
+    plan = MergePlan(
         request=request,
         backbone=backbone,
         experts=experts,
@@ -117,7 +117,7 @@ def make_plan(request: Request) -> Plan:
 
 
 def _lengths(
-    request: Request, settings: CustomSettings, model: Any, backbone: str, experts: Mapping[str, LoraState]
+    request: StandaloneRequest, settings: CustomSettings, model: Any, backbone: str, experts: Mapping[str, LoraState]
 ) -> list[int]:
     """Positions of each prompt, every one of them rendered; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
@@ -127,12 +127,12 @@ def _lengths(
     return [len(rendered.ids) for rendered in Renderer(hollow, {}).render(prompts)]
 
 
-def _check_baking(request: Request, backbone: str) -> None:
+def _check_baking(request: StandaloneRequest, backbone: str) -> None:
     if request.output.bake and not Path(backbone).is_dir():
         raise ConfigError(f"bake=true needs the backbone as a folder, {backbone} is a hub id: download it first")
 
 
-def _check_room(plan: Plan) -> None:
+def _check_room(plan: MergePlan) -> None:
     place = plan.request.output.folder
     while not place.exists():
         place = place.parent
@@ -154,7 +154,7 @@ def _largest(state: LoraState) -> int:
     return max(entry.numel for entry in state.header.values())
 
 
-def _speed(request: Request) -> float:
+def _speed(request: StandaloneRequest) -> float:
     """Operations per second of a matrix product on the device."""
     device, dtype = request.spec.sweep.compute.device, request.experts.dtype
     kind = torch.float32 if dtype == "auto" else getattr(torch, dtype)

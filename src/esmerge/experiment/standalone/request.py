@@ -19,7 +19,7 @@ from esmerge.core.methods import MethodInfo
 from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
-from esmerge.experiment.plan import RunSpec, plan
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.search import Tuning
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
@@ -80,7 +80,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Request:
+class StandaloneRequest:
     """A merge that was asked for.
 
     Attributes:
@@ -99,7 +99,7 @@ class Request:
         return self.spec.sweep.probe if self.spec.uses_probe else None
 
 
-def read_request(cfg: DictConfig) -> Request:
+def read_request(cfg: DictConfig) -> StandaloneRequest:
     """Check a composed config.
 
     Raises:
@@ -130,7 +130,7 @@ def read_request(cfg: DictConfig) -> Request:
     )
     check_granularity(sweep.granularity)
     check_axes(method, sweep.merge_space, sweep.granularity)
-    request = Request(plan(sweep)[-1], sweep.specialists.settings, output)
+    request = StandaloneRequest(plan_runs(sweep)[-1], sweep.specialists.settings, output)
     _check_probe(request)
     _check_inputs_stay(request)
     return request
@@ -153,7 +153,7 @@ def _method(node: Mapping[str, Any]) -> Selection:
     return method
 
 
-def _check_probe(request: Request) -> None:
+def _check_probe(request: StandaloneRequest) -> None:
     if request.probe is None:
         return
     if request.probe.settings.source_file() is None:
@@ -163,7 +163,7 @@ def _check_probe(request: Request) -> None:
         )
 
 
-def _check_inputs_stay(request: Request) -> None:
+def _check_inputs_stay(request: StandaloneRequest) -> None:
     """Refuse to write over, or into, what is read."""
     out = request.output.folder.resolve()
     read = {f"experts.{name}": one.path for name, one in request.experts.described().items()}

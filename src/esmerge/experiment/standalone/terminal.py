@@ -9,11 +9,11 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from esmerge.adapters.lora import LoraState, some
-from esmerge.experiment.standalone.plan import Plan
-from esmerge.experiment.standalone.write import Result
+from esmerge.experiment.standalone.plan import MergePlan
+from esmerge.experiment.standalone.write import MergeResult
 
 
-def show_plan(plan: Plan, console: Console | None = None) -> None:
+def show_plan(plan: MergePlan, console: Console | None = None) -> None:
     """Experts with their tensors, ranks and scales; then method, probe, memory and time."""
     screen = console or Console()
     grid = Table(title=f"Merge on {plan.backbone}", title_justify="left", header_style="bold")
@@ -26,7 +26,7 @@ def show_plan(plan: Plan, console: Console | None = None) -> None:
         screen.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def show_result(plan: Plan, result: Result, console: Console | None = None) -> None:
+def show_result(plan: MergePlan, result: MergeResult, console: Console | None = None) -> None:
     """Where it lies and how it is loaded."""
     screen = console or Console()
     screen.print(f"Written in {result.seconds:.1f} s: {result.folder}", soft_wrap=True, highlight=False, markup=False)
@@ -42,7 +42,7 @@ def _cells(state: LoraState, size: int) -> list[str]:
     return [str(2 * len(entries)), *cells, decimal(size), ", ".join(formats)]
 
 
-def _lines(plan: Plan) -> list[str]:
+def _lines(plan: MergePlan) -> list[str]:
     spec, output = plan.request.spec, plan.request.output
     fine = f", granularity {spec.sweep.granularity.name}" if spec.uses_granularity else ""
     lines = [f"method {spec.method.name}{fine}, merge space {plan.space}, {plan.depth} layers"]

@@ -21,10 +21,10 @@ from esmerge.coefficients.summary import summarise
 from esmerge.core.arrays import as_arrays
 from esmerge.core.errors import StoreError
 from esmerge.experiment.card import Shares
-from esmerge.experiment.merge_run import measure
+from esmerge.experiment.merge_run import gather_inputs
 from esmerge.experiment.models import load_models
-from esmerge.experiment.standalone.card import card, hashing
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.card import hashing, merge_card
+from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import merge
 from esmerge.report.figures import write_layer_map
@@ -35,7 +35,7 @@ COEFFICIENTS, FIGURE = "coefficients.safetensors", "coefficients.png"
 
 
 @dataclass(frozen=True)
-class Result:
+class MergeResult:
     """What was written.
 
     Attributes:
@@ -49,7 +49,7 @@ class Result:
     seconds: float
 
 
-def carry_out(plan: Plan) -> Result:
+def carry_out(plan: MergePlan) -> MergeResult:
     """Merge and write; at ``out`` there is the whole result, or what was there before.
 
     Raises:
@@ -70,12 +70,12 @@ def carry_out(plan: Plan) -> Result:
         shares = _write_coefficients(made, folder, out.name)
         ranks = _write_model(plan, made, folder) if plan.request.output.bake else _write_adapter(plan, made, folder)
         with (folder / CARD).open("a", encoding="utf-8") as file:
-            file.write("\n" + card(plan, digests(), ranks, shares, FIGURE))
-    return Result(out, ranks, time.perf_counter() - clock)
+            file.write("\n" + merge_card(plan, digests(), ranks, shares, FIGURE))
+    return MergeResult(out, ranks, time.perf_counter() - clock)
 
 
 @contextmanager
-def _said(plan: Plan) -> Iterator[None]:
+def _said(plan: MergePlan) -> Iterator[None]:
     """Turn what the system says of the disk into what a user can act on."""
     try:
         yield
@@ -86,11 +86,11 @@ def _said(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _merged(plan: Plan, scratch: Path) -> Merged:
+def _merged(plan: MergePlan, scratch: Path) -> Merged:
     spec = plan.request.spec
     if spec.uses_probe:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
-        inputs, _ = measure(spec, load_models(sweep))
+        inputs, _ = gather_inputs(spec, load_models(sweep))
     else:
         inputs = MergeRequest(plan.experts, plan.space, spec.sweep.seed)
     if spec.uses_granularity:
@@ -108,13 +108,13 @@ def _write_coefficients(made: Merged, folder: Path, title: str) -> Shares | None
     return summary.experts, summary.layer_shares
 
 
-def _write_adapter(plan: Plan, made: Merged, folder: Path) -> dict[str, int]:
+def _write_adapter(plan: MergePlan, made: Merged, folder: Path) -> dict[str, int]:
     state = made.state if isinstance(made.state, LoraState) else as_adapter(made.state)
     facts = write_adapter(one_scale(state), folder, plan.request.output.folder.name, plan.backbone)
     return {module: rank for module, (rank, _) in facts.items()}
 
 
-def _write_model(plan: Plan, made: Merged, folder: Path) -> dict[str, int]:
+def _write_model(plan: MergePlan, made: Merged, folder: Path) -> dict[str, int]:
     """Bake beside the other files and move up: baking wants a folder of its own."""
     bake(plan.backbone, made.state, folder / "baked")
     for path in (folder / "baked").iterdir():
