@@ -136,7 +136,8 @@ def _correlation(hits: Floats, support: Floats, called: Floats, total: Floats) -
     truths = total**2 - (support**2).sum(axis=1)
     answered = total**2 - (called**2).sum(axis=1) - lost**2
     scale = np.sqrt(truths * answered)
-    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+    coefficients: Floats = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+    return coefficients
 
 
 def _calibration_error(answers: Answers, counts: Floats) -> Floats:
@@ -153,7 +154,8 @@ def _calibration_error(answers: Answers, counts: Floats) -> Floats:
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
     gaps = np.zeros((len(rows), BINS))
     gaps[rows, bins] = (answers.predicted == answers.truth) - confidence
-    return np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+    errors: Floats = np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+    return errors
 
 
 def _mean_ratio(top: Floats, bottom: Floats) -> Floats:

@@ -53,7 +53,8 @@ class EntityFeatures:
     def equal(self) -> NDArray[np.float64]:
         """1 where the entities are the same, in any order; (questions, training examples)."""
         questions, train = np.sort(self.questions, axis=1), np.sort(self.train, axis=1)
-        return (questions[:, None] == train).all(axis=2).astype(np.float64)
+        same: NDArray[np.float64] = (questions[:, None] == train).all(axis=2).astype(np.float64)
+        return same
 
 
 @dataclass(frozen=True)
