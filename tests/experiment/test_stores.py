@@ -71,7 +71,7 @@ def test_questions_are_encoded_once_for_all_merges(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     specialists = models.context.specialists
-    specialists.__dict__.pop("asking", None)  # tests before this one asked as well
+    specialists.__dict__.pop("caching_prompt_encoder", None)  # tests before this one asked as well
     calls: list[str] = []
     for modality, encoder in specialists.encoders.items():
         inner = encoder.encode

@@ -73,7 +73,7 @@ def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
     for name in spec.info.needs:
         statistics[name], spent = models.statistics.measure(name, getattr(spec.method.settings, name), space)
         costs.append(spent)
-    return replace(inputs, measured=statistics), Cost.total(costs)
+    return replace(inputs, statistics=statistics), Cost.total(costs)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from esmerge.adapters.lora import SPACES
-from esmerge.calibration.api import MEASURES
+from esmerge.calibration.api import STATISTICS
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
@@ -144,7 +144,7 @@ def _method(node: Mapping[str, Any]) -> Selection:
         raise ConfigError(f"method={method.name} is a reference for benchmarks, not a merge: choose a merge such as es")
     if info.per_task:
         raise ConfigError(f"method={method.name} makes one adapter for each task, and a merge on its own has none")
-    asking = [name for name in info.needs if MEASURES.get(name).info.questions]
+    asking = [name for name in info.needs if STATISTICS.get(name).info.questions]
     if asking:
         raise ConfigError(
             f"method={method.name} measures {', '.join(asking)} on a benchmark's questions, and a merge on its own has "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from esmerge.calibration.measures.alignment import AlignmentSettings
+from esmerge.calibration.statistics.alignment import AlignmentSettings
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.layerwise import merge_layerwise
