@@ -15,13 +15,14 @@ from esmerge.coefficients.summary import CoefficientSummary, summarise
 from esmerge.coefficients.types import Coefficients, ESConfig
 from esmerge.core.arrays import as_arrays
 from esmerge.core.cost import Cost, cost
+from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.card import model_card
 from esmerge.experiment.models import Models
 from esmerge.experiment.plan import RunSpec
 from esmerge.experiment.tune import tune
-from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.api import MergeConfig, Merged, MergeInput
 from esmerge.merging.run import merge
 from esmerge.tracking.store import RunFolder
 
@@ -65,15 +66,32 @@ def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeInput, Cost]:
     space, costs = str(spec.space), []
     inputs = MergeInput(models.adapters, space, spec.sweep.seed)
     if spec.uses_granularity:
-        signals, spent = models.signals.signals(space)
-        distances, measuring = models.signals.distances(space, spec.sweep.granularity)
+        signals, signals_cost = models.signals.signals(space)
+        distances, distances_cost = models.signals.distances(space, spec.sweep.granularity)
         inputs = replace(inputs, signals=signals, distances=distances)
-        costs += [spent, measuring]
+        costs += [signals_cost, distances_cost]
     statistics = {}
-    for name in spec.info.needs:
-        statistics[name], spent = models.statistics.measure(name, getattr(spec.method.settings, name), space)
-        costs.append(spent)
+    for name, settings in statistics_settings(spec).items():
+        statistics[name], statistics_cost = models.statistics.measure(name, settings, space)
+        costs.append(statistics_cost)
     return replace(inputs, measured=statistics), Cost.total(costs)
+
+
+def statistics_settings(spec: RunSpec) -> dict[str, object]:
+    """Name of each statistic that a merge needs -> the settings that it is measured with.
+
+    Raises:
+        ConfigError: the merge's settings lack one.
+    """
+    settings: MergeConfig = spec.method.settings
+    offered = settings.statistics_settings()
+    for name in spec.statistics_needed:
+        if name not in offered:
+            raise ConfigError(
+                f"method={spec.method.name} needs the statistic {name!r}, but its settings do not say how it is "
+                f"measured: return it from {type(settings).__name__}.statistics_settings"
+            )
+    return {name: offered[name] for name in spec.statistics_needed}
 
 
 @dataclass(frozen=True)
