@@ -24,11 +24,11 @@ def job(config: DictConfig) -> None:
     """Train what the cache lacks, and copy the adapters out if a folder is named."""
     raw = plain(config)
     try:
-        chosen = choose(SPECIALISTS, raw["specialists"], "specialists")
+        selection = choose(SPECIALISTS, raw["specialists"], "specialists")
         cache = Cache(Path(raw["cache"]))
         if raw["retrain"]:
             _forget(cache, raw["retrain"])
-        specialists = chosen.entry.function(chosen.settings, Context(raw["seed"], cache, raw["device"]))
+        specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
         if raw["out"]:
             for name, state in specialists.adapters.items():
                 save_adapter(state, Path(raw["out"]) / name)
@@ -47,8 +47,8 @@ def _forget(cache: Cache, stages: list[str]) -> None:
     for kind in stages:
         folder = cache.root / kind
         if not folder.is_dir():
-            known = ", ".join(sorted(path.name for path in cache.root.glob("*"))) or "nothing yet"
-            raise BenchError(f"retrain names {kind!r}, which the cache does not hold: it holds {known}")
+            cached = ", ".join(sorted(path.name for path in cache.root.glob("*"))) or "nothing yet"
+            raise BenchError(f"retrain names {kind!r}, which the cache does not hold: it holds {cached}")
         shutil.rmtree(folder)
 
 

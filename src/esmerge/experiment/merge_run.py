@@ -1,10 +1,10 @@
-"""One merge of a sweep: probe, signals, coefficients, merge, store; then it can be asked."""
+"""One merge of a sweep: probe, signals, coefficients, merge, store; then it can answer questions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -26,6 +26,9 @@ from esmerge.merging.api import MergeConfig, Merged, MergeInput
 from esmerge.merging.run import merge
 from esmerge.tracking.store import RunFolder
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Task = tuple[str, ...]
 """Experts that a question concerns; empty where one merge answers everything."""
 
@@ -35,7 +38,7 @@ class FinishedMerge:
     """A merge that was stored.
 
     Attributes:
-        predict: asks a benchmark of given models.
+        predict: benchmark and models -> predictions.
         summary: of its coefficients, if it has any.
     """
 
@@ -44,16 +47,16 @@ class FinishedMerge:
 
 
 def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> FinishedMerge:
-    """Measure, tune if that was asked for, merge, store."""
+    """Measure, tune if the run is tuned, merge, store."""
     inputs, measuring = gather_inputs(spec, models)
     merger = Merger(spec, inputs, models.context.specialists.expert_modality)
     settings, granularity = spec.method.settings, spec.sweep.granularity if spec.uses_granularity else None
     if spec.tuned:
-        settings, granularity = tune(spec, suite, run, lambda *chosen: merger.predict_all(models, *chosen))
+        settings, granularity = tune(spec, suite, run, lambda *trial: merger.predict_all(models, *trial))
     with run.stage("merge"), cost(models.context.device) as merging:
         merges = merger.merge_all(settings, granularity, suite)
     run.write_costs({"measuring": asdict(measuring), "merging": asdict(merging)})
-    summaries = [store_merge(spec, models, run, task, made, settings, granularity) for task, made in merges.items()]
+    summaries = [store_merge(spec, models, run, task, merged, settings, granularity) for task, merged in merges.items()]
 
     def predict(benchmark: Benchmark, reporting: Models | None) -> pd.DataFrame:
         return (reporting or models).predict(merges[merger.task(benchmark)].state, benchmark)
@@ -108,21 +111,23 @@ class Merger:
     inputs: MergeInput
     expert_modality: Mapping[str, str]
 
-    def merge(self, settings: Any, granularity: ESConfig | None, task: Task = ()) -> Merged:
+    def merge(self, settings: DataclassInstance, granularity: ESConfig | None, task: Task = ()) -> Merged:
         """Coefficients and merge, the result in memory."""
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             merged = merge(self.spec.method.name, inputs, settings)
             return replace(merged, state=merged.state.materialize())
 
-    def merge_all(self, settings: Any, granularity: ESConfig | None, suite: Sequence[Benchmark]) -> dict[Task, Merged]:
+    def merge_all(
+        self, settings: DataclassInstance, granularity: ESConfig | None, suite: Sequence[Benchmark]
+    ) -> dict[Task, Merged]:
         """One merge for each task of the suite."""
         return {task: self.merge(settings, granularity, task) for task in dict.fromkeys(map(self.task, suite))}
 
     def predict_all(
-        self, models: Models, settings: Any, granularity: ESConfig | None, suite: Sequence[Benchmark]
+        self, models: Models, settings: DataclassInstance, granularity: ESConfig | None, suite: Sequence[Benchmark]
     ) -> list[pd.DataFrame]:
-        """Merge with other settings, and ask."""
+        """Merge with other settings, and predict on benchmarks."""
         merges = self.merge_all(settings, granularity, suite)
         return [models.predict(merges[self.task(benchmark)].state, benchmark) for benchmark in suite]
 
@@ -141,7 +146,7 @@ def store_merge(
     run: RunFolder,
     task: Task,
     merged: Merged,
-    settings: Any,
+    settings: DataclassInstance,
     granularity: ESConfig | None,
 ) -> CoefficientSummary | None:
     """Write the adapter with its card and, where the merge has them, its coefficients; returns their summary."""

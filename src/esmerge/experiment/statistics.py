@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from esmerge.calibration.api import MEASURES, Material
 from esmerge.calibration.stored import load_measured, save_measured
@@ -32,7 +31,7 @@ class StatisticsStore:
     probe: Probe
     suite: Sequence[Benchmark]
 
-    def measure(self, name: str, settings: Any, space: str) -> tuple[Measured, Cost]:
+    def measure(self, name: str, settings: object, space: str) -> tuple[Measured, Cost]:
         """One measure, and what it cost when it was made.
 
         Args:
@@ -53,9 +52,9 @@ class StatisticsStore:
         def make(folder: Path) -> None:
             context, probe = self.context, self.probe
             material = Material(context.specialists, probe.prompts, probe.batch_size, context.seed, space, questions)
-            with cost(context.device) as spent:
+            with cost(context.device) as statistics_cost:
                 save_measured(entry.function(material, settings), folder)
-            save_cost(spent, folder)
+            save_cost(statistics_cost, folder)
 
         with stage("measures"):
             folder = self.context.cache.folder("measures", key, make)

@@ -48,8 +48,8 @@ def _sha256(path: Path) -> str:
 
 def _inputs(plan: MergePlan) -> list[str]:
     files = {
-        f"expert {name}": Path(one.path).expanduser() / WEIGHTS
-        for name, one in plan.request.experts.described().items()
+        f"expert {name}": Path(expert.path).expanduser() / WEIGHTS
+        for name, expert in plan.request.experts.described().items()
     }
     config = Path(plan.backbone) / "config.json"
     if config.is_file():
@@ -57,7 +57,7 @@ def _inputs(plan: MergePlan) -> list[str]:
     probe_file = plan.request.probe and plan.request.probe.settings.source_file()
     if probe_file:
         files["probe file"] = probe_file
-    encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
+    encoders = {name: expert.encoder for name, expert in plan.request.experts.described().items() if expert.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",
         *[f"- {name}: `{path}`, SHA-256 {_sha256(path)}" for name, path in files.items()],

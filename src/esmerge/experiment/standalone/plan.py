@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from rich.filesize import decimal
@@ -23,6 +23,9 @@ from esmerge.specialists.families.custom.experts import check_fit, completed, mi
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.settings import CustomSettings
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 BACKWARD = 2  # a backward pass takes about twice a forward pass
 DISK = 300e6  # bytes per second, of a usual disk
 TRIAL = 768  # width of the matrices whose product is timed
@@ -33,7 +36,7 @@ class MergePlan:
     """A merge that may begin.
 
     Attributes:
-        request: what was asked for.
+        request: the checked configuration.
         backbone: folder or hub id.
         experts: name -> adapter with the modules of all, read on demand.
         missing: expert -> modules that it lacks, taken for updates of zero.
@@ -86,17 +89,17 @@ def plan_merge(request: MergeRequest) -> MergePlan:
     """Check the adapters against each other and the backbone, the probe's lines, and the room on the disk.
 
     Raises:
-        AdapterError: the adapters cannot be merged as asked.
+        AdapterError: the adapters cannot be merged with these settings.
         ConfigError: backbone, tokenizer, encoder or probe file cannot be used.
         InputError: a line of the probe lacks a text, or a text has no tokens.
         StoreError: the disk has not the room.
     """
     settings, spec = request.experts, request.spec
     backbone = located(str(settings.backbone))
-    found = open_experts(settings)
-    experts = completed(found, settings.allow_partial)
+    opened = open_experts(settings)
+    experts = completed(opened, settings.allow_partial)
     check_mergeable(experts, str(spec.space), spec.method.settings.folds_scales())
-    model: Any = skeleton(backbone)
+    model = cast("PreTrainedModel", skeleton(backbone))
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)
     lengths = _lengths(request, settings, model, backbone, experts) if request.probe else []
@@ -104,7 +107,7 @@ def plan_merge(request: MergeRequest) -> MergePlan:
         request=request,
         backbone=backbone,
         experts=experts,
-        missing=missing_modules(found),
+        missing=missing_modules(opened),
         depth=len(decoder_layers(model)[1]),
         weights=sum(parameter.numel() for parameter in model.parameters()),
         weight_bytes=_bytes_of(settings.dtype, model),
@@ -116,7 +119,11 @@ def plan_merge(request: MergeRequest) -> MergePlan:
 
 
 def _lengths(
-    request: MergeRequest, settings: CustomSettings, model: Any, backbone: str, experts: Mapping[str, LoraState]
+    request: MergeRequest,
+    settings: CustomSettings,
+    model: PreTrainedModel,
+    backbone: str,
+    experts: Mapping[str, LoraState],
 ) -> list[int]:
     """Positions of each prompt, every one of them rendered; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
@@ -132,13 +139,13 @@ def _check_baking(request: MergeRequest, backbone: str) -> None:
 
 
 def _check_room(plan: MergePlan) -> None:
-    place = plan.request.output.folder
-    while not place.exists():
-        place = place.parent
-    free, needed = shutil.disk_usage(place).free, plan.least_output()
+    folder = plan.request.output.folder
+    while not folder.exists():
+        folder = folder.parent
+    free, needed = shutil.disk_usage(folder).free, plan.least_output()
     if free < needed:
         raise StoreError(
-            f"out={plan.request.output.out} needs at least {decimal(needed)} and {place} has {decimal(free)}: "
+            f"out={plan.request.output.out} needs at least {decimal(needed)} and {folder} has {decimal(free)}: "
             "make room or give a folder on another disk"
         )
 

@@ -1,4 +1,4 @@
-"""What the user sees: the plan before the work, the place of the result after it."""
+"""What the user sees: the plan before the work, the folder of the result after it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _cells(state: LoraState, size: int) -> list[str]:
     factors = list(state.modules.values())
     ranks, scales = Counter(f.rank for f in factors), Counter(f"{f.scale:g}" for f in factors)
     kinds = Counter(str(f.a.dtype).removeprefix("torch.") for f in factors)
-    return [str(2 * len(factors)), *(", ".join(map(str, found)) for found in (ranks, scales)), decimal(size),
+    return [str(2 * len(factors)), *(", ".join(map(str, counts)) for counts in (ranks, scales)), decimal(size),
             ", ".join(kinds)]  # fmt: skip
 
 

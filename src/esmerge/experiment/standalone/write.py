@@ -60,18 +60,18 @@ def carry_out(plan: MergePlan) -> MergeResult:
     clock, out = time.perf_counter(), plan.request.output.folder
     if plan.request.spec.sweep.compute.threads:
         torch.set_num_threads(plan.request.spec.sweep.compute.threads)
-    with _said(plan), whole_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
-        made = _merged(plan, Path(scratch))
-        shares = _write_coefficients(made, folder, out.name)
-        ranks = _write_model(plan, made, folder) if plan.request.output.bake else _write_adapter(plan, made, folder)
+    with _disk_errors(plan), whole_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        merged = _merge(plan, Path(scratch))
+        shares = _write_coefficients(merged, folder, out.name)
+        ranks = _write_model(plan, merged, folder) if plan.request.output.bake else _write_adapter(plan, merged, folder)
         with (folder / CARD).open("a", encoding="utf-8") as file:
             file.write("\n" + merge_card(plan, ranks, shares, FIGURE))
     return MergeResult(out, ranks, time.perf_counter() - clock)
 
 
 @contextmanager
-def _said(plan: MergePlan) -> Iterator[None]:
-    """Turn what the system says of the disk into what a user can act on."""
+def _disk_errors(plan: MergePlan) -> Iterator[None]:
+    """Turn errors of the file system into a message that a user can act on."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -81,7 +81,7 @@ def _said(plan: MergePlan) -> Iterator[None]:
         ) from error
 
 
-def _merged(plan: MergePlan, scratch: Path) -> Merged:
+def _merge(plan: MergePlan, scratch: Path) -> Merged:
     spec = plan.request.spec
     if spec.uses_probe:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
@@ -93,25 +93,25 @@ def _merged(plan: MergePlan, scratch: Path) -> Merged:
     return merge(spec.method.name, inputs, spec.method.settings)
 
 
-def _write_coefficients(made: Merged, folder: Path, title: str) -> Shares | None:
-    if made.coefficients is None:
+def _write_coefficients(merged: Merged, folder: Path, title: str) -> Shares | None:
+    if merged.coefficients is None:
         return None
-    tensors = made.coefficients.tensors()
+    tensors = merged.coefficients.tensors()
     write_tensors(folder / COEFFICIENTS, tensors)
     summary = summarise(as_arrays(tensors))
     write_layer_map((summary.experts, summary.layer_shares), title, folder / FIGURE)
     return summary.experts, summary.layer_shares
 
 
-def _write_adapter(plan: MergePlan, made: Merged, folder: Path) -> dict[str, int]:
-    state = made.state if isinstance(made.state, LoraState) else as_adapter(made.state)
+def _write_adapter(plan: MergePlan, merged: Merged, folder: Path) -> dict[str, int]:
+    state = merged.state if isinstance(merged.state, LoraState) else as_adapter(merged.state)
     facts = write_adapter(one_scale(state), folder, plan.request.output.folder.name, plan.backbone)
     return {module: rank for module, (rank, _) in facts.items()}
 
 
-def _write_model(plan: MergePlan, made: Merged, folder: Path) -> dict[str, int]:
+def _write_model(plan: MergePlan, merged: Merged, folder: Path) -> dict[str, int]:
     """Bake beside the other files and move up: baking wants a folder of its own."""
-    bake(plan.backbone, made.state, folder / "baked")
+    bake(plan.backbone, merged.state, folder / "baked")
     for path in (folder / "baked").iterdir():
         path.rename(folder / path.name)
     (folder / "baked").rmdir()
@@ -126,7 +126,9 @@ def one_scale(state: LoraState) -> LoraState:
     scale = state.modules[next(iter(state.modules))].scale
 
     def factors(module: str) -> LoraFactors:
-        own = state.modules[module]
-        return own if own.scale == scale else LoraFactors(own.a, own.b * (own.scale / scale), scale)
+        original = state.modules[module]
+        if original.scale == scale:
+            return original
+        return LoraFactors(original.a, original.b * (original.scale / scale), scale)
 
     return replace(state, modules=LazyMapping(state.modules, factors))
