@@ -18,7 +18,7 @@ from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 
 torch.set_num_threads(1)
 open_experts_node()  # as the front doors do
@@ -62,10 +62,10 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 
 
 @pytest.fixture
-def ask(tmp_path: Path) -> Callable[..., Request]:
+def ask(tmp_path: Path) -> Callable[..., BenchmarkRequest]:
     """A request on the test's root."""
 
-    def asker(**changes: Any) -> Request:
-        return Request(**{"name": "toy", "language": "english", "seed": 0, "root": str(tmp_path), **changes})
+    def asker(**changes: Any) -> BenchmarkRequest:
+        return BenchmarkRequest(**{"name": "toy", "language": "english", "seed": 0, "root": str(tmp_path), **changes})
 
     return asker

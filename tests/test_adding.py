@@ -1,4 +1,4 @@
-"""Adding a merge or a floor is one file, one config and one test, in a folder of the user's own."""
+"""Adding a merge, a floor or an encoder is one file, one config and one test, in a folder of the user's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from esmerge.specialists.specialists import Specialists
 
@@ -55,34 +54,71 @@ def first_label(settings, benchmark, seed):
     return predictions(benchmark, probabilities)
 '''
 
+ENCODER = '''
+"""Molecules by how often each letter of their SMILES occurs."""
 
-def add(folder: Path, group: str, name: str, code: str, config: str) -> None:
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from esmerge.specialists.soft_tokens.api import ENCODERS, FeatureEncoder, Trunk
+
+LETTERS = "CNOSFclnos()=#123"
+
+
+@dataclass(frozen=True)
+class LetterSettings:
+    """Nothing to set but the scale of the counts."""
+
+    scale: float = 0.1
+
+
+class Letters(Trunk):
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(len(LETTERS), width)
+
+    def forward(self, prepared):
+        return self.linear(prepared).relu()
+
+
+@ENCODERS.register("letters", LetterSettings)
+def letters(settings):
+    def prepare(values):
+        return torch.tensor([[settings.scale * value.count(letter) for letter in LETTERS] for value in values])
+
+    return FeatureEncoder(lambda value: value, prepare, Letters)
+'''
+
+
+def add(folder: Path, group: str, name: str, code: str, kind: str, config: str) -> None:
     """Write an installed distribution with one module, and the config of what the module registers."""
     (folder / f"{name}_plugin.py").write_text(code)
     metadata = folder / f"{name}_plugin-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-plugin\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}_plugin\n")
-    (folder / "conf" / "method").mkdir(parents=True, exist_ok=True)
-    (folder / "conf" / "method" / f"{name}.yaml").write_text(config)
+    (folder / "conf" / kind).mkdir(parents=True, exist_ok=True)
+    (folder / "conf" / kind / f"{name}.yaml").write_text(config)
 
 
-@pytest.fixture
-def results(tmp_path: Path, shared_cache: Path, tiny_specialists: Specialists) -> pd.DataFrame:
-    """Rows of a sweep with a merge and a floor of the user's own."""
-    add(tmp_path, "esmerge.merges", "half", MERGE, "name: half\nscale: 1.0\nrank: exact\n")
-    add(tmp_path, "esmerge.floors", "first_label", FLOOR, "name: first_label\n")
-    command = [sys.executable, "-m", "src.sweep", "--config-dir", str(tmp_path / "conf"), *SMALL, "method=half"]
-    command += ["references=[first_label,average@delta]", f"cache={shared_cache}", f"hydra.run.dir={tmp_path / 'out'}"]
-    paths = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=240
-    )
+def sweep(folder: Path, cache: Path, *overrides: str) -> pd.DataFrame:
+    """Rows of a sweep that sees the distributions and the configs of a folder."""
+    command = [sys.executable, "-m", "src.sweep", "--config-dir", str(folder / "conf"), *SMALL, *overrides]
+    command += [f"cache={cache}", f"hydra.run.dir={folder / 'out'}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "src")])}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return pd.read_csv(tmp_path / "out" / "results.csv")
+    return pd.read_csv(folder / "out" / "results.csv")
 
 
-def test_a_merge_and_a_floor_of_ones_own_stand_in_the_results(results: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_merge_and_a_floor_of_ones_own_stand_in_the_results(
+    tmp_path: Path, shared_cache: Path, tiny_specialists: Specialists
+) -> None:
+    add(tmp_path, "esmerge.merges", "half", MERGE, "method", "name: half\nscale: 1.0\nrank: exact\n")
+    add(tmp_path, "esmerge.floors", "first_label", FLOOR, "method", "name: first_label\n")
+    results = sweep(tmp_path, shared_cache, "method=half", "references=[first_label,average@delta]")
     accuracy = results[results["metric"] == "accuracy"].set_index("method")
     assert set(accuracy.index) == {"half", "first_label", "average"}
     assert accuracy.loc["half", "merge_space"] == "delta" and accuracy["n"].eq(10).all()
@@ -91,3 +127,16 @@ def test_a_merge_and_a_floor_of_ones_own_stand_in_the_results(results: pd.DataFr
     table = (tmp_path / "out" / "table.md").read_text()
     assert "Half of the sum" in table and "First label" in table
     assert table.index("First label") < table.index("Half of the sum"), "a floor stands among the floors"
+
+
+def test_an_encoder_of_ones_own_perceives_in_a_sweep(
+    tmp_path: Path, shared_cache: Path, tiny_specialists: Specialists
+) -> None:
+    add(tmp_path, "esmerge.encoders", "letters", ENCODER, "encoder", "name: letters\nscale: 0.2\n")
+    results = sweep(
+        tmp_path, shared_cache, "encoder@specialists.encoders.molecule=letters", "method=average", "references=[]"
+    )
+    assert "average" in set(results["method"])
+    assert list(tmp_path.glob("out/average-*/adapter/adapter_model.safetensors"))
+    config = next(tmp_path.glob("out/average-*/config.yaml")).read_text()
+    assert "letters" in config and "0.2" in config

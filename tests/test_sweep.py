@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import esmerge.experiment.merge
 import pandas as pd
 import peft
 import pytest
@@ -24,6 +23,7 @@ from tests.conftest import composed
 from transformers import AutoModelForCausalLM
 
 import esmerge.cli.sweep
+import esmerge.experiment.merge_run
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import Sweep, read_sweep
@@ -285,12 +285,12 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_specialists: Specialists
 ) -> None:
     arguments = [*COMMON, f"cache={shared_cache}", f"hydra.run.dir={tmp_path}/s", "references=[base]", "method=average"]
-    real = esmerge.experiment.merge.merge
+    real = esmerge.experiment.merge_run.merge
 
     def broken(*_: object) -> None:
         raise RuntimeError("the merge is on fire")
 
-    monkeypatch.setattr(esmerge.experiment.merge, "merge", broken)
+    monkeypatch.setattr(esmerge.experiment.merge_run, "merge", broken)
     with pytest.warns(UserWarning, match="average.* failed: RuntimeError: the merge is on fire"):
         assert in_process(monkeypatch, *arguments, *QUIET) == 1
     average = one(tmp_path / "s", "average")
@@ -299,7 +299,7 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     assert set(results(tmp_path / "s")["method"]) == {"base"}
     stamp = stamps(tmp_path / "s")
 
-    monkeypatch.setattr(esmerge.experiment.merge, "merge", real)
+    monkeypatch.setattr(esmerge.experiment.merge_run, "merge", real)
     assert in_process(monkeypatch, *arguments, "tracking=offline") == 0
     assert set(results(tmp_path / "s")["method"]) == {"base", "average"}
     assert RunFolder(average).status().reason is None

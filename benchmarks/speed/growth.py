@@ -27,6 +27,7 @@ from benchmarks.speed.kept import Kept
 from benchmarks.speed.rows import facts
 
 from esmerge.core.progress import progress
+from esmerge.storage.files import write_table
 
 AXES = ("layers", "hidden", "probes", "experts")
 OURS, REFERENCE = ("seconds", "memory", "pass"), ("reference_seconds", "reference_memory")
@@ -63,8 +64,7 @@ def main(given: Sequence[str] | None = None) -> int:
         if len(getattr(asked, axis)) > 1:
             print(fitted(table[table["axis"] == axis], axis))
     if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(asked.out, index=False)
+        write_table(asked.out, table)
     kept.done()
     return 0
 

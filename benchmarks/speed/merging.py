@@ -26,6 +26,7 @@ from benchmarks.speed.rows import append
 from benchmarks.speed.table import report
 
 from esmerge.core.progress import progress
+from esmerge.storage.files import write_text
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,8 +66,7 @@ def main(given: Sequence[str] | None = None) -> int:
     text = report(wanted, found, low, asked.threads)
     print(text)
     if asked.out:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(text, encoding="utf-8")
+        write_text(asked.out, text)
     return int(any(found[case.ours].seconds is None for case in wanted if case.ours))
 
 

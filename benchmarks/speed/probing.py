@@ -22,13 +22,16 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from esmerge.adapters.lora import layer_of
-from esmerge.coefficients.element import element_coefficients
 from esmerge.coefficients.estimation import coefficients
-from esmerge.coefficients.joint import joint_coefficients
-from esmerge.coefficients.layer import layer_coefficients
+from esmerge.coefficients.formulas import (
+    element_coefficients,
+    joint_coefficients,
+    layer_coefficients,
+    standardise,
+    unit_directions,
+)
 from esmerge.coefficients.types import ESConfig
 from esmerge.coefficients.uncertainty import measured_distances
-from esmerge.coefficients.wasserstein import random_directions, standardise
 from esmerge.core.cost import Cost, cost
 from esmerge.core.prompts import Pieces
 from esmerge.merging.ops.space import tensor_shapes
@@ -142,7 +145,7 @@ def _layer_stage(case: Case, models: dict[str | None, nn.Module]) -> Tensor:
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
-    directions = random_directions(x.shape[1], int(JOINT.projections), torch.Generator()).to(x)
+    directions = unit_directions(x.shape[1], int(JOINT.projections), torch.Generator()).to(x)
     gap = (x @ directions.T).sort(dim=0).values - (y @ directions.T).sort(dim=0).values
     return gap.square().mean().sqrt()
 

@@ -1,4 +1,7 @@
-"""Peak memory and seconds of ``python -m src.merge`` on adapters as large as you like, beside a run that only starts.
+"""Seconds and peak memory of ``python -m src.merge`` on adapters as large as you like.
+
+Each merge stands beside a run that only starts and beside a copy of the adapters, both made right before it: beyond its
+start, a merge has read what the copy reads, and written as much or less.
 
     python -m benchmarks.speed.standalone --rank 256 --folder /tmp/large
 
@@ -10,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,12 +27,13 @@ from benchmarks.speed.inputs import SHAPES, Adapters
 from rich.filesize import decimal
 from transformers import LlamaConfig
 
-from esmerge.adapters.lora import LoraFactors, LoraState
-from esmerge.adapters.peft_folder import save_adapter
-from esmerge.core.lazy import LazyMapping
+from esmerge.adapters.header import ModuleHeader
+from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState
+from esmerge.adapters.peft_folder import WEIGHTS, save_adapter
 from esmerge.core.torch_rng import generator
 
 METHODS = ("average", "average@delta", "task_arithmetic", "robust_merge")
+SCALE = 2.0  # of every LoRA module
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,42 +53,82 @@ def main(given: Sequence[str] | None = None) -> int:
     asked = arguments(given)
     adapters = Adapters(asked.shapes, SHAPES[asked.shapes].layers, asked.experts, asked.rank, asked.dtype)
     print(f"{adapters.experts} adapters of rank {adapters.rank}, together {decimal(adapters.size())}\n")
-    print("| method | seconds | peak memory | beyond a start |\n|---|---:|---:|---:|")
+    print(HEAD)
     failed = 0
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
         command = make(adapters, folder)
-        start = run(
-            [sys.executable, "-c", "import esmerge.cli.merge, esmerge.probe.variants.text, transformers.models.llama"]
-        )
         for method in asked.methods.split(","):
-            merge, _, space = method.partition("@")
-            found = run([*command, f"method={merge}", *([f"merge_space={space}"] if space else []), "overwrite=true"])
-            failed |= found.code
-            beyond = decimal(max(0, found.memory - start.memory))
-            print(f"| {method} | {found.seconds:.1f} | {decimal(found.memory)} | {beyond} |", flush=True)
+            name, _, space = method.partition("@")
+            copied, start = copy(folder), run(START)
+            merge = run([*command, f"method={name}", *([f"merge_space={space}"] if space else []), "overwrite=true"])
+            failed |= merge.code
+            print(row(method, merge, start, copied), flush=True)
     return failed
 
 
-class Run:
-    """A finished process: exit code, seconds, bytes at the peak."""
+HEAD = (
+    "| method | seconds | of these a start | a copy, synced | beyond a start / copy | CPU beyond a start "
+    "| peak memory | beyond a start |\n|---|" + "---:|" * 7
+)
+START = (sys.executable, "-c", "import esmerge.cli.merge, esmerge.probe.variants.text, transformers.models.llama")
 
-    def __init__(self, code: int, seconds: float, memory: int) -> None:
-        self.code, self.seconds, self.memory = code, seconds, memory
+
+@dataclass(frozen=True)
+class Run:
+    """A finished process: exit code, seconds on the clock, seconds of CPU, bytes at the peak."""
+
+    code: int
+    seconds: float
+    cpu: float
+    memory: int
+
+
+def row(method: str, merge: Run, start: Run, copied: float) -> str:
+    """A line of the table."""
+    cells = [
+        method,
+        f"{merge.seconds:.1f}",
+        f"{start.seconds:.1f}",
+        f"{copied:.1f}",
+        f"{(merge.seconds - start.seconds) / copied:.2f}",
+        f"{merge.cpu - start.cpu:.1f}",
+        decimal(merge.memory),
+        decimal(max(0, merge.memory - start.memory)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def copy(folder: Path) -> float:
+    """Seconds that ``cp`` of all adapters takes until they are on the disk; the copies are removed."""
+    adapters = sorted(folder.glob(f"*/{WEIGHTS}"))
+    copies = [folder / f"copy{number}" for number in range(len(adapters))]
+    clock = time.perf_counter()
+    for source, target in zip(adapters, copies, strict=True):
+        subprocess.run(["cp", source, target], check=True)
+    for target in copies:
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+    seconds = time.perf_counter() - clock
+    for target in copies:
+        target.unlink()
+    return seconds
 
 
 def run(command: Sequence[str]) -> Run:
     """Run a command in a process of its own, by way of one more that only waits and measures its child."""
     measure = (
         "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL); "
-        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(code, used.ru_maxrss, used.ru_utime + used.ru_stime)"
     )
     clock = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=True)
-    code, peak = map(int, done.stdout.split())
-    if code:
+    seconds = time.perf_counter() - clock
+    code, peak, cpu = done.stdout.split()
+    if int(code):
         print(done.stderr, file=sys.stderr)
-    return Run(code, time.perf_counter() - clock, peak if sys.platform == "darwin" else peak * 1024)
+    return Run(int(code), seconds, float(cpu), int(peak) * (1 if sys.platform == "darwin" else 1024))
 
 
 def make(adapters: Adapters, folder: Path) -> list[str]:
@@ -116,9 +162,13 @@ def drawn(adapters: Adapters, name: str) -> LoraState:
         draw = generator(0, name, module)
         a = 0.02 * torch.randn(adapters.rank, shapes[module][1], generator=draw)
         b = 0.02 * torch.randn(shapes[module][0], adapters.rank, generator=draw)
-        return LoraFactors(a.to(dtype), b.to(dtype), 2.0)
+        return LoraFactors(a.to(dtype), b.to(dtype), SCALE)
 
-    return LoraState(LazyMapping(shapes, factors))
+    header = {
+        module: ModuleHeader(adapters.rank, width, height, dtype, dtype, SCALE)
+        for module, (height, width) in shapes.items()
+    }
+    return LoraState(LazyModules(header, factors, header))
 
 
 if __name__ == "__main__":

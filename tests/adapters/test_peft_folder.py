@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from esmerge.adapters import peft_folder as adapter_io
+from esmerge.adapters import reader
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter, open_adapter, save_adapter
 from esmerge.core.errors import AdapterError
@@ -266,13 +267,13 @@ def test_an_opened_adapter_is_read_module_by_module(tmp_path: Path, monkeypatch:
     assert list(opened.modules) == list(whole.modules)
     assert all(torch.equal(tensor, whole.tensors()[key]) for key, tensor in opened.tensors().items())
     read: list[str] = []
-    whole_open = adapter_io.safe_open
+    whole_open = reader.safe_open
 
     def counted(path: Path, framework: str) -> Any:
         read.append(path.name)
         return whole_open(path, framework=framework)
 
-    monkeypatch.setattr(adapter_io, "safe_open", counted)
+    monkeypatch.setattr(reader, "safe_open", counted)
     assert len(opened.modules) == len(MODULES) and MODULES[0] in opened.modules and not read
     assert len(list(opened.tensors().values())) == 2 * len(MODULES) and len(read) == len(MODULES), "each once"
 

@@ -15,7 +15,7 @@ from esmerge.core.methods import MethodKind
 from esmerge.core.paths import CONF
 from esmerge.core.prompts import Entity
 from esmerge.evaluation.metrics import metric_rows
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.few_shot import with_shots
 
 
@@ -106,7 +106,7 @@ def test_a_missing_modality_is_named() -> None:
 @pytest.mark.parametrize("floor", FLOORS.names())
 def test_solved_examples_before_a_question_change_nothing(floor: str) -> None:
     made = by_drug()
-    shown = with_shots(made, Request(name="toy", language="english", seed=0, shots=2, shot_choice="random"))
+    shown = with_shots(made, BenchmarkRequest(name="toy", language="english", seed=0, shots=2, shot_choice="random"))
     assert len(shown.test[0].prompt) > len(made.test[0].prompt)
     assert predict(floor, shown).equals(predict(floor, made))
 

@@ -24,10 +24,27 @@ def test_the_table_has_a_row_for_each_method(tmp_path: Path, capsys: Any) -> Non
     asked = ["--shapes", "tiny", "--rank", "2", "--methods", "average@delta", "--folder", str(tmp_path)]
     assert standalone.main(asked) == 0
     table = capsys.readouterr().out
-    assert "3 adapters of rank 2" in table and re.search(r"\| average@delta \| [\d.]+ \| [\d.]+ MB \| ", table)
+    assert "3 adapters of rank 2" in table
+    line = re.search(r"\| average@delta \|( -?[\d.]+ \|){5} [\d.]+ MB \| ", table)
+    assert line and line[0].count("|") == table.splitlines()[2].count("|") - 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_fails_says_so(capsys: Any) -> None:
     found = standalone.run([sys.executable, "-c", "raise SystemExit(3)"])
-    assert found.code == 3 and found.memory > 0
+    assert found.code == 3 and found.memory > 0 and found.cpu > 0 and found.seconds > 0
+
+
+def test_a_row_by_hand() -> None:
+    merge, start = standalone.Run(0, 19.0, 12.5, 500_000_000), standalone.Run(0, 7.0, 6.0, 300_000_000)
+    assert standalone.row("average", merge, start, 4.0) == (
+        "| average | 19.0 | 7.0 | 4.0 | 3.00 | 6.5 | 500.0 MB | 200.0 MB |"
+    )
+
+
+def test_copies_are_made_and_removed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(b"x" * 1000)
+    assert standalone.copy(tmp_path) > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -91,7 +91,7 @@ def test_an_expert_on_its_own_data_has_no_loss() -> None:
     with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed:
         targets = collect_targets(given, mixed, QUICK, [0, 1, 2])
         mixed.only(0)
-        own = [t for t in targets if torch.equal(t.own, targets[0].own)]
+        own = [t for t in targets if torch.equal(t.tokens, targets[0].tokens)]
         assert own and all(float(alignment_loss(given.specialists, t, [0, 1, 2], 1.0)) < 1e-8 for t in own[:2])
         mixed.only(1)
         assert float(alignment_loss(given.specialists, targets[0], [0, 1, 2], 1.0)) > 1e-4

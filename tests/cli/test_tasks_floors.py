@@ -12,7 +12,7 @@ from esmerge.baselines.api import FLOORS
 from esmerge.baselines.floors.majority import MajoritySettings, majority
 from esmerge.cli.tasks.floors import BEGIN, END, benchmarks_of, card_of
 from esmerge.cli.tasks.main import dispatch as main
-from esmerge.cli.tasks.options import DEFAULTS, load, read_config
+from esmerge.cli.tasks.options import DEFAULTS, composed_config, load_from_tables
 from esmerge.core import paths
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError
@@ -61,7 +61,7 @@ def test_a_table_has_sizes_and_every_floor_with_its_interval(folder: Path, capsy
     assert {name.replace("_", " ") for name in FLOORS.names()} < set(found)
     assert [name for name in found if name in ORDER] == ORDER
     asked = OmegaConf.merge(DEFAULTS, {"root": str(folder), "limit": 20})
-    toy = load(read_config("benchmark", "toy", asked), asked, sampled=True)
+    toy = load_from_tables(composed_config("benchmark", "toy", asked), asked, sampled=True)
     guess = majority(MajoritySettings(), toy, 0)
     right = (guess["label"] == guess["prediction"]).mean()
     assert found["majority"][0].startswith(f"{right:.3f} [")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 
-def distance(x: np.ndarray, y: np.ndarray, directions: np.ndarray, power: float) -> float:
-    """Sliced Wasserstein distance of two pooled samples (K, d), standardised together."""
+def standardise(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two pooled samples (K, d), each feature scaled by the mean and deviation of both together."""
     rows = np.concatenate([x, y])
     std = rows.std(axis=0)
     std[std == 0] = 1.0
-    x, y = (x - rows.mean(axis=0)) / std, (y - rows.mean(axis=0)) / std
+    return (x - rows.mean(axis=0)) / std, (y - rows.mean(axis=0)) / std
+
+
+def distance(x: np.ndarray, y: np.ndarray, directions: np.ndarray, power: float) -> float:
+    """Sliced Wasserstein distance of two pooled samples (K, d), standardised together."""
+    x, y = standardise(x, y)
     gaps = [np.abs(np.sort(x @ u) - np.sort(y @ u)) ** power for u in directions]
     return float(np.mean(gaps) ** (1 / power))
 
@@ -36,10 +41,21 @@ def alpha(
 ) -> np.ndarray:
     """Layer-wise coefficients (N, L) from backbone (M, L, K, d) and responses (N, M, L, K, d)."""
     experts, modalities, layers = responses.shape[:3]
+    distances = np.zeros((experts, modalities, layers))
+    for i, t, ell in np.ndindex(*distances.shape):
+        distances[i, t, ell] = distance(backbone[t, ell], responses[i, t, ell], directions, power)
+    return alpha_from_distances(distances, own, cross_weight, temperature)
+
+
+def alpha_from_distances(
+    distances: np.ndarray, own: tuple[int, ...], cross_weight: float, temperature: float
+) -> np.ndarray:
+    """Layer-wise coefficients (N, L) from distances (N, M, L)."""
+    experts, modalities, layers = distances.shape
     z = np.zeros((experts, modalities, layers))
     for i in range(experts):
         for t in range(modalities):
-            d = [distance(backbone[t, ell], responses[i, t, ell], directions, power) for ell in range(layers)]
+            d = distances[i, t]
             z[i, t] = zscore(np.array([d[0], *(d[ell] - d[ell - 1] for ell in range(1, layers))]))
     result = np.zeros((experts, layers))
     for ell in range(layers):

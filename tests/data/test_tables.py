@@ -9,17 +9,17 @@ from datasets import Value
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.tables import Sieve, checksum, one_of, read_table, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 
 Writer = Callable[[str, str], Path]
 
 
-def reasons(sieve: Sieve) -> dict[str, str]:
-    return {reject.row: reject.reason for reject in sieve.rejects}
+def reasons(validator: RowValidator) -> dict[str, str]:
+    return {reject.row: reject.reason for reject in validator.rejects}
 
 
 def test_columns_are_typed_and_rows_know_their_line(write: Writer) -> None:
-    table = read_table(write("t.csv", "a,unused,b\n x ,1,2.5\nNA,2,oops\n\n,3,\n"), ["a"], ["b"])
+    table = read_columns(write("t.csv", "a,unused,b\n x ,1,2.5\nNA,2,oops\n\n,3,\n"), ["a"], ["b"])
     assert dict(table.features) == {"a": Value("string"), "b": Value("float64"), "row": Value("string")}
     assert table["row"][:] == ["t.csv:2", "t.csv:3", "t.csv:4", "t.csv:5"]
     assert table["a"][:] == ["x", "NA", None, None]
@@ -27,20 +27,20 @@ def test_columns_are_typed_and_rows_know_their_line(write: Writer) -> None:
 
 
 def test_tabs_separate_a_tsv(write: Writer) -> None:
-    assert read_table(write("t.tsv", "a\tb\nx,y\tz\n"), ["a", "b"])[0] == {"a": "x,y", "b": "z", "row": "t.tsv:2"}
+    assert read_columns(write("t.tsv", "a\tb\nx,y\tz\n"), ["a", "b"])[0] == {"a": "x,y", "b": "z", "row": "t.tsv:2"}
 
 
 def test_a_missing_column_names_file_column_and_what_there_is(write: Writer) -> None:
     path = write("t.csv", "SMILES,Y\nC,1\n")
     with pytest.raises(InputError, match=f"{path} has no column label; it has SMILES, Y"):
-        read_table(path, ["SMILES", "label"])
+        read_columns(path, ["SMILES", "label"])
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n", "a,b\n1,2\n1,2,3\n", "a,b\n1,2,3\n", 'a,b\n"1,2\n'])
 def test_a_file_that_is_no_table_is_refused_by_name(write: Writer, text: str) -> None:
     path = write("t.csv", text)
     with pytest.raises(InputError, match=str(path)):
-        read_table(path, ["a", "b"])
+        read_columns(path, ["a", "b"])
 
 
 def test_a_missing_root_or_file_is_named(tmp_path: Path) -> None:
@@ -60,12 +60,12 @@ def test_checksum_is_that_of_the_concatenated_bytes(write: Writer) -> None:
 
 def test_every_bad_row_is_set_aside_with_its_reason(write: Writer) -> None:
     text = "SMILES,label\nCCO,1\nOCC,0\nC1CC,1\n,1\nCN,\nCC,2\nCCC,1.0\nCCC,1\nCCCC,0\n"
-    sieve = Sieve(read_table(write("t.csv", text), ["SMILES", "label"]))
-    sieve.require(["SMILES", "label"])
-    sieve.convert("label", one_of("label", ["0", "1"]))
-    sieve.convert("SMILES", canonical_smiles)
-    sieve.distinct(["SMILES"], "label")
-    found = reasons(sieve)
+    validator = RowValidator(read_columns(write("t.csv", text), ["SMILES", "label"]))
+    validator.require(["SMILES", "label"])
+    validator.convert("label", one_of("label", ["0", "1"]))
+    validator.convert("SMILES", canonical_smiles)
+    validator.distinct(["SMILES"], "label")
+    found = reasons(validator)
     assert "different labels between t.csv:2 and t.csv:3" in found.pop("t.csv:2")
     assert "different labels between t.csv:2 and t.csv:3" in found.pop("t.csv:3")
     assert "C1CC" in found.pop("t.csv:4")
@@ -74,28 +74,28 @@ def test_every_bad_row_is_set_aside_with_its_reason(write: Writer) -> None:
     assert "label '2' is not one of 0, 1" in found.pop("t.csv:7")
     assert "same SMILES and label as in t.csv:8" in found.pop("t.csv:9")
     assert not found
-    assert list(sieve.frame[["SMILES", "label", "row"]].itertuples(index=False, name=None)) == [
+    assert list(validator.frame[["SMILES", "label", "row"]].itertuples(index=False, name=None)) == [
         ("CCC", 1, "t.csv:8"),
         ("CCCC", 0, "t.csv:10"),
     ]
 
 
 def test_too_many_rejects_fail_with_count_and_first_reasons(write: Writer) -> None:
-    sieve = Sieve(read_table(write("t.csv", "a,b\n1,1\n,1\n3,1\n4,1\n"), ["a", "b"]))
-    sieve.require(["a"])
-    sieve.finish(0.25)
+    validator = RowValidator(read_columns(write("t.csv", "a,b\n1,1\n,1\n3,1\n4,1\n"), ["a", "b"]))
+    validator.require(["a"])
+    validator.finish(0.25)
     with pytest.raises(InputError, match="1 of 4 rows were refused.*t.csv:3: a is missing"):
-        sieve.finish(0.2)
+        validator.finish(0.2)
 
 
 def test_a_table_whose_rows_are_all_refused_fails(write: Writer) -> None:
-    sieve = Sieve(read_table(write("t.csv", "a,b\n,1\n"), ["a", "b"]))
-    sieve.require(["a"])
+    validator = RowValidator(read_columns(write("t.csv", "a,b\n,1\n"), ["a", "b"]))
+    validator.require(["a"])
     with pytest.raises(InputError, match="1 of 1 rows"):
-        sieve.finish(1.0)
+        validator.finish(1.0)
 
 
 def test_an_empty_column_is_missing_in_every_row(write: Writer) -> None:
-    sieve = Sieve(read_table(write("t.csv", "a,b\n1,\n2, \n"), ["a", "b"]))
-    sieve.require(["b"])
-    assert reasons(sieve) == {row: "b is missing or cannot be read" for row in ("t.csv:2", "t.csv:3")}
+    validator = RowValidator(read_columns(write("t.csv", "a,b\n1,\n2, \n"), ["a", "b"]))
+    validator.require(["b"])
+    assert reasons(validator) == {row: "b is missing or cannot be read" for row in ("t.csv:2", "t.csv:3")}

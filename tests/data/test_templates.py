@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Entity
-from esmerge.data.templates import answers, choose, few_shot, fill
+from esmerge.data.templates import answers, few_shot, fill, in_language
 
 DRUG, OTHER, CELL = Entity("molecule", "CCO"), Entity("molecule", "CN"), Entity("cell", "TP53 EGFR")
 
@@ -56,7 +56,7 @@ def test_one_blank_stands_between_prompt_and_answer() -> None:
 
 def test_a_language_without_wording_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="'toy' has no prompt for language 'textbook', has english"):
-        choose("prompt", {"english": "x"}, "textbook", "toy")
+        in_language("prompt", {"english": "x"}, "textbook", "toy")
 
 
 def test_solved_examples_come_before_the_question_each_with_its_answer() -> None:

@@ -251,13 +251,12 @@ def test_saturated_probabilities_are_certain() -> None:
     assert point_values(read_answers(data, ["no", "yes"]))["ece"] == 0.0
 
 
-def test_chunks_hold_every_resample_and_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esmerge.evaluation.metrics.CHUNK", 70)
-    chunks = list(draw_counts(10, seed=0, resamples=23))
+def test_chunks_hold_every_resample_and_every_draw() -> None:
+    chunks = list(draw_counts(10, seed=0, resamples=23, entries=70))
     assert [len(chunk) for chunk in chunks] == [7, 7, 7, 2]
     assert all((chunk.sum(axis=1) == 10).all() for chunk in chunks)
     data, labels = random_frame(10, 2, seed=1)
-    assert all(len(drawn) == 23 for drawn in bootstrap_values(read_answers(data, labels), 0, 23).values())
+    assert all(len(drawn) == 23 for drawn in bootstrap_values(read_answers(data, labels), 0, 23, 70).values())
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import pytest
 import torch
 from tests.merging.builders import make_experts, make_input
 
+from esmerge.adapters import lora
+from esmerge.adapters.experts import ValidatedExperts
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.registry import Entry
-from esmerge.merging.api import MERGES, MergeConfig, Merged, MergeInput
+from esmerge.merging.api import MERGES, MergeConfig, Merged, MergeInput, MergeRequest
 from esmerge.merging.ops.settings import ConvexSettings
 from esmerge.merging.run import merge
 
@@ -71,6 +73,26 @@ def test_a_result_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch)
     register(monkeypatch, wide)
     with pytest.raises(AdapterError, match=rf"'broken' left {name} misshapen: \(.*\), expected \("):
         merge("broken", MergeInput(experts, "delta"), Nothing()).state.materialize()
+
+
+def test_a_merge_is_given_experts_that_were_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    experts, given, looked = make_experts(3), [], []
+    register(monkeypatch, experts["expert1"])
+    entry = MERGES.get("broken")
+    monkeypatch.setitem(
+        MERGES._entries,
+        "broken",
+        replace(entry, function=lambda inputs, settings: given.append(inputs) or Merged(experts["expert1"])),
+    )
+    whole = lora.all_finite
+    monkeypatch.setattr(lora, "all_finite", lambda tensor: looked.append(tensor.numel()) or whole(tensor))
+    request = MergeRequest(experts, "delta", seed=3)
+    merge("broken", request, Nothing())
+    assert isinstance(given[0], MergeInput) and isinstance(given[0].experts, ValidatedExperts) and given[0].seed == 3
+    assert dict(given[0].experts) == experts
+    assert sum(looked) == sum(tensor.numel() for state in experts.values() for tensor in state.tensors().values())
+    merge("broken", given[0], Nothing())
+    assert given[1].experts is given[0].experts, "what was validated is not looked at again"
 
 
 @pytest.mark.parametrize("changes", [{"scale": 0}, {"rank": 0}, {"rank": "full"}, {"rank": True}, {"rank": -3}])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name
 from esmerge.core.errors import AdapterError
-from esmerge.model.attach import PREFIX, adapted_parameters, adapter_digest, attach, detach, fresh, read
+from esmerge.model.attach import PREFIX, adapted_parameters, adapter_digest, attach, detach, extract_lora, init_lora
 from esmerge.model.backbone import Backbone
 
 IDS = torch.tensor([[2, 3, 6, 15, 7, 9], [2, 5, 6, 17, 18, 10]])
@@ -110,7 +110,7 @@ def test_an_adapter_of_another_backbone_is_refused_by_name_and_taken_off(body: B
 def test_what_is_read_back_is_what_was_attached(body: Backbone) -> None:
     state = small.adapter(body, 1)
     with body.attached({"one": state}):
-        back = read(body.model, "one", "small")
+        back = extract_lora(body.model, "one", "small")
     assert set(back.modules) == set(state.modules)
     for module, f in state.modules.items():
         found = back.modules[module]
@@ -121,12 +121,12 @@ def test_a_fresh_adapter_changes_nothing_yet_and_comes_from_its_seed(body: Backb
     bare, states = logits(body), []
     for seed in (0, 0, 1):
         before = torch.random.get_rng_state()
-        parameters = fresh(body.model, "new", 4, 8.0, ("q_proj", "up_proj"), seed)
+        parameters = init_lora(body.model, "new", 4, 8.0, ("q_proj", "up_proj"), seed)
         assert torch.equal(torch.random.get_rng_state(), before), "the global stream is not touched"
         assert torch.equal(logits(body), bare)
         assert all(p.requires_grad for p in parameters) and len(parameters) == 2 * 2 * 3
         assert sum(p.requires_grad for p in body.model.parameters()) == len(parameters)
-        states.append(read(body.model, "new", "small"))
+        states.append(extract_lora(body.model, "new", "small"))
         detach(body.model)
     assert {f.scale for f in states[0].modules.values()} == {2.0}
     assert adapter_digest(states[0]) == adapter_digest(states[1]) != adapter_digest(states[2])

@@ -12,7 +12,6 @@ from tests import small
 from transformers import MistralConfig, MistralForCausalLM
 
 from esmerge.core.prompts import Entity, Example
-from esmerge.model import prefix as prefix_module
 from esmerge.model.prefix import common_start, shared_prefix
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.model.scoring import score
@@ -59,14 +58,13 @@ def shortened(whole: list[tuple[int, int]], length: int) -> list[tuple[int, int]
 @pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_scores_are_those_of_prompts_read_whole(
-    renderer: Renderer, start: tuple, labels: tuple[str, ...], batch_size: int, monkeypatch: pytest.MonkeyPatch
+    renderer: Renderer, start: tuple, labels: tuple[str, ...], batch_size: int
 ) -> None:
     asked = questions(start, labels)
     with passes(renderer) as shared:
         found = score(renderer, asked, batch_size)
-    monkeypatch.setattr(prefix_module, "AT_LEAST", 10_000)
     with passes(renderer) as whole:
-        expected = score(renderer, asked, batch_size)
+        expected = score(renderer, asked, batch_size, shortest_prefix=10_000)
     assert torch.allclose(found.loglik, expected.loglik, atol=1e-5) and found.greedy == expected.greedy
     length = len(renderer.render([start])[0].ids)
     assert shared[0] == (1, length)

@@ -123,11 +123,10 @@ def test_results_keep_the_order_of_the_questions(renderer: Renderer) -> None:
     assert torch.allclose(forth.loglik, back.loglik.flip(0), rtol=0, atol=1e-5) and forth.greedy == back.greedy[::-1]
 
 
-def test_more_branches_than_are_read_at_once(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("esmerge.model.scoring.FAN", 1)
+def test_more_branches_than_are_read_at_once(renderer: Renderer) -> None:
     asked = examples(7)
     with passes(renderer) as shapes:
-        found = score(renderer, asked, 2)
+        found = score(renderer, asked, 2, branches_at_once=1)
     assert torch.allclose(found.loglik, naive(renderer, asked)[0], atol=1e-5)
     assert max(rows for rows, _ in shapes) == 2
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from esmerge.core.errors import AdapterError
-from esmerge.probe.adapted import Switch, switches
+from esmerge.probe.adapted import AdapterSwitch, adapter_switches
 from esmerge.probe.linear import Scores, ScoringLinear
 
 POWERS: dict[str, Callable[[Tensor], Tensor]] = {"absolute": torch.abs, "squared": torch.square}
@@ -63,7 +63,7 @@ def test_a_pass_of_several_batches_scores_each_by_itself(
     for ours, theirs in zip(passed, torch.autograd.grad(whole, [leaves[0], *leaves[2:]]), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
     (scored,) = one_by_one(lambda: functional.linear(*leaves), batches, [leaves[1]], score)
-    assert torch.allclose(scores.found[leaves[1]], scored, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(scores.by_weight[leaves[1]], scored, rtol=1e-4, atol=1e-4)
 
 
 @contextmanager
@@ -93,20 +93,20 @@ def test_an_adapted_map_is_peft_s_and_scores_all_three_matrices(
         by_hand = one_by_one(lambda: module(input), batches, leaves, score)
         (wanted,) = torch.autograd.grad(expected[kept].square().sum(), input, retain_graph=True)
         scores = Scores(score, ends(batches))
-        with switches([body], scores) as (switch,):
+        with adapter_switches([body], scores) as (switch,):
             switch.to("one")
             found = module(input)
         (passed,) = torch.autograd.grad(found[kept].square().sum(), input)
         assert torch.allclose(found, expected, atol=1e-5) and torch.allclose(passed, wanted, rtol=1e-4, atol=1e-4)
         for leaf, value in zip(leaves, by_hand, strict=True):
-            assert torch.allclose(scores.found[leaf], value, rtol=1e-4, atol=1e-3)
+            assert torch.allclose(scores.by_weight[leaf], value, rtol=1e-4, atol=1e-3)
 
 
 def test_the_bare_backbone_and_an_expert_that_lacks_the_map_pass_it_as_it_is() -> None:
     with adapted() as body:
         input, module = torch.randn(3, 6), body["map"]
         base = module.base_layer(input)
-        with switches([body], Scores("absolute", [3])) as (switch,):
+        with adapter_switches([body], Scores("absolute", [3])) as (switch,):
             assert torch.equal(module(input), base)
             switch.to("two")
             assert torch.equal(module(input), base)
@@ -124,39 +124,38 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["map"], init_lora_weights=False), body, adapter_name="one")
     input, module, scores = torch.randn(4, 6), body["map"], Scores("absolute", [2, 4])
     b = module.lora_B["one"].weight
-    assert Switch(body, scores).direct == []
-    with switches([body], scores) as (switch,):
+    assert AdapterSwitch(body, scores).direct == []
+    with adapter_switches([body], scores) as (switch,):
         assert torch.equal(module(input), module.base_layer(input))
         switch.to("one")
         with ScoringLinear(scores):
             found = module(input)
     expected = one_by_one(lambda: module(input), [[True] * 2] * 2, [b], "absolute")
     found.square().sum().backward()
-    assert torch.allclose(scores.found[b], expected[0], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(scores.by_weight[b], expected[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3)])
 @pytest.mark.parametrize("at_once", [0, 2**18])
 @pytest.mark.parametrize("ends_", [[2, 4, 6], [1, 1, 6], [0, 0, 0]])
 def test_batches_of_one_size_are_scored_together_and_others_one_by_one(
-    shape: tuple[int, int], at_once: int, ends_: list[int], monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], at_once: int, ends_: list[int]
 ) -> None:
-    monkeypatch.setattr("esmerge.probe.linear.AT_ONCE", at_once)
     out, width = shape
     left, right, weight = torch.randn(ends_[-1], out), torch.randn(ends_[-1], width), torch.empty(shape)
-    scores = Scores("absolute", ends_)
+    scores = Scores("absolute", ends_, at_once)
     scores.add(weight, left, right, scores.parts(None), -2.0)
     bounds = list(zip([0, *ends_[:-1]], ends_, strict=True))
     expected = sum(((-2 * left[a:b].T @ right[a:b]).abs() for a, b in bounds), torch.zeros(shape))
-    assert torch.allclose(scores.found[weight], expected, atol=1e-5)
+    assert torch.allclose(scores.by_weight[weight], expected, atol=1e-5)
 
 
 def test_a_layer_is_complete_if_every_linear_map_is_computed_here() -> None:
     with adapted() as body:
-        assert Switch(body, Scores("absolute", [1])).complete
+        assert AdapterSwitch(body, Scores("absolute", [1])).complete
     with adapted() as body:
         body["third"] = nn.Linear(6, 5)
-        assert not Switch(body, Scores("absolute", [1])).complete
+        assert not AdapterSwitch(body, Scores("absolute", [1])).complete
 
 
 def test_a_map_that_is_used_twice_is_refused() -> None:
@@ -172,7 +171,7 @@ def test_half_precision_is_squared_in_float32() -> None:
     with ScoringLinear(scores):
         found = functional.linear(torch.full((2, 1), 1e-4, dtype=torch.float16), weight)
     found.sum().backward()
-    assert scores.found[weight].item() == pytest.approx(2e-8, rel=1e-2)
+    assert scores.by_weight[weight].item() == pytest.approx(2e-8, rel=1e-2)
 
 
 def test_a_vector_is_one_position() -> None:

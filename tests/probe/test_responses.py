@@ -21,6 +21,7 @@ from esmerge.model.attach import PREFIX
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Batch
 from esmerge.probe import responses
+from esmerge.probe.execution import Execution
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
 from esmerge.probe.variants.mixed import mixed
@@ -138,13 +139,10 @@ def test_factor_scores_equal_those_of_the_whole_retained_graph(specialists: Spec
 
 
 @pytest.mark.parametrize("space", ["factors", "delta"])
-def test_maps_that_are_left_to_peft_are_scored_all_the_same(
-    specialists: Specialists, space: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_maps_that_are_left_to_peft_are_scored_all_the_same(specialists: Specialists, space: str) -> None:
     prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
     expected = collect(specialists, prompts, 2, space).scores
-    monkeypatch.setattr("esmerge.probe.adapted._is_plain", lambda module: False)
-    found = collect(specialists, prompts, 2, space).scores
+    found = collect(specialists, prompts, 2, space, execution=Execution(direct=False)).scores
     assert found.keys() == expected.keys()
     for name, scores in expected.items():
         assert found[name].keys() == scores.keys()
@@ -325,8 +323,7 @@ def test_where_gradients_go_is_made_once_for_all_passes(
         passed(backbone, *others)
 
     monkeypatch.setattr(responses, "run", run)
-    monkeypatch.setattr("esmerge.probe.passes.POSITIONS", 0)
     prompts = mixed(ProbeSettings(samples=3), specialists, seed=0)
-    collect(specialists, prompts, batch_size=1, space=space)
+    collect(specialists, prompts, batch_size=1, space=space, execution=Execution(positions=0))
     assert known[0] == 0
     assert known[1] == known[2] > 0

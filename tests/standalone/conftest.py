@@ -8,8 +8,9 @@ import pytest
 from tests.conftest import composed
 from tests.standalone.tiny import command, save_backbone, train_experts, write_probe
 
+import esmerge.cli.common  # noqa: F401 (says which names a config may add)
 from esmerge.experiment.standalone.plan import MergePlan, plan_merge
-from esmerge.experiment.standalone.request import MergeRequest, read_request
+from esmerge.experiment.standalone.request import StandaloneRequest, read_request
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(backbone, train_experts(backbone, root), write_probe(root / "probe.jsonl"))
 
 
-Asking = Callable[..., MergeRequest]
+Asking = Callable[..., StandaloneRequest]
 
 
 @pytest.fixture
 def ask(llama: World, tmp_path: Path) -> Asking:
     """A request as the front door reads it; experts, probe and backbone may be others."""
 
-    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> MergeRequest:
+    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> StandaloneRequest:
         arguments = command(llama.backbone, experts or llama.experts, tmp_path / "out", probe or llama.probe, *more)
         return read_request(composed(*arguments, config="merge"))
 

@@ -50,6 +50,9 @@ def test_the_same_code_elsewhere_has_the_same_digest(load) -> None:
     "changes",
     [
         {"plugin/far.py": FAR.replace("2 * x", "3 * x")},
+        {"plugin/far.py": FAR.replace("2 * x", "2 * y")},
+        {"plugin/far.py": FAR + "double(1)\n"},
+        {"plugin/far.py": FAR + 'A = "text"\n'},
         {"plugin/near.py": FILES["plugin/near.py"] + "A = 1\n"},
         {"plugin/maker.py": FILES["plugin/maker.py"] + "A = 1\n"},
         {"plugin/__init__.py": "A = 1\n"},
@@ -66,6 +69,8 @@ def test_an_edit_up_to_two_imports_away_counts(load, changes: Mapping[str, str])
         {"plugin/far.py": FAR.replace('    """Twice."""\n', "")},
         {"plugin/far.py": FAR.replace("2 * x", "(2 * x)  # as it says")},
         {"plugin/far.py": '"""Says what."""\n\n# why\n\n' + FAR},
+        {"plugin/maker.py": FILES["plugin/maker.py"].replace('"""Makes."""\n', "")},
+        {"plugin/far.py": FAR.replace("2 * x", "2 * x  # as it says").replace("def", "\n\n\ndef")},
         {"plugin/apart.py": "RESULT = 4\n"},
         {"plugin/new.py": "import nowhere\n"},
     ],

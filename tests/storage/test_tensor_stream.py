@@ -6,6 +6,7 @@ import json
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from esmerge.core.errors import AdapterError
+from esmerge.core.errors import AdapterError, StoreError
 from esmerge.core.lazy import LazyMapping
-from esmerge.storage.tensor_stream import FORMATS, write_tensors
+from esmerge.storage.tensor_format import read_spans
+from esmerge.storage.tensor_stream import FORMATS, TensorFile, write_tensors
 
 SHAPES = st.one_of(st.tuples(), st.tuples(st.integers(0, 5)), st.tuples(st.integers(0, 5), st.integers(0, 5)))
 NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name != "__metadata__")
@@ -76,3 +78,29 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
 def test_what_no_adapter_holds_is_refused(tensor: Tensor, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="odd is .* expected a matrix or vector of floats"):
         write_tensors(tmp_path / "t", {"odd": tensor})
+
+
+def test_a_file_whose_writer_failed_is_none(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), TensorFile(tmp_path / "t", ["a", "b"], dimensions=1) as file:
+        file.append("a", torch.ones(3))
+        raise RuntimeError
+    with pytest.raises(StoreError, match="t is not a safetensors file"):
+        read_spans(tmp_path / "t")
+
+
+def test_tensors_written_whole_and_in_pieces_share_a_file(tmp_path: Path) -> None:
+    with TensorFile(tmp_path / "t", ["whole", "pieces"], dimensions=3) as file:
+        file.append("whole", torch.arange(3).double())
+        file.reserve({"pieces": (2, 1, 2)})
+        span = file.spans["pieces"]
+        file.write(span.start + 8, np.float32([3, 4]))
+        assert file.read(span.start, span.stop).tolist() == [0, 0, 3, 4]
+    found = load_file(tmp_path / "t")
+    assert torch.equal(found["whole"], torch.arange(3).double())
+    assert torch.equal(found["pieces"], torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
+    assert read_spans(tmp_path / "t") == file.spans
+
+
+def test_a_name_that_no_room_was_kept_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="are kept for it"), TensorFile(tmp_path / "t", [], dimensions=2) as file:
+        file.append("unannounced", torch.ones(2, 2))

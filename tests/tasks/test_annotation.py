@@ -10,7 +10,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.data.molecules import canonical_smiles
 from esmerge.specialists.families.language_model.lessons import LessonSettings, read_lesson
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.annotation import AnnotationSettings, annotation
 
 SETTINGS = AnnotationSettings(
@@ -37,7 +37,7 @@ def examples(benchmark: Benchmark) -> list[Example]:
     return [*benchmark.train, *benchmark.validation, *benchmark.test]
 
 
-def test_a_number_makes_a_yes_or_no_question(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_number_makes_a_yes_or_no_question(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write)
     found = annotation(SETTINGS, ask(family="retention"))
     assert len(examples(found)) == 120 and found.family == "retention" and not found.rejects
@@ -47,7 +47,9 @@ def test_a_number_makes_a_yes_or_no_question(write: Callable, ask: Callable[...,
     assert found.test[0].prompt[1:] == (': "No" or "Yes"? Final answer:',)
 
 
-def test_classes_make_several_answers_and_null_is_left_out(write: Callable, ask: Callable[..., Request]) -> None:
+def test_classes_make_several_answers_and_null_is_left_out(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
     table(write)
     found = annotation(replace(KINDS, labels=THREE), ask())
     assert len(examples(found)) == 90 and len(found.rejects) == 30 and found.labels == tuple(THREE["english"])
@@ -55,14 +57,14 @@ def test_classes_make_several_answers_and_null_is_left_out(write: Callable, ask:
     assert found.test[0].labels == (" Alpha", " Beta", " Gamma")
 
 
-def test_rows_of_another_kind_are_left_out(write: Callable, ask: Callable[..., Request]) -> None:
+def test_rows_of_another_kind_are_left_out(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write)
     found = annotation(replace(SETTINGS, rows={"age": "new"}), ask())
     assert len(examples(found)) == 40 and len(found.rejects) == 80
     assert {reject.reason for reject in found.rejects} == {"its age is not new"}
 
 
-def test_bad_rows_are_named(write: Callable, ask: Callable[..., Request]) -> None:
+def test_bad_rows_are_named(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write, extra="C1CC,1,a,old\nOCC,0,a,old\nOC,9,a,old\nCCF,much,a,old\n,1,a,old\n")
     reasons = {reject.row: reject.reason for reject in annotation(replace(SETTINGS, max_rejects=0.1), ask()).rejects}
     assert "not a valid molecule" in reasons["t.csv:122"]
@@ -73,7 +75,9 @@ def test_bad_rows_are_named(write: Callable, ask: Callable[..., Request]) -> Non
     assert "SMILES is missing" in reasons["t.csv:126"]
 
 
-def test_a_cell_is_its_first_genes_and_a_protein_its_letters(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_cell_is_its_first_genes_and_a_protein_its_letters(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
     rows = "".join(f"GENE{n} TP53 EGFR,M{'K' * n}A,{n % 2}\n" for n in range(60))
     write("t.csv", "genes,sequence,label\n" + rows + "tp53,M1,0\n")
     shared = {"answer": "label", "above": None, "classes": {"0": 0, "1": 1}}
@@ -88,7 +92,7 @@ def test_a_cell_is_its_first_genes_and_a_protein_its_letters(write: Callable, as
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
 def test_nothing_that_a_lesson_teaches_is_tested(
-    write: Callable, ask: Callable[..., Request], tmp_path: Path, seed: int
+    write: Callable, ask: Callable[..., BenchmarkRequest], tmp_path: Path, seed: int
 ) -> None:
     table(write)
     taught = LessonSettings("chemist", "molecule", "t.csv", "SMILES", "logP", "{molecule}?", ["No", "Yes"], above=2.5)
@@ -115,7 +119,7 @@ def test_settings_that_do_not_fit_are_refused(changes: dict, message: str) -> No
         replace(SETTINGS, **changes)
 
 
-def test_labels_that_are_not_the_answers_are_refused(write: Callable, ask: Callable[..., Request]) -> None:
+def test_labels_that_are_not_the_answers_are_refused(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write)
     with pytest.raises(ConfigError, match="labels.english is No, Yes: expected 3"):
         annotation(KINDS, ask())

@@ -14,7 +14,7 @@ from esmerge.core.prompts import Entity
 from esmerge.core.schema import choose
 from esmerge.data.templates import PLACEHOLDER, fill
 from esmerge.tasks.api import SOURCES
-from esmerge.tasks.assemble import ANSWERS, listing
+from esmerge.tasks.assemble import ANSWERS, quoted_list
 from esmerge.tasks.load import COMMON
 from esmerge.tasks.sources.drug_pairs import type_labels
 from esmerge.world.language import vocabulary
@@ -81,7 +81,7 @@ def test_the_english_wording_names_all_answers_and_ends_in_the_cue(name: str) ->
     config = content(name)
     prompt = config["prompt"]["english"]
     assert prompt.endswith("\nFinal answer:")
-    offered = prompt.replace(ANSWERS, listing(labels(config, "english")))
+    offered = prompt.replace(ANSWERS, quoted_list(labels(config, "english")))
     assert all(f'"{label}"' in offered for label in labels(config, "english"))
 
 

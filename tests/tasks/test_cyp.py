@@ -11,7 +11,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import canonical_smiles, scaffold
 from esmerge.data.sequences import check_sequence
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.cyp import CypSettings, cyp, enzyme_sequence
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -29,7 +29,7 @@ def sides(benchmark: Benchmark) -> dict[str, str]:
     return {e.entities("molecule")[0].value: side for side, examples in splits.items() for e in examples}
 
 
-def test_a_question_holds_molecule_and_enzyme(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_question_holds_molecule_and_enzyme(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS))
     benchmark = cyp(SETTINGS, ask(title="3A4"))
     example = benchmark.test[0]
@@ -44,7 +44,9 @@ def test_a_question_holds_molecule_and_enzyme(write: Callable, ask: Callable[...
     assert (benchmark.title, example.group) == ("3A4", "CYP3A4")
 
 
-def test_all_rows_are_used_once_and_the_splits_are_disjoint(write: Callable, ask: Callable[..., Request]) -> None:
+def test_all_rows_are_used_once_and_the_splits_are_disjoint(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
     write("cyp.csv", table(CHAINS))
     benchmark = cyp(SETTINGS, ask())
     assert (
@@ -53,7 +55,7 @@ def test_all_rows_are_used_once_and_the_splits_are_disjoint(write: Callable, ask
     assert min(len(benchmark.train), len(benchmark.validation), len(benchmark.test)) > 0
 
 
-def test_a_molecule_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_molecule_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS[:150]))
     write("other.csv", table([smiles[::-1] if smiles[-1] in "ONF" else smiles for smiles in reversed(CHAINS[50:])]))
     one = sides(cyp(SETTINGS, ask(name="one")))
@@ -63,13 +65,13 @@ def test_a_molecule_has_the_same_side_for_every_enzyme(write: Callable, ask: Cal
     assert all(one[smiles] == two[smiles] for smiles in shared)
 
 
-def test_random_is_cold_drug(write: Callable, ask: Callable[..., Request]) -> None:
+def test_random_is_cold_drug(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS))
     assert SETTINGS.split == "cold_drug"
     assert cyp(replace(SETTINGS, split="random"), ask()) == cyp(SETTINGS, ask())
 
 
-def test_a_scaffold_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_scaffold_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rings = sorted({s for n in range(3, 20) for s in (f"CC1{'C' * n}1", f"CCC1{'C' * n}1", f"OC1{'C' * n}1")})
     write("cyp.csv", table(rings[::2]))
     write("other.csv", table(rings[1::2]))
@@ -85,7 +87,7 @@ def test_a_scaffold_has_the_same_side_for_every_enzyme(write: Callable, ask: Cal
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
 @pytest.mark.parametrize("split", ["cold_drug", "scaffold"])
-def test_no_enzyme_is_tested_on_what_another_is_trained_on(split: str, ask: Callable[..., Request]) -> None:
+def test_no_enzyme_is_tested_on_what_another_is_trained_on(split: str, ask: Callable[..., BenchmarkRequest]) -> None:
     trained, tested = set(), set()
     for enzyme in ("CYP1A2", "CYP2C9", "CYP2C19", "CYP2D6", "CYP3A4"):
         settings = replace(SETTINGS, split=split, enzyme=enzyme, table=f"cyp/{enzyme.lower()}_inhibitor.csv")
@@ -96,7 +98,7 @@ def test_no_enzyme_is_tested_on_what_another_is_trained_on(split: str, ask: Call
     assert len(trained) > len(tested) > 1000 and not trained & tested
 
 
-def test_limits_are_stratified_and_seeded(write: Callable, ask: Callable[..., Request]) -> None:
+def test_limits_are_stratified_and_seeded(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS))
     limited = replace(SETTINGS, train_limit=20, validation_limit=4)
     benchmark = cyp(limited, ask(limit=10))
@@ -108,7 +110,7 @@ def test_limits_are_stratified_and_seeded(write: Callable, ask: Callable[..., Re
     assert {example.id for example in benchmark.test} <= {example.id for example in full.test}
 
 
-def test_rejects_are_kept(write: Callable, ask: Callable[..., Request]) -> None:
+def test_rejects_are_kept(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     path: Path = write("cyp.csv", table(CHAINS) + "C1CC,1\nCCO,maybe\n")
     benchmark = cyp(SETTINGS, ask())
     assert [reject.row for reject in benchmark.rejects] == [f"cyp.csv:{len(CHAINS) + 3}", f"cyp.csv:{len(CHAINS) + 2}"]
@@ -117,7 +119,7 @@ def test_rejects_are_kept(write: Callable, ask: Callable[..., Request]) -> None:
         cyp(SETTINGS, ask())
 
 
-def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Callable[..., Request]) -> None:
+def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS))
     assert cyp(SETTINGS, ask(language="textbook")).test[0].labels == ("no", "yes")
 
@@ -134,7 +136,7 @@ def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Ca
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(
-    changes: dict, named: str, write: Callable, ask: Callable[..., Request]
+    changes: dict, named: str, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     write("cyp.csv", table(CHAINS))
     with pytest.raises(ConfigError, match=named):
@@ -147,7 +149,7 @@ def test_a_limit_below_one_is_refused(field: str) -> None:
         replace(SETTINGS, **{field: 0})
 
 
-def test_the_request_s_limit_is_checked(write: Callable, ask: Callable[..., Request]) -> None:
+def test_the_request_s_limit_is_checked(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS))
     with pytest.raises(ConfigError, match="limit=0"):
         cyp(SETTINGS, ask(limit=0))

@@ -11,7 +11,7 @@ import pytest
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Example
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.drug_pairs import (
     TYPE_LABELS,
     DdiSettings,
@@ -61,7 +61,7 @@ def molecules(example: Example) -> tuple[str, ...]:
     return tuple(entity.value for entity in example.entities("molecule"))
 
 
-def test_negatives_are_pairs_that_no_row_holds(write: Callable, ask: Callable[..., Request]) -> None:
+def test_negatives_are_pairs_that_no_row_holds(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rows = tables(write)
     found = examples(ddi(WHETHER, ask()))
     positive = {molecules(e) for e in found if e.answer == 1}
@@ -75,7 +75,9 @@ def test_negatives_are_pairs_that_no_row_holds(write: Callable, ask: Callable[..
     assert label == "unobserved" and tuple(DRUGS[name] for name in names) == molecules(example)
 
 
-def test_negatives_follow_the_seed_and_the_positives_do_not(write: Callable, ask: Callable[..., Request]) -> None:
+def test_negatives_follow_the_seed_and_the_positives_do_not(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
     tables(write)
     drawn = [ddi(WHETHER, ask(seed=seed)) for seed in (0, 0, 1)]
     sets = [{(molecules(e), e.answer) for e in examples(one)} for one in drawn]
@@ -83,13 +85,13 @@ def test_negatives_follow_the_seed_and_the_positives_do_not(write: Callable, ask
     assert {pair for pair, answer in sets[0] if answer} == {pair for pair, answer in sets[2] if answer}
 
 
-def test_more_negatives_can_be_asked_for(write: Callable, ask: Callable[..., Request]) -> None:
+def test_more_negatives_can_be_asked_for(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     counts = Counter(e.answer for e in examples(ddi(replace(WHETHER, negatives=2.0), ask())))
     assert counts[0] == pytest.approx(2 * counts[1], rel=0.2)
 
 
-def test_the_same_pair_twice_is_one_pair(write: Callable, ask: Callable[..., Request]) -> None:
+def test_the_same_pair_twice_is_one_pair(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     one, other, kind = tables(write)[0]
     rows = tables(write, extra=f"{other},{one},{kind}\n{one},{other},60\n{one},{one},{kind}\nDBx,{one},{kind}\n")
     found = ddi(WHETHER, ask())
@@ -104,14 +106,14 @@ def test_the_same_pair_twice_is_one_pair(write: Callable, ask: Callable[..., Req
     }
 
 
-def test_a_pair_of_two_types_has_no_answer(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_pair_of_two_types_has_no_answer(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     one, other, _ = tables(write)[0]
     tables(write, extra=f"{other},{one},60\n")
     reasons = {reject.row: reject.reason for reject in ddi_type(HOW, ask()).rejects}
     assert "has different types between pairs.csv:2 and" in reasons["pairs.csv:2"]
 
 
-def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Callable[..., Request]) -> None:
+def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rows = tables(write)
     found = ddi_type(HOW, ask())
     counts = Counter(kind for *_, kind in rows)
@@ -125,7 +127,7 @@ def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Call
 
 @pytest.mark.parametrize("source", [ddi, ddi_type])
 def test_pairs_may_hold_the_molecules_themselves(
-    source: Callable, write: Callable, ask: Callable[..., Request]
+    source: Callable, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     rows = tables(write)
     lines = [f"{a}\t{b}\t{kind}\t#Drug1 and #Drug2\t{DRUGS[a]}\t{DRUGS[b]}\n" for a, b, kind in rows]
@@ -138,7 +140,7 @@ def test_pairs_may_hold_the_molecules_themselves(
     assert [(molecules(e), e.answer) for e in examples(together)] == [(molecules(e), e.answer) for e in examples(apart)]
 
 
-def test_a_bad_molecule_beside_a_pair_is_refused_by_name(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_bad_molecule_beside_a_pair_is_refused_by_name(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     lines = [f"{a},{b},{DRUGS[a]},{DRUGS[b]}\n" for a, b, _ in known(list(DRUGS))]
     write("pairs.csv", "drug1_id,drug2_id,SMILES_1,SMILES_2\n" + "".join(lines) + "DB01,DBxx,CO,C1CC\n")
     found = ddi(replace(WHETHER, drugs=None, columns=WHETHER.columns), ask())
@@ -148,7 +150,7 @@ def test_a_bad_molecule_beside_a_pair_is_refused_by_name(write: Callable, ask: C
         replace(WHETHER, drugs=None, columns={"drug_1": "a", "drug_2": "b"})
 
 
-def test_cold_drug_leaves_no_test_drug_in_training(write: Callable, ask: Callable[..., Request]) -> None:
+def test_cold_drug_leaves_no_test_drug_in_training(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     found = ddi(replace(WHETHER, split="cold_drug", validation_share=0.2, test_share=0.3), ask())
     sides = [{m for e in side for m in molecules(e)} for side in (found.train, found.test)]
@@ -193,7 +195,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         replace(WHETHER, split="cold_cell")
 
 
-def test_a_table_that_is_mostly_bad_is_refused(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_table_that_is_mostly_bad_is_refused(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     write("drugs.csv", "drug_id,SMILES\nDB01,CO\nDB02,CCO\n")
     for source, settings in ((ddi, WHETHER), (ddi_type, HOW)):

@@ -10,7 +10,7 @@ from tests.tasks.wording import CELL_PROMPT, LABELS
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.data.molecules import scaffold
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.drug_response import DrugResponseSettings, drug_response, sensitive
 
 SETTINGS = DrugResponseSettings(
@@ -44,7 +44,7 @@ def examples(benchmark: Benchmark) -> tuple[Example, ...]:
     return tuple(example for side in splits(benchmark) for example in side)
 
 
-def test_the_default_label_is_relative_to_the_drug(write: Callable, ask: Callable[..., Request]) -> None:
+def test_the_default_label_is_relative_to_the_drug(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     found = examples(drug_response(SETTINGS, ask()))
     assert len(found) == len(DRUGS) * len(LINES)
@@ -63,7 +63,7 @@ def test_a_global_threshold_is_the_drugs_potency() -> None:
 
 @pytest.mark.parametrize(("split", "modality"), [("cold_drug", "molecule"), ("cold_cell", None)])
 def test_a_cold_split_holds_out_whole_drugs_or_lines(
-    split: str, modality: str | None, write: Callable, ask: Callable[..., Request]
+    split: str, modality: str | None, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     tables(write)
     benchmark = drug_response(replace(SETTINGS, split=split), ask())
@@ -74,7 +74,7 @@ def test_a_cold_split_holds_out_whole_drugs_or_lines(
     assert all(held) and sum(map(len, held)) == len(set.union(*held)) == 24
 
 
-def test_a_scaffold_split_holds_out_whole_scaffolds(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_scaffold_split_holds_out_whole_scaffolds(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rings = "".join(f"{line},ring{n},{place * n}\n" for place, line in enumerate(LINES) for n in range(1, 5))
     tables(write, extra=rings, drugs="".join(f"ring{n},{'C' * n}c1ccccc1\n" for n in range(1, 5)))
     benchmark = drug_response(replace(SETTINGS, split="scaffold"), ask())
@@ -82,7 +82,7 @@ def test_a_scaffold_split_holds_out_whole_scaffolds(write: Callable, ask: Callab
     assert all(held) and sum(map(len, held)) == len(set.union(*held)) == len(DRUGS) + 1
 
 
-def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Callable[..., Request]) -> None:
+def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     benchmark = drug_response(SETTINGS, ask())
     assert {e.group for e in benchmark.train} & {e.group for e in benchmark.test}
@@ -103,19 +103,19 @@ def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Ca
     ],
 )
 def test_a_bad_row_in_any_table_is_refused(
-    extra: dict, reason: str, write: Callable, ask: Callable[..., Request]
+    extra: dict, reason: str, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     tables(write, **extra)
     rejects = drug_response(SETTINGS, ask()).rejects
     assert any(reason in f"{reject.row}: {reject.reason}" for reject in rejects)
 
 
-def test_pairs_of_a_bad_drug_are_refused_too(write: Callable, ask: Callable[..., Request]) -> None:
+def test_pairs_of_a_bad_drug_are_refused_too(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write, extra="LINE1,bad,1\nLINE2,bad,1\n", drugs="bad,C1CC\n")
     assert [r.row for r in drug_response(SETTINGS, ask()).rejects] == ["drugs.csv:26", "pairs.csv:578", "pairs.csv:579"]
 
 
-def test_replicates_are_averaged_where_that_is_asked_for(write: Callable, ask: Callable[..., Request]) -> None:
+def test_replicates_are_averaged_where_that_is_asked_for(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write, extra="LINE1,drug1,99\n")  # with 1 in the table: mean 50, above the drug's median
     found = drug_response(replace(SETTINGS, replicates="mean"), ask())
     assert {e.id: e.answer for e in examples(found)}["pairs.csv:3"] == 0
@@ -124,7 +124,7 @@ def test_replicates_are_averaged_where_that_is_asked_for(write: Callable, ask: C
         replace(SETTINGS, replicates="mode")
 
 
-def test_the_gdsc_projects_own_columns_are_read(write: Callable, ask: Callable[..., Request]) -> None:
+def test_the_gdsc_projects_own_columns_are_read(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     rows = [f"1,{line},{d},{drug},{n}\n" for d, drug in enumerate(DRUGS) for n, line in enumerate(LINES)]
     head = "COSMIC_ID,CELL_LINE_NAME,DRUG_ID,DRUG_NAME,LN_IC50\n"
@@ -136,7 +136,7 @@ def test_the_gdsc_projects_own_columns_are_read(write: Callable, ask: Callable[.
     assert all(example.answer == (int(example.group[4:]) < 12) for example in found)
 
 
-def test_too_many_bad_drugs_fail(write: Callable, ask: Callable[..., Request]) -> None:
+def test_too_many_bad_drugs_fail(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write, drugs="bad,C1CC\nworse,C1CC\n")
     with pytest.raises(InputError, match="2 of 26 rows"):
         drug_response(SETTINGS, ask())

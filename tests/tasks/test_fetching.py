@@ -20,16 +20,16 @@ from tests.tasks.fetching_server import Site, good, site, status
 from esmerge.cli.tasks.main import dispatch as main
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.tasks.fetch import commands
-from esmerge.tasks.fetch.integrity import check_readable, git_blob, sha256
+from esmerge.tasks.fetch.integrity import check_readable, file_sha256, git_blob
 from esmerge.tasks.fetch.ledger import NAME, Ledger
 from esmerge.tasks.fetch.making import distinct
-from esmerge.tasks.fetch.patience import Patience
-from esmerge.tasks.fetch.placing import KEPT, PLACED, place
-from esmerge.tasks.fetch.sources import Remote, upstream
+from esmerge.tasks.fetch.placing import PLACED, PRESENT, place_file
+from esmerge.tasks.fetch.retry import RetryPolicy
+from esmerge.tasks.fetch.sources import RemoteFile, upstream
 from esmerge.tasks.fetch.transfer import download
 
 TABLE = b"SMILES,Protein,Y\nCC,MK,1\nCCC,MK,0\n"
-QUICK = Patience(attempts=3, stall=0.3, sleep=lambda _: None)
+QUICK = RetryPolicy(attempts=3, stall=0.3, sleep=lambda _: None)
 
 
 def digest(body: bytes) -> str:
@@ -49,8 +49,8 @@ def server() -> Iterator[Site]:
         yield found
 
 
-def bring(server: Site, file: Remote, root: Path) -> str:
-    return place(file, root, lambda target: download(file.url, target, QUICK).path)
+def bring(server: Site, file: RemoteFile, root: Path) -> str:
+    return place_file(file, root, lambda target: download(file.url, target, QUICK).path)
 
 
 def visible(root: Path) -> list[str]:
@@ -58,8 +58,8 @@ def visible(root: Path) -> list[str]:
 
 
 def test_the_first_fetch_records_and_the_second_asks_nobody(server: Site, tmp_path: Path) -> None:
-    file = Remote("a/t.csv", server.url("/t.csv"))
-    assert [bring(server, file, tmp_path), bring(server, file, tmp_path)] == [PLACED, KEPT]
+    file = RemoteFile("a/t.csv", server.url("/t.csv"))
+    assert [bring(server, file, tmp_path), bring(server, file, tmp_path)] == [PLACED, PRESENT]
     assert (tmp_path / "a/t.csv").read_bytes() == TABLE and len(server.requests) == 1
     assert visible(tmp_path) == ["a/t.csv", NAME], "no partial file is left"
     record = json.loads((tmp_path / NAME).read_text())["a/t.csv"]
@@ -72,7 +72,7 @@ def test_the_first_fetch_records_and_the_second_asks_nobody(server: Site, tmp_pa
 
 
 def test_another_version_upstream_is_refused_and_both_checksums_named(server: Site, tmp_path: Path) -> None:
-    file = Remote("t.csv", server.url("/t.csv"))
+    file = RemoteFile("t.csv", server.url("/t.csv"))
     bring(server, file, tmp_path)
     (tmp_path / "t.csv").unlink()
     server.files["/t.csv"] = other = TABLE + b"C,MK,1\n"
@@ -86,7 +86,7 @@ def test_another_version_upstream_is_refused_and_both_checksums_named(server: Si
 
 
 def test_a_table_that_was_changed_on_disk_is_refused(server: Site, tmp_path: Path) -> None:
-    file = Remote("t.csv", server.url("/t.csv"))
+    file = RemoteFile("t.csv", server.url("/t.csv"))
     bring(server, file, tmp_path)
     (tmp_path / "t.csv").write_bytes(b"edited")
     with pytest.raises(InputError, match=f"{digest(b'edited')}, but {digest(TABLE)} was recorded on 20"):
@@ -97,32 +97,32 @@ def test_a_table_that_was_changed_on_disk_is_refused(server: Site, tmp_path: Pat
 @pytest.mark.parametrize("known", [{"sha256": "0" * 64}, {"git_blob": "0" * 40}])
 def test_a_known_checksum_is_enforced_at_once(known: dict[str, str], server: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"but 0+ is known of http.*not the published table"):
-        bring(server, Remote("t.csv", server.url("/t.csv"), **known), tmp_path)
+        bring(server, RemoteFile("t.csv", server.url("/t.csv"), **known), tmp_path)
     assert visible(tmp_path) == ["t.csv.rejected"], "neither placed nor recorded"
 
 
 def test_a_table_put_there_by_hand_is_checked_and_recorded(server: Site, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(TABLE)
-    file = Remote("t.csv", server.url("/t.csv"), digest(TABLE), "cd6fd9efb9fd9eda")
+    file = RemoteFile("t.csv", server.url("/t.csv"), digest(TABLE), "cd6fd9efb9fd9eda")
     with pytest.raises(InputError, match="git blob id"):
         bring(server, file, tmp_path)
-    assert bring(server, Remote("t.csv", file.url, digest(TABLE)), tmp_path) == KEPT
+    assert bring(server, RemoteFile("t.csv", file.url, digest(TABLE)), tmp_path) == PRESENT
     assert not server.requests and Ledger(tmp_path).records()["t.csv"].sha256 == digest(TABLE)
 
 
 def test_a_broken_transfer_leaves_nothing_under_the_final_name(server: Site, tmp_path: Path) -> None:
     server.script = [good(5, ranges=False)] * 9
     with pytest.raises(InputError, match="3 attempts"):
-        bring(server, Remote("t.csv", server.url("/t.csv")), tmp_path)
+        bring(server, RemoteFile("t.csv", server.url("/t.csv")), tmp_path)
     assert visible(tmp_path) == ["t.csv.part", "t.csv.part.json"]
     server.script = []
-    assert bring(server, Remote("t.csv", server.url("/t.csv")), tmp_path) == PLACED
+    assert bring(server, RemoteFile("t.csv", server.url("/t.csv")), tmp_path) == PLACED
 
 
 def test_an_archive_cut_short_without_a_length_is_noticed(server: Site, tmp_path: Path) -> None:
     server.files["/t.csv.gz"] = gzip.compress(TABLE * 50)
     server.script = [good(40, length=False)]
-    file = Remote("t.csv.gz", server.url("/t.csv.gz"))
+    file = RemoteFile("t.csv.gz", server.url("/t.csv.gz"))
     with pytest.raises(InputError, match=r"t\.csv\.gz is no whole gz file"):
         bring(server, file, tmp_path)
     assert bring(server, file, tmp_path) == PLACED
@@ -144,13 +144,13 @@ def test_archives_and_empty_files_are_checked(tmp_path: Path) -> None:
 
 
 def test_two_at_once_fetch_once(server: Site, tmp_path: Path) -> None:
-    file, outcomes = Remote("t.csv", server.url("/t.csv")), []
+    file, outcomes = RemoteFile("t.csv", server.url("/t.csv")), []
     workers = [threading.Thread(target=lambda: outcomes.append(bring(server, file, tmp_path))) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert sorted(outcomes) == [PLACED, KEPT, KEPT, KEPT] and len(server.requests) == 1
+    assert sorted(outcomes) == [PLACED, PRESENT, PRESENT, PRESENT] and len(server.requests) == 1
 
 
 def test_records_made_at_once_are_all_kept(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_gits_name_of_a_file_is_gits(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"hello\n")
     assert git_blob(path) == "ce013625030ba8dba906f756967f9e9ca394464a"  # `git hash-object` says so
-    assert sha256(path) == digest(b"hello\n")
+    assert file_sha256(path) == digest(b"hello\n")
 
 
 def test_repeated_rows_go_and_contradicting_ones_too() -> None:
@@ -208,7 +208,7 @@ web:
       title: Pairs
       use: benchmark=human
       files: [{{path: t.csv, to: raw/train.csv}}, {{path: t.csv, to: raw/test.csv, sha256: {digest(TABLE)}}}]
-      made:
+      derived:
         to: toy/pairs.csv
         parts: {{raw/test.csv: test, raw/train.csv: train}}
         columns: {{SMILES: SMILES, Protein: sequence, Y: label}}

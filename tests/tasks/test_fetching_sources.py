@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import composed
 
 from esmerge.experiment.config import read_sweep
-from esmerge.tasks.fetch.integrity import sha256
-from esmerge.tasks.fetch.sources import chosen, upstream
+from esmerge.tasks.fetch.integrity import file_sha256
+from esmerge.tasks.fetch.sources import select_tables, upstream
 from esmerge.tasks.load import check_benchmarks
 
 CARD = Path(__file__).parents[2] / "benchmarks" / "cards" / "SOURCES.md"
@@ -28,10 +28,10 @@ def test_official_sources_are_complete() -> None:
     assert all(re.fullmatch(r"[0-9a-f]{40}", file.git_blob) for file in files if file.git_blob)
     assert all(file.sha256 or file.git_blob for file in files if "githubusercontent" in file.url)
     assert all(
-        table.made is None or set() < set(table.made.parts) <= {file.to for file in table.files}
+        table.derived is None or set() < set(table.derived.parts) <= {file.to for file in table.files}
         for table in TABLES.values()
     )
-    assert [table.name for table in chosen(["psichic", "human"], TABLES)] == ["human", "psichic_bindingdb"]
+    assert [table.name for table in select_tables(["psichic", "human"], TABLES)] == ["human", "psichic_bindingdb"]
 
 
 def test_tdc_is_never_taken_for_another_source() -> None:
@@ -75,5 +75,5 @@ def test_the_card_names_every_table_and_its_terms() -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
 def test_the_real_tables_are_those_that_would_be_made() -> None:
-    made = [table.made for table in TABLES.values() if table.made]
-    assert made and all(sha256(DATA / one.to) == one.sha256 for one in made)
+    made = [table.derived for table in TABLES.values() if table.derived]
+    assert made and all(file_sha256(DATA / one.to) == one.sha256 for one in made)

@@ -10,7 +10,7 @@ from tests.tasks.wording import LABELS, PROMPT
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import scaffold
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.interactions import InteractionSettings, interactions
 
 SETTINGS = InteractionSettings(prompt=PROMPT, labels=LABELS, table="dti.csv", max_rejects=0.9)
@@ -22,7 +22,7 @@ def pairs(benchmark: Benchmark, side: str) -> list[tuple[str, str, int]]:
     return [(*(entity.value for entity in e.entities()), e.answer) for e in getattr(benchmark, side)]
 
 
-def test_the_tables_own_split_is_kept(write: Callable, ask: Callable[..., Request]) -> None:
+def test_the_tables_own_split_is_kept(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", HEAD + GOOD)
     benchmark = interactions(SETTINGS, ask())
     assert pairs(benchmark, "train") == [("CCO", "MKV", 1), ("CCN", "MKV", 0)]
@@ -33,7 +33,7 @@ def test_the_tables_own_split_is_kept(write: Callable, ask: Callable[..., Reques
     assert groups[0] == groups[1] == groups[2] != groups[3]
 
 
-def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., Request]) -> None:
+def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", HEAD + GOOD)
     one = interactions(SETTINGS, ask())
     for split in ("train", "val", "test"):
@@ -61,7 +61,7 @@ def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., R
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(
-    row: str, reason: str, write: Callable, ask: Callable[..., Request]
+    row: str, reason: str, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     write("dti.csv", HEAD + GOOD + row + "\n")
     (reject,) = interactions(SETTINGS, ask()).rejects
@@ -69,14 +69,14 @@ def test_a_bad_row_is_refused_with_its_line(
     assert re.search(reason, reject.reason)
 
 
-def test_opposite_labels_refuse_both_rows(write: Callable, ask: Callable[..., Request]) -> None:
+def test_opposite_labels_refuse_both_rows(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", HEAD + GOOD + "OCC,MKV,0,test\n")
     benchmark = interactions(SETTINGS, ask())
     assert {reject.row for reject in benchmark.rejects} == {"dti.csv:2", "dti.csv:7"}
     assert ("CCO", "MKV") not in {pair[:2] for side in ("train", "test") for pair in pairs(benchmark, side)}
 
 
-def test_a_pair_on_two_sides_stays_in_test(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_pair_on_two_sides_stays_in_test(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", HEAD + GOOD + "OCC,MKV,1,test\n")
     benchmark = interactions(SETTINGS, ask())
     assert [reject.row for reject in benchmark.rejects] == ["dti.csv:2"]
@@ -102,7 +102,7 @@ def many(split: str = "train") -> str:
     ],
 )
 def test_other_splits_hold_out_what_they_say(
-    split: str, held: Callable, count: int, write: Callable, ask: Callable[..., Request]
+    split: str, held: Callable, count: int, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     write("dti.csv", many())
     settings = replace(SETTINGS, split=split, train_limit=None, validation_limit=None)
@@ -113,7 +113,7 @@ def test_other_splits_hold_out_what_they_say(
     assert len(benchmark.train) + len(benchmark.validation) + len(benchmark.test) == 900
 
 
-def test_other_splits_need_no_split_column(write: Callable, ask: Callable[..., Request]) -> None:
+def test_other_splits_need_no_split_column(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", many("nowhere"))
     settings = replace(SETTINGS, split="random")
     expected = interactions(settings, ask())
@@ -133,7 +133,7 @@ def test_a_split_that_there_is_not_is_refused() -> None:
         replace(SETTINGS, split="cold_cell")
 
 
-def test_other_names_are_mapped(write: Callable, ask: Callable[..., Request]) -> None:
+def test_other_names_are_mapped(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", "Drug,Target,Y,part\nCCO,MKV,1.0,fit\nCCN,MKV,0.0,pick\nCC,MKV,0,judge\n")
     columns = {"molecule": "Drug", "protein": "Target", "label": "Y", "split": "part"}
     splits = {"train": "fit", "validation": "pick", "test": "judge"}
@@ -141,7 +141,7 @@ def test_other_names_are_mapped(write: Callable, ask: Callable[..., Request]) ->
     assert pairs(benchmark, "train") == [("CCO", "MKV", 1)] and pairs(benchmark, "test") == [("CC", "MKV", 0)]
 
 
-def test_a_split_without_a_name_and_a_missing_file_are_refused(ask: Callable[..., Request]) -> None:
+def test_a_split_without_a_name_and_a_missing_file_are_refused(ask: Callable[..., BenchmarkRequest]) -> None:
     with pytest.raises(ConfigError, match="benchmark.splits"):
         replace(SETTINGS, splits={"train": "train", "test": "test"})
     with pytest.raises(InputError, match="dti.csv"):

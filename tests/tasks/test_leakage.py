@@ -10,12 +10,12 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 
-from esmerge.cli.tasks.leakage_table import markdown
+from esmerge.cli.tasks.leakage_table import leakage_markdown
 from esmerge.cli.tasks.main import dispatch as verbs
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.data.molecules import fingerprint
-from esmerge.tasks.leakage import measure, similarities
+from esmerge.tasks.leakage import measure_leakage, similarities
 
 POOL = [
     *("CCO", "CCN", "CCCO", "c1ccccc1", "Cc1ccccc1", "Oc1ccccc1", "c1ccncc1", "Cc1ccncc1", "C1CCCCC1", "CC1CCCCC1"),
@@ -50,26 +50,26 @@ WORKED = benchmark(
 
 
 def test_a_worked_example() -> None:
-    report = measure(WORKED)
-    found = {one.what: (one.train, one.test, one.shared, one.some, one.every) for one in report.overlaps}
+    report = measure_leakage(WORKED)
+    found = {one.kind: (one.train, one.test, one.shared, one.any_share, one.all_share) for one in report.overlaps}
     assert found == {
         "molecule": (2, 4, 2, 0.5, 0.5),
         "protein": (3, 3, 2, 0.5, 0.5),
         "scaffold": (2, 4 - 1, 2, 0.75, 0.75),  # benzene for two of the four
         "whole question": (4, 4, 0, 0.0, 0.0),
     }
-    drug, protein = report.through
+    drug, protein = report.baselines
     # 2/3 for the toluene example, 0 for ethanol; training's commonest label of 2 : 2 is the lower
-    assert (drug.modality, drug.seen, drug.auroc, drug.accuracy, drug.majority) == ("molecule", 2, 1.0, 1.0, 0.5)
+    assert (drug.modality, drug.examples, drug.auroc, drug.accuracy, drug.majority) == ("molecule", 2, 1.0, 1.0, 0.5)
     # MB and MA both say 1 : 1 or 1 : 0; MA has labels 1 and 0, MB has 1
-    assert (protein.seen, protein.auroc) == (2, 0.0)
+    assert (protein.examples, protein.auroc) == (2, 0.0)
 
 
 def test_the_order_of_a_pair_does_not_hide_it() -> None:
-    report = measure(benchmark([duo(1, "CCO", "CCN")], [duo(1, "CCN", "CCO"), duo(0, "CCO", "CCC")]))
+    report = measure_leakage(benchmark([duo(1, "CCO", "CCN")], [duo(1, "CCN", "CCO"), duo(0, "CCO", "CCC")]))
     molecule, _, question = report.overlaps
-    assert (molecule.shared, molecule.test, molecule.some, molecule.every) == (2, 3, 1.0, 0.5)
-    assert (question.shared, question.some) == (1, 0.5)
+    assert (molecule.shared, molecule.test, molecule.any_share, molecule.all_share) == (2, 3, 1.0, 0.5)
+    assert (question.shared, question.any_share) == (1, 0.5)
 
 
 def test_similarity_is_brute_force() -> None:
@@ -82,7 +82,9 @@ def test_similarity_is_brute_force() -> None:
 
 
 def test_stereoisomers_are_new_molecules_with_an_equal_fingerprint() -> None:
-    report = measure(benchmark([pair(1, "C[C@H](N)O", "M")], [pair(1, "C[C@@H](N)O", "M"), pair(0, "c1ccccc1", "M")]))
+    report = measure_leakage(
+        benchmark([pair(1, "C[C@H](N)O", "M")], [pair(1, "C[C@@H](N)O", "M"), pair(0, "c1ccccc1", "M")])
+    )
     assert report.overlaps[0].shared == 0
     assert report.nearest is not None
     assert (report.nearest.molecules, report.nearest.equal, report.nearest.close) == (2, 0.5, 0.5)
@@ -103,13 +105,13 @@ def test_random_pairs_against_plain_loops(seed: int) -> None:
         return [duo(draw.randrange(2), *draw.sample(POOL, 2)) for _ in range(count)]
 
     train, test = examples(12), examples(15)
-    report = measure(benchmark(train, test))
+    report = measure_leakage(benchmark(train, test))
     held = [[entity.value for entity in one.entities()] for one in test]
     known = {entity.value for one in train for entity in one.entities()}
     molecule, scaffolds, question = report.overlaps
     assert molecule.shared == len({value for values in held for value in values} & known)
-    assert molecule.some == pytest.approx(np.mean([bool(known & set(values)) for values in held]))
-    assert molecule.every == pytest.approx(np.mean([known >= set(values) for values in held]))
+    assert molecule.any_share == pytest.approx(np.mean([bool(known & set(values)) for values in held]))
+    assert molecule.all_share == pytest.approx(np.mean([known >= set(values) for values in held]))
     asked = {value for values in held for value in values}
     rings = [{MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s)) or s for s in values} for values in (known, asked)]
     counts = (scaffolds.train, scaffolds.test, scaffolds.shared)
@@ -126,8 +128,8 @@ def test_random_pairs_against_plain_loops(seed: int) -> None:
         if means:
             truth.append(one.answer)
             scores.append(float(np.mean(means)))
-    (through,) = report.through
-    assert through.seen == len(truth)
+    (through,) = report.baselines
+    assert through.examples == len(truth)
     if len(set(truth)) == 2:
         assert through.auroc == pytest.approx(brute_auroc(truth, scores))
     decided = [label == (score > 0.5) for label, score in zip(truth, scores, strict=True)]
@@ -139,23 +141,23 @@ def test_random_pairs_against_plain_loops(seed: int) -> None:
 def test_more_labels_have_an_accuracy_only() -> None:
     train = [example(n % 3, ("molecule", POOL[n % 3]), labels=3) for n in range(9)]
     test = [example(n % 3, ("molecule", POOL[n]), labels=3) for n in range(4)]
-    (through,) = measure(benchmark(train, test, labels=3)).through
-    assert np.isnan(through.auroc) and (through.seen, through.accuracy) == (3, 1.0)
+    (through,) = measure_leakage(benchmark(train, test, labels=3)).baselines
+    assert np.isnan(through.auroc) and (through.examples, through.accuracy) == (3, 1.0)
 
 
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(InputError, match="'toy' has no test examples"):
-        measure(benchmark([pair(1, "C", "M")], []))
+        measure_leakage(benchmark([pair(1, "C", "M")], []))
     with pytest.raises(InputError, match="'toy' has no training examples"):
-        measure(benchmark([], [pair(1, "C", "M")]))
+        measure_leakage(benchmark([], [pair(1, "C", "M")]))
 
 
 def test_cells_without_molecules_have_no_chemistry() -> None:
-    report = measure(benchmark([example(1, ("cell", "TP53"))], [example(0, ("cell", "EGFR"))]))
-    assert report.nearest is None and [one.what for one in report.overlaps] == ["cell", "whole question"]
-    assert np.isnan(report.through[0].accuracy)
-    assert "| toy       | cell           | 1        | 1    | 0      | 0.000 |" in markdown([report])
-    assert "| toy       | cell    | 0        | \N{EN DASH}     |" in markdown([report])
+    report = measure_leakage(benchmark([example(1, ("cell", "TP53"))], [example(0, ("cell", "EGFR"))]))
+    assert report.nearest is None and [one.kind for one in report.overlaps] == ["cell", "whole question"]
+    assert np.isnan(report.baselines[0].accuracy)
+    assert "| toy       | cell           | 1        | 1    | 0      | 0.000 |" in leakage_markdown([report])
+    assert "| toy       | cell    | 0        | \N{EN DASH}     |" in leakage_markdown([report])
 
 
 CONFIG = """\
@@ -229,6 +231,6 @@ def test_an_embedded_benchmark_is_refused(folder: Path, write: Callable) -> None
 
 def test_repeated_questions_end_in_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repeated = benchmark([pair(1, "CCO", "M")], [pair(1, "CCO", "M")])
-    monkeypatch.setattr("esmerge.cli.tasks.leakage.load", lambda config, options: repeated)
+    monkeypatch.setattr("esmerge.cli.tasks.leakage.load_from_tables", lambda config, options: repeated)
     with pytest.raises(InputError, match=r"training holds too: toy \(1\)"):
         main(["suite=own", f"config_dir={folder}"])

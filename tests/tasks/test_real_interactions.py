@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from tests.conftest import composed
 from tests.tasks.golden import DATA
 
-from esmerge.cli.tasks.options import DEFAULTS, load
+from esmerge.cli.tasks.options import DEFAULTS, load_from_tables
 from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.core.schema import choose, plain
@@ -41,7 +41,7 @@ RETENTION = compose_choice("suite", "retention")["benchmarks"]
 def benchmark(name: str) -> Benchmark:
     """All rows of a benchmark."""
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA)})
-    return load(compose_choice("benchmark", name), options)
+    return load_from_tables(compose_choice("benchmark", name), options)
 
 
 def everything(name: str) -> list[Example]:
@@ -132,7 +132,7 @@ def test_nothing_that_the_specialists_are_taught_is_tested(seed: int) -> None:
     assert {lesson.modality for lesson in lessons} == {"molecule", "protein", "cell"}
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA), "seed": seed})
     for name in RETENTION:
-        found = load(compose_choice("benchmark", name), options)
+        found = load_from_tables(compose_choice("benchmark", name), options)
         modality = found.test[0].entities()[0].modality
         taught = {value for one in lessons if one.modality == modality for column in one.train for value in column}
         assert taught and not taught & values([*found.validation, *found.test])

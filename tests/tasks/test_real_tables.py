@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from tests.baselines.toys import predict
 
-from esmerge.cli.tasks.options import DEFAULTS, load
+from esmerge.cli.tasks.options import DEFAULTS, load_from_tables
 from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Benchmark, Example
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../s
 def benchmark(name: str) -> Benchmark:
     """All rows of a benchmark."""
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA)})
-    return load(compose_choice("benchmark", name), options)
+    return load_from_tables(compose_choice("benchmark", name), options)
 
 
 def everything(name: str) -> tuple[Example, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Example
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.synergy import SynergySettings, synergy
 
 PROMPT = {"english": "{molecule_1} with {molecule_2} on {cell}. Final answer:"}
@@ -58,7 +58,9 @@ def reasons(benchmark: Benchmark) -> dict[str, str]:
     return {reject.row: reject.reason for reject in benchmark.rejects}
 
 
-def test_a_question_holds_both_molecules_and_the_lines_genes(write: Callable, ask: Callable[..., Request]) -> None:
+def test_a_question_holds_both_molecules_and_the_lines_genes(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
     tables(write)
     found = synergy(SETTINGS, ask())
     assert len(examples(found)) == 66 * 8 and not found.rejects
@@ -71,7 +73,7 @@ def test_a_question_holds_both_molecules_and_the_lines_genes(write: Callable, as
 
 
 def test_the_threshold_holds_on_both_sides_and_the_middle_is_counted(
-    write: Callable, ask: Callable[..., Request]
+    write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     scores = [10.0, 10.1, -10.0, -10.1, 0.0, 30.0]
     only(write, "".join(f"d{2 * n + 1},d{2 * n + 2},Line-0,{score}\n" for n, score in enumerate(scores)))
@@ -82,7 +84,9 @@ def test_the_threshold_holds_on_both_sides_and_the_middle_is_counted(
     assert len(examples(synergy(replace(SETTINGS, threshold=0.0), ask()))) == 5  # 0 itself is neither
 
 
-def test_replicates_are_averaged_whatever_the_drugs_order(write: Callable, ask: Callable[..., Request]) -> None:
+def test_replicates_are_averaged_whatever_the_drugs_order(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
     rows = ["d1,d2,Line-0,40\n", "d2,d1,Line-0,-10\n", "d1,d2,Line-0,-40\n", "d1,d2,Line-1,40\n"]
     rows += [f"d{n},d{n + 1},Line-0,-40\n" for n in range(3, 12)]
     others = {f"pairs.csv:{line}": 0 for line in range(6, 15)}
@@ -95,7 +99,7 @@ def test_replicates_are_averaged_whatever_the_drugs_order(write: Callable, ask: 
     assert {e.id: e.answer for e in examples(median)} == {"pairs.csv:2": 0, "pairs.csv:5": 1, **others}
 
 
-def test_bad_rows_are_named(write: Callable, ask: Callable[..., Request]) -> None:
+def test_bad_rows_are_named(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write, extra="d1,d1,Line-0,20\nd1,dx,Line-0,20\nd1,d2,Line-x,20\nd1,d2,Line-1,high\n")
     found = reasons(synergy(SETTINGS, ask()))
     assert list(found.values()) == [
@@ -106,7 +110,7 @@ def test_bad_rows_are_named(write: Callable, ask: Callable[..., Request]) -> Non
     ]
 
 
-def test_lines_need_no_second_table_where_names_agree(write: Callable, ask: Callable[..., Request]) -> None:
+def test_lines_need_no_second_table_where_names_agree(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     write("genes.csv", "cell_line,top200_by_expression\n" + "".join(f"{line},TP53 EGFR\n" for line in LINES))
     assert len(examples(synergy(replace(SETTINGS, lines=None), ask()))) == 66 * 8
@@ -114,7 +118,7 @@ def test_lines_need_no_second_table_where_names_agree(write: Callable, ask: Call
         synergy(SETTINGS, ask())
 
 
-def test_cold_splits_hold_out_whole_drugs_and_lines(write: Callable, ask: Callable[..., Request]) -> None:
+def test_cold_splits_hold_out_whole_drugs_and_lines(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
     cold = synergy(replace(SETTINGS, split="cold_drug", validation_share=0.3, test_share=0.4), ask(seed=3))
     molecules = [{m.value for e in side for m in e.entities("molecule")} for side in (cold.train, cold.test)]

@@ -8,8 +8,8 @@ import pytest
 from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Answer, Benchmark, Entity
-from esmerge.tasks.api import Request
-from esmerge.tasks.sources.textbook import TextbookQuestions, textbook
+from esmerge.tasks.api import BenchmarkRequest
+from esmerge.tasks.sources.textbook import TextbookQuestions, textbook_questions
 from esmerge.world.curriculum import Mix, perception_batch, reading_batch
 from esmerge.world.entities import world_and_pools
 from esmerge.world.language import HEADS, NAMES, WORDINGS, vocabulary
@@ -28,7 +28,9 @@ def embedded() -> dict[str, dict]:
 def load(name: str, seed: int = 0, limit: int | None = None) -> Benchmark:
     node = embedded()[name]
     settings = TextbookQuestions(node["topic"], node["form"])
-    return textbook(settings, Request(name, "textbook", seed, limit, world=WORLD, title=node["title"]))
+    return textbook_questions(
+        settings, BenchmarkRequest(name, "textbook", seed, limit, world=WORLD, title=node["title"])
+    )
 
 
 def kinds_of(entities: tuple[Entity, ...], seed: int = 0) -> list[int]:
@@ -100,7 +102,7 @@ def test_questions_that_a_scene_cannot_answer_are_refused(topic: str, form: list
 
 def test_specialists_from_elsewhere_are_sent_away() -> None:
     with pytest.raises(ConfigError, match="drug_cell needs specialists that live in the embedded world"):
-        textbook(TextbookQuestions("kill", ["molecule", "cell"]), Request("drug_cell", "english", 0))
+        textbook_questions(TextbookQuestions("kill", ["molecule", "cell"]), BenchmarkRequest("drug_cell", "english", 0))
 
 
 def test_each_form_has_its_topics() -> None:

@@ -148,9 +148,9 @@ def test_proteins_have_their_length_and_letters_and_hold_their_motifs(seed: int)
     half = proteins.LENGTH // 2
     likeness = []
     for value, parts in zip(pool.values, pool.parts, strict=True):
-        assert len(value) == proteins.LENGTH and set(value) <= set(proteins.AMINO_ACIDS)
+        assert len(value) == proteins.LENGTH and set(value) <= set(proteins.RESIDUES)
         for side in range(2):
-            motif = "".join(proteins.AMINO_ACIDS[r] for r in table[side, parts[side]])
+            motif = "".join(proteins.RESIDUES[r] for r in table[side, parts[side]])
             region = value[side * half : (side + 1) * half]
             starts = range(len(region) - len(motif) + 1)
             likeness.append(max(sum(map(str.__eq__, motif, region[s : s + len(motif)])) for s in starts) / len(motif))

@@ -63,9 +63,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise AdapterError(f"{path} does not exist: expected the Hugging Face folder of the backbone")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise AdapterError(f"{path} is not valid JSON ({error}): copy the backbone again") from error
+    return record
 
 
 def _read_config(source: Path) -> dict[str, Any]:
@@ -86,13 +87,13 @@ def _read_shards(source: Path) -> Shards:
         pickles = sorted(file.name for file in source.glob("*.bin"))
         hint = f"; {', '.join(pickles)} is a pickle, save it again with safe_serialization=True" if pickles else ""
         raise AdapterError(f"{source} holds neither {SINGLE} nor {INDEX}{hint}")
-    places: dict[str, str] = _read_json(source / INDEX).get("weight_map", {})
-    files = list(dict.fromkeys(places.values()))
+    weight_map: dict[str, str] = _read_json(source / INDEX).get("weight_map", {})
+    files = list(dict.fromkeys(weight_map.values()))
     absent = [file for file in files if Path(file).name != file or not (source / file).is_file()]
-    if absent or not places:
+    if absent or not weight_map:
         raise AdapterError(f"{source} lacks the shards {', '.join(absent) or '(none is listed)'} of its {INDEX}")
     shards = {file: _read_header(source / file) for file in files}
-    lost = [name for name, file in places.items() if name not in shards[file]]
+    lost = [name for name, file in weight_map.items() if name not in shards[file]]
     if lost:
         raise AdapterError(f"{source}: the shards lack {', '.join(lost)}, which {INDEX} lists; copy the backbone again")
     return shards

@@ -1,4 +1,4 @@
-"""The state of a LoRA adapter: its factors, its scale, and what must hold before adapters can be merged.
+"""The state of a LoRA adapter: its factors and scales, in memory or read on demand, and its header.
 
 A module name is the path PEFT gives an adapted linear layer, e.g.
 ``base_model.model.model.layers.0.self_attn.q_proj``; its factors are stored as ``<module>.lora_A.weight`` and
@@ -7,11 +7,14 @@ A module name is the path PEFT gives an adapted linear layer, e.g.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
+from esmerge.adapters.header import AdapterHeader, ModuleHeader
 from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
 from esmerge.core.lazy import LazyMapping
@@ -38,9 +41,38 @@ class LoraFactors:
     def rank(self) -> int:
         return int(self.a.shape[0])
 
+    @property
+    def header(self) -> ModuleHeader:
+        return ModuleHeader(
+            self.rank, int(self.a.shape[1]), int(self.b.shape[0]), self.a.dtype, self.b.dtype, self.scale
+        )
+
     def delta(self) -> Tensor:
         """The dense weight update, (out_features, in_features)."""
         return self.scale * (self.b @ self.a)
+
+
+class LazyModules(LazyMapping[LoraFactors]):
+    """Factors that are computed, or read from disk, each time they are asked for.
+
+    Args:
+        names: of the modules, in order.
+        compute: module -> factors.
+        header: of every module, where it is known before the factors are.
+        finite: whether ``compute`` itself refuses NaN and infinity.
+        kept_open: gives a block in which what ``compute`` reads from disk is read through one open handle.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        compute: Callable[[str], LoraFactors],
+        header: AdapterHeader | None = None,
+        finite: bool = False,
+        kept_open: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        super().__init__(names, compute)
+        self.header, self.finite, self.kept_open = header, finite, kept_open
 
 
 @dataclass(frozen=True)
@@ -57,9 +89,22 @@ class LoraState:
     base_model: str | None = None
     notes: Mapping[str, float | int | str] = field(default_factory=dict)
 
+    @cached_property
+    def header(self) -> AdapterHeader:
+        """Rank, widths, number formats and scale of every module; no factor is read or computed for it.
+
+        Raises:
+            AdapterError: the factors are computed, and of what rank or scale they will be is not known before.
+        """
+        if not isinstance(self.modules, LazyMapping):
+            return {module: factors.header for module, factors in self.modules.items()}
+        if not isinstance(self.modules, LazyModules) or self.modules.header is None:
+            raise AdapterError("the factors of this adapter are yet to be computed: materialize() it, or give a header")
+        return self.modules.header
+
     def tensors(self) -> Mapping[str, Tensor]:
         """The factors under the names PEFT stores them by; on demand where the modules are, each module read once."""
-        names = {factor_name(module, half): (module, half.lower()) for module in self.modules for half in "AB"}
+        names = {factor_name(module, half): (module, half) for module in self.modules for half in "AB"}
         last: dict[str, LoraFactors] = {}
 
         def factor(name: str) -> Tensor:
@@ -67,19 +112,35 @@ class LoraState:
             if module not in last:
                 last.clear()
                 last[module] = self.modules[module]
-            return getattr(last[module], half)  # type: ignore[no-any-return]
+            return last[module].a if half == "A" else last[module].b
 
         return LazyMapping(names, factor)
 
     def materialize(self) -> LoraState:
         """The same with all factors in memory, computed or read once."""
-        return replace(self, modules=dict(self.modules.items()))
+        with self.reading():
+            return replace(self, modules=dict(self.modules.items()))
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A block in which an adapter on disk is read through one open handle, which is closed at its end."""
+        return self.modules.kept_open() if isinstance(self.modules, LazyModules) else nullcontext()
+
+    def passed_through(self, compute: Callable[[str], LoraFactors], finite: bool = False) -> LoraState:
+        """The same adapter with ``compute`` between it and its reader.
+
+        Args:
+            compute: module -> factors with the header that they have here.
+            finite: whether it refuses NaN and infinity.
+        """
+        lazy = isinstance(self.modules, LazyMapping)
+        header = self.modules.header if isinstance(self.modules, LazyModules) else None if lazy else self.header
+        return replace(self, modules=LazyModules(self.modules, compute, header, finite, self.reading))
 
     def norm_ratio(self, weights: Mapping[str, Tensor]) -> float:
         """Frobenius norm of the update over that of ``weights`` (module name -> backbone weight), modules pooled."""
         update = sum(float(f.delta().float().square().sum()) for f in self.modules.values())
         backbone = sum(float(weights[name].float().square().sum()) for name in self.modules)
-        return (update / backbone) ** 0.5
+        return float((update / backbone) ** 0.5)
 
 
 def factor_name(module: str, factor: str) -> str:
@@ -116,58 +177,23 @@ def check_finite(state: LoraState, name: str) -> None:
         raise AdapterError(f"adapter {name!r} holds NaN or infinite values in {some(bad)}: retrain or re-export it")
 
 
-def check_mergeable(experts: Mapping[str, LoraState], space: str, fold_scales: bool = False) -> None:
-    """Refuse experts that cannot be merged in ``space``, by name.
+def finite_when_read(state: LoraState, name: str) -> LoraState:
+    """The same adapter, whose tensors are looked through for NaN and infinity once: when they are first read.
 
-    Args:
-        experts: at least two adapters.
-        space: ``"factors"`` (same rank and scale needed) or ``"delta"`` (any rank, any scale).
-        fold_scales: in factor space, accept different scales; the caller folds them into ``b``.
-
-    Raises:
-        AdapterError: fewer than two experts, or modules, shapes, ranks, scales or values that do not fit.
+    Reading raises ``AdapterError`` that names the adapter, as ``name``, and the tensors.
     """
-    if len(experts) < 2:
-        raise AdapterError(f"a merge needs at least two experts, got {list(experts) or 'none'}")
-    for name, state in experts.items():
-        check_finite(state, name)
-    (first, reference), *others = experts.items()
-    for name, state in others:
-        _check_modules(first, reference, name, state)
-        for module, factors in state.modules.items():
-            _check_factors(module, first, reference.modules[module], name, factors, space, fold_scales)
+    if isinstance(state.modules, LazyModules) and state.modules.finite:
+        return state
+    finished: set[str] = set()
 
+    def read(module: str) -> LoraFactors:
+        factors = state.modules[module]
+        if module not in finished:
+            check_finite(LoraState({module: factors}), name)
+            finished.add(module)
+        return factors
 
-def _check_modules(first: str, reference: LoraState, name: str, state: LoraState) -> None:
-    missing = sorted(set(reference.modules) - set(state.modules))
-    extra = sorted(set(state.modules) - set(reference.modules))
-    if missing or extra:
-        raise AdapterError(
-            f"adapters {first!r} and {name!r} adapt different modules: {name!r} lacks {some(missing)} and adds "
-            f"{some(extra)}; train them with the same target_modules"
-        )
-
-
-def _check_factors(
-    module: str, first: str, ours: LoraFactors, name: str, theirs: LoraFactors, space: str, fold_scales: bool
-) -> None:
-    widths = (ours.b.shape[0], ours.a.shape[1]), (theirs.b.shape[0], theirs.a.shape[1])
-    if widths[0] != widths[1]:
-        raise AdapterError(
-            f"{module}: {first!r} updates a {widths[0]} weight, {name!r} a {widths[1]} one; are they of one backbone?"
-        )
-    if space != "factors":
-        return
-    if ours.rank != theirs.rank:
-        raise AdapterError(
-            f"{module}: {first!r} has rank {ours.rank}, {name!r} rank {theirs.rank}; factors of different rank cannot "
-            "be combined, use merge_space=delta"
-        )
-    if ours.scale != theirs.scale and not fold_scales:
-        raise AdapterError(
-            f"{module}: {first!r} has LoRA scale {ours.scale:g}, {name!r} {theirs.scale:g}; use merge_space=delta, or "
-            "fold the scales into the factors with method.fold_scales=true"
-        )
+    return state.passed_through(read, finite=True)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

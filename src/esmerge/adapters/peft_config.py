@@ -43,7 +43,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise AdapterError(f"adapter {name!r}: {path} does not exist; expected a folder written by PEFT")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise AdapterError(f"adapter {name!r}: {path} is not valid JSON ({error})") from error
     if config.get("peft_type") != "LORA":

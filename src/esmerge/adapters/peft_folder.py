@@ -9,15 +9,25 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, check_finite, factor_name
+from esmerge.adapters.header import ModuleHeader
+from esmerge.adapters.lora import (
+    PREFIX,
+    LazyModules,
+    LoraFactors,
+    LoraState,
+    check_finite,
+    factor_name,
+    finite_when_read,
+)
 from esmerge.adapters.peft_config import CONFIG, plain_config, rank_and_scale, read_config
+from esmerge.adapters.reader import TensorReader
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import LazyMapping
 from esmerge.storage.tensor_stream import FORMATS, write_tensors
 from esmerge.storage.whole_folder import whole_folder
 
 WEIGHTS = "adapter_model.safetensors"
 CARD = "README.md"
+DTYPES = {stored: dtype for dtype, stored in FORMATS.items()}
 
 Header = Mapping[str, tuple[tuple[int, ...], str]]
 """Tensor name -> shape and safetensors' name of its number format."""
@@ -29,7 +39,7 @@ def load_adapter(folder: str | Path, name: str) -> LoraState:
 
 
 def open_adapter(folder: str | Path, name: str) -> LoraState:
-    """A PEFT LoRA adapter whose tensors are read from disk whenever they are asked for, one module at a time.
+    """A PEFT LoRA adapter: its header, and tensors that are read from disk when they are asked for, module by module.
 
     Args:
         folder: a folder that PEFT's ``save_pretrained`` wrote; it must stay in place while the adapter is used.
@@ -37,22 +47,21 @@ def open_adapter(folder: str | Path, name: str) -> LoraState:
 
     Raises:
         AdapterError: a file is missing or not safetensors, the adapter is not plain LoRA, or its tensors do not fit its
-            config or are not finite.
+            config; when a tensor is read, that it is not finite.
     """
     folder = Path(folder)
     config = read_config(folder, name)
-    header = _read_header(folder, name)
-    modules = sorted(_modules(header, name), key=natural)
-    scales = {module: _scale(module, header, rank_and_scale(config, module), name) for module in modules}
+    stored = _read_header(folder, name)
+    modules = sorted(_modules(stored, name), key=natural)
+    header = {module: _module_header(module, stored, rank_and_scale(config, module), name) for module in modules}
+    file = TensorReader(folder / WEIGHTS)
 
     def read(module: str) -> LoraFactors:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            a, b = (file.get_tensor(factor_name(module, factor)) for factor in "AB")
-        return LoraFactors(a, b, scales[module])
+        a, b = file.read(*(factor_name(module, half) for half in "AB"))
+        return LoraFactors(a, b, header[module].scale)
 
-    state = LoraState(LazyMapping(modules, read), config.get("base_model_name_or_path"))
-    check_finite(state, name)
-    return state
+    factors = LazyModules(header, read, header, kept_open=file.kept_open)
+    return finite_when_read(LoraState(factors, config.get("base_model_name_or_path")), name)
 
 
 def save_adapter(state: LoraState, folder: str | Path, base_model: str | None = None, card: str | None = None) -> None:
@@ -94,7 +103,7 @@ def write_adapter(
         facts[module] = (factors.rank, factors.scale)
         return factors
 
-    write_tensors(folder / WEIGHTS, LoraState(LazyMapping(state.modules, noted)).tensors())
+    write_tensors(folder / WEIGHTS, state.passed_through(noted).tensors())
     base_model = base_model if base_model is not None else state.base_model
     (folder / CONFIG).write_text(json.dumps(plain_config(facts, base_model), indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(_card(state, title, base_model, card), encoding="utf-8")
@@ -110,7 +119,9 @@ def _read_header(folder: Path, name: str) -> Header:
     try:
         with safe_open(path, framework="pt") as file:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            return {key: (tuple(one.get_shape()), one.get_dtype()) for key, one in slices.items()}
+            return {
+                key: (tuple(tensor_slice.get_shape()), tensor_slice.get_dtype()) for key, tensor_slice in slices.items()
+            }
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"adapter {name!r}: {path} cannot be read as safetensors ({error})") from error
 
@@ -130,18 +141,18 @@ def _modules(header: Header, name: str) -> list[str]:
             f"adapter {name!r} holds tensors that are not LoRA factors: {', '.join(unknown)}; embeddings, biases, "
             "whole modules and quantised factors cannot be merged: save the adapter without them"
         )
-    lacking = sorted(f"{module}.lora_{factor}" for module, found in halves.items() for factor in {"A", "B"} - found)
+    lacking = sorted(f"{module}.lora_{factor}" for module, present in halves.items() for factor in {"A", "B"} - present)
     if lacking or not halves:
         raise AdapterError(f"adapter {name!r} lacks LoRA factors: {', '.join(lacking) or 'it holds none at all'}")
     return list(halves)
 
 
-def _scale(module: str, header: Header, said: tuple[int, float], name: str) -> float:
-    (a, _), (b, _) = (header[factor_name(module, factor)] for factor in "AB")
-    rank, scale = said
+def _module_header(module: str, stored: Header, configured: tuple[int, float], name: str) -> ModuleHeader:
+    (a, a_format), (b, b_format) = (stored[factor_name(module, factor)] for factor in "AB")
+    rank, scale = configured
     if a[0] != rank or b[1] != rank:
         raise AdapterError(f"adapter {name!r}: {module} has A {a} and B {b}, but its config says rank {rank}")
-    return scale
+    return ModuleHeader(rank, a[1], b[0], DTYPES[a_format], DTYPES[b_format], scale)
 
 
 def _card(state: LoraState, title: str, base_model: str | None, card: str | None) -> str:

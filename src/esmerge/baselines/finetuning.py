@@ -11,7 +11,7 @@ from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.core.rng import generator
-from esmerge.model.attach import detach, fresh, read
+from esmerge.model.attach import detach, extract_lora, init_lora
 from esmerge.model.loss import answer_loss
 from esmerge.model.training import Schedule, train
 from esmerge.specialists.specialists import Specialists
@@ -37,10 +37,10 @@ def finetune(specialists: Specialists, examples: Sequence[Example], name: str, s
         rows = generator(seed, f"finetune-{name}", step).integers(len(sequences), size=settings.batch)
         return answer_loss(specialists.renderer, [sequences[row] for row in rows])
 
-    parameters = fresh(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
+    parameters = init_lora(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
     try:
         schedule = Schedule(settings.steps, settings.rate, settings.weight_decay)
         train(f"fine-tuning on {name}", parameters, loss_at, schedule, scratch)
-        return read(model, "finetuned", specialists.backbone.name)
+        return extract_lora(model, "finetuned", specialists.backbone.name)
     finally:
         detach(model)

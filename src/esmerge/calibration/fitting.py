@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, check_mergeable, layer_count, layer_of
+from esmerge.adapters.experts import check_compatible
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, layer_count, layer_of
 from esmerge.calibration.types import Measured
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
@@ -47,7 +48,7 @@ def mixture(model: nn.Module, experts: Mapping[str, LoraState]) -> Iterator[Mixt
     Raises:
         AdapterError: the adapters do not fit each other or the backbone.
     """
-    check_mergeable(experts, "delta")
+    check_compatible(experts, "delta")
     first = next(iter(experts.values()))
     mixed = Mixture(torch.zeros(len(experts), layer_count(first), device=next(model.parameters()).device))
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}

@@ -21,8 +21,8 @@ def save_measured(measured: Measured, folder: Path) -> None:
 
 def load_measured(folder: Path) -> Measured:
     """Read what ``save_measured`` wrote."""
-    found: dict[str, dict[str, Tensor]] = {}
+    measured: dict[str, dict[str, Tensor]] = {}
     for key, tensor in load_file(folder / FILE).items():
         expert, _, name = key.partition(BETWEEN)
-        found.setdefault(expert, {})[name] = tensor
-    return found
+        measured.setdefault(expert, {})[name] = tensor
+    return measured

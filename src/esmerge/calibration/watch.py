@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +24,10 @@ def holding(prompts: Sequence[Pieces], modality: str) -> list[Pieces]:
     Raises:
         InputError: there are none.
     """
-    found = [p for p in prompts if any(isinstance(piece, Entity) and piece.modality == modality for piece in p)]
-    if not found:
+    selected = [p for p in prompts if any(isinstance(piece, Entity) and piece.modality == modality for piece in p)]
+    if not selected:
         raise InputError(f"the probe holds no {modality}: every expert's modality must occur")
-    return found
+    return selected
 
 
 def batches(specialists: Specialists, prompts: Sequence[Pieces], size: int) -> Iterator[Batch]:
@@ -51,7 +50,7 @@ def tokens_of(batch: Batch, modality: str) -> Tensor:
 
 def prefill(specialists: Specialists, batch: Batch) -> None:
     """One pass through the decoder layers, without logits."""
-    decoder: Any = specialists.backbone.model.get_decoder()
+    decoder = specialists.backbone.model.get_decoder()
     with torch.no_grad():
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 

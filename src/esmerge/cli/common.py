@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
@@ -18,6 +17,7 @@ from esmerge.core.timing import seconds
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
 from esmerge.specialists.families.custom.settings import open_experts_node
+from esmerge.storage.files import write_json
 from esmerge.tracking.results import run_folders
 
 open_experts_node()  # before any config is composed
@@ -46,7 +46,7 @@ def finish(folder: Path) -> int:
     """Report on a sweep; returns the exit code: 1 if a run failed."""
     report = build_report(folder)
     stage_seconds = seconds()
-    (folder / "timings.json").write_text(json.dumps(stage_seconds, indent=1))
+    write_json(folder / "timings.json", stage_seconds)
     _show_stages(stage_seconds)
     show(report.tables, report.paths, report.verdict)
     return int(any(run.outcome().state == "failed" for run in run_folders(folder)))

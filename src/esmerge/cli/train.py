@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -12,9 +12,9 @@ from rich.console import Console
 
 from esmerge.adapters.peft_folder import save_adapter
 from esmerge.cli.common import quiet
-from esmerge.core.errors import BenchError
+from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF
-from esmerge.core.schema import choose, plain
+from esmerge.core.schema import Selection, choose, plain
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache
 
@@ -25,10 +25,9 @@ def job(config: DictConfig) -> None:
     raw = plain(config)
     try:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
-        cache = Cache(Path(raw["cache"]))
-        if raw["retrain"]:
-            _forget(cache, raw["retrain"])
+        cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], selection))
         specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
+        check_renewed(cache, selection.settings.stages)
         if raw["out"]:
             for name, state in specialists.adapters.items():
                 save_adapter(state, Path(raw["out"]) / name)
@@ -42,14 +41,27 @@ def job(config: DictConfig) -> None:
         screen.print(f"  {name}: {value}")
 
 
-def _forget(cache: Cache, stages: list[str]) -> None:
-    """Remove stages from the cache by the name of their kind, so that they are made again."""
-    for kind in stages:
-        folder = cache.root / kind
-        if not folder.is_dir():
-            cached = ", ".join(sorted(path.name for path in cache.root.glob("*"))) or "nothing yet"
-            raise BenchError(f"retrain names {kind!r}, which the cache does not hold: it holds {cached}")
-        shutil.rmtree(folder)
+def stages_to_renew(retrain: Sequence[str] | str, selection: Selection) -> frozenset[str]:
+    """The stages that ``retrain`` names.
+
+    Raises:
+        ConfigError: a name is not one of the specialists' stages.
+    """
+    names, stages = [retrain] if isinstance(retrain, str) else list(retrain), selection.settings.stages
+    if unknown := [name for name in names if name not in stages]:
+        expected = f"expected some of {', '.join(stages)}" if stages else "these specialists are not trained here"
+        raise ConfigError(f"retrain={names}: specialists={selection.name} have no stage {unknown[0]!r}: {expected}")
+    return frozenset(names)
+
+
+def check_renewed(cache: Cache, stages: Sequence[str]) -> None:
+    """Raise ``ConfigError`` for a stage that was not made again, since what is made of it is in the cache."""
+    if missed := cache.never_renewed():
+        later = [stage for stage in stages[stages.index(missed[0]) + 1 :] if stage not in cache.renewed]
+        raise ConfigError(
+            f"retrain: {missed[0]} was not made again, since nothing asked for it: what is made of it is in the cache; "
+            f"name that too: {' or '.join(later)}"
+        )
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""From embedding-space signals to merging coefficients: the paper's formulas and nothing else."""
+"""From embedding-space signals to merging coefficients: the paper's formulas stand in ``formulas``, on one page."""

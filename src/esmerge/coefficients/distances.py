@@ -1,7 +1,8 @@
 """How far every expert moves every modality in every layer, and how sure that is.
 
 Distances are kept apart by blocks of directions and measured again on resampled prompts, so that what is computed from
-them can be given a standard error of either kind.
+them can be given a standard error of either kind. Here is what surrounds the formulas: which samples are compared, and
+how many of their values are in memory at a time.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from esmerge.coefficients import formulas
 from esmerge.coefficients.types import ESConfig, Layered, Signals
-from esmerge.coefficients.wasserstein import projected_gaps, random_directions, standardise
 from esmerge.core.errors import InputError
 from esmerge.core.finite import all_finite
 
-VALUES_AT_ONCE = 2**16  # standardised responses held in memory: layers * samples * features; at least one layer's
-BLOCKS = 16  # of directions, left out one by one for the standard error
+VALUES_AT_ONCE = 2**16  # 256 KiB in single precision, which a processor's cache holds
+JACKKNIFE_BLOCKS = 16  # of directions, left out one by one for the standard error
 RESAMPLED_DIRECTIONS = 128  # of each bootstrap resample: enough, since all resamples share them
 
 
@@ -30,7 +31,7 @@ class Distances:
     """Sliced Wasserstein distances. N experts, M modalities, L layers.
 
     Attributes:
-        gaps: (G, N, M, L), sum over each block's directions of the mean p-th power of the gap.
+        gaps: (G, N, M, L), sum over each block's directions of the transport costs, the p-th powers of the gaps.
         counts: (G,), directions of each block.
         power: p.
         resampled: (R, N, M, L), distances on bootstrap resamples of the probe; R may be 0.
@@ -44,105 +45,116 @@ class Distances:
     @property
     def values(self) -> Tensor:
         """The distances over all directions, (N, M, L)."""
-        return self._root(self.gaps.sum(dim=0), self.counts.sum())
+        return formulas.sliced_wasserstein(self.gaps.sum(dim=0) / self.counts.sum(), self.power)
 
     def without_each_block(self) -> Tensor:
         """The distances with one block of directions left out, (G, N, M, L)."""
-        return self._root(self.gaps.sum(dim=0) - self.gaps, (self.counts.sum() - self.counts).view(-1, 1, 1, 1))
+        others = (self.gaps.sum(dim=0) - self.gaps).clamp(min=0)  # rounding may leave less than nothing
+        counts = (self.counts.sum() - self.counts).view(-1, 1, 1, 1)
+        return formulas.sliced_wasserstein(others / counts, self.power)
 
-    def joined(self, more: Distances) -> Distances:
-        """The distances over these directions and those of ``more``."""
+    def with_more_directions(self, more: Distances) -> Distances:
+        """The distances over these directions and those of ``more``, block by block."""
         return replace(self, gaps=self.gaps + more.gaps, counts=self.counts + more.counts)
 
-    def resampled_as(self, resampled: Tensor) -> Distances:
+    def with_resamples(self, resampled: Tensor) -> Distances:
         """The same with distances on resampled prompts, (R, N, M, L)."""
         return replace(self, resampled=resampled)
 
-    def _root(self, total: Tensor, count: Tensor) -> Tensor:
-        return (total / count).clamp(min=0) ** (1 / self.power)
 
-
-def layer_distances(signals: Signals, granularity: ESConfig, seed: int) -> Distances:
-    """Distance of every expert's responses from the backbone's along ``granularity.projections`` directions.
-
-    All of them use the same directions, so that differences between experts are not projection noise.
-
-    Raises:
-        InputError: responses are missing, not finite, or not shaped like the backbone's.
-    """
-    rounds = direction_rounds(signals, int(granularity.projections), seed)
-    return along(signals, next(rounds), granularity)
-
-
-def direction_rounds(signals: Signals, count: int, seed: int) -> Iterator[Tensor]:
+def direction_batches(signals: Signals, count: int, seed: int) -> Iterator[Tensor]:
     """Directions for the features of these signals, ``count`` new ones each time, (count, d)."""
     features = _response(signals.backbone, signals.modalities[0], "the backbone").shape[-1]
     generator = torch.Generator().manual_seed(seed)
     while True:
-        yield random_directions(features, count, generator)
+        yield formulas.unit_directions(features, count, generator)
 
 
-def along(signals: Signals, directions: Tensor, granularity: ESConfig) -> Distances:
-    """The distances along given directions, (projections, features).
+def distances_along(
+    signals: Signals, directions: Tensor, config: ESConfig, values_at_once: int = VALUES_AT_ONCE
+) -> Distances:
+    """Distances of every expert's responses from the backbone's along given directions, (P, d).
+
+    All of them use the same directions, so that differences between experts are not projection noise.
+
+    Args:
+        values_at_once: most responses, and most projections, that are held in memory; one layer's, or those on one
+            direction, at least.
 
     Raises:
-        InputError: as of ``layer_distances``.
+        InputError: responses are missing, not finite, or not shaped like the backbone's.
     """
-    blocks = torch.arange(len(directions)) % min(BLOCKS, len(directions))
-    pick = torch.nn.functional.one_hot(blocks).double()  # (projections, G)
+    blocks = torch.arange(len(directions)) % min(JACKKNIFE_BLOCKS, len(directions))
+    members = torch.nn.functional.one_hot(blocks).double()  # (P, G)
 
-    def by_block(x: Tensor, y: Tensor) -> Tensor:
-        return projected_gaps(*standardise(x, y), directions, granularity.power).double().cpu() @ pick
+    def costs_by_block(x: Tensor, y: Tensor) -> Tensor:
+        return _costs(x, y, directions, config.power, values_at_once).double().cpu() @ members
 
-    gaps = _over_pairs(signals, by_block).movedim(-1, 0)
-    return Distances(gaps, pick.sum(dim=0), granularity.power, torch.empty(0, *gaps.shape[1:], dtype=gaps.dtype))
+    gaps = _over_pairs(signals, costs_by_block, values_at_once).movedim(-1, 0)
+    return Distances(gaps, members.sum(dim=0), config.power, torch.empty(0, *gaps.shape[1:], dtype=gaps.dtype))
 
 
-def bootstrapped(signals: Signals, directions: Tensor, granularity: ESConfig, seed: int) -> Tensor:
-    """The distances on ``granularity.resamples`` resamples of the probe's prompts, (R, N, M, L).
+def bootstrap_distances(
+    signals: Signals, directions: Tensor, config: ESConfig, seed: int, values_at_once: int = VALUES_AT_ONCE
+) -> Tensor:
+    """The distances on ``config.resamples`` resamples of the probe's prompts, (R, N, M, L).
 
     A resample draws the same prompts for every model, modality and layer, and is measured along the first few of the
-    directions, the same every time.
+    directions, the same every time. Arguments and errors as of ``distances_along``.
     """
-    few, power = directions[:RESAMPLED_DIRECTIONS], granularity.power
+    few = directions[:RESAMPLED_DIRECTIONS]
     generator = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(granularity.resamples, _most_samples(signals), generator=generator)
+    uniform = torch.rand(config.resamples, _most_samples(signals), generator=generator)
 
-    def resample(x: Tensor, y: Tensor) -> Tensor:
+    def distances_by_resample(x: Tensor, y: Tensor) -> Tensor:
         drawn = (uniform[:, : x.shape[1]] * x.shape[1]).long()
-        found = torch.empty(len(x), len(drawn), dtype=torch.float64)
+        costs = torch.empty(len(x), len(drawn), dtype=torch.float64)
         for column, rows in enumerate(drawn):
-            found[:, column] = projected_gaps(*standardise(x[:, rows], y[:, rows]), few, power).mean(dim=-1)
-        return found ** (1 / power)
+            costs[:, column] = _costs(x[:, rows], y[:, rows], few, config.power, values_at_once).mean(dim=-1)
+        return formulas.sliced_wasserstein(costs, config.power)
 
-    return _over_pairs(signals, resample).movedim(-1, 0)
+    return _over_pairs(signals, distances_by_resample, values_at_once).movedim(-1, 0)
 
 
-def _over_pairs(signals: Signals, compare: _Compare) -> Tensor:
+def _costs(x: Tensor, y: Tensor, directions: Tensor, power: float, values_at_once: int) -> Tensor:
+    """Transport costs of the standardised responses, (layers, P), some directions at a time."""
+    x, y = formulas.standardise(x, y)
+    step = max(1, values_at_once // max(1, x[..., 0].numel()))
+    parts = directions.to(x).split(step)
+    return torch.cat([formulas.transport_costs(x, y, part, power) for part in parts], dim=-1)
+
+
+def _over_pairs(signals: Signals, compare: _Compare, values_at_once: int) -> Tensor:
     """``compare(backbone's, expert's responses of some layers) -> (layers, C)`` for all pairs: (N, M, L, C)."""
     rows = []
     for expert in signals.experts:
         responses, owner = signals.responses.get(expert, {}), f"expert {expert!r}"
-        rows.append(torch.stack([_compared(signals, responses, name, owner, compare) for name in signals.modalities]))
+        columns = [_over_layers(signals, responses, t, owner, compare, values_at_once) for t in signals.modalities]
+        rows.append(torch.stack(columns))
     return torch.stack(rows)
 
 
-def _compared(
-    signals: Signals, responses: Mapping[str, Layered], modality: str, owner: str, compare: _Compare
+def _over_layers(
+    signals: Signals,
+    responses: Mapping[str, Layered],
+    modality: str,
+    owner: str,
+    compare: _Compare,
+    values_at_once: int,
 ) -> Tensor:
-    """One expert and modality, a few layers at a time: (L, C)."""
-    base = _response(signals.backbone, modality, "the backbone")
-    own = _response(responses, modality, owner)
-    if base.shape != own.shape:
-        raise InputError(f"responses differ in shape: backbone {tuple(base.shape)}, expert {tuple(own.shape)}")
-    depth, samples, features = base.shape
-    step = max(1, VALUES_AT_ONCE // max(1, samples * features))
+    """One expert and modality, some layers at a time: (L, C)."""
+    backbone = _response(signals.backbone, modality, "the backbone")
+    expert = _response(responses, modality, owner)
+    if backbone.shape != expert.shape:
+        raise InputError(f"responses differ in shape: backbone {tuple(backbone.shape)}, expert {tuple(expert.shape)}")
+    depth, samples, features = backbone.shape
+    step = max(1, values_at_once // max(1, samples * features))
 
-    def block(first: int) -> Tensor:
-        these = slice(first, first + step)
-        return compare(_wide(base[these], modality, "the backbone"), _wide(own[these], modality, owner))
+    def compared(first: int) -> Tensor:
+        layers = slice(first, first + step)
+        return compare(_upcast(backbone[layers], modality, "the backbone"), _upcast(expert[layers], modality, owner))
 
-    return torch.cat([block(first) for first in range(0, depth, step)])
+    return torch.cat([compared(first) for first in range(0, depth, step)])
 
 
 def _most_samples(signals: Signals) -> int:
@@ -155,7 +167,7 @@ def _response(responses: Mapping[str, Layered], modality: str, owner: str) -> La
     return responses[modality]
 
 
-def _wide(tensor: Tensor, modality: str, owner: str) -> Tensor:
+def _upcast(tensor: Tensor, modality: str, owner: str) -> Tensor:
     if not all_finite(tensor):
         raise InputError(f"{owner} has NaN or infinite responses for modality {modality!r}: probe in float32")
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

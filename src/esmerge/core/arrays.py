@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from torch import Tensor
 from esmerge.core.lazy import LazyMapping
 
 
-def as_arrays(tensors: Mapping[str, Tensor]) -> Mapping[str, NDArray[np.floating[Any]]]:
+def as_arrays(tensors: Mapping[str, Tensor]) -> Mapping[str, NDArray[np.floating]]:
     """The same values as NumPy arrays, one made whenever it is looked up; half precision as float32."""
 
-    def array(name: str) -> NDArray[np.floating[Any]]:
+    def array(name: str) -> NDArray[np.floating]:
         tensor = tensors[name].detach().cpu()
-        values: NDArray[np.floating[Any]] = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
+        values: NDArray[np.floating] = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
         return values
 
     return LazyMapping(tensors, array)

@@ -23,7 +23,7 @@ from esmerge.core import paths
 from esmerge.core.errors import ConfigError
 from esmerge.core.schema import plain
 
-Config = dict[str, Any]
+Config = dict[str, Any]  # values of YAML
 
 _COMPOSED: dict[tuple[str, ...], Config] = {}  # composing takes time, and a sweep asks for the same configs many times
 
@@ -34,7 +34,7 @@ def compose_choice(group: str, name: str, folders: Sequence[str] = ()) -> Config
 
 
 def compose_choices(group: str, names: Iterable[str], folders: Sequence[str] = ()) -> dict[str, Config]:
-    """Name -> its config, resolved, as plain values; all that were not asked for before are composed in one go.
+    """Name -> its config, resolved, as plain values; those that are not composed yet are composed in one go.
 
     A config may interpolate its own keys, relative to where they stand (``${.title}``): what stands around it, nothing
     says.
@@ -47,14 +47,14 @@ def compose_choices(group: str, names: Iterable[str], folders: Sequence[str] = (
     Raises:
         ConfigError: there is no such choice, with those that there are; or it cannot be composed.
     """
-    wanted = list(dict.fromkeys(names))
-    with _search_path(folders) as (place, overrides):
-        absent = [name for name in wanted if (*place, group, name) not in _COMPOSED]
+    unique_names = list(dict.fromkeys(names))
+    with _search_path(folders) as (sources, overrides):
+        absent = [name for name in unique_names if (*sources, group, name) not in _COMPOSED]
         if absent:
             _check_names(group, absent, overrides)
             composed = _compose(group, absent, overrides)
-            _COMPOSED.update({(*place, group, name): config for name, config in composed.items()})
-        return {name: deepcopy(_COMPOSED[*place, group, name]) for name in wanted}
+            _COMPOSED.update({(*sources, group, name): config for name, config in composed.items()})
+        return {name: deepcopy(_COMPOSED[*sources, group, name]) for name in unique_names}
 
 
 def choices(group: str, folders: Sequence[str] = ()) -> list[str]:
@@ -99,16 +99,16 @@ def _check_names(group: str, names: Iterable[str], overrides: list[str]) -> None
 def _compose(group: str, names: Sequence[str], overrides: list[str]) -> dict[str, Config]:
     """One composition with every choice in a package of its own."""
     packages = {f"choice_{number}": name for number, name in enumerate(names)}
-    chosen = [f"+{group}@{package}={_quoted(name)}" for package, name in packages.items()]
+    selections = [f"+{group}@{package}={_quoted(name)}" for package, name in packages.items()]
     try:
-        config = compose(overrides=[*overrides, *chosen])
-        found = {name: plain(config[package]) for package, name in packages.items()}
+        config = compose(overrides=[*overrides, *selections])
+        configs = {name: plain(config[package]) for package, name in packages.items()}
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         if len(names) > 1:  # which of them
             return {name: _compose(group, [name], overrides)[name] for name in names}
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"{group} {names[0]} cannot be composed: {reason}") from error
-    for name, content in found.items():
+    for name, content in configs.items():
         if not isinstance(content, dict):
             raise ConfigError(f"{group} {name} is a {type(content).__name__}: expected settings, each as key: value")
-    return found
+    return configs

@@ -28,8 +28,8 @@ class Cost:
     @staticmethod
     def total(costs: Sequence[Cost]) -> Cost:
         """Of work done one after the other: seconds add up, the largest peak counts."""
-        peaks = [spent.memory for spent in costs if spent.memory is not None]
-        return Cost(round(sum(spent.seconds for spent in costs), 3), max(peaks) if peaks else None)
+        peaks = [cost.memory for cost in costs if cost.memory is not None]
+        return Cost(round(sum(cost.seconds for cost in costs), 3), max(peaks) if peaks else None)
 
 
 @contextmanager
@@ -40,17 +40,17 @@ def cost(device: str = "cpu") -> Iterator[Cost]:
     that used it again would seem to need none. On a GPU it is the allocator's, and the clock is read when the work that
     was handed to the GPU is done, so that a block pays for its own kernels and no others.
     """
-    found, on_gpu = Cost(), torch.device(device).type == "cuda"
+    measured, on_gpu = Cost(), torch.device(device).type == "cuda"
     before = _begin(on_gpu)
     clock = time.perf_counter()
     try:
-        yield found
+        yield measured
     finally:
         if on_gpu:
             torch.cuda.synchronize()
-        found.seconds = round(time.perf_counter() - clock, 3)
+        measured.seconds = round(time.perf_counter() - clock, 3)
         after = _peak(on_gpu)
-        found.memory = None if before is None or after is None else round(max(0.0, after - before), 1)
+        measured.memory = None if before is None or after is None else round(max(0.0, after - before), 1)
 
 
 def _begin(on_gpu: bool) -> float | None:
@@ -84,9 +84,9 @@ def _read(name: str) -> float | None:
     return next((int(line.split()[1]) / MIB for line in lines if line.startswith(name)), None)
 
 
-def save_cost(spent: Cost, folder: Path) -> None:
+def save_cost(cost: Cost, folder: Path) -> None:
     """Write a cost beside what it paid for."""
-    (folder / FILE).write_text(json.dumps(asdict(spent)))
+    (folder / FILE).write_text(json.dumps(asdict(cost)))
 
 
 def load_cost(folder: Path) -> Cost:

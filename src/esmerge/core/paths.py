@@ -6,6 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parents[1]  # of an editable install; elsewhere of no meaning
+IN_CHECKOUT = not (PACKAGE / "conf").exists()  # which only a wheel has there
 
 
 def _shipped(inside: Path, checkout: Path) -> Path:

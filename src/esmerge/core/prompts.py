@@ -53,8 +53,8 @@ class Example:
 
     def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
         """The entities of the prompt, all of them or those of one modality."""
-        found = (piece for piece in self.prompt if isinstance(piece, Entity))
-        return tuple(entity for entity in found if modality in (None, entity.modality))
+        entities = (piece for piece in self.prompt if isinstance(piece, Entity))
+        return tuple(entity for entity in entities if modality in (None, entity.modality))
 
     def solved(self) -> Pieces:
         """The prompt followed by its answer: a training sequence."""

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from esmerge.core.errors import ConfigError
 
 Info = TypeVar("Info")
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Registry(Generic[Info]):
             TypeError: the settings do not derive from what the settings of this kind must offer.
         """
         if not issubclass(settings, self.settings):
-            wanted = f"{self.settings.__module__}.{self.settings.__name__}"
-            raise TypeError(f"{self.kind} {name!r}: its settings {settings.__name__} must derive from {wanted}")
+            base = f"{self.settings.__module__}.{self.settings.__name__}"
+            raise TypeError(f"{self.kind} {name!r}: its settings {settings.__name__} must derive from {base}")
 
         def decorate(function: Function) -> Function:
-            known = self._entries.get(name)
-            if known is not None and known.function.__module__ != function.__module__:
-                raise ValueError(f"{self.kind} {name!r} is registered by {known.function.__module__} already")
+            existing = self._entries.get(name)
+            if existing is not None and existing.function.__module__ != function.__module__:
+                raise ValueError(f"{self.kind} {name!r} is registered by {existing.function.__module__} already")
             self._entries[name] = Entry(name, function, settings, info)
             return function
 

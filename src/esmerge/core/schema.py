@@ -6,13 +6,14 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.registry import Entry
+from esmerge.core.registry import Entry, Registry
 
 Settings = TypeVar("Settings")
 
@@ -26,18 +27,20 @@ class Selection:
     settings: Any
 
 
-def choose(registry: Any, node: Mapping[str, Any], path: str) -> Selection:
+def choose(registry: Registry[Any], node: Mapping[str, object], path: str) -> Selection:
     """The registry entry that a config group's ``name`` (or ``kind``) chooses, with its typed settings."""
     name = node.get("kind", node.get("name"))
     if name is None:
         raise ConfigError(f"{path} has no name: expected one of {', '.join(registry.names())}")
-    entry = registry.get(name)
-    settings = typed(entry.settings, node, path, dropped=("name", "kind"))
+    entry = registry.get(str(name))
+    settings: object = typed(entry.settings, node, path, dropped=("name", "kind"))
     return Selection(str(node.get("name", name)), entry, settings)
 
 
-def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: Iterable[str] = ()) -> Settings:
+def typed(schema: type[Settings], node: Mapping[str, object], path: str, dropped: Iterable[str] = ()) -> Settings:
     """``node`` as an instance of the dataclass ``schema``.
+
+    Fields are values, or settings of their own: a dataclass, or a dictionary of dataclasses.
 
     Args:
         path: where the node stands in the config, for messages.
@@ -46,22 +49,8 @@ def typed(schema: type[Settings], node: Mapping[str, Any], path: str, dropped: I
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of range, or a missing one.
     """
-    given = {key: value for key, value in node.items() if key not in set(dropped)}
-    try:
-        config = OmegaConf.structured(schema)
-        _unlock(config, given)
-        merged = OmegaConf.merge(config, given)
-        return typing.cast(Settings, OmegaConf.to_object(merged))
-    except (ConfigKeyError, ConfigAttributeError) as error:
-        key = error.full_key or error.key
-        holder: Any = error.object_type if dataclasses.is_dataclass(error.object_type) else schema
-        allowed = ", ".join(f.name for f in dataclasses.fields(holder))
-        raise ConfigError(f"{path}.{key} is not a setting: expected one of {allowed}") from error
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
-    except OmegaConfBaseException as error:
-        where = ".".join(str(part) for part in (path, error.full_key or error.key) if part is not None)
-        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+    settings = {key: value for key, value in node.items() if key not in set(dropped)}
+    return typing.cast(Settings, _filled(schema, settings, path))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -69,19 +58,101 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
-def _unlock(config: Any, given: Any) -> None:
-    """Frozen dataclasses make read-only nodes; what is read from them may still be filled in.
+def _filled(schema: type, node: Mapping[str, object], path: str, base: object = None) -> object:
+    """The values of ``node`` on top of the values of ``base``, or of the schema's own defaults."""
+    fields = _fields(schema)
+    for key in node:
+        if key not in fields:
+            raise ConfigError(f"{path}.{key} is not a setting: expected one of {', '.join(fields)}")
+    values = _values(schema, node, path, base)
+    for name, inner in _inner_schemas(schema).items():
+        start = _default(fields[name]) if base is None else getattr(base, name)
+        value = node.get(name, MISSING)
+        if value == MISSING and start is dataclasses.MISSING:
+            raise ConfigError(f"{path}.{name} must be given")
+        value = {} if value == MISSING else value
+        if dataclasses.is_dataclass(_hints(schema)[name]):
+            values[name] = _nested(inner, value, path, name, None if start is dataclasses.MISSING else start)
+        else:
+            defaults = typing.cast(Mapping[str, object], {} if start is dataclasses.MISSING else start)
+            values[name] = _entries(inner, value, path, name, defaults)
+    try:
+        return schema(**values)
+    except TypeError as error:  # a check met a value that cannot be compared, such as a list where a number belongs
+        raise ConfigError(f"{path}: {error}") from error
 
-    The entries of a dictionary of dataclasses are made here, since the merge would make them read-only.
-    """
-    OmegaConf.set_readonly(config, False)
-    entry = config._metadata.element_type
-    if dataclasses.is_dataclass(entry) and isinstance(given, Mapping):
-        for key in given:
-            config.setdefault(key, OmegaConf.structured(entry))
-    for key in config:
-        inner = given.get(key) if isinstance(given, Mapping) else None
-        if OmegaConf.is_missing(config, key) and isinstance(config._get_node(key), DictConfig) and inner is not None:
-            config[key] = {}
-        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
-            _unlock(config[key], inner)
+
+def _nested(schema: type, value: object, path: str, name: str, base: object = None) -> object:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{path}: {name}={value!r} is of type {type(value).__name__}, expected the settings of {schema.__name__}: "
+            f"{', '.join(_fields(schema))}"
+        )
+    return _filled(schema, value, f"{path}.{name}", base)
+
+
+def _entries(schema: type, value: object, path: str, name: str, base: Mapping[str, object]) -> dict[str, object]:
+    """A dictionary of settings: entries of ``value`` on top of those of ``base`` with the same name."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}.{name}={value!r}: expected names, each with the settings of {schema.__name__}")
+    entries = {key: _nested(schema, entry, f"{path}.{name}", key, base.get(key)) for key, entry in value.items()}
+    return {**base, **entries}
+
+
+def _values(schema: type, node: Mapping[str, object], path: str, base: object) -> dict[str, object]:
+    """The fields that hold no settings of their own, with their types checked and converted by OmegaConf."""
+    flat = _flat(schema)
+    start = flat if base is None else flat(**{name: getattr(base, name) for name in _fields(flat)})
+    flat_values = {key: value for key, value in node.items() if key in _fields(flat)}
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(start), flat_values)
+        return typing.cast(dict[str, object], OmegaConf.to_container(merged, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{path}.{error.full_key or error.key} must be given") from error
+    except OmegaConfBaseException as error:
+        where = ".".join(str(part) for part in (path, error.full_key or error.key) if part is not None)
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+@cache
+def _flat(schema: type) -> type:
+    """A schema's fields that hold no settings of their own; not frozen, since OmegaConf could not fill it in."""
+    hints, inner = _hints(schema), _inner_schemas(schema)
+    return dataclasses.make_dataclass(
+        schema.__name__,
+        [(name, hints[name], _copied(item)) for name, item in _fields(schema).items() if name not in inner],
+    )
+
+
+def _copied(item: dataclasses.Field[object]) -> object:
+    """A field with the same default; ``MISSING`` where there is none."""
+    if item.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=item.default_factory)
+    return dataclasses.field(default=MISSING if item.default is dataclasses.MISSING else item.default)
+
+
+def _default(item: dataclasses.Field[object]) -> object:
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default
+
+
+@cache
+def _inner_schemas(schema: type) -> dict[str, type]:
+    """Field -> dataclass, of the fields that hold settings of their own or a dictionary of such."""
+    inner_schemas = {}
+    for name in _fields(schema):
+        hint = _hints(schema)[name]
+        inner = typing.get_args(hint)[1] if typing.get_origin(hint) is dict else hint
+        if dataclasses.is_dataclass(inner):
+            inner_schemas[name] = inner
+    return typing.cast(dict[str, type], inner_schemas)
+
+
+@cache
+def _hints(schema: type) -> dict[str, object]:
+    return typing.get_type_hints(schema)
+
+
+def _fields(schema: type) -> dict[str, dataclasses.Field[object]]:
+    return {item.name: item for item in dataclasses.fields(schema)}

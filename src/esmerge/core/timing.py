@@ -16,8 +16,8 @@ def stage(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        spent = time.perf_counter() - clock - (sum(_SECONDS.values()) - inner)
-        _SECONDS[name] = _SECONDS.get(name, 0.0) + spent
+        elapsed = time.perf_counter() - clock - (sum(_SECONDS.values()) - inner)
+        _SECONDS[name] = _SECONDS.get(name, 0.0) + elapsed
 
 
 def seconds() -> dict[str, float]:

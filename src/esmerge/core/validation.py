@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from esmerge.core.errors import ConfigError
 
 
-def at_least(settings: Any, path: str, bound: float, *names: str) -> None:
+def at_least(settings: object, path: str, bound: float, *names: str) -> None:
     """Raise ``ConfigError`` unless each named field is None or a finite number from ``bound``."""
     for name in names:
         value = getattr(settings, name)
@@ -16,14 +15,14 @@ def at_least(settings: Any, path: str, bound: float, *names: str) -> None:
             raise ConfigError(f"{path}.{name}={value}: expected a number from {bound:g}")
 
 
-def above_zero(settings: Any, path: str, *names: str) -> None:
+def above_zero(settings: object, path: str, *names: str) -> None:
     """Raise ``ConfigError`` unless each named field is a finite number above 0."""
     for name in names:
         if not 0 < getattr(settings, name) < float("inf"):
             raise ConfigError(f"{path}.{name}={getattr(settings, name)}: expected a number above 0")
 
 
-def shares(settings: Any, path: str, *names: str) -> None:
+def shares(settings: object, path: str, *names: str) -> None:
     """Raise ``ConfigError`` unless each named field lies in [0, 1]."""
     for name in names:
         if not 0 <= getattr(settings, name) <= 1:

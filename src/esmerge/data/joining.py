@@ -1,4 +1,4 @@
-"""Tables that name their entities: other tables say what a name stands for, and a pair has no order."""
+"""Tables that name their entities: names are looked up in other tables, and a pair has no order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from esmerge.core.prompts import Reject
-from esmerge.data.tables import Sieve, read_table
+from esmerge.data.tables import RowValidator, read_columns
 
 PAIR = ["molecule_1", "molecule_2"]
 REPLICATES = ("mean", "median")
@@ -17,7 +17,7 @@ REPLICATES = ("mean", "median")
 
 @dataclass(frozen=True)
 class Names:
-    """What a table's names stand for.
+    """A table of names and their values, e.g. drug names and SMILES.
 
     Attributes:
         file: the table.
@@ -40,7 +40,7 @@ def read_names(path: Path, name: str, value: str, check: Callable[[str], str], m
     Raises:
         InputError: a missing column, or too many bad rows.
     """
-    return _names(Sieve(read_table(path, [name, value])), path.name, (name, value), check, max_rejects)
+    return _names(RowValidator(read_columns(path, [name, value])), path.name, (name, value), check, max_rejects)
 
 
 def read_names_of_pairs(
@@ -56,58 +56,65 @@ def read_names_of_pairs(
     """
     from datasets import Dataset  # a second of imports that embedded benchmarks do not need
 
-    table = read_table(path, [column for both in columns for column in both]).to_pandas()
-    parts = [table[["row", *both]].set_axis(["row", *columns[0]], axis=1) for both in columns]
+    table = read_columns(path, [column for pair in columns for column in pair]).to_pandas()
+    parts = [table[["row", *pair]].set_axis(["row", *columns[0]], axis=1) for pair in columns]
     frame = pd.concat(parts).drop_duplicates(list(columns[0]))
-    sieve = Sieve(Dataset.from_pandas(frame, preserve_index=False))
-    return _names(sieve, path.name, columns[0], check, max_rejects)
+    validator = RowValidator(Dataset.from_pandas(frame, preserve_index=False))
+    return _names(validator, path.name, columns[0], check, max_rejects)
 
 
-def _names(sieve: Sieve, file: str, columns: tuple[str, str], check: Callable[[str], str], max_rejects: float) -> Names:
+def _names(
+    validator: RowValidator, file: str, columns: tuple[str, str], check: Callable[[str], str], max_rejects: float
+) -> Names:
     name, value = columns
-    sieve.require([name, value])
-    sieve.convert(value, check)
-    sieve.distinct([name], value)
-    sieve.finish(max_rejects)
-    return Names(file, dict(zip(sieve.frame[name], sieve.frame[value], strict=True)), tuple(sieve.rejects))
+    validator.require([name, value])
+    validator.convert(value, check)
+    validator.distinct([name], value)
+    validator.finish(max_rejects)
+    return Names(file, dict(zip(validator.frame[name], validator.frame[value], strict=True)), tuple(validator.rejects))
 
 
-def resolve(sieve: Sieve, column: str, names: Names, into: str) -> None:
+def resolve(validator: RowValidator, column: str, names: Names, into: str) -> None:
     """Add the column ``into``: what ``column`` names. Rows with a name that has no valid row are refused."""
-    unknown = ~sieve.frame[column].isin(list(names.values))
-    sieve.refuse((column + " '" + sieve.frame[column] + f"' has no valid row in {names.file}").where(unknown, None))
-    sieve.frame = sieve.frame.assign(**{into: sieve.frame[column].map(names.values)})
+    unknown = ~validator.frame[column].isin(list(names.values))
+    validator.refuse(
+        (column + " '" + validator.frame[column] + f"' has no valid row in {names.file}").where(unknown, None)
+    )
+    validator.frame = validator.frame.assign(**{into: validator.frame[column].map(names.values)})
 
 
-def pair_up(sieve: Sieve) -> None:
+def pair_up(validator: RowValidator) -> None:
     """Put the two molecules of every row in alphabetical order, since both orders are one pair; refuse a molecule
     paired with itself."""
-    one, other = (sieve.frame[column] for column in PAIR)
-    sieve.refuse(pd.Series("both drugs are one molecule", index=one.index, dtype=object).where(one == other, None))
-    one, other = (sieve.frame[column] for column in PAIR)
-    swapped = one > other
-    sieve.frame = sieve.frame.assign(**{PAIR[0]: other.where(swapped, one), PAIR[1]: one.where(swapped, other)})
+    first, second = (validator.frame[column] for column in PAIR)
+    reason = pd.Series("both drugs are one molecule", index=first.index, dtype=object)
+    validator.refuse(reason.where(first == second, None))
+    first, second = (validator.frame[column] for column in PAIR)
+    swapped = first > second
+    validator.frame = validator.frame.assign(
+        **{PAIR[0]: second.where(swapped, first), PAIR[1]: first.where(swapped, second)}
+    )
 
 
-def average(sieve: Sieve, experiment: Sequence[str], value: str, how: str) -> list[Reject]:
+def average_replicates(validator: RowValidator, experiment: Sequence[str], value: str, how: str) -> list[Reject]:
     """Give every experiment one value, in its first row; returns its other rows, which are left out.
 
     Args:
         experiment: columns that tell experiments apart; rows that agree in all of them are replicates.
         how: one of ``REPLICATES``.
     """
-    values = sieve.frame.groupby(list(experiment), sort=False)[value].transform(how)
-    sieve.frame = sieve.frame.assign(**{value: values})
-    repeated = sieve.frame.duplicated(list(experiment))
-    return leave_out(sieve, repeated, f"a replicate: the {how} stands in the experiment's first row")
+    values = validator.frame.groupby(list(experiment), sort=False)[value].transform(how)
+    validator.frame = validator.frame.assign(**{value: values})
+    repeated = validator.frame.duplicated(list(experiment))
+    return leave_out(validator, repeated, f"a replicate: the {how} stands in the experiment's first row")
 
 
-def leave_out(sieve: Sieve, where: pd.Series, reason: str) -> list[Reject]:
-    """Take out rows that the benchmark's own definition leaves out; unlike bad rows they do not count as refused.
+def leave_out(validator: RowValidator, where: pd.Series, reason: str) -> list[Reject]:
+    """Take out rows that the benchmark's definition leaves out; unlike bad rows they do not count as refused.
 
     Args:
-        where: (n,) true for these rows, aligned with the sieve's frame.
+        where: (n,) true for these rows, aligned with the validator's frame.
     """
-    taken = [Reject(row, reason) for row in sieve.frame.loc[where, "row"]]
-    sieve.frame = sieve.frame[~where]
-    return taken
+    rejects = [Reject(row, reason) for row in validator.frame.loc[where, "row"]]
+    validator.frame = validator.frame[~where]
+    return rejects

@@ -29,7 +29,7 @@ def canonical_smiles(smiles: str) -> str:
 
 @lru_cache(maxsize=200_000)
 def scaffold(smiles: str) -> str:
-    """Bemis-Murcko scaffold, without stereochemistry; a molecule without rings is its own.
+    """Bemis-Murcko scaffold, without stereochemistry; a molecule without rings is its own scaffold.
 
     Rings with what links them: Bemis and Murcko, J. Med. Chem. 39 (1996) 2887.
 
@@ -48,7 +48,8 @@ def fingerprint_bits(smiles: str, radius: int = RADIUS, bits: int = BITS) -> tup
 def bit_vector(smiles: str, radius: int = RADIUS, bits: int = BITS) -> ExplicitBitVect:
     """Morgan fingerprint as RDKit compares it in bulk."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
-    return generator.GetFingerprint(_valid(smiles))
+    vector: ExplicitBitVect = generator.GetFingerprint(_valid(smiles))
+    return vector
 
 
 def fingerprint(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[np.float32]:
@@ -59,7 +60,7 @@ def fingerprint(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[
 
 
 def _valid(smiles: str) -> Chem.Mol:
-    with BlockLogs():  # what RDKit prints for a bad SMILES is said again, with the SMILES, by the error
+    with BlockLogs():  # what RDKit prints for a bad SMILES is repeated, with the SMILES, by the error
         molecule = Chem.MolFromSmiles(smiles) if len(smiles.split()) == 1 else None
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise InputError(f"SMILES {smiles!r} is not a valid molecule: RDKit cannot read it; correct or remove it")

@@ -1,4 +1,4 @@
-"""From a column of a table to the place of the right answer: the ways in which one column makes a closed question."""
+"""From a column of a table to the index of the right label: the ways in which one column makes a closed question."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 
 from esmerge.core.errors import InputError
 
-LEFT_OUT = -1  # the place of a value that the question leaves out
+LEFT_OUT = -1  # the index of a value that the question leaves out
 
 
 def above(limit: float, column: str) -> Callable[[str], int]:
     """1 where the value is a number above ``limit``, else 0."""
 
-    def place(text: str) -> int:
+    def index(text: str) -> int:
         try:
             return int(float(text) > limit)
         except ValueError:
             raise InputError(f"{column} {text!r} is not a number") from None
 
-    return place
+    return index
 
 
 def contains(part: str) -> Callable[[str], int]:
@@ -26,25 +26,25 @@ def contains(part: str) -> Callable[[str], int]:
     return lambda text: int(part in text)
 
 
-def classes(places: Mapping[str, int | None], column: str) -> Callable[[str], int]:
-    """The place of the value's own class; ``LEFT_OUT`` where that is null."""
+def classes(positions: Mapping[str, int | None], column: str) -> Callable[[str], int]:
+    """The label index of the value's class; ``LEFT_OUT`` where that is null."""
 
-    def place(text: str) -> int:
-        if text not in places:
-            raise InputError(f"{column} {text!r} is not one of {', '.join(places)}")
-        found = places[text]
-        return LEFT_OUT if found is None else found
+    def index(text: str) -> int:
+        if text not in positions:
+            raise InputError(f"{column} {text!r} is not one of {', '.join(positions)}")
+        position = positions[text]
+        return LEFT_OUT if position is None else position
 
-    return place
+    return index
 
 
-def mentions(places: Mapping[str, int]) -> Callable[[str], int]:
-    """The place that the words of the first sentence agree on, whatever their case; ``LEFT_OUT`` where they name none
-    or several."""
+def mentions(positions: Mapping[str, int]) -> Callable[[str], int]:
+    """The label index that the words of the first sentence name, in any case; ``LEFT_OUT`` where they name none or
+    several."""
 
-    def place(text: str) -> int:
+    def index(text: str) -> int:
         sentence = text.split(". ", maxsplit=1)[0].lower()
-        found = {number for word, number in places.items() if word.lower() in sentence}
-        return found.pop() if len(found) == 1 else LEFT_OUT
+        matches = {number for word, number in positions.items() if word.lower() in sentence}
+        return matches.pop() if len(matches) == 1 else LEFT_OUT
 
-    return place
+    return index

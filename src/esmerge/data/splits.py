@@ -1,4 +1,4 @@
-"""Splits and samples, fixed by a seed and by what a row holds rather than by where it stands."""
+"""Splits and samples, fixed by a seed and by the content of a row, not by its position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esmerge.core.prompts import Reject
 from esmerge.core.rng import generator
 from esmerge.data.molecules import scaffold
 
-SIDES = ("test", "validation", "train")  # in the order in which a row that stands in several is kept
+SIDES = ("test", "validation", "train")  # a row that is in several stays in the first of these
 PUBLISHED = "published"  # the table's own split, which its source reads
 PARTNERS = {"cold_target": "protein", "cold_cell": "line"}  # the column that such a split holds out
 MOLECULE = re.compile(r"molecule(_\d+)?")
@@ -23,21 +23,21 @@ MOLECULE = re.compile(r"molecule(_\d+)?")
 
 def kinds(columns: Iterable[str]) -> list[str]:
     """The splits that rows with these columns can have; see ``split_rows``."""
-    found = set(columns)
-    molecules = _molecules(found)
+    names = set(columns)
+    molecules = _molecules(names)
     cold = ["cold_drug"] * bool(molecules) + ["cold_one_drug"] * (len(molecules) > 1)
     return [
         "random",
         *cold,
-        *(kind for kind, column in PARTNERS.items() if column in found),
+        *(kind for kind, column in PARTNERS.items() if column in names),
         *["scaffold"] * bool(molecules),
     ]
 
 
-def check_kind(kind: str, known: Sequence[str]) -> None:
+def check_kind(kind: str, allowed: Sequence[str]) -> None:
     """Raise ``ConfigError`` naming the splits there are unless ``kind`` is one of them."""
-    if kind not in known:
-        raise ConfigError(f"benchmark.split={kind!r} must be one of {', '.join(known)}: this benchmark has no other")
+    if kind not in allowed:
+        raise ConfigError(f"benchmark.split={kind!r} must be one of {', '.join(allowed)}: this benchmark has no other")
 
 
 def split_rows(frame: pd.DataFrame, kind: str, seed: int, validation: float, test: float) -> pd.DataFrame:
@@ -77,10 +77,10 @@ def split_rows(frame: pd.DataFrame, kind: str, seed: int, validation: float, tes
     return _together(held, frame, kind == "cold_one_drug", (seed, validation, test))
 
 
-def left_out(frame: pd.DataFrame, kept: pd.DataFrame, kind: str) -> list[Reject]:
+def left_out(frame: pd.DataFrame, sided: pd.DataFrame, kind: str) -> list[Reject]:
     """The rows of ``frame`` that ``split_rows`` did not keep, with the reason; they have a column ``row``."""
     reason = f"its molecules stand on different sides of the {kind} split"
-    return [Reject(row, reason) for row in frame.loc[~frame.index.isin(kept.index), "row"]]
+    return [Reject(row, reason) for row in frame.loc[~frame.index.isin(sided.index), "row"]]
 
 
 def hashed_sides(keys: pd.Series, seed: int, validation: float, test: float) -> pd.Series:
@@ -97,8 +97,8 @@ def hashed_sides(keys: pd.Series, seed: int, validation: float, test: float) -> 
         raise ConfigError(
             f"benchmark.validation_share={validation:g} and test_share={test:g} must be positive and sum to less than 1"
         )
-    known = {key: _side(_uniform(f"{seed}:{key}"), validation, test) for key in keys.unique()}
-    return keys.map(known)
+    sides = {key: _side(_uniform(f"{seed}:{key}"), validation, test) for key in keys.unique()}
+    return keys.map(sides)
 
 
 def check_disjoint(frame: pd.DataFrame, key: str, benchmark: str) -> None:
@@ -115,7 +115,7 @@ def check_disjoint(frame: pd.DataFrame, key: str, benchmark: str) -> None:
 
 
 def sample(frame: pd.DataFrame, limit: int | None, seed: int, stream: str) -> pd.DataFrame:
-    """At most ``limit`` rows with the labels in the frame's own proportions; in the frame's order.
+    """At most ``limit`` rows with the labels in the frame's proportions; in the frame's order.
 
     Args:
         frame: rows with the column ``answer``.
@@ -125,9 +125,9 @@ def sample(frame: pd.DataFrame, limit: int | None, seed: int, stream: str) -> pd
         return frame
     order = generator(seed, stream).permutation(len(frame))
     shuffled = frame.iloc[order]
-    places = shuffled.groupby("answer").cumcount()
-    kept = places < shuffled["answer"].map(quotas(frame["answer"], limit))
-    return frame.loc[frame.index.isin(shuffled.index[kept])]
+    ranks = shuffled.groupby("answer").cumcount()
+    selected = ranks < shuffled["answer"].map(quotas(frame["answer"], limit))
+    return frame.loc[frame.index.isin(shuffled.index[selected])]
 
 
 def quotas(answers: pd.Series, limit: int) -> dict[int, int]:
@@ -150,13 +150,13 @@ def _together(held: pd.DataFrame, frame: pd.DataFrame, one_new: bool, draw: tupl
     sides = held.apply(lambda column: hashed_sides(column, *draw)).to_numpy()
     new = sides != "train"
     first_new = sides[np.arange(len(sides)), new.argmax(axis=1)]  # the first column's side where none is new
-    keep = new.sum(axis=1) <= 1 if one_new else (sides == "test").all(axis=1) | (sides != "test").all(axis=1)
-    own = sides == first_new[:, None]  # a known drug of a new row is for training, and no key of that row
-    keys = [tuple(keys[mine]) for keys, mine in zip(held.to_numpy()[keep], own[keep], strict=True)]
-    kept = frame[keep]
-    return kept.assign(
-        key=pd.Series(keys, index=kept.index, dtype=object),
-        side=pd.Series(first_new[keep], index=kept.index, dtype=str),
+    has_side = new.sum(axis=1) <= 1 if one_new else (sides == "test").all(axis=1) | (sides != "test").all(axis=1)
+    is_key = sides == first_new[:, None]  # a known drug of a new row is for training, and no key of that row
+    keys = [tuple(keys[mask]) for keys, mask in zip(held.to_numpy()[has_side], is_key[has_side], strict=True)]
+    rows: pd.DataFrame = frame[has_side]
+    return rows.assign(
+        key=pd.Series(keys, index=rows.index, dtype=object),
+        side=pd.Series(first_new[has_side], index=rows.index, dtype=str),
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables on disk: read with a typed schema, checked row by row; what is refused is kept with its reason."""
+"""Tables on disk: read with a typed schema and checked row by row; a refused row is listed with its reason."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LOOKED_UP: list[Path] = []
 
 
 @contextmanager
-def looking_up() -> Iterator[list[Path]]:
-    """Yields a list that holds, when the block ends, every table that was looked up in it."""
-    found: list[Path] = []
+def recorded_lookups() -> Iterator[list[Path]]:
+    """Yields a list that holds, when the block ends, every table that ``table_path`` returned in it."""
+    paths: list[Path] = []
     before = len(_LOOKED_UP)
     try:
-        yield found
+        yield paths
     finally:
-        found += _LOOKED_UP[before:]
+        paths += _LOOKED_UP[before:]
         del _LOOKED_UP[before:]
 
 
@@ -54,7 +54,7 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
     return folder / file
 
 
-def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> Dataset:
+def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> Dataset:
     """Read columns of a CSV or TSV file into memory, under a typed schema.
 
     Args:
@@ -98,12 +98,12 @@ def checksum(paths: Sequence[Path], benchmark: str, expected: str | None = None)
     return total.hexdigest()
 
 
-class Sieve:
-    """A table whose bad rows are set aside, each with the first reason found against it.
+class RowValidator:
+    """Checks the rows of a table; bad rows are set aside, each with the first reason against it.
 
     Attributes:
-        frame: the rows that are left.
-        rejects: the rows that are not.
+        frame: the rows that passed every check so far.
+        rejects: the rows that did not, with the reason.
     """
 
     def __init__(self, table: Dataset) -> None:
@@ -159,26 +159,26 @@ class Sieve:
 
 
 def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
-    """A conversion from a table's value to its place in ``values``; whole numbers may be written ``1`` or ``1.0``."""
-    places = {value: place for place, value in enumerate(values)}
+    """A conversion from a table's value to its index in ``values``; whole numbers may be written ``1`` or ``1.0``."""
+    positions = {value: index for index, value in enumerate(values)}
 
-    def place(value: str) -> int:
-        found = places.get(value, places.get(value.removesuffix(".0")))
-        if found is None:
+    def index(value: str) -> int:
+        position = positions.get(value, positions.get(value.removesuffix(".0")))
+        if position is None:
             raise InputError(f"{column} {value!r} is not one of {', '.join(values)}")
-        return found
+        return position
 
-    return place
+    return index
 
 
 def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     separator = SEPARATORS.get(path.suffix.lower(), ",")
     try:
-        found = list(pd.read_csv(path, sep=separator, nrows=0).columns)
-        missing = [column for column in columns if column not in found]
+        header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
+        missing = [column for column in columns if column not in header]
         if missing:
             raise InputError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(found)}: correct the table or the "
+                f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}: correct the table or the "
                 "benchmark's columns setting"
             )
         frame = pd.read_csv(
@@ -195,6 +195,6 @@ def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{path} has a header but no rows")
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes fields without a header as row names
         raise InputError(
-            f"{path} has rows of more fields than its header ({', '.join(found)}): quote fields with {separator!r}"
+            f"{path} has rows of more fields than its header ({', '.join(header)}): quote fields with {separator!r}"
         )
     return frame[list(columns)]

@@ -9,7 +9,7 @@ from typing import TypeVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Entity, Piece, Pieces
 
-Wording = TypeVar("Wording")
+Value = TypeVar("Value")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -28,7 +28,7 @@ def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Pieces:
     pieces: list[Piece] = []
     used = set()
     for index, part in enumerate(PLACEHOLDER.split(template)):
-        if index % 2:  # re.split puts what the group matched at odd places
+        if index % 2:  # re.split puts what the group matched at odd positions
             pieces.append(_entity(part, named, template))
             used.add(part)
         elif part:
@@ -55,14 +55,14 @@ def few_shot(question: Pieces, solved: Sequence[tuple[Pieces, str]], separator: 
     return (*before, *question)
 
 
-def choose(kind: str, wordings: Mapping[str, Wording], language: str, benchmark: str) -> Wording:
-    """The wording of ``language``; raises ``ConfigError`` naming the languages there are."""
-    if language not in wordings:
+def in_language(kind: str, by_language: Mapping[str, Value], language: str, benchmark: str) -> Value:
+    """The entry of ``language``; raises ``ConfigError`` naming the languages there are."""
+    if language not in by_language:
         raise ConfigError(
-            f"benchmark {benchmark!r} has no {kind} for language {language!r}, has {', '.join(wordings) or 'none'}; "
+            f"benchmark {benchmark!r} has no {kind} for language {language!r}, has {', '.join(by_language) or 'none'}; "
             f"add benchmark.{kind}.{language}"
         )
-    return wordings[language]
+    return by_language[language]
 
 
 def answers(labels: Sequence[str], template: str) -> tuple[str, ...]:
@@ -74,16 +74,16 @@ def answers(labels: Sequence[str], template: str) -> tuple[str, ...]:
 def _names(entities: Mapping[str, Sequence[Entity]]) -> dict[str, Entity]:
     """Placeholder name -> entity."""
     named = {}
-    for modality, found in entities.items():
-        for number, entity in enumerate(found, start=1):
-            named[modality if len(found) == 1 else f"{modality}_{number}"] = entity
+    for modality, sequence in entities.items():
+        for number, entity in enumerate(sequence, start=1):
+            named[modality if len(sequence) == 1 else f"{modality}_{number}"] = entity
     return named
 
 
 def _entity(name: str, named: Mapping[str, Entity], template: str) -> Entity:
     if name not in named:
-        known = _braced(named) or "no entities"
-        raise ConfigError(f"prompt {template!r} asks for {{{name}}}, but the benchmark has {known}")
+        available = _braced(named) or "no entities"
+        raise ConfigError(f"prompt {template!r} asks for {{{name}}}, but the benchmark has {available}")
     return named[name]
 
 

@@ -29,7 +29,7 @@ METRICS = (
     "macro_f1_parsed",
 )
 BINS = 15  # of the calibration error, equally wide
-CHUNK = 2_000_000  # entries of a count matrix held at once
+ENTRIES = 2_000_000  # of a count matrix that are held at once
 
 
 def metric_rows(
@@ -68,25 +68,34 @@ def point_values(answers: Answers) -> dict[str, float]:
     return {metric: float(values[metric][0]) for metric in METRICS}
 
 
-def bootstrap_values(answers: Answers, seed: int, resamples: int) -> dict[str, Floats]:
-    """Every metric on every resample, (resamples,) each; NaN where a resample leaves one undefined."""
+def bootstrap_values(answers: Answers, seed: int, resamples: int, entries: int = ENTRIES) -> dict[str, Floats]:
+    """Every metric on every resample, (resamples,) each; NaN where a resample leaves one undefined.
+
+    Args:
+        entries: of a count matrix that are held at once.
+    """
     n = len(answers.truth)
-    draws = [_one_chunk(n, seed, resamples)] if n * resamples <= CHUNK else draw_counts(n, seed, resamples)
+    small = n * resamples <= entries
+    draws = [_one_chunk(n, seed, resamples)] if small else draw_counts(n, seed, resamples, entries)
     parts = [resampled_values(answers, counts) for counts in draws]
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}
 
 
 @lru_cache(maxsize=2)  # benchmarks of a suite are often of one size, and every run needs the counts of each
 def _one_chunk(n: int, seed: int, resamples: int) -> Floats:
-    (counts,) = draw_counts(n, seed, resamples)
+    (counts,) = draw_counts(n, seed, resamples, entries=n * resamples)
     counts.flags.writeable = False
     return counts
 
 
-def draw_counts(n: int, seed: int, resamples: int) -> Iterator[Floats]:
-    """Chunks of bootstrap count matrices, (rows, n): how often each example is in each resample."""
+def draw_counts(n: int, seed: int, resamples: int, entries: int = ENTRIES) -> Iterator[Floats]:
+    """Chunks of bootstrap count matrices, (rows, n): how often each example is in each resample.
+
+    Args:
+        entries: at most so many are in a chunk of more than one row.
+    """
     generator = np.random.default_rng(seed)
-    step = max(1, CHUNK // n)
+    step = max(1, entries // n)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
@@ -127,7 +136,8 @@ def _correlation(hits: Floats, support: Floats, called: Floats, total: Floats) -
     truths = total**2 - (support**2).sum(axis=1)
     answered = total**2 - (called**2).sum(axis=1) - lost**2
     scale = np.sqrt(truths * answered)
-    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+    coefficients: Floats = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+    return coefficients
 
 
 def _calibration_error(answers: Answers, counts: Floats) -> Floats:
@@ -144,7 +154,8 @@ def _calibration_error(answers: Answers, counts: Floats) -> Floats:
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
     gaps = np.zeros((len(rows), BINS))
     gaps[rows, bins] = (answers.predicted == answers.truth) - confidence
-    return np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+    errors: Floats = np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+    return errors
 
 
 def _mean_ratio(top: Floats, bottom: Floats) -> Floats:

@@ -97,7 +97,9 @@ def _mean_of_finite(values: Floats) -> Floats:
     """Mean over the classes whose area is defined; (C, R) -> (R,)."""
     finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.where(finite, values, 0.0).sum(axis=0) / np.where(finite.any(axis=0), finite.sum(axis=0), np.nan)
+        counts = np.where(finite.any(axis=0), finite.sum(axis=0), np.nan)
+        means: Floats = np.where(finite, values, 0.0).sum(axis=0) / counts
+    return means
 
 
 def _ranked_classes(answers: Answers) -> NDArray[np.int_]:

@@ -112,7 +112,7 @@ class Sweep:
         name, specialists = self.benchmark.get("name"), self.specialists.settings
         return SuiteRequest(
             names=(str(name),) if name else tuple(self.suite.benchmarks),
-            told=self.benchmark,
+            overrides=self.benchmark,
             language=specialists.language,
             seed=self.seed,
             world=specialists.embedded_world(),
@@ -157,7 +157,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
 def choose_method(node: Mapping[str, object]) -> Selection:
     """A merge, a reference or a floor, by its config."""
     name = node.get("kind", node.get("name"))
-    registries: tuple[Registry[ReferenceInfo] | Registry[MergeInfo], ...] = (FLOORS, REFERENCES, MERGES)
+    registries: tuple[Registry[MergeInfo] | Registry[ReferenceInfo], ...] = (MERGES, REFERENCES, FLOORS)
     for registry in registries:
         if name in registry.names():
             return choose(registry, node, "method")

@@ -22,7 +22,7 @@ from esmerge.experiment.card import model_card
 from esmerge.experiment.models import Models
 from esmerge.experiment.plan import RunSpec
 from esmerge.experiment.tune import tune
-from esmerge.merging.api import MergeConfig, Merged, MergeInput
+from esmerge.merging.api import MergeConfig, Merged, MergeRequest
 from esmerge.merging.run import merge
 from esmerge.tracking.store import RunFolder
 
@@ -64,10 +64,10 @@ def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, r
     return FinishedMerge(predict, next((summary for summary in summaries if summary is not None), None))
 
 
-def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeInput, Cost]:
+def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
     """Everything that the merge may look at, and what that cost when it was measured."""
     space, costs = str(spec.space), []
-    inputs = MergeInput(models.adapters, space, spec.sweep.seed)
+    inputs = MergeRequest(models.adapters, space, spec.sweep.seed)
     if spec.uses_granularity:
         signals, signals_cost = models.signals.signals(space)
         distances, distances_cost = models.signals.distances(space, spec.sweep.granularity)
@@ -108,7 +108,7 @@ class Merger:
     """
 
     spec: RunSpec
-    inputs: MergeInput
+    inputs: MergeRequest
     expert_modality: Mapping[str, str]
 
     def merge(self, settings: DataclassInstance, granularity: ESConfig | None, task: Task = ()) -> Merged:

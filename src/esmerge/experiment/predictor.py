@@ -47,8 +47,9 @@ class Predictor:
         Returns:
             one row per example: ``id, label, prediction, score, raw_answer`` and a score per label.
         """
+        encoders = map(type, self.context.specialists.encoders.values())
         key: dict[str, object] = {
-            "code": closure_digest(score, generate, predictions_frame),
+            "code": closure_digest(score, generate, predictions_frame, *encoders),
             "specialists": self.context.specialists.fingerprint,
             "adapter": None if adapter is None else adapter_digest(adapter),
             "benchmark": benchmark.checksum,

@@ -7,6 +7,7 @@ reads them here too.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ def optimise(
         warnings.simplefilter("ignore")  # this release of Optuna calls its own interface experimental
         import optuna  # late: it takes seconds to import
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        optuna.logging.set_verbosity(logging.ERROR)
         shapes = {False: optuna.distributions.UniformDistribution, True: optuna.distributions.LogUniformDistribution}
         space = {name: shapes[values.log](values.low, values.high) for name, values in ranges.items()}
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esmerge.adapters.dense import Update
+from esmerge.adapters.experts import ValidatedExperts
 from esmerge.adapters.lora import LoraState
 from esmerge.calibration.types import Measured
 from esmerge.coefficients.distances import Distances
@@ -37,8 +38,8 @@ MERGES: Registry[MergeInfo] = Registry("merge", "esmerge.merging.methods", "esme
 
 
 @dataclass(frozen=True)
-class MergeInput:
-    """What a merge may look at.
+class MergeRequest:
+    """What a merge may look at, as it is asked for.
 
     Attributes:
         experts: name -> adapter, in a fixed order.
@@ -59,6 +60,13 @@ class MergeInput:
     distances: Distances | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
     task: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MergeInput(MergeRequest):
+    """What a merge is given: a request whose experts fit each other, so that no merge looks again."""
+
+    experts: ValidatedExperts
 
 
 @dataclass(frozen=True)

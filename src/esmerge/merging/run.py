@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from esmerge.adapters.dense import DenseState, Update, checked
-from esmerge.adapters.lora import LoraFactors, LoraState, check_finite, check_mergeable
+from esmerge.adapters.experts import validate_experts
+from esmerge.adapters.lora import LoraFactors, LoraState, check_finite
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.errors import AdapterError, ConfigError
-from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
-from esmerge.merging.api import MERGES, Merged, MergeInput
+from esmerge.merging.api import MERGES, Merged, MergeInput, MergeRequest
 
 
-def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
+def merge(name: str, inputs: MergeRequest, settings: Any) -> Merged:
     """Merge the experts by the merge registered as ``name``; see ``run``.
 
     Raises:
@@ -27,29 +27,30 @@ def merge(name: str, inputs: MergeInput, settings: Any) -> Merged:
     return run(MERGES.get(name), inputs, settings)
 
 
-def run(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> Merged:
+def run(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any) -> Merged:
     """Merge the experts by a merge, registered or not.
 
     Args:
         entry: the merge.
-        inputs: the experts, the space and, for merges that need them, signals and granularity.
+        inputs: the experts, the space and, for merges that need them, signals and granularity. Adapters on disk are
+            read when the result is; ``experts.reading()`` around both keeps their files open.
         settings: an instance of the settings dataclass that the merge was registered with.
 
     Returns:
-        The merged adapter; or dense updates, which are computed when they are read.
+        The merged adapter or dense updates, which may be computed when they are read.
 
     Raises:
         ConfigError: the merge lacks the space or granularity, or was given other settings than its own.
         AdapterError: the experts cannot be merged, or the result is incomplete or not finite.
     """
     _check_request(entry, inputs, settings)
-    check_mergeable(inputs.experts, inputs.space, settings.folds_scales())
+    experts = validate_experts(inputs.experts, inputs.space, settings.folds_scales())
     with torch.no_grad():
-        merged = entry.function(inputs, settings)
+        merged: Merged = entry.function(MergeInput(**{**vars(inputs), "experts": experts}), settings)
     return replace(merged, state=_checked(entry.name, inputs, merged.state))
 
 
-def _check_request(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -> None:
+def _check_request(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any) -> None:
     if not isinstance(settings, entry.settings):
         raise ConfigError(f"merge {entry.name!r} takes {entry.settings.__name__}, got {type(settings).__name__}")
     spaces = entry.info.spaces
@@ -69,20 +70,20 @@ def _check_request(entry: Entry[MergeInfo], inputs: MergeInput, settings: Any) -
         )
 
 
-def _check_measured(entry: Entry[MergeInfo], inputs: MergeInput) -> None:
+def _check_measured(entry: Entry[MergeInfo], inputs: MergeRequest) -> None:
     for measure in entry.info.needs:
-        found = inputs.measured.get(measure)
-        if not found:
+        statistics = inputs.measured.get(measure)
+        if not statistics:
             raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")
-        lacking = [] if set(found) == {BACKBONE} else sorted(set(inputs.experts) - set(found))
+        lacking = [] if set(statistics) == {BACKBONE} else sorted(set(inputs.experts) - set(statistics))
         if lacking:
             raise ConfigError(f"merge {entry.name!r}: the measure {measure!r} lacks the experts {', '.join(lacking)}")
 
 
-def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
+def _checked(name: str, inputs: MergeRequest, state: Update) -> Update:
     """The result with all modules; their shapes and values are checked when they are read."""
     first = next(iter(inputs.experts.values()))
-    shapes = {module: (factors.b.shape[0], factors.a.shape[1]) for module, factors in first.modules.items()}
+    shapes = {module: entry.shape for module, entry in first.header.items()}
     if isinstance(state, DenseState):
         return checked(state, f"merge {name!r}", shapes)
     lacking, extra = set(shapes) - set(state.modules), set(state.modules) - set(shapes)
@@ -95,10 +96,10 @@ def _checked(name: str, inputs: MergeInput, state: Update) -> Update:
     def read(module: str) -> LoraFactors:
         with torch.no_grad():
             factors = state.modules[module]
-        found = (factors.b.shape[0], factors.a.shape[1])
-        if found != shapes[module]:
-            raise AdapterError(f"merge {name!r} left {module} misshapen: {found}, expected {shapes[module]}")
+        shape = factors.header.shape
+        if shape != shapes[module]:
+            raise AdapterError(f"merge {name!r} left {module} misshapen: {shape}, expected {shapes[module]}")
         check_finite(LoraState({module: factors}), f"merged by {name}")
         return factors
 
-    return replace(state, modules=LazyMapping(state.modules, read))
+    return state.passed_through(read, finite=True)

@@ -15,22 +15,22 @@ from esmerge.core.errors import AdapterError
 class Baked:
     """The switch between a backbone's own weights and its weights plus one of several dense updates.
 
-    While an update is on, the weights it changes are held twice: what is put back is what was found, bit for bit.
+    While an update is on, the weights it changes are held twice: the original weights are put back, bit for bit.
     """
 
     def __init__(self, model: nn.Module, states: Mapping[str, DenseState]) -> None:
         self._model, self._states = model, states
-        self._own: list[tuple[nn.Linear, Tensor]] = []  # changed layers, each with the weight as it was found
+        self._replaced: list[tuple[nn.Linear, Tensor]] = []  # changed layers, each with its original weight
 
     def switch(self, name: str | None) -> None:
         """Put the weights back; then, unless ``name`` is None, add its updates.
 
         Raises:
             AdapterError: the backbone has no such linear layer, or one of another shape, or a quantised one; its
-                weights are as found.
+                weights are as before.
         """
-        while self._own:
-            linear, weight = self._own.pop()
+        while self._replaced:
+            linear, weight = self._replaced.pop()
             linear.weight.data = weight
         if name is None:
             return
@@ -45,7 +45,7 @@ class Baked:
         linear = self._linear(module)
         weight: Tensor = linear.weight.data
         total = added(module, weight, update)
-        self._own.append((linear, weight))
+        self._replaced.append((linear, weight))
         linear.weight.data = total
 
     def _linear(self, module: str) -> nn.Linear:

@@ -45,7 +45,7 @@ def detach(model: nn.Module) -> None:
         parameter.requires_grad_(False)
 
 
-def fresh(
+def init_lora(
     model: nn.Module, name: str, rank: int, alpha: float, targets: Iterable[str], seed: int
 ) -> list[nn.Parameter]:
     """Attach a new, active, trainable adapter (B = 0, A drawn from ``seed``); returns its parameters."""
@@ -58,7 +58,7 @@ def fresh(
     return [parameter for key, parameter in model.named_parameters() if f".{name}." in key and "lora_" in key]
 
 
-def read(model: nn.Module, name: str, base_model: str) -> LoraState:
+def extract_lora(model: nn.Module, name: str, base_model: str) -> LoraState:
     """A copy of an attached adapter's factors."""
     modules = {
         PREFIX + path: LoraFactors(
@@ -74,7 +74,7 @@ def adapter_digest(state: Update) -> str:
     """Content hash of an adapter, its factors and scales, or of dense updates."""
     if isinstance(state, DenseState):
         return tensors_digest(state.tensors())
-    return tensors_digest(state.tensors(), {module: factors.scale for module, factors in state.modules.items()})
+    return tensors_digest(state.tensors(), {module: entry.scale for module, entry in state.header.items()})
 
 
 def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dict[str, nn.Parameter]]:
@@ -83,18 +83,18 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
     In delta space these are the adapted weights themselves: the gradient with respect to a dense update is that with
     respect to the weight it is added to.
     """
-    found: dict[int, dict[str, nn.Parameter]] = {}
+    by_layer: dict[int, dict[str, nn.Parameter]] = {}
     for path, layer in _lora_layers(model):
         if name not in layer.lora_A:
             continue
         module = PREFIX + path
-        entry = found.setdefault(layer_of(module), {})
+        entry = by_layer.setdefault(layer_of(module), {})
         if space == "delta":
             entry[delta_name(module)] = layer.get_base_layer().weight
         else:
             entry[factor_name(module, "A")] = layer.lora_A[name].weight
             entry[factor_name(module, "B")] = layer.lora_B[name].weight
-    return found
+    return by_layer
 
 
 def _fill(model: nn.Module, name: str, state: LoraState) -> None:
@@ -121,7 +121,7 @@ def _lora_layers(model: nn.Module) -> Iterable[tuple[str, Any]]:
 
 
 def _config(state: LoraState) -> LoraConfig:
-    names = {module.removeprefix(PREFIX): factors.rank for module, factors in state.modules.items()}
+    names = {module.removeprefix(PREFIX): entry.rank for module, entry in state.header.items()}
     rank = next(iter(names.values()))
     other = {name: r for name, r in names.items() if r != rank}
     return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names), rank_pattern=other, lora_dropout=0.0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,23 +38,29 @@ class Backbone:
     @property
     def start_id(self) -> int | None:
         """Id of the start token, if the tokenizer has one."""
-        return self.tokenizer.bos_token_id
+        start: int | None = self.tokenizer.bos_token_id
+        return start
 
     @property
     def padding_id(self) -> int:
         """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
+    def embeddings(self) -> Tensor:
+        """The input embeddings of all tokens, (vocabulary, hidden), without a gradient."""
+        return typing.cast(nn.Embedding, self.model.get_input_embeddings()).weight.detach()
+
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (..., hidden)."""
-        return self.model.get_input_embeddings()(ids)
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
 
     def layers(self) -> nn.ModuleList:
         """The decoder layers, found as the list of modules that is as long as the config says."""
         return decoder_layers(self.model)[1]
 
     @contextmanager
-    def attached(self, states: Mapping[str, Update]) -> Iterator[Any]:
+    def attached(self, states: Mapping[str, Update]) -> Iterator[Callable[[str | None], None]]:
         """Attach adapters and dense updates for a while; yields ``activate(name)``; ``None`` is the bare backbone.
 
         The backbone is left as it was found, whatever happens in between.
@@ -82,8 +88,7 @@ class Backbone:
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """Path of the decoder layers and the layers: the list of modules that is as long as the model's config says."""
-    config: Any = model.config
-    depth = config.get_text_config().num_hidden_layers
+    depth = typing.cast(PreTrainedModel, model).config.get_text_config().num_hidden_layers
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return path, module

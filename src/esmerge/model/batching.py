@@ -13,11 +13,11 @@ WINDOW = 8  # batches that are rendered and sorted by length together
 
 @dataclass(frozen=True)
 class Question:
-    """An example ready to be read.
+    """An example, ready for a forward pass.
 
     Attributes:
-        row: its place among all examples.
-        example: what is asked.
+        row: its index among all examples.
+        example: the question itself.
         prompt: the rendered prompt.
         extra: positions that will follow the prompt in the same pass.
     """
@@ -52,8 +52,8 @@ def batches(
         window = examples[start : start + WINDOW * batch_size]
         rendered = renderer.render([example.prompt for example in window])
         questions = [
-            Question(start + place, example, prompt, extra(example))
-            for place, (example, prompt) in enumerate(zip(window, rendered, strict=True))
+            Question(start + index, example, prompt, extra(example))
+            for index, (example, prompt) in enumerate(zip(window, rendered, strict=True))
         ]
         questions.sort(key=lambda question: question.length)
         for first in range(0, len(questions), batch_size):

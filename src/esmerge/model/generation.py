@@ -42,10 +42,10 @@ def generate(
     for labels in dict.fromkeys(example.labels for example in examples):
         _check_room(renderer, labels, max_new_tokens)
     texts = [""] * len(examples)
-    for asked in batches(renderer, examples, batch_size, on_progress=on_progress):
-        batch = renderer.collate([question.prompt for question in asked], side="left")
+    for questions in batches(renderer, examples, batch_size, on_progress=on_progress):
+        batch = renderer.collate([question.prompt for question in questions], side="left")
         written = greedy_ids(renderer.backbone, batch, max_new_tokens)
-        for question, ids in zip(asked, written, strict=True):
+        for question, ids in zip(questions, written, strict=True):
             texts[question.row] = str(renderer.backbone.tokenizer.decode(ids, skip_special_tokens=True))
     return texts
 
@@ -59,24 +59,24 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
     """
     stops = torch.tensor(sorted(end_ids(backbone)), dtype=torch.long, device=batch.mask.device)
     cache = DynamicCache(config=backbone.model.config)
-    embeds, mask, places = batch.embeds, batch.mask, batch.positions()
+    embeds, mask, positions = batch.embeds, batch.mask, batch.positions()
     ended = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
     steps: list[Tensor] = []
     while len(steps) < limit and not bool(ended.all()):
         logits = backbone.model(
             inputs_embeds=embeds,
             attention_mask=mask,
-            position_ids=places,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        chosen = logits[:, -1].argmax(dim=-1)
-        ended = ended | torch.isin(chosen, stops)
-        steps.append(chosen.masked_fill(ended, -1))
-        embeds = backbone.embed(chosen)[:, None]
+        next_ids = logits[:, -1].argmax(dim=-1)
+        ended = ended | torch.isin(next_ids, stops)
+        steps.append(next_ids.masked_fill(ended, -1))
+        embeds = backbone.embed(next_ids)[:, None]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        places = places[:, -1:] + 1
+        positions = positions[:, -1:] + 1
     return [[token for token in row if token >= 0] for row in torch.stack(steps, dim=1).tolist()]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ def answer_loss(
     if noise:
         drawn = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
         embeds = embeds + noise * embeds.detach().square().mean().sqrt() * drawn.to(embeds)
-    model: Any = renderer.backbone.model
+    model = renderer.backbone.model
     rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
     hidden = model.get_decoder()(inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden[rows, columns]).float()

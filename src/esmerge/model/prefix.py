@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from esmerge.core.prompts import Pieces
 from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
 
-AT_LEAST = 16  # positions: copying a shorter start for every batch saves nothing
+SHORTEST = 16  # positions: copying a shorter start for every batch saves nothing
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Prefix:
 
     Attributes:
         length: positions; 0 where nothing is shared.
-        kept: keys and values of one row; None where nothing is shared.
+        key_values: keys and values of one row; None where nothing is shared.
     """
 
     length: int = 0
-    kept: Cache | None = None
+    key_values: Cache | None = None
 
     def rest(self, prompt: Rendered) -> Rendered:
         """A prompt without the shared start."""
@@ -45,19 +45,24 @@ class Prefix:
         )
 
     def before(self, batch: Batch) -> Batch:
-        """A batch whose mask tells of the shared start, too: (B, length + T)."""
+        """A batch whose mask covers the shared start, too: (B, length + T)."""
         return replace(batch, mask=torch.cat([batch.mask.new_ones(len(batch.mask), self.length), batch.mask], dim=1))
 
     def cache(self, rows: int, device: torch.device) -> Cache | None:
         """Keys and values of the shared start, once for each row of a batch."""
-        return None if self.kept is None else rows_of(self.kept, torch.zeros(rows, dtype=torch.long, device=device))
+        if self.key_values is None:
+            return None
+        return rows_of(self.key_values, torch.zeros(rows, dtype=torch.long, device=device))
 
 
 @torch.no_grad()
-def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces]) -> Prefix:
+def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces], shortest: int = SHORTEST) -> Prefix:
     """Read what the prompts share, under the adapter that is active now.
 
     Whole pieces are shared or nothing is, so the positions are the same as in every prompt that is read whole.
+
+    Args:
+        shortest: positions from which a start is read once for all.
     """
     pieces = common_start(prompts)
     model = renderer.backbone.model
@@ -66,7 +71,7 @@ def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces]) -> Prefix:
     if not pieces or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return Prefix()
     rendered = renderer.render([pieces])
-    if len(rendered[0].ids) < AT_LEAST:
+    if len(rendered[0].ids) < shortest:
         return Prefix()
     batch = renderer.collate(rendered)
     model(inputs_embeds=batch.embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -81,9 +86,9 @@ def common_start(prompts: Sequence[Pieces]) -> Pieces:
     return tuple(column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
-def rows_of(cache: Cache, places: Tensor) -> Cache:
-    """A cache of the chosen rows, each as often as it is chosen; the given one stays as it is."""
-    chosen = copy.copy(cache)
-    chosen.layers = [copy.copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(places)  # type: ignore[attr-defined]
-    return chosen
+def rows_of(cache: Cache, rows: Tensor) -> Cache:
+    """A cache of the rows with these indices, which may repeat; ``cache`` itself stays as it is."""
+    selection = copy.copy(cache)
+    selection.layers = [copy.copy(layer) for layer in cache.layers]
+    selection.batch_select_indices(rows)
+    return selection

@@ -66,13 +66,13 @@ class Renderer:
     def __init__(self, backbone: Backbone, encoders: Mapping[str, ModalityEncoder]) -> None:
         self.backbone = backbone
         self.encoders = dict(encoders)
-        self._known: dict[str, list[int]] = {}
+        self._token_ids: dict[str, list[int]] = {}
 
     def tokens(self, text: str) -> list[int]:
         """Ids of a piece of text."""
-        if text not in self._known:
-            self._known[text] = self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._known[text]
+        if text not in self._token_ids:
+            self._token_ids[text] = self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._token_ids[text]
 
     def render(self, sequences: Sequence[Pieces]) -> list[Rendered]:
         """Render sequences; each encoder sees all its entities at once.
@@ -81,7 +81,7 @@ class Renderer:
             InputError: an entity is invalid or has no tokens; the message holds its value.
         """
         soft = self._encode(sequences)
-        return [self._render_one(pieces, soft) for pieces in sequences]
+        return [self._render_sequence(pieces, soft) for pieces in sequences]
 
     def collate(self, rendered: Sequence[Rendered], side: str = "right") -> Batch:
         """Pad sequences into one batch; ``side`` is where the padding goes."""
@@ -110,18 +110,18 @@ class Renderer:
     def _encode(self, sequences: Sequence[Pieces]) -> dict[Entity, Tensor]:
         soft: dict[Entity, Tensor] = {}
         for modality, encoder in self.encoders.items():
-            wanted = dict.fromkeys(
+            entities = dict.fromkeys(
                 piece
                 for pieces in sequences
                 for piece in pieces
                 if isinstance(piece, Entity) and piece.modality == modality
             )
-            if wanted:
-                encoded = encoder.encode([entity.value for entity in wanted])
-                soft.update(zip(wanted, encoded, strict=True))
+            if entities:
+                encoded = encoder.encode([entity.value for entity in entities])
+                soft.update(zip(entities, encoded, strict=True))
         return soft
 
-    def _render_one(self, pieces: Pieces, soft: Mapping[Entity, Tensor]) -> Rendered:
+    def _render_sequence(self, pieces: Pieces, soft: Mapping[Entity, Tensor]) -> Rendered:
         ids = [] if self.backbone.start_id is None else [self.backbone.start_id]
         placed, spans, answers = [], [], []
         for piece in pieces:

@@ -18,11 +18,10 @@ from transformers import Cache, DynamicCache
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
-from esmerge.model.prefix import Prefix, rows_of, shared_prefix
+from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
 
-MODES = ("loglik", "loglik_normalised", "generate")  # how a model may be asked; the first is the default
-FAN = 4  # branches read at once, for each prompt of a batch: bounds the copies of keys and values
+MODES = ("loglik", "loglik_normalised", "generate")  # how an answer is read off a model; the first is the default
 
 Tokens = tuple[int, ...]
 
@@ -64,7 +63,13 @@ class _Labels:
 
 @torch.no_grad()
 def score(
-    renderer: Renderer, examples: Sequence[Example], batch_size: int, on_progress: Callable[[int], object] | None = None
+    renderer: Renderer,
+    examples: Sequence[Example],
+    batch_size: int,
+    on_progress: Callable[[int], object] | None = None,
+    *,
+    branches_at_once: int = 4,
+    shortest_prefix: int = SHORTEST,
 ) -> Scores:
     """Score every label of every example under the adapter that is active now.
 
@@ -72,22 +77,30 @@ def score(
 
     Args:
         on_progress: told how many examples were finished since the last call.
+        branches_at_once: branches that are read together, for each prompt of a batch; bounds the copies of keys and
+            values.
+        shortest_prefix: positions of a start of all prompts from which it is read once for all.
 
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
     """
-    known: dict[tuple[str, ...], _Labels] = {}
+    labels_of: dict[tuple[str, ...], _Labels] = {}
     for example in examples:
-        if example.labels not in known:
-            known[example.labels] = _labels(renderer, example)
+        if example.labels not in labels_of:
+            labels_of[example.labels] = _labels(renderer, example)
     loglik = [[0.0] * len(example.labels) for example in examples]
     greedy = [""] * len(examples)
-    prefix = shared_prefix(renderer, [example.prompt for example in examples])
-    for asked in batches(renderer, examples, batch_size, lambda one: len(known[one.labels].stem), on_progress):
-        words, found = _read(renderer, prefix, asked, [known[question.example.labels] for question in asked])
-        for question, word, values in zip(asked, words, found, strict=True):
+    prefix = shared_prefix(renderer, [example.prompt for example in examples], shortest_prefix)
+
+    def stem_length(example: Example) -> int:
+        return len(labels_of[example.labels].stem)
+
+    for questions in batches(renderer, examples, batch_size, stem_length, on_progress):
+        labels = [labels_of[question.example.labels] for question in questions]
+        words, logliks = _read(renderer, prefix, questions, labels, branches_at_once)
+        for question, word, values in zip(questions, words, logliks, strict=True):
             greedy[question.row], loglik[question.row] = word, values
-    lengths = [[len(tokens) for tokens in known[example.labels].tokens] for example in examples]
+    lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]
     return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
 
 
@@ -104,16 +117,16 @@ def _labels(renderer: Renderer, example: Example) -> _Labels:
 def _common_start(sequences: Sequence[Tokens]) -> Tokens:
     least, most = min(sequences), max(sequences)  # what these two share, all in between share
     same = (a == b for a, b in zip(least, most, strict=False))
-    return least[: next((place for place, equal in enumerate(same) if not equal), min(len(least), len(most)))]
+    return least[: next((index for index, equal in enumerate(same) if not equal), min(len(least), len(most)))]
 
 
 def _read(
-    renderer: Renderer, prefix: Prefix, asked: Sequence[Question], labels: Sequence[_Labels]
+    renderer: Renderer, prefix: Prefix, questions: Sequence[Question], labels: Sequence[_Labels], branches_at_once: int
 ) -> tuple[list[str], list[list[float]]]:
     """The most probable word after each prompt, and the log-likelihoods of its labels."""
-    sequences = [_with_stem(prefix.rest(one.prompt), each.stem) for one, each in zip(asked, labels, strict=True)]
+    sequences = [_with_stem(prefix.rest(q.prompt), each.stem) for q, each in zip(questions, labels, strict=True)]
     batch = prefix.before(renderer.collate(sequences, side="left"))
-    kept = 1 + max(len(each.stem) for each in labels)
+    read_positions = 1 + max(len(each.stem) for each in labels)
     branching = any(each.branches() for each in labels)
     cache = prefix.cache(len(sequences), batch.mask.device)
     if branching and cache is None:
@@ -122,18 +135,18 @@ def _read(
         inputs_embeds=batch.embeds,
         attention_mask=batch.mask,
         position_ids=batch.positions()[:, prefix.length :],
-        logits_to_keep=kept,
+        logits_to_keep=read_positions,
         past_key_values=cache,
         use_cache=cache is not None,
     ).logits
-    words, found = [], []
+    words, logliks = [], []
     for each, row in zip(labels, _logprobs(logits), strict=True):
-        tail = row[kept - 1 - len(each.stem) :]
+        tail = row[read_positions - 1 - len(each.stem) :]
         words.append(str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
-        found.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
+        logliks.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
     if branching and cache is not None:
-        _read_on(renderer, batch, cache, labels, found)
-    return words, found
+        _read_on(renderer, batch, cache, labels, branches_at_once * len(labels), logliks)
+    return words, logliks
 
 
 def _with_stem(prompt: Rendered, stem: Tokens) -> Rendered:
@@ -142,36 +155,36 @@ def _with_stem(prompt: Rendered, stem: Tokens) -> Rendered:
 
 
 def _read_on(
-    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], found: list[list[float]]
+    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], at_once: int, logliks: list[list[float]]
 ) -> None:
-    """Add to ``found`` what follows the stem and one token."""
+    """Add to ``logliks`` what follows the stem and one token, ``at_once`` branches in a pass."""
     rest: dict[tuple[int, Tokens], Tensor] = {}
-    wanted = [(place, branch) for place, each in enumerate(labels) for branch in each.branches()]
-    for some in _chunks(sorted(wanted, key=lambda pair: len(pair[1])), FAN * len(labels)):
-        rest.update(zip(some, _branch_logprobs(renderer, batch, cache, some), strict=True))
-    for place, each in enumerate(labels):
+    pairs = [(row, branch) for row, each in enumerate(labels) for branch in each.branches()]
+    for chunk in _chunks(sorted(pairs, key=lambda pair: len(pair[1])), at_once):
+        rest.update(zip(chunk, _branch_logprobs(renderer, batch, cache, chunk), strict=True))
+    for row, each in enumerate(labels):
         for column, tokens in enumerate(each.tokens):
             if branch := each.branch(column):
-                found[place][column] += _sum(rest[place, branch], tokens[len(each.stem) + 1 :])
+                logliks[row][column] += _sum(rest[row, branch], tokens[len(each.stem) + 1 :])
 
 
 def _branch_logprobs(
-    renderer: Renderer, batch: Batch, cache: Cache, wanted: Sequence[tuple[int, Tokens]]
+    renderer: Renderer, batch: Batch, cache: Cache, pairs: Sequence[tuple[int, Tokens]]
 ) -> list[Tensor]:
     """Log-probabilities after each token of each branch, (tokens, vocabulary); padding is on the right."""
-    device, width = batch.mask.device, max(len(branch) for _, branch in wanted)
-    places = torch.tensor([place for place, _ in wanted], device=device)
+    device, width = batch.mask.device, max(len(branch) for _, branch in pairs)
+    rows = torch.tensor([row for row, _ in pairs], device=device)
     padding = renderer.backbone.padding_id
-    ids = torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in wanted], device=device)
-    mask = batch.mask[places]
+    ids = torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in pairs], device=device)
+    mask = batch.mask[rows]
     logits = renderer.backbone.model(
         inputs_embeds=renderer.backbone.embed(ids),
         attention_mask=torch.cat([mask, torch.ones_like(ids)], dim=1),  # no token sees the padding after it
         position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width, device=device),
-        past_key_values=rows_of(cache, places),
+        past_key_values=rows_of(cache, rows),
         use_cache=True,
     ).logits
-    return [row[: len(branch)] for row, (_, branch) in zip(_logprobs(logits), wanted, strict=True)]
+    return [row[: len(branch)] for row, (_, branch) in zip(_logprobs(logits), pairs, strict=True)]
 
 
 def _logprobs(logits: Tensor) -> Tensor:
@@ -180,7 +193,7 @@ def _logprobs(logits: Tensor) -> Tensor:
 
 def _sum(logprobs: Tensor, tokens: Tokens) -> float:
     """Sum over tokens of the log-probability at the position of each; ``logprobs``: (at least tokens, vocabulary)."""
-    return sum(float(logprobs[place, token]) for place, token in enumerate(tokens))
+    return sum(float(logprobs[position, token]) for position, token in enumerate(tokens))
 
 
 def _chunks(items: Sequence[tuple[int, Tokens]], size: int) -> Iterator[Sequence[tuple[int, Tokens]]]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -18,9 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmerge.core.progress import progress
+from esmerge.storage.files import replacing
 
 CHECKPOINT_SECONDS = 20.0
 STATE = "state.safetensors"
+
+Optimisers = list[tuple[torch.optim.Optimizer, float]]
+"""Each optimiser with its peak learning rate."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,10 @@ def train(
     return sum(tail) / max(1, len(tail))
 
 
-def _optimisers(
-    parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], schedule: Schedule
-) -> list[tuple[torch.optim.Optimizer, float]]:
+def _optimisers(parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], schedule: Schedule) -> Optimisers:
     decay, rate, muon_rate = schedule.weight_decay, schedule.learning_rate, schedule.muon_learning_rate
     plain = [*parameters] if muon_rate else [*parameters, *matrices]
-    optimisers: list[tuple[torch.optim.Optimizer, float]] = []
+    optimisers: Optimisers = []
     if plain:
         optimisers.append((torch.optim.AdamW(plain, lr=rate, weight_decay=decay, betas=(0.9, 0.98)), rate))
     if muon_rate and matrices:
@@ -102,9 +103,7 @@ def _optimisers(
     return optimisers
 
 
-def _update(
-    loss: Tensor, trained: Sequence[nn.Parameter], optimisers: list[tuple[torch.optim.Optimizer, float]], factor: float
-) -> None:
+def _update(loss: Tensor, trained: Sequence[nn.Parameter], optimisers: Optimisers, factor: float) -> None:
     loss.backward()
     nn.utils.clip_grad_norm_(trained, 1.0)
     for optimiser, rate in optimisers:
@@ -114,8 +113,9 @@ def _update(
         optimiser.zero_grad(set_to_none=True)
 
 
-def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _save(
+    folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Optimisers
+) -> None:
     states = [optimiser.state_dict() for optimiser, _ in optimisers]
     tensors = {f"parameter.{index}": parameter.detach() for index, parameter in enumerate(trained)}
     for number, state in enumerate(states):
@@ -123,11 +123,11 @@ def _save(folder: Path, step: int, losses: list[float], trained: Sequence[nn.Par
             tensors |= {f"optimiser.{number}.{index}.{name}": value for name, value in values.items()}
     record = {"step": step, "losses": losses, "groups": [state["param_groups"] for state in states]}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, folder / "state.tmp", metadata={"record": json.dumps(record)})
-    (folder / "state.tmp").replace(folder / STATE)
+    with replacing(folder / STATE) as partial:
+        save_file(tensors, partial, metadata={"record": json.dumps(record)})
 
 
-def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Any) -> tuple[int, list[float]]:
+def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Optimisers) -> tuple[int, list[float]]:
     if folder is None or not (folder / STATE).exists():
         return 0, []
     with safe_open(folder / STATE, framework="pt") as file:

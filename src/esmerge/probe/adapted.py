@@ -20,13 +20,19 @@ from torch.nn import functional
 from esmerge.probe.linear import Scores, at, placed, with_gradient
 
 
-class Switch:
-    """Chooses the expert of one decoder layer's adapted maps; ``None`` is the bare backbone."""
+class AdapterSwitch:
+    """Chooses the expert of one decoder layer's adapted maps; ``None`` is the bare backbone.
 
-    def __init__(self, layer: nn.Module, scores: Scores) -> None:
+    Args:
+        layer: with adapters attached.
+        scores: where backward passes leave what they find.
+        direct: whether maps are computed here where they can be; else PEFT computes them all.
+    """
+
+    def __init__(self, layer: nn.Module, scores: Scores, direct: bool = True) -> None:
         adapted = [module for module in layer.modules() if isinstance(module, LoraLayer)]
-        self.direct = [module for module in adapted if _is_plain(module)]
-        self._others: list[Any] = [module for module in adapted if not _is_plain(module)]
+        self.direct = [module for module in adapted if direct and _is_plain(module)]
+        self._others: list[LoraLayer] = [module for module in adapted if not (direct and _is_plain(module))]
         inner = {id(part) for module in adapted for part in module.modules()}
         rest = [module for module in layer.modules() if isinstance(module, nn.Linear) and id(module) not in inner]
         self.complete = not self._others and not rest  # no linear map computes in any other way
@@ -43,17 +49,17 @@ class Switch:
 
 
 @contextmanager
-def switches(layers: Iterable[nn.Module], scores: Scores) -> Iterator[list[Switch]]:
+def adapter_switches(layers: Iterable[nn.Module], scores: Scores, direct: bool = True) -> Iterator[list[AdapterSwitch]]:
     """A switch for each decoder layer, set to the bare backbone; PEFT's own computation is put back at the end."""
-    found = [Switch(layer, scores) for layer in layers]
+    switches = [AdapterSwitch(layer, scores, direct) for layer in layers]
     try:
-        for switch in found:
+        for switch in switches:
             switch.to(None)
             for module in switch.direct:
-                module.forward = _forward(module, switch)  # type: ignore[method-assign]
-        yield found
+                module.forward = _forward(module, switch)
+        yield switches
     finally:
-        for switch in found:
+        for switch in switches:
             for module in switch.direct:
                 module.__dict__.pop("forward", None)
 
@@ -81,17 +87,18 @@ class _Map:
     scores: Scores
 
 
-def _forward(module: Any, switch: Switch) -> Callable[[Tensor], Tensor]:
+def _forward(module: Any, switch: AdapterSwitch) -> Callable[[Tensor], Tensor]:
     base = module.get_base_layer()
 
     def forward(input: Tensor) -> Tensor:
         name = switch.expert
         if name is None or name not in module.lora_A:
-            return base(input)
+            bare: Tensor = base(input)
+            return bare
         a, b = module.lora_A[name].weight, module.lora_B[name].weight
-        chosen = _Map(base.weight, base.bias, a, b, module.scaling[name], switch.scores)
-        found: Tensor = _Adapted.apply(input, base.weight, a, b, chosen)
-        return found
+        adapted = _Map(base.weight, base.bias, a, b, module.scaling[name], switch.scores)
+        output: Tensor = _Adapted.apply(input, base.weight, a, b, adapted)  # type: ignore[no-untyped-call]
+        return output
 
     return forward
 
@@ -100,29 +107,30 @@ class _Adapted(torch.autograd.Function):
     """x Wᵀ + bias + s (x Aᵀ) Bᵀ for x (..., in_features); W, A and B get scores in place of gradients."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, a: Tensor, b: Tensor, chosen: _Map) -> Tensor:
+    def forward(ctx: Any, input: Tensor, weight: Tensor, a: Tensor, b: Tensor, adapted: _Map) -> Tensor:
         flat = input.flatten(0, -2)
         inner = flat @ a.T
-        ctx.chosen = chosen  # parameters, which nothing changes before the backward pass
+        ctx.adapted = adapted  # parameters, which nothing changes before the backward pass
         ctx.save_for_backward(flat, inner)
-        found = functional.linear(flat, weight, chosen.bias).addmm_(inner, b.T, alpha=chosen.scale)
-        return found.unflatten(0, input.shape[:-1])
+        output = functional.linear(flat, weight, adapted.bias).addmm_(inner, b.T, alpha=adapted.scale)
+        unflattened: Tensor = output.unflatten(0, input.shape[:-1])
+        return unflattened
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, inner = ctx.saved_tensors
-        chosen, (of_input, of_weight, of_a, of_b, _) = ctx.chosen, ctx.needs_input_grad
+        adapted, (of_input, of_weight, of_a, of_b, _) = ctx.adapted, ctx.needs_input_grad
         rows = with_gradient(gradient)
-        few, parts = at(gradient, rows), chosen.scores.parts(rows)
-        through = (few @ chosen.b).mul_(chosen.scale)
-        given = at(flat, rows) if of_weight or of_a else None
+        few, parts = at(gradient, rows), adapted.scores.parts(rows)
+        through = (few @ adapted.b).mul_(adapted.scale)
+        inputs = at(flat, rows) if of_weight or of_a else None
         if of_b:
-            chosen.scores.add(chosen.b, few, at(inner, rows), parts, chosen.scale)
-        if given is not None and of_a:
-            chosen.scores.add(chosen.a, through, given, parts)
-        if given is not None and of_weight:
-            chosen.scores.add(chosen.weight, few, given, parts)
+            adapted.scores.add(adapted.b, few, at(inner, rows), parts, adapted.scale)
+        if inputs is not None and of_a:
+            adapted.scores.add(adapted.a, through, inputs, parts)
+        if inputs is not None and of_weight:
+            adapted.scores.add(adapted.weight, few, inputs, parts)
         if not of_input:
             return None, None, None, None, None
-        passed = (few @ chosen.weight).addmm_(through, chosen.a)
+        passed = (few @ adapted.weight).addmm_(through, adapted.a)
         return placed(passed, rows, gradient.shape[:-1]), None, None, None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from torch import Tensor, nn
 
@@ -16,19 +16,28 @@ from esmerge.model.attach import adapted_parameters
 from esmerge.probe.store import Shapes
 from esmerge.specialists.specialists import Specialists
 
+
+class SignalNames(TypedDict):
+    """What is stored beside the tensors, so that they can be read back: the fields of ``Layout`` without shapes."""
+
+    experts: Sequence[str]
+    modalities: Sequence[str]
+    own: Sequence[int]
+
+
 Parameters = dict[str, dict[int, dict[str, nn.Parameter]]]
 """Expert -> decoder layer -> the name that a score is stored by -> the parameter that it belongs to."""
 
 
 def scored_parameters(specialists: Specialists, spaces: Sequence[str]) -> Parameters:
     """What is scored in the given merge spaces; the adapters must be attached."""
-    found: Parameters = {}
+    parameters: Parameters = {}
     for name in specialists.adapters:
-        layers = found.setdefault(name, {})
+        layers = parameters.setdefault(name, {})
         for space in spaces:
             for layer, entries in adapted_parameters(specialists.backbone.model, name, space).items():
                 layers.setdefault(layer, {}).update(entries)
-    return found
+    return parameters
 
 
 @dataclass(frozen=True)
@@ -38,13 +47,13 @@ class Layout:
     Attributes:
         experts: N names.
         modalities: M names.
-        own: for each expert, the index of its own modality.
+        modality_index: for each expert, the index of its own modality.
         shapes: stored name -> shape; the scores of one expert and layer stand next to each other.
     """
 
     experts: tuple[str, ...]
     modalities: tuple[str, ...]
-    own: tuple[int, ...]
+    modality_index: tuple[int, ...]
     shapes: Shapes
 
     @classmethod
@@ -58,12 +67,13 @@ class Layout:
         for expert, layers in parameters.items():
             for layer in sorted(layers):
                 shapes |= {score_key(expert, name): tuple(p.shape) for name, p in layers[layer].items()}
-        own = tuple(specialists.modalities.index(specialists.expert_modality[name]) for name in specialists.adapters)
-        return cls(tuple(specialists.adapters), specialists.modalities, own, shapes)
+        modalities = specialists.modalities
+        modality_index = tuple(modalities.index(specialists.expert_modality[name]) for name in specialists.adapters)
+        return cls(tuple(specialists.adapters), modalities, modality_index, shapes)
 
-    def names(self) -> dict[str, Any]:
-        """What must be kept beside the tensors to read them back."""
-        return {"experts": self.experts, "modalities": self.modalities, "own": self.own}
+    def names(self) -> SignalNames:
+        """What is stored beside the tensors, so that they can be read back."""
+        return {"experts": self.experts, "modalities": self.modalities, "own": self.modality_index}
 
 
 def response_key(model: str | None, modality: str) -> str:
@@ -76,7 +86,7 @@ def score_key(expert: str, name: str) -> str:
     return f"score|{expert}|{name}"
 
 
-def signals_of(names: Mapping[str, Any], stored: Mapping[str, Layered]) -> Signals:
+def signals_of(names: SignalNames, stored: Mapping[str, Layered]) -> Signals:
     """The signals, read from ``stored`` when they are looked at.
 
     Args:

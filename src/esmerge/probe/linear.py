@@ -20,28 +20,30 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from esmerge.core.errors import AdapterError
+from esmerge.probe.execution import DEFAULT
 
 WORTHWHILE = 0.75  # share of positions with a gradient from which a dense product is as quick
-AT_ONCE = 2**18  # gradients' entries of all batches that are held together
 
 
 class Scores:
-    """What backward passes find for the weights of linear maps; these get no ``grad``.
+    """Scores of the weights of linear maps, from backward passes; the weights get no ``grad``.
 
     Attributes:
-        found: weight -> Σ over batches of |gradient| or its square, float32, in the weight's shape.
+        by_weight: weight -> Σ over batches of |gradient| or its square, float32, in the weight's shape.
     """
 
-    def __init__(self, score: str, ends: Sequence[int]) -> None:
+    def __init__(self, score: str, ends: Sequence[int], entries: int = DEFAULT.entries) -> None:
         """
         Args:
             score: ``absolute`` or ``squared``.
             ends: for each batch of the pass, the position after its last one, among the positions of all.
+            entries: of all batches' gradients, up to which they are held together.
         """
+        self._entries = entries
         self._power = torch.Tensor.abs_ if score == "absolute" else torch.Tensor.square_
         self._ends = torch.tensor(ends)
         self._parts = _between([0, *ends])
-        self.found: dict[Tensor, Tensor] = {}
+        self.by_weight: dict[Tensor, Tensor] = {}
 
     def parts(self, rows: Tensor | None) -> list[slice]:
         """Where each batch stands among the chosen positions; None chooses all."""
@@ -56,20 +58,20 @@ class Scores:
             AdapterError: the weight has a score already: its map is used twice in a layer, and the powers of two
                 gradients do not add up to that of their sum.
         """
-        if weight in self.found:
+        if weight in self.by_weight:
             raise AdapterError(
                 f"a linear map of shape {tuple(weight.shape)} is used twice in one decoder layer: its entries cannot "
                 "be scored; leave it out of the adapters' target modules"
             )
         if left.shape[1] <= right.shape[1]:
-            self.found[weight] = self._summed(left, right, parts, scale)
+            self.by_weight[weight] = self._summed(left, right, parts, scale)
         else:  # few rows and many columns are quicker to multiply than many rows and few columns
-            self.found[weight] = self._summed(right, left, parts, scale).T
+            self.by_weight[weight] = self._summed(right, left, parts, scale).T
 
     def _summed(self, left: Tensor, right: Tensor, parts: Sequence[slice], scale: float) -> Tensor:
         """Σ over parts of the score of scale · leftᵀ right, float32; parts of one size at once where that is small."""
         shape = left.shape[1], right.shape[1]
-        if len({part.stop - part.start for part in parts}) == 1 and len(parts) * math.prod(shape) <= AT_ONCE:
+        if len({part.stop - part.start for part in parts}) == 1 and len(parts) * math.prod(shape) <= self._entries:
             first, second = (rows.reshape(len(parts), -1, rows.shape[1]) for rows in (left, right))
             return self._power((first.mT @ second).float().mul_(scale)).sum(dim=0)
         total = torch.zeros(shape, dtype=torch.float32, device=left.device)
@@ -87,17 +89,21 @@ class ScoringLinear(TorchFunctionMode):
         self._scores = scores
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        given = kwargs or {}
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        keywords = kwargs or {}
         if func is functional.linear and torch.is_grad_enabled():
-            return _linear(self._scores, *args, **given)
-        return func(*args, **given)
+            return _linear(self._scores, *args, **keywords)
+        return func(*args, **keywords)
 
 
 def _linear(scores: Scores, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    found: Tensor = _Linear.apply(input, weight, scores, weight)
-    return found if bias is None else found + bias
+    output: Tensor = _Linear.apply(input, weight, scores, weight)  # type: ignore[no-untyped-call]
+    return output if bias is None else output + bias
 
 
 class _Linear(torch.autograd.Function):
@@ -111,7 +117,7 @@ class _Linear(torch.autograd.Function):
         return functional.linear(input, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         rows = with_gradient(gradient)
         few = at(gradient, rows)
@@ -128,15 +134,15 @@ def with_gradient(gradient: Tensor) -> Tensor | None:
     if gradient.device.type != "cpu":
         return None
     flat = gradient.reshape(-1, gradient.shape[-1])
-    if flat[:, 0].count_nonzero() >= WORTHWHILE * len(flat):  # one column may tell
+    if flat[:, 0].count_nonzero() >= WORTHWHILE * len(flat):  # one column may decide it
         return None
-    some = flat.amax(dim=1).ne(0) | flat.amin(dim=1).ne(0)  # NaN is not zero; many times as quick as any() here
-    rows = some.nonzero().squeeze(1)
-    return rows if len(rows) < WORTHWHILE * len(some) else None
+    nonzero = flat.amax(dim=1).ne(0) | flat.amin(dim=1).ne(0)  # NaN is not zero; many times as quick as any() here
+    rows = nonzero.nonzero().squeeze(1)
+    return rows if len(rows) < WORTHWHILE * len(nonzero) else None
 
 
 def at(values: Tensor, rows: Tensor | None) -> Tensor:
-    """Positions as rows of a matrix, all or some."""
+    """Positions as rows of a matrix: those in ``rows``, or all."""
     flat = values.reshape(-1, values.shape[-1])
     return flat if rows is None else flat[rows]
 

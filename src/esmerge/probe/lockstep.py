@@ -16,11 +16,18 @@ from torch import Tensor, nn
 
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Batch
-from esmerge.probe.adapted import switches
+from esmerge.probe.adapted import adapter_switches
 from esmerge.probe.linear import Scores, ScoringLinear
 
+Inputs = tuple[Any, ...]
+Keywords = dict[str, Any]
+"""What a decoder layer is called with; its architecture decides."""
 
-class Visitor(Protocol):
+LayerOutput = Tensor | tuple[Tensor, ...]
+"""Hidden states, alone or first among others."""
+
+
+class LayerHook(Protocol):
     """What looks at the outputs of a layer, (B, T, hidden) each, before the final norm."""
 
     def backbone(self, layer: int, hidden: Tensor) -> None:
@@ -30,35 +37,38 @@ class Visitor(Protocol):
         """An expert's, with the graph of this layer alone, and the backbone's; a backward pass leaves scores."""
 
 
-def run(backbone: Backbone, batch: Batch, experts: Sequence[str], visitor: Visitor, scores: Scores) -> None:
+def run(
+    backbone: Backbone, batch: Batch, experts: Sequence[str], layer_hook: LayerHook, scores: Scores, direct: bool = True
+) -> None:
     """One prefill of the backbone and of every expert.
 
     Args:
         backbone: with the experts' adapters attached.
         batch: what all of them read.
         experts: names of attached adapters.
-        visitor: sees each layer's outputs as they come.
-        scores: where backward passes from an expert's outputs leave what they find.
+        layer_hook: sees each layer's outputs as they come.
+        scores: where backward passes from an expert's outputs leave the scores.
+        direct: whether adapted maps are computed here where they can be; else PEFT computes them all.
     """
     hidden: dict[str, Tensor] = {}
     layers = backbone.layers()
 
-    def follow(index: int, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def follow(index: int, layer: nn.Module, args: Inputs, kwargs: Keywords, output: LayerOutput) -> None:
         """The experts' turn in a layer that the backbone has just passed."""
         reference = _hidden_of(output)
-        visitor.backbone(index, reference)
+        layer_hook.backbone(index, reference)
         for name in experts:
-            given = hidden[name] if name in hidden else _given(args, kwargs)
+            layer_input = hidden[name] if name in hidden else _layer_input(args, kwargs)
             switched[index].to(name)
             with torch.enable_grad():
                 with nullcontext() if switched[index].complete else ScoringLinear(scores):
-                    passed = _hidden_of(_call(layer, given, args, kwargs))
-                visitor.expert(index, name, passed, reference)
+                    passed = _hidden_of(_call(layer, layer_input, args, kwargs))
+                layer_hook.expert(index, name, passed, reference)
             hidden[name] = passed.detach()
         switched[index].to(None)
 
-    with switches(layers, scores) as switched, _following(layers, follow), torch.no_grad():
-        decoder: Any = backbone.model.get_decoder()
+    with adapter_switches(layers, scores, direct) as switched, _following(layers, follow), torch.no_grad():
+        decoder = backbone.model.get_decoder()
         decoder(inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False)
 
 
@@ -75,16 +85,20 @@ def _following(layers: Iterable[nn.Module], follow: Callable[..., None]) -> Iter
             handle.remove()
 
 
-def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    return args[0] if args else kwargs["hidden_states"]
+def _layer_input(args: Inputs, kwargs: Keywords) -> Tensor:
+    hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden
 
 
-def _call(layer: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call(layer: nn.Module, hidden: Tensor, args: Inputs, kwargs: Keywords) -> LayerOutput:
     """The layer on other hidden states; ``forward`` itself, since hooks would call back here."""
+    output: LayerOutput
     if args:
-        return layer.forward(hidden, *args[1:], **kwargs)
-    return layer.forward(**{**kwargs, "hidden_states": hidden})
+        output = layer.forward(hidden, *args[1:], **kwargs)
+    else:
+        output = layer.forward(**{**kwargs, "hidden_states": hidden})
+    return output
 
 
-def _hidden_of(output: Any) -> Tensor:
+def _hidden_of(output: LayerOutput) -> Tensor:
     return output[0] if isinstance(output, tuple) else output

@@ -18,11 +18,12 @@ from esmerge.coefficients.types import Signals
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Pieces
+from esmerge.probe.execution import DEFAULT, Execution
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
 from esmerge.probe.lockstep import run
-from esmerge.probe.marks import Marks
-from esmerge.probe.passes import Pass, passes
+from esmerge.probe.packing import PackedBatch, packed_batches
+from esmerge.probe.span_index import SpanIndex
 from esmerge.probe.store import MemoryStore, Store
 from esmerge.specialists.specialists import Specialists
 
@@ -30,7 +31,12 @@ OpenStore = Callable[[Layout], Store]
 
 
 def collect(
-    specialists: Specialists, prompts: Sequence[Pieces], batch_size: int, space: str, score: str = "absolute"
+    specialists: Specialists,
+    prompts: Sequence[Pieces],
+    batch_size: int,
+    space: str,
+    score: str = "absolute",
+    execution: Execution = DEFAULT,
 ) -> Signals:
     """Pooled responses of the backbone and every expert, and every expert's gradient scores, in memory.
 
@@ -45,7 +51,7 @@ def collect(
         stores.append(MemoryStore(layout.shapes, specialists.backbone.device))
         return stores[0]
 
-    layout = record(specialists, prompts, batch_size, [space], score, in_memory)
+    layout = record(specialists, prompts, batch_size, [space], score, in_memory, execution)
     return signals_of(layout.names(), stores[0].finished())
 
 
@@ -56,6 +62,7 @@ def record(
     spaces: Sequence[str],
     score: str,
     open_store: OpenStore,
+    execution: Execution = DEFAULT,
 ) -> Layout:
     """Read the probe once and leave every signal in a store.
 
@@ -66,7 +73,8 @@ def record(
         batch_size: prompts that share a loss; the score depends on it.
         spaces: ``factors`` scores the entries of A and B, ``delta`` those of the dense update; several in one pass.
         score: ``absolute`` adds |gradient| over batches, ``squared`` its square.
-        open_store: told what is to be kept, gives the store.
+        open_store: layout -> the store that signals are written to.
+        execution: block sizes.
 
     Raises:
         InputError: a modality of the specialists is in no prompt.
@@ -74,27 +82,32 @@ def record(
     with specialists.backbone.attached(specialists.adapters), progress("probe", len(prompts)) as bar:
         parameters = scored_parameters(specialists, spaces)
         layout = Layout.of(specialists, prompts, parameters)
-        recorder = _Recorder(specialists, parameters, score, open_store(layout))
+        recorder = _Recorder(specialists, parameters, score, open_store(layout), execution)
         with _requiring_grad(parameters):
-            for read in passes(specialists.renderer, prompts, batch_size):
-                run(specialists.backbone, read.batch, list(specialists.adapters), recorder, recorder.begin(read))
-                bar.update(sum(read.sizes))
+            for packed in packed_batches(specialists.renderer, prompts, batch_size, execution.positions):
+                experts, scores = list(specialists.adapters), recorder.begin(packed)
+                run(specialists.backbone, packed.batch, experts, recorder, scores, execution.direct)
+                bar.update(sum(packed.sizes))
     return layout
 
 
 class _Recorder:
     """Takes pooled responses and gradient scores from the layers' outputs to the store."""
 
-    def __init__(self, specialists: Specialists, parameters: Parameters, score: str, store: Store) -> None:
+    def __init__(
+        self, specialists: Specialists, parameters: Parameters, score: str, store: Store, execution: Execution
+    ) -> None:
         self._specialists, self._parameters, self._score, self._store = specialists, parameters, score, store
-        self._seen = dict.fromkeys(specialists.modalities, 0)  # spans before this pass
-        self._marks, self._scores = Marks({}, {}, {}), Scores(score, [])
+        self._entries = execution.entries
+        self._span_counts = dict.fromkeys(specialists.modalities, 0)  # spans of each modality before this pass
+        self._span_index, self._scores = SpanIndex({}, {}, {}), Scores(score, [])
 
-    def begin(self, read: Pass) -> Scores:
-        """A pass is about to begin; where its backward passes leave what they find."""
-        for modality, weights in self._marks.means.items():
-            self._seen[modality] += len(weights)
-        self._marks, self._scores = Marks.of(read, self._specialists.modalities), Scores(self._score, read.ends())
+    def begin(self, packed: PackedBatch) -> Scores:
+        """Begin a pass; returns where its backward passes leave their scores."""
+        for modality, weights in self._span_index.means.items():
+            self._span_counts[modality] += len(weights)
+        self._span_index = SpanIndex.of(packed, self._specialists.modalities)
+        self._scores = Scores(self._score, packed.ends(), self._entries)
         return self._scores
 
     def backbone(self, layer: int, hidden: Tensor) -> None:
@@ -102,28 +115,28 @@ class _Recorder:
 
     def expert(self, layer: int, name: str, hidden: Tensor, reference: Tensor) -> None:
         self._respond(layer, name, hidden)
-        wanted = self._parameters[name].get(layer, {})
+        parameters = self._parameters[name].get(layer, {})
         modality = self._specialists.expert_modality[name]
-        if not wanted or modality not in self._marks.tokens:
+        if not parameters or modality not in self._span_index.tokens:
             return
         # loss[l] of the paper's element-wise section
-        self._marks.loss(modality, hidden, reference).backward(inputs=list(wanted.values()))
-        _refuse_gradients(wanted)
+        self._span_index.loss(modality, hidden, reference).backward(inputs=list(parameters.values()))
+        _refuse_gradients(parameters)
         zero = torch.zeros((), device=hidden.device)  # the score of what nothing went through
-        found = [self._scores.found.get(one, zero.expand(one.shape)) for one in wanted.values()]
-        self._scores.found.clear()
-        self._store.add([score_key(name, key) for key in wanted], found)
+        scores = [self._scores.by_weight.get(p, zero.expand(p.shape)) for p in parameters.values()]
+        self._scores.by_weight.clear()
+        self._store.add([score_key(name, key) for key in parameters], scores)
 
     def _respond(self, layer: int, model: str | None, hidden: Tensor) -> None:
-        for modality, rows in self._marks.pooled(hidden).items():
-            self._store.write_rows(response_key(model, modality), layer, self._seen[modality], rows)
+        for modality, rows in self._span_index.pooled(hidden).items():
+            self._store.write_rows(response_key(model, modality), layer, self._span_counts[modality], rows)
 
 
-def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
+def _refuse_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
     """A scored weight has no gradient, unless something other than a linear map has used it."""
-    used = [key for key, parameter in wanted.items() if parameter.grad is not None]
+    used = [key for key, parameter in parameters.items() if parameter.grad is not None]
     for key in used:
-        wanted[key].grad = None
+        parameters[key].grad = None
     if used:
         raise AdapterError(f"{', '.join(used)} is used otherwise than by a linear map: its entries cannot be scored")
 
@@ -132,8 +145,8 @@ def _refuse_gradients(wanted: Mapping[str, nn.Parameter]) -> None:
 def _requiring_grad(parameters: Parameters) -> Iterator[None]:
     """Dense updates are scored through the backbone's own weights; the adapters' are switched on with them.
 
-    Where their gradients would go is kept as long: made anew by every backward pass, these small pieces of memory would
-    settle between the large ones, which then need more room, and more of it the more layers there are.
+    The nodes that would accumulate their gradients are held as long: if every backward pass made them anew, these small
+    blocks would settle between the large ones and fragment memory, the more the more layers there are.
     """
     flat: list[nn.Parameter] = [
         p for layers in parameters.values() for entry in layers.values() for p in entry.values()

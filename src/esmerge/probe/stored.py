@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,13 +15,13 @@ from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import AUTO
 from esmerge.core.prompts import Pieces
-from esmerge.probe.layout import Layout, signals_of
+from esmerge.probe.layout import Layout, SignalNames, signals_of
 from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
 from esmerge.probe.store import MemoryStore, Store
 from esmerge.specialists.specialists import Specialists
+from esmerge.storage.files import read_json, write_json
 
-SMALL = 2**26  # entries of all experts' dense updates: 256 MiB of scores on disk
 DISTANCES = "distances.safetensors"
 TENSORS, NAMES = "signals.safetensors", "signals.json"
 
@@ -58,33 +57,43 @@ def record_signals(
         layout = record(specialists, prompts, batch_size, spaces, score, open_store)
     for store in gathered:
         save_file(store.finished(), folder / TENSORS)
-    (folder / NAMES).write_text(json.dumps(layout.names()))
+    write_json(folder / NAMES, layout.names())
 
 
 def load_signals(folder: Path) -> Signals:
     """The signals of a folder, read from disk when they are looked at, responses some layers at a time."""
-    return signals_of(json.loads((folder / NAMES).read_text()), SignalReader(folder / TENSORS))
+    return signals_of(cast(SignalNames, read_json(folder / NAMES)), SignalReader(folder / TENSORS))
 
 
-def probed_spaces(specialists: Specialists, space: str) -> list[str]:
-    """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice."""
+def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> list[str]:
+    """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice.
+
+    Args:
+        space: the one that is asked for.
+        most: entries of all experts' dense updates that are small; by default 256 MiB of scores on disk.
+    """
     first = next(iter(specialists.adapters.values()))
-    entries = sum(factors.b.shape[0] * factors.a.shape[1] for factors in first.modules.values())
-    return list(SPACES) if entries * len(specialists.adapters) <= SMALL else [space]
+    entries = sum(entry.numel for entry in first.header.values())
+    return list(SPACES) if entries * len(specialists.adapters) <= most else [space]
 
 
-def distance_settings(granularity: ESConfig) -> dict[str, Any]:
+def distance_settings(granularity: ESConfig) -> dict[str, object]:
     """What distances depend on beside the signals; where directions are added until it suffices, on T and a too."""
-    names = ["projections", "power", "resamples"]
+    settings: dict[str, object] = {
+        "projections": granularity.projections,
+        "power": granularity.power,
+        "resamples": granularity.resamples,
+    }
     if granularity.projections == AUTO:
-        names += ["tolerance", "temperature", "cross_weight"]
-    return {name: getattr(granularity, name) for name in names}
+        settings |= {"tolerance": granularity.tolerance, "temperature": granularity.temperature}
+        settings |= {"cross_weight": granularity.cross_weight}
+    return settings
 
 
-def save_distances(found: Distances, folder: Path) -> None:
+def save_distances(distances: Distances, folder: Path) -> None:
     """Write distances to a folder."""
-    tensors = {"gaps": found.gaps, "counts": found.counts, "resampled": found.resampled}
-    power = torch.tensor(found.power, dtype=torch.float64)
+    tensors = {"gaps": distances.gaps, "counts": distances.counts, "resampled": distances.resampled}
+    power = torch.tensor(distances.power, dtype=torch.float64)
     save_file({"power": power, **{k: v.contiguous() for k, v in tensors.items()}}, folder / DISTANCES)
 
 

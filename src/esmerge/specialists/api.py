@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from esmerge.core.registry import Registry
 from esmerge.storage.cache import Cache
@@ -19,10 +20,12 @@ class SpecialistsConfig:
     Attributes:
         experts: names of the specialists, in their order.
         language: which wording of the benchmarks they understand.
+        stages: kinds under which what is trained stands in the cache, in their order.
     """
 
     experts: Collection[str]
     language: str
+    stages: ClassVar[tuple[str, ...]] = ()
 
     def embedded_world(self) -> object | None:
         """Settings of the embedded world, if the specialists live in one."""
@@ -39,7 +42,7 @@ SPECIALISTS: Registry[None] = Registry(
 
 @dataclass(frozen=True)
 class Context:
-    """What every loader of specialists is told, whatever its own settings.
+    """What every loader of specialists receives beside its own settings.
 
     Attributes:
         seed: fixes the world and all training.

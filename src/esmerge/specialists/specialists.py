@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.validation import above_zero, at_least
@@ -75,9 +74,9 @@ class Specialists:
     pool: Mapping[str, Sequence[str]]
     fingerprint: str
     finetuning: FineTuning = field(default_factory=FineTuning)
-    world: Any = None
+    world: object | None = None
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def renderer(self) -> Renderer:

@@ -1,88 +1,82 @@
 """A content-addressed store: work is done once for all that it depends on, and shared by runs and processes.
 
-A stage's folder is named by the hash of its key. It is built in a temporary folder and renamed into place, so what
-exists is whole; a file lock lets one process build while the others wait.
+A stage's folder is named by the hash of its key. What exists is whole; a file lock lets one process build while the
+others wait. A key holds the settings, the content of the inputs, and ``code.closure_digest`` of what makes the result.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 from filelock import FileLock
 from torch import Tensor
 
+from esmerge.storage.whole_folder import whole_folder
+
 
 @dataclass(frozen=True)
 class Cache:
-    """Folders under ``root``, one per (kind, key)."""
+    """Folders under ``root``, one per (kind, key).
+
+    Attributes:
+        root: where.
+        renewed: kinds of stages that are made again although they are there, each key once; the old ones stay until the
+            new ones are whole.
+    """
 
     root: Path
+    renewed: frozenset[str] = frozenset()
+    _built: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
-    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
+    def path(self, kind: str, key: Mapping[str, object]) -> Path:
         """Where the stage of this key is or will be."""
         return self.root / kind / digest(key)
 
-    def folder(self, kind: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def folder(self, kind: str, key: Mapping[str, object], make: Callable[[Path], None]) -> Path:
         """The finished folder of a stage; ``make`` fills it if it is not there yet.
 
         ``make`` gets the folder to fill. Beside it lies ``<folder>.partial``, which outlives an interruption:
         checkpoints of long work belong there (see ``scratch``).
         """
         done = self.path(kind, key)
-        if done.exists():
+        if self._is_there(kind, done):
             return done
         done.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{done}.lock"):
-            if done.exists():
+            if self._is_there(kind, done):
                 return done
-            building = done.with_name(f".{done.name}.building")
-            shutil.rmtree(building, ignore_errors=True)  # what a killed process left
-            building.mkdir()
-            try:
+            with whole_folder(done) as building:
                 make(building)
                 (building / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
-                building.rename(done)
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
+            self._built.add(done)
         shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
         return done
 
-    def scratch(self, kind: str, key: Mapping[str, Any]) -> Path:
+    def never_renewed(self) -> list[str]:
+        """Kinds that were to be made again and that nothing asked for; sorted."""
+        return sorted(self.renewed - {path.parent.name for path in self._built})
+
+    def _is_there(self, kind: str, done: Path) -> bool:
+        return done.exists() and (kind not in self.renewed or done in self._built)
+
+    def scratch(self, kind: str, key: Mapping[str, object]) -> Path:
         """A folder for checkpoints of a stage that is not finished."""
         path = self.path(kind, key)
         return path.with_name(f"{path.name}.partial")
 
 
-def digest(key: Any) -> str:
+def digest(key: object) -> str:
     """A short, stable hash of anything JSON can say."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def code_digest(modules: Iterable[ModuleType]) -> str:
-    """A hash of what modules do: their syntax trees without comments, layout and docstrings."""
-    dumps = []
-    for module in modules:
-        tree = ast.parse(Path(str(module.__file__)).read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-                value = body[0].value
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    body.pop(0)
-        dumps.append(ast.dump(tree))
-    return digest(dumps)
-
-
-def tensors_digest(tensors: Mapping[str, Tensor], extra: Any = None) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor], extra: object = None) -> str:
     """Content hash of named tensors, and of anything JSON can say beside them."""
     total = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
     for name in sorted(tensors):

@@ -17,7 +17,6 @@ from functools import cache, partial
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from esmerge.storage.cache import digest
 
@@ -26,7 +25,7 @@ DATA_SUFFIXES = (".csv", ".json", ".yaml")  # of files that come with a module
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def closure_digest(*functions: Callable[..., Any]) -> str:
+def closure_digest(*functions: Callable[..., object]) -> str:
     """A hash of the code that functions or classes are made of: part of the key of what they make.
 
     Comments, layout and docstrings do not count. Data files count that a module names and that lie in a folder
@@ -42,7 +41,7 @@ def closure_digest(*functions: Callable[..., Any]) -> str:
     return digest({name: _read(path, name).content for name, path in import_closure(*functions).items()})
 
 
-def import_closure(*functions: Callable[..., Any]) -> dict[str, Path]:
+def import_closure(*functions: Callable[..., object]) -> dict[str, Path]:
     """Module name -> source file of all that ``closure_digest`` reads, sorted by name."""
     origins = dict(_origin(function) for function in functions)
     packages = {PACKAGE, *(_top(name) for name in origins)} - {"__main__"}
@@ -81,8 +80,8 @@ def _read(path: Path, name: str) -> _Code:
 def _data_files(tree: ast.Module, path: Path) -> list[Path]:
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     names = sorted(text for text in texts if text.endswith(DATA_SUFFIXES) and Path(text).name == text)
-    places = (folder / "data" / name for name in names for folder in (path.parent, path.parents[1]))
-    return [place for place in places if place.is_file()]
+    candidates = (folder / "data" / name for name in names for folder in (path.parent, path.parents[1]))
+    return [path for path in candidates if path.is_file()]
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
@@ -101,7 +100,7 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
             yield from _imported(child, package)
 
 
-def _origin(function: Callable[..., Any]) -> tuple[str, Path]:
+def _origin(function: Callable[..., object]) -> tuple[str, Path]:
     """The module that defines a function, and its file."""
     while isinstance(function, partial):
         function = function.func

@@ -45,7 +45,7 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def write_json(path: Path, record: Mapping[str, Any]) -> Path:
+def write_json(path: Path, record: Mapping[str, object]) -> Path:
     """Write a record as readable JSON."""
     return write_text(path, json.dumps(record, indent=1, default=str) + "\n")
 

@@ -1,26 +1,28 @@
-"""A safetensors file written tensor by tensor, so that one tensor is in memory at a time.
+"""The one writer of safetensors files that need not be in memory whole: tensors come one by one, or in pieces.
 
-The format (https://github.com/huggingface/safetensors): eight bytes that give the length of the header, the header as
-JSON, which may end in blanks, and the tensors' bytes. A header is written once all shapes are known; room for the
-longest that the names allow is kept in front, so that no value is computed twice or written twice.
+A header can be written only when all shapes are known. Room for the longest that the names allow is kept in front, so
+that no value is computed twice or written twice. Plain reads and writes in place of a memory map: pages of a map would
+count as the process's memory.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from esmerge.core.errors import AdapterError
+from esmerge.storage.tensor_format import TensorSpan, data_start, header
 
 FORMATS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 WIDEST = 2**62  # stands for any offset and any width while room is kept
-ALIGNED = 8
+FLOAT32 = 4  # bytes
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -34,33 +36,71 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         AdapterError: a tensor is of another number format or has more than two dimensions.
         OSError: the disk is full.
     """
-    room = len(_header({name: _entry("BF16", [WIDEST, WIDEST], WIDEST, WIDEST) for name in tensors}))
-    found, place = {}, 0
-    with path.open("wb") as file:
-        file.seek(ALIGNED + room)
+    with TensorFile(path, tensors, dimensions=2) as file:
         for name, tensor in tensors.items():
-            size = _write(file, name, tensor)
-            found[name] = _entry(FORMATS[tensor.dtype], list(tensor.shape), place, place + size)
-            place += size
-        file.seek(0)
-        file.write(room.to_bytes(ALIGNED, "little"))
-        file.write(_header(found).ljust(room))
-        file.flush()
-        os.fsync(file.fileno())
+            file.append(name, tensor)
 
 
-def _write(file: BinaryIO, name: str, tensor: Tensor) -> int:
-    if tensor.dtype not in FORMATS or tensor.ndim > 2:
-        raise AdapterError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}: expected a matrix or vector of floats")
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return file.write(raw.data)
+class TensorFile:
+    """A safetensors file under construction, one only when its ``with`` block has ended without an error.
 
+    Args:
+        path: of the file; one that is there is written over.
+        names: of all tensors that it will hold.
+        dimensions: the most that one of them has.
 
-def _entry(kind: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
-    return {"dtype": kind, "shape": shape, "data_offsets": [start, stop]}
+    Attributes:
+        spans: where tensors stand that have been appended or reserved.
+    """
 
+    def __init__(self, path: Path, names: Iterable[str], dimensions: int) -> None:
+        widest = TensorSpan("BF16", (WIDEST,) * dimensions, WIDEST, WIDEST)
+        self._data = self._end = data_start(dict.fromkeys(names, widest))
+        self._dimensions = dimensions
+        self._file = path.open("w+b", buffering=0)
+        self.spans: dict[str, TensorSpan] = {}
 
-def _header(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The header, padded so that tensors start at a multiple of eight bytes."""
-    text = json.dumps({"__metadata__": {"format": "pt"}, **entries}, separators=(",", ":")).encode()
-    return text.ljust(-(-len(text) // ALIGNED) * ALIGNED)
+    def append(self, name: str, tensor: Tensor) -> None:
+        """Write a whole tensor.
+
+        Raises:
+            AdapterError: it is of another number format than ``FORMATS``, or has too many dimensions.
+        """
+        if tensor.dtype not in FORMATS or tensor.ndim > self._dimensions:
+            most = "a matrix or vector" if self._dimensions == 2 else f"at most {self._dimensions} dimensions"
+            raise AdapterError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}: expected {most} of floats")
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        self._reserve(name, FORMATS[tensor.dtype], tuple(tensor.shape), raw.nbytes)
+        self.write(self.spans[name].start, raw)
+
+    def reserve(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Make room for float32 tensors, zeros at first, next to each other in this order."""
+        for name, shape in shapes.items():
+            self._reserve(name, "F32", shape, math.prod(shape) * FLOAT32)
+        self._file.truncate(self._end)  # the rest reads as zeros
+
+    def write(self, start: int, values: np.ndarray) -> None:
+        """Put contiguous values at a byte of the file."""
+        left = memoryview(values.reshape(-1).view(np.uint8).data)
+        while left:  # one call may write less than it was given
+            done = os.pwrite(self._file.fileno(), left, start)
+            left, start = left[done:], start + done
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The float32 values between two bytes of the file; read-only."""
+        return np.frombuffer(os.pread(self._file.fileno(), stop - start, start), dtype=np.float32)
+
+    def _reserve(self, name: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
+        self.spans[name] = TensorSpan(dtype, shape, self._end, self._end + size)
+        self._end += size
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if error is None:
+                self.write(0, np.frombuffer(header(self.spans, self._data), dtype=np.uint8))
+                os.fsync(self._file.fileno())

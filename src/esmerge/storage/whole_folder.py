@@ -55,8 +55,8 @@ def _replace(partial: Path, folder: Path) -> None:
 
 def _remove_left(folder: Path) -> None:
     """Remove what killed writers left, and put back a folder that had stepped aside for one that never came."""
-    ours = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}{re.escape(LOCK)}")
-    for path in [path for path in folder.parent.iterdir() if ours.fullmatch(path.name)]:
+    lock_name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}{re.escape(LOCK)}")
+    for path in [path for path in folder.parent.iterdir() if lock_name.fullmatch(path.name)]:
         lock = FileLock(path, timeout=0)
         try:
             with lock:

@@ -1,1 +1,1 @@
-"""Benchmarks: where their questions come from, how they are split and how they are asked."""
+"""Benchmarks: where their questions come from, how they are split and how they are worded."""

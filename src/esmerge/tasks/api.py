@@ -1,4 +1,4 @@
-"""Benchmarks: where their rows come from, how they are split, and how they are asked.
+"""Benchmarks: where their rows come from, how they are split, and how questions are worded.
 
 A benchmark source is a function ``(settings, request) -> Benchmark`` registered under the name its config gives as
 ``source``. One benchmark is one file in ``conf/benchmark/``.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from esmerge.core.registry import Registry
 
@@ -26,26 +25,26 @@ SOURCES: Registry[None] = Registry("benchmark source", "esmerge.tasks.sources", 
 
 @dataclass(frozen=True)
 class SuiteRequest:
-    """The benchmarks that are asked, and what decides how.
+    """The benchmarks of a suite, and what decides their questions.
 
     Attributes:
         names: config names of the benchmarks.
-        told: what all of them are told (root, limit, ...), or one benchmark's whole config.
+        overrides: settings that go before every benchmark's own (root, limit, ...), or one benchmark's whole config.
         language: which wording of the prompts the specialists understand.
-        world: settings of the embedded world, if the specialists live in one.
         seed: fixes splits and subsampling.
+        world: settings of the embedded world, if the specialists live in one.
     """
 
     names: tuple[str, ...]
-    told: Mapping[str, Any]
+    overrides: Mapping[str, object]
     language: str
     seed: int
     world: object | None = None
 
 
 @dataclass(frozen=True)
-class Request:
-    """What every benchmark source is told, whatever its own settings.
+class BenchmarkRequest:
+    """What every benchmark source is given besides its own settings.
 
     Attributes:
         name: the benchmark's config name.
@@ -60,7 +59,7 @@ class Request:
         shot_separator: text after each; None for the language's own.
         protein_window: residues kept of a protein, from its start; None for all.
 
-    What a source makes is the bare benchmark; ``esmerge.tasks.load`` applies the last four to it.
+    A source returns the bare benchmark; ``esmerge.tasks.load`` applies the last four to it.
     """
 
     name: str

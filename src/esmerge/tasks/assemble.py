@@ -1,4 +1,4 @@
-"""From checked rows to a benchmark: what all sources that read tables share."""
+"""From checked rows to a benchmark, for all sources that read tables."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import pandas as pd
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, split_rows
-from esmerge.data.templates import answers, choose, fill
-from esmerge.tasks.api import Request, SourceConfig
+from esmerge.data.templates import answers, fill, in_language
+from esmerge.tasks.api import BenchmarkRequest, SourceConfig
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
 ANSWERS = "{answers}"  # in a template: the quoted list of the answers
@@ -46,8 +46,8 @@ class TableSettings(SourceConfig):
         for name in ("train_limit", "validation_limit"):
             check_limit(name, getattr(self, name))
 
-    def deciding(self) -> dict[str, str | float]:
-        """The settings that decide on which side a row stands -> their values."""
+    def split_settings(self) -> dict[str, str | float]:
+        """Name -> value of the settings that decide on which side a row stands."""
         return {}
 
 
@@ -73,13 +73,16 @@ class SplitSettings(TableSettings):
     def split_kind(self) -> str | None:
         return self.split
 
-    def deciding(self) -> dict[str, str | float]:
+    def split_settings(self) -> dict[str, str | float]:
         if self.split == PUBLISHED:  # which has its sides already
             return {"split": self.split}
         return {"split": self.split, "validation_share": self.validation_share, "test_share": self.test_share}
 
 
-def split_as(frame: pd.DataFrame, settings: SplitSettings, request: Request) -> pd.DataFrame:
+Table = TypeVar("Table", bound=TableSettings)
+
+
+def split_as(frame: pd.DataFrame, settings: SplitSettings, request: BenchmarkRequest) -> pd.DataFrame:
     """The rows with the sides that settings and seed give them: see ``split_rows``, which it calls."""
     return split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
 
@@ -90,11 +93,11 @@ def check_limit(name: str, value: int | None) -> None:
         raise ConfigError(f"benchmark.{name}={value} must be at least 1, or null for all rows")
 
 
-def assemble(
+def assemble_benchmark(
     frame: pd.DataFrame,
     modalities: Sequence[str],
     settings: TableSettings,
-    request: Request,
+    request: BenchmarkRequest,
     checksum: str,
     rejects: Sequence[Reject],
     labels: Sequence[str] | None = None,
@@ -103,7 +106,7 @@ def assemble(
 
     Args:
         frame: checked rows with ``row``, ``side``, ``answer``, ``group``, ``key`` and one column per entity (see
-            ``entity_columns``). Rows of one ``key`` must stand on one side.
+            ``entity_column_names``). Rows of one ``key`` must stand on one side.
         modalities: those of a question's entities, in their order; one may occur several times.
         labels: the answers, where the settings do not give them.
 
@@ -117,87 +120,100 @@ def assemble(
     check_limit("limit", request.limit)
     check_disjoint(frame, "key", request.name)
     check_sides(frame["side"], settings, request)
-    labels = list(choose("labels", settings.labels, request.language, request.name) if labels is None else labels)
+    labels = list(in_language("labels", settings.labels, request.language, request.name) if labels is None else labels)
     check_labels(labels, frame["answer"], request)
-    template = choose("prompt", settings.prompt, request.language, request.name).replace(ANSWERS, listing(labels))
+    template = in_language("prompt", settings.prompt, request.language, request.name).replace(
+        ANSWERS, quoted_list(labels)
+    )
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
-    splits: dict[str, Any] = {}
+    splits: dict[str, tuple[Example, ...]] = {}
     for side in SIDES:
         rows = sample(frame[frame["side"] == side], limits[side], request.seed, f"{request.name}-{side}")
         splits[side] = tuple(_examples(rows, modalities, template, answers(labels, template)))
-    facts = {"checksum": checksum, "rejects": tuple(rejects), **splits}
-    return Benchmark(request.name, request.title, request.family, tuple(labels), **facts)
+    return Benchmark(
+        name=request.name,
+        title=request.title,
+        family=request.family,
+        labels=tuple(labels),
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
+        checksum=checksum,
+        rejects=tuple(rejects),
+    )
 
 
-def whole(settings: Any) -> Any:
+def without_limits(settings: Table) -> Table:
     """The same settings without limits on the training and validation splits."""
     return dataclasses.replace(settings, train_limit=None, validation_limit=None)
 
 
-def check_sides(sides: pd.Series, settings: TableSettings, request: Request) -> None:
+def check_sides(sides: pd.Series, settings: TableSettings, request: BenchmarkRequest) -> None:
     """Raise ``InputError`` where nothing is left to train on or to ask; warn of sides that are too small to judge by.
 
     Args:
         sides: (n,) the side of each row.
     """
     counts = {side: int((sides == side).sum()) for side in reversed(SIDES)}
-    deciding = [f"benchmark.{name}={value}" for name, value in settings.deciding().items()]
+    deciding = [f"benchmark.{name}={value}" for name, value in settings.split_settings().items()]
     if settings.split_kind() != PUBLISHED:
         deciding.append(f"seed={request.seed}")
-    found = f"{', '.join(f'{side} {count}' for side, count in counts.items())} rows under {', '.join(deciding)}"
+    counted = f"{', '.join(f'{side} {count}' for side, count in counts.items())} rows under {', '.join(deciding)}"
     empty = [side for side in ("train", "test") if not counts[side]]
     if empty:
         raise InputError(
-            f"benchmark {request.name!r} has no {' and no '.join(empty)} rows ({found}): choose another split, other "
+            f"benchmark {request.name!r} has no {' and no '.join(empty)} rows ({counted}): choose another split, other "
             "shares or another seed, or give a larger table"
         )
     few = [side for side, count in counts.items() if count < FEW]
     if few:
         warnings.warn(
-            f"benchmark {request.name!r} has few {' and few '.join(few)} rows ({found}): an accuracy on fewer than "
+            f"benchmark {request.name!r} has few {' and few '.join(few)} rows ({counted}): an accuracy on fewer than "
             f"{FEW} says little, and nothing should be chosen by it",
             stacklevel=3,
         )
 
 
-def check_labels(labels: Sequence[str], found: pd.Series, request: Request) -> None:
+def check_labels(labels: Sequence[str], answers: pd.Series, request: BenchmarkRequest) -> None:
     """Raise ``ConfigError`` unless the labels differ and there is one for each answer of the rows.
 
     Args:
-        found: (n,) the place of each row's answer among the labels.
+        answers: (n,) the index of each row's answer among the labels.
     """
-    where = f"benchmark {request.name!r}: labels.{request.language} is {', '.join(labels) or 'empty'}"
+    subject = f"benchmark {request.name!r}: labels.{request.language} is {', '.join(labels) or 'empty'}"
     if len(set(labels)) < max(2, len(labels)):
-        raise ConfigError(f"{where}: expected two or more different answers; of two, the negative one first")
-    expected = max(2, int(found.max()) + 1)
+        raise ConfigError(f"{subject}: expected two or more different answers; of two, the negative one first")
+    expected = max(2, int(answers.max()) + 1)
     if len(labels) != expected:
-        raise ConfigError(f"{where}: expected {expected}, one for each answer that the rows have")
+        raise ConfigError(f"{subject}: expected {expected}, one for each answer that the rows have")
 
 
-def listing(labels: Sequence[str]) -> str:
+def quoted_list(labels: Sequence[str]) -> str:
     """The labels as a prompt offers them: ``"A", "B" or "C"``."""
-    *most, last = (f'"{label}"' for label in labels)
-    return f"{', '.join(most)} or {last}" if most else last
+    *first, last = (f'"{label}"' for label in labels)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
-def entity_columns(modalities: Sequence[str]) -> list[str]:
+def entity_column_names(modalities: Sequence[str]) -> list[str]:
     """The column of each entity: its modality, numbered from 1 where a question holds several of one."""
     counts = Counter(modalities)
-    places = [list(modalities[: place + 1]).count(name) for place, name in enumerate(modalities)]
-    return [name if counts[name] == 1 else f"{name}_{place}" for name, place in zip(modalities, places, strict=True)]
+    numbers = [list(modalities[: position + 1]).count(name) for position, name in enumerate(modalities)]
+    return [
+        name if counts[name] == 1 else f"{name}_{position}" for name, position in zip(modalities, numbers, strict=True)
+    ]
 
 
 def _examples(rows: pd.DataFrame, modalities: Sequence[str], template: str, labels: tuple[str, ...]) -> list[Example]:
-    values = zip(*(rows[column] for column in entity_columns(modalities)), strict=True)
-    facts = zip(rows["row"], rows["answer"], rows["group"], values, strict=True)
+    values = zip(*(rows[column] for column in entity_column_names(modalities)), strict=True)
+    fields = zip(rows["row"], rows["answer"], rows["group"], values, strict=True)
     return [
         Example(row, fill(template, _entities(modalities, entities)), labels, int(answer), group)
-        for row, answer, group, entities in facts
+        for row, answer, group, entities in fields
     ]
 
 
 def _entities(modalities: Sequence[str], values: Sequence[str]) -> dict[str, list[Entity]]:
-    found: dict[str, list[Entity]] = {}
+    by_modality: dict[str, list[Entity]] = {}
     for modality, value in zip(modalities, values, strict=True):
-        found.setdefault(modality, []).append(Entity(modality, value))
-    return found
+        by_modality.setdefault(modality, []).append(Entity(modality, value))
+    return by_modality

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from esmerge.core.compose import compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import Selection, choose
-from esmerge.data.tables import looking_up
-from esmerge.tasks.api import SOURCES, Request, SuiteRequest
-from esmerge.tasks.few_shot.api import CHOICES
+from esmerge.data.tables import recorded_lookups
+from esmerge.tasks.api import SOURCES, BenchmarkRequest, SuiteRequest
+from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.few_shot import with_shots
 from esmerge.tasks.window import windowed
 
-SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by all benchmarks of a suite
+SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by a suite's benchmarks
 COMMON = ("name", "title", "family", "source", *SHARED)
 
 
@@ -30,8 +30,19 @@ class _Loaded:
     benchmark: Benchmark
 
 
+class _Shared(TypedDict):
+    """The settings that all benchmarks of a suite share, checked: see ``BenchmarkRequest``."""
+
+    root: str | None
+    limit: int | None
+    shots: int
+    shot_choice: str
+    shot_separator: str | None
+    protein_window: int | None
+
+
 _LOADED: dict[str, _Loaded] = {}  # jobs of one process share their benchmarks: the last of each name
-_CHECKED: dict[str, Selection] = {}  # and settings that were found to be right, which every run asks for several times
+_CHECKED: dict[str, Selection] = {}  # and settings that were checked, which every run needs several times
 
 
 def check_benchmarks(suite: SuiteRequest) -> None:
@@ -43,96 +54,97 @@ def check_benchmarks(suite: SuiteRequest) -> None:
     names = list(suite.names)
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"suite.benchmarks={names}: expected one or more benchmarks, each once")
-    compose_choices("benchmark", [name for name in names if name != suite.told.get("name")])  # all in one go
+    compose_choices("benchmark", [name for name in names if name != suite.overrides.get("name")])  # all in one go
     for name in names:
-        _chosen(suite, name)
-    unknown = sorted(set(suite.told) - {"name", *SHARED})
-    if suite.told.get("name") is None and unknown:
+        _select(suite, name)
+    unknown = sorted(set(suite.overrides) - {"name", *SHARED})
+    if suite.overrides.get("name") is None and unknown:
         raise ConfigError(
             f"benchmark.{unknown[0]} is not a setting that all benchmarks share: those are {', '.join(SHARED)}"
         )
 
 
 def load_benchmark(suite: SuiteRequest, name: str) -> Benchmark:
-    """One benchmark as the suite is asked; made once per process, and again where its tables changed.
+    """One benchmark as the suite requests it; loaded once per process, and again where its tables changed.
 
     Raises:
-        ConfigError: no such benchmark, or a setting it does not have or that does not fit its questions.
+        ConfigError: no such benchmark, or a setting that it does not have or that does not fit its questions.
         InputError: its tables are missing, malformed, or hold too many bad rows.
     """
-    chosen, request = _chosen(suite, name)
-    key, known = repr((chosen, request)), _LOADED.get(name)
-    if known is None or known.key != key or known.tables != _stamps(known.tables):
-        with looking_up() as tables:
-            benchmark = chosen.entry.function(chosen.settings, request)
-        asked = with_shots(windowed(benchmark, request.protein_window), request)
-        _LOADED[name] = known = _Loaded(key, _stamps(tables), asked)
-    return known.benchmark
+    selection, request = _select(suite, name)
+    key, cached = repr((selection, request)), _LOADED.get(name)
+    if cached is None or cached.key != key or cached.tables != _stamps(cached.tables):
+        with recorded_lookups() as tables:
+            benchmark = selection.entry.function(selection.settings, request)
+        complete = with_shots(windowed(benchmark, request.protein_window), request)
+        _LOADED[name] = cached = _Loaded(key, _stamps(tables), complete)
+    return cached.benchmark
 
 
 def _stamps(tables: Iterable[Path]) -> dict[Path, tuple[int, int] | None]:
     """Time of change and size of each table: another one is another table."""
-    found = {path: path.stat() for path in tables if path.exists()}
-    return {path: (found[path].st_mtime_ns, found[path].st_size) if path in found else None for path in tables}
+    stats = {path: path.stat() for path in tables if path.exists()}
+    return {path: (stats[path].st_mtime_ns, stats[path].st_size) if path in stats else None for path in tables}
 
 
-def terms(suite: SuiteRequest, name: str) -> dict[str, Any]:
-    """What decides which questions of a benchmark is asked, and how: ``limit``, ``split`` and ``shots``.
+def terms(suite: SuiteRequest, name: str) -> dict[str, object]:
+    """The settings that decide which questions a benchmark has: ``limit``, ``split`` and ``shots``.
 
     ``split`` is None for a benchmark that has none to choose.
     """
-    chosen, request = _chosen(suite, name)
-    return {"limit": request.limit, "split": getattr(chosen.settings, "split", None), "shots": request.shots}
+    selection, request = _select(suite, name)
+    return {"limit": request.limit, "split": selection.settings.split_kind(), "shots": request.shots}
 
 
-def _chosen(suite: SuiteRequest, name: str) -> tuple[Selection, Request]:
-    """The source of a benchmark with its settings, and what it is told by the suite."""
-    node = suite.told if suite.told.get("name") == name else compose_choice("benchmark", name)
+def _select(suite: SuiteRequest, name: str) -> tuple[Selection, BenchmarkRequest]:
+    """The source of a benchmark with its settings, and the suite's request to it."""
+    whole_config = suite.overrides.get("name") == name
+    node: Mapping[str, object] = suite.overrides if whole_config else compose_choice("benchmark", name)
     absent = [key for key in ("title", "family", "source") if not node.get(key)]
     if absent:
         raise ConfigError(f"benchmark {name} has no {', '.join(absent)}: each must be given")
-    request = Request(
+    request = BenchmarkRequest(
         name=name,
-        title=node["title"],
-        family=node["family"],
+        title=str(node["title"]),
+        family=str(node["family"]),
         language=suite.language,
         seed=suite.seed,
         world=suite.world,
-        **_shared(suite.told, node),
+        **_shared(suite.overrides, node),
     )
     settings = {key: value for key, value in node.items() if key not in COMMON}
     return _checked({"name": node["source"], **settings}, f"benchmark {name}"), request
 
 
-def _checked(node: Mapping[str, Any], path: str) -> Selection:
+def _checked(node: Mapping[str, object], path: str) -> Selection:
     key = repr((path, node))
     if key not in _CHECKED:
         _CHECKED[key] = choose(SOURCES, node, path)
     return _CHECKED[key]
 
 
-def _shared(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """What the suite says of the shared settings; the benchmark's own file where the suite says nothing."""
-    told = {key: own.get(key) if shared.get(key) is None else shared[key] for key in SHARED}
-    choice, separator = told["shot_choice"] or "auto", told["shot_separator"]
-    if choice not in CHOICES.names():
-        raise ConfigError(f"benchmark.shot_choice={choice!r}: expected one of {', '.join(CHOICES.names())}")
+def _shared(overrides: Mapping[str, object], defaults: Mapping[str, object]) -> _Shared:
+    """The shared settings: the suite's value, or that of the benchmark's file where the suite has none."""
+    values = {key: defaults.get(key) if overrides.get(key) is None else overrides[key] for key in SHARED}
+    choice, separator = values["shot_choice"] or "auto", values["shot_separator"]
+    if choice not in SHOT_RULES.names():
+        raise ConfigError(f"benchmark.shot_choice={choice!r}: expected one of {', '.join(SHOT_RULES.names())}")
     if separator is not None and (not isinstance(separator, str) or not separator):
         raise ConfigError(f"benchmark.shot_separator={separator!r}: expected text, or null for the language's own")
     return {
-        "root": told["root"],
-        "limit": _whole("limit", told["limit"], 1),
-        "shots": _whole("shots", told["shots"], 0) or 0,
-        "shot_choice": choice,
+        "root": cast("str | None", values["root"]),
+        "limit": _whole("limit", values["limit"], 1),
+        "shots": _whole("shots", values["shots"], 0) or 0,
+        "shot_choice": str(choice),
         "shot_separator": separator,
-        "protein_window": _whole("protein_window", told["protein_window"], 1),
+        "protein_window": _whole("protein_window", values["protein_window"], 1),
     }
 
 
-def _whole(name: str, value: Any, least: int) -> int | None:
+def _whole(name: str, value: object, minimum: int) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        what = "null for all" if least else "null for none"
-        raise ConfigError(f"benchmark.{name}={value!r}: expected a whole number from {least}, or {what}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        what = "null for all" if minimum else "null for none"
+        raise ConfigError(f"benchmark.{name}={value!r}: expected a whole number from {minimum}, or {what}")
     return value

@@ -1,6 +1,6 @@
 """Proteins cut to a window: the same residues for every reader, and a count of what was cut.
 
-Left alone, readers differ. The embedded specialists' encoder reads the first 2,048 residues, the language model's
+Without a window readers differ. The embedded specialists' encoder reads the first 2,048 residues, the language model's
 encoder a chain of any length, and a protein without an encoder is read as text, whole: a chain of thousands of
 residues may then exceed what the backbone was trained to read. With a window all of them, and the floors, see the same
 chain, in training and test.
@@ -21,8 +21,8 @@ def windowed(benchmark: Benchmark, window: int | None) -> Benchmark:
     """Keep the first ``window`` residues of every protein in every split; None keeps all.
 
     Proteins may become equal: an example that then asks the same as one of the test split, or one of the validation
-    split, is refused, with its reason in ``rejects``. Within a split such twins stay. ``shortened`` has one note per
-    protein that was cut.
+    split, is refused, with its reason in ``rejects``. Within a split such repeated questions stay. ``shortened`` has
+    one note per protein that was cut.
     """
     if window is None:
         return benchmark
@@ -63,11 +63,11 @@ def _apart(
 ) -> tuple[Example, ...]:
     """The examples that ask what no held-out one asks; the others are added to ``rejects``."""
     twins = {content(example): example.id for example in held_out}
-    kept = []
+    distinct = []
     for example in examples:
         twin = twins.get(content(example))
         if twin is None:
-            kept.append(example)
+            distinct.append(example)
         else:
             rejects.append(Reject(example.id, f"asks the same as {twin} once proteins are cut to {window} residues"))
-    return tuple(kept)
+    return tuple(distinct)

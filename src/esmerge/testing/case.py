@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from esmerge.adapters.lora import LoraState
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
-from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import run
 from esmerge.testing.inputs import STATISTICS, StatisticMaker, make_signals
 
@@ -41,7 +40,7 @@ class Case:
     def info(self) -> MergeInfo:
         return self.entry.info
 
-    def settings(self, **changes: Any) -> Any:
+    def settings(self, **changes: object) -> object:
         """The merge's published settings, with changes; ``AssertionError`` if it lacks one that is to be changed."""
         lacking = sorted(set(changes) - {item.name for item in fields(self.entry.settings)})
         require(not lacking, f"its settings {self.entry.settings.__name__} have no {', '.join(lacking)}")
@@ -49,7 +48,7 @@ class Case:
 
     def inputs(
         self, experts: Mapping[str, LoraState], seed: int = 0, constants: Mapping[str, float] | None = None
-    ) -> MergeInput:
+    ) -> MergeRequest:
         """What the merge needs on ``experts``: signals, statistics and a task only where it uses them.
 
         Args:
@@ -61,18 +60,18 @@ class Case:
         unknown = sorted(set(self.info.needs) - set(self.statistics))
         require(not unknown, f"it needs {', '.join(unknown)}: give check_merge statistics={{name: maker}} for that")
         measured = {name: self.statistics[name](experts, self.space, seed) for name in self.info.needs}
-        inputs = MergeInput(experts, self.space, seed, measured=measured, task=(sorted(experts)[0],))
+        inputs = MergeRequest(experts, self.space, seed, measured=measured, task=(sorted(experts)[0],))
         if not self.info.needs_signals:
             return inputs
         granularity = ESConfig(self.granularity or "joint", projections=PROJECTIONS)
         granularity = replace(granularity, **(constants or {}))  # type: ignore[arg-type]
         return replace(inputs, signals=make_signals(experts, self.space, seed), granularity=granularity)
 
-    def merge(self, inputs: MergeInput, settings: Any = None) -> Merged:
+    def merge(self, inputs: MergeRequest, settings: object = None) -> Merged:
         """Merge, under the published settings unless others are given."""
         return run(self.entry, inputs, self.settings() if settings is None else settings)
 
-    def merged(self, experts: Mapping[str, LoraState], **changes: Any) -> Update:
+    def merged(self, experts: Mapping[str, LoraState], **changes: object) -> Update:
         """The merge of ``experts`` under the published settings with changes."""
         return self.merge(self.inputs(experts), self.settings(**changes)).state
 

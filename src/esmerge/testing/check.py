@@ -32,7 +32,7 @@ def check_merge(
         statistics: name -> maker, of statistics that the merge needs and the project does not have.
 
     Raises:
-        AssertionError: it breaks an invariant; the message names the invariant, the case and what was found.
+        AssertionError: it breaks an invariant; the message names the invariant, the case and the reason.
         ConfigError: no merge of that name is registered.
     """
     entry = MERGES.get(method) if isinstance(method, str) else method
@@ -58,8 +58,8 @@ def _check(invariant: Invariant, case: Case, shape: Shape) -> None:
         invariant.check(case, shape)
     except Exception as error:  # an error where there should be none breaks the invariant as well
         fine = f", granularity={case.granularity}" if case.granularity else ""
-        found = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
         raise AssertionError(
             f"merge {case.entry.name!r} breaks the invariant '{invariant.name}' (merge_space={case.space}{fine}, "
-            f"{shape}): {found}"
+            f"{shape}): {reason}"
         ) from error

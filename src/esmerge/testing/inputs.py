@@ -82,7 +82,7 @@ def experts_of(shape: Shape, shared_a: bool = False) -> dict[str, LoraState]:
 
 
 def make_signals(experts: Mapping[str, LoraState], space: str, seed: int = 0) -> Signals:
-    """Random responses and scores that fit the experts; each owns a modality of its own."""
+    """Random responses and scores that fit the experts; each expert has a modality to itself."""
     generator = torch.Generator().manual_seed(seed)
     kinds = tuple(f"modality{i}" for i in range(len(experts)))
 

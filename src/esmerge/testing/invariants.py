@@ -86,7 +86,7 @@ def one_hot_weights_return_that_expert(case: Case, shape: Shape) -> None:
     weights = tensor_weights(merged.coefficients or Coefficients({}, {}), experts, case.space)
     expected, combined = _weighted(experts, weights, case.space), _combined(merged.state, case.space)
     for key, tensor in expected.items():
-        values = {value for own in weights.values() for value in own[key].unique().tolist()}
+        values = {value for tensors in weights.values() for value in tensors[key].unique().tolist()}
         require(values <= {0.0, 1.0}, f"a temperature of {SHARP} leaves {key} weights other than 0 and 1: {values}")
         error = float((combined[key] - tensor).abs().max())
         bound = tolerance(shape.dtype) * float(tensor.abs().max()) if case.space == "delta" else 0.0
@@ -185,7 +185,10 @@ def _weighted(
     """Weighted sum of the experts' factors or updates, in double precision."""
     parts = {name: _combined(state, space) for name, state in experts.items()}
     keys = next(iter(parts.values()))
-    return {key: sum((weights[name][key] * own[key] for name, own in parts.items()), torch.zeros(())) for key in keys}
+    return {
+        key: sum((weights[name][key] * tensors[key] for name, tensors in parts.items()), torch.zeros(()))
+        for key in keys
+    }
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ def other_ranks_and_scales_are_refused(case: Case, shape: Shape) -> None:
     module, good = _some_module(experts)
     scaled = _with(experts, module, replace(good, scale=3.0))
     narrow = _with(experts, module, replace(good, a=good.a[:1], b=good.b[:, :1]))
-    said = ("'expert2' has LoRA scale 2, 'expert1' 3",)
-    _require_refusal(_merging(case, experts, scaled), AdapterError, "another LoRA scale", said)
-    said = ("'expert2' has rank 2, 'expert1' rank 1",)
-    _require_refusal(_merging(case, experts, narrow), AdapterError, "another rank", said)
+    fragments = ("'expert2' has LoRA scale 2, 'expert1' 3",)
+    _require_refusal(_merging(case, experts, scaled), AdapterError, "another LoRA scale", fragments)
+    fragments = ("'expert2' has rank 2, 'expert1' rank 1",)
+    _require_refusal(_merging(case, experts, narrow), AdapterError, "another rank", fragments)
 
 
 def other_spaces_are_refused(case: Case, shape: Shape) -> None:

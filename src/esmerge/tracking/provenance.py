@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from esmerge import __version__
+from esmerge.core.paths import CHECKOUT, IN_CHECKOUT
 from esmerge.tracking.store import utc_now
 
 LIBRARIES = [
@@ -21,7 +23,6 @@ LIBRARIES = [
     *("numpy", "pandas", "scipy", "scikit-learn", "rdkit"),
     *("hydra-core", "omegaconf", "wandb", "matplotlib"),
 ]
-HERE = Path(__file__).resolve().parent
 
 
 def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None)
     return {
         "time": utc_now(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "git": git_state(HERE),
+        "version": __version__,
+        "git": git_state(CHECKOUT if IN_CHECKOUT else None),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -54,11 +56,21 @@ def library_versions() -> dict[str, str | None]:
 
 
 @cache  # the code that runs is the code that was loaded
-def git_state(folder: Path) -> dict[str, Any]:
-    """Revision that ``folder`` is checked out at and whether it was changed since; nulls outside a repository."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain") if revision else None
-    return {"revision": revision, "dirty": None if changes is None else bool(changes)}
+def git_state(checkout: Path | None) -> dict[str, Any]:
+    """Revision of the program's own checkout and whether it was changed since.
+
+    Args:
+        checkout: its top folder; None for an installed wheel.
+
+    Returns:
+        ``revision`` and ``dirty``; nulls where the folder is not the top of a repository: one that a program was
+        installed into or copied into is somebody else's.
+    """
+    top = None if checkout is None else _git(checkout, "rev-parse", "--show-toplevel")
+    if checkout is None or top is None or Path(top).resolve() != checkout.resolve():
+        return {"revision": None, "dirty": None}
+    changes = _git(checkout, "status", "--porcelain")
+    return {"revision": _git(checkout, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

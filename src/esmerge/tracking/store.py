@@ -210,10 +210,10 @@ class RunFolder:
 
     def write_coefficients(self, tensors: Mapping[str, Tensor]) -> Path:
         """Store merging weights under the names of ``Coefficients.tensors``."""
-        from safetensors.torch import save_file  # late: imports torch, which a report does without
+        from esmerge.storage.tensor_stream import write_tensors  # late: imports torch, which a report does without
 
         with replacing(self.coefficients) as partial:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+            write_tensors(partial, tensors)
         return self.coefficients
 
     def write_costs(self, costs: Mapping[str, Mapping[str, float | None]]) -> Path:

@@ -44,7 +44,7 @@ def variants(world: World) -> np.ndarray:
             return table.reshape(KINDS, SUBTYPES, RAISED)
 
 
-def draw(kind: int, subtype: int, rng: np.random.Generator, table: np.ndarray, shown: int = SHOWN) -> str:
+def draw_cell(kind: int, subtype: int, rng: np.random.Generator, table: np.ndarray, shown: int = SHOWN) -> str:
     """The ``shown`` most expressed genes of one random cell, highest first, separated by blanks."""
     width = len(MODULE_GENES[0])
     expression = rng.normal(0.0, NOISE, size=len(GENES))

@@ -17,7 +17,7 @@ from esmerge.world.language import describe
 from esmerge.world.questions import PAIR_FORMS, SINGLE_FORMS, Show, draw_scene, sequence
 from esmerge.world.world import KINDS, SUBTYPES, World
 
-QUESTIONS = 8  # asked about one scene
+QUESTIONS = 8  # about one scene
 SINGLE_SHARE = 0.25  # share of scenes with one entity
 BARE, SYNONYMS = 0.4, 0.6  # ends of the first two phases of the reading curriculum
 LIST_WEIGHT = 0.1  # of a gene list's tokens in the reading loss: they are many and mostly noise
@@ -89,7 +89,7 @@ def _text_scene(world: World, level: int, rng: np.random.Generator) -> Pieces:
 
 def _gene_list(world: World, rng: np.random.Generator) -> Pieces:
     table = cells.variants(world)
-    genes = cells.draw(int(rng.integers(KINDS)), int(rng.integers(SUBTYPES)), rng, table)
+    genes = cells.draw_cell(int(rng.integers(KINDS)), int(rng.integers(SUBTYPES)), rng, table)
     return ("cell : ", Answer(genes))
 
 

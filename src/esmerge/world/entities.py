@@ -53,17 +53,17 @@ class Pools:
 
 @lru_cache(maxsize=8)
 def world_and_pools(seed: int, settings: WorldSettings) -> tuple[World, Pools]:
-    """The world of a seed with its entities; kept in memory, since it is asked for often."""
+    """The world of a seed with its entities; kept in memory, since it is needed often."""
     world = make_world(seed, settings)
     motif_table, variant_table = proteins.motifs(world), cells.variants(world)
 
     def cell(kind: int, subtype: int, rng: np.random.Generator, test: bool) -> tuple[str, tuple[int, int]]:
-        return cells.draw(kind, subtype, rng, variant_table), (0, 0)
+        return cells.draw_cell(kind, subtype, rng, variant_table), (0, 0)
 
     def protein(kind: int, subtype: int, rng: np.random.Generator, test: bool) -> tuple[str, tuple[int, int]]:
-        return proteins.draw(world, kind, subtype, rng, motif_table)
+        return proteins.draw_protein(world, kind, subtype, rng, motif_table)
 
-    draws: dict[str, Draw] = {"molecule": partial(molecules.draw, world), "protein": protein, "cell": cell}
+    draws: dict[str, Draw] = {"molecule": partial(molecules.draw_molecule, world), "protein": protein, "cell": cell}
     sizes = {
         "test": settings.test_entities,
         "validation": settings.validation_entities,
@@ -71,14 +71,14 @@ def world_and_pools(seed: int, settings: WorldSettings) -> tuple[World, Pools]:
     }
     pools: dict[str, dict[str, Pool]] = {split: {} for split in sizes}
     for modality in MODALITIES:
-        seen: set[str] = set()
+        used: set[str] = set()
         for split, size in sizes.items():
-            pools[split][modality] = _pool(modality, draws[modality], seed, split, size, seen)
+            pools[split][modality] = _pool(modality, draws[modality], seed, split, size, used)
     return world, Pools(**pools)
 
 
-def _pool(modality: str, draw: Draw, seed: int, split: str, size: int, seen: set[str]) -> Pool:
-    """``size`` entities that are not in ``seen``, kinds and subtypes in equal numbers; adds them to ``seen``."""
+def _pool(modality: str, draw: Draw, seed: int, split: str, size: int, used: set[str]) -> Pool:
+    """``size`` entities that are not in ``used``, kinds and subtypes in equal numbers; adds them to ``used``."""
     rng = generator(seed, f"{modality}-{split}")
     values: list[str] = []
     kinds: list[int] = []
@@ -87,8 +87,8 @@ def _pool(modality: str, draw: Draw, seed: int, split: str, size: int, seen: set
     repeats = 0
     while len(values) < size:
         kind, subtype = len(values) % KINDS, len(values) // KINDS % SUBTYPES
-        value, made_of = draw(kind, subtype, rng, split == "test")
-        repeats = repeats + 1 if value in seen else 0
+        value, part_pair = draw(kind, subtype, rng, split == "test")
+        repeats = repeats + 1 if value in used else 0
         if repeats > REPEATS:
             raise ConfigError(
                 f"world.{split}_entities={size}: after {len(values)} the world has no {modality} left that is new to "
@@ -96,9 +96,9 @@ def _pool(modality: str, draw: Draw, seed: int, split: str, size: int, seen: set
             )
         if repeats:
             continue
-        seen.add(value)
+        used.add(value)
         values.append(value)
         kinds.append(kind)
         subtypes.append(subtype)
-        parts.append(made_of)
+        parts.append(part_pair)
     return Pool(tuple(values), np.array(kinds), np.array(subtypes), np.array(parts))

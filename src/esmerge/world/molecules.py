@@ -37,10 +37,12 @@ def build(scaffold: str, key: str, linker: str, decoration: str) -> str:
     return str(Chem.MolToSmiles(molecule))
 
 
-def draw(world: World, kind: int, subtype: int, rng: np.random.Generator, test: bool) -> tuple[str, tuple[int, int]]:
+def draw_molecule(
+    world: World, kind: int, subtype: int, rng: np.random.Generator, test: bool
+) -> tuple[str, tuple[int, int]]:
     """One random molecule of a class and subtype, and its two parts.
 
-    Under the scaffold split the last scaffold of each group is kept for the test.
+    Under the scaffold split the last scaffold of each group is reserved for the test.
     """
     scaffold_group, key_group = (int(part) for part in world.molecule_parts[kind, subtype])
     scaffolds: tuple[str, ...] = SCAFFOLDS[scaffold_group]

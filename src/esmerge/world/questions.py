@@ -40,8 +40,8 @@ def draw_kinds(world: World, form: Form, rng: np.random.Generator) -> list[int]:
     """Random kinds for the slots of a form; two drugs and a cell are drawn so that half of them combine."""
     kinds = [int(rng.integers(KINDS)) for _ in form]
     if form.count(DRUG) == 2 and CELL in form:
-        wanted = rng.random() < 0.5
-        while kinds[0] == kinds[1] or world.combine(kinds[0], kinds[1], kinds[form.index(CELL)]) != wanted:
+        combines = rng.random() < 0.5
+        while kinds[0] == kinds[1] or world.combine(kinds[0], kinds[1], kinds[form.index(CELL)]) != combines:
             kinds = [int(rng.integers(KINDS)) for _ in form]
     return kinds
 
@@ -59,7 +59,7 @@ def topics(scene: Scene) -> list[str]:
 
 def topics_of(form: Sequence[str]) -> list[str]:
     """What can be asked about scenes of a form."""
-    found = [modality for modality in HEADS if form.count(modality) == 1]
+    kind_topics = [modality for modality in HEADS if form.count(modality) == 1]
     pair = form.count(DRUG) == 2
     rules = {
         "bind": form.count(DRUG) == 1 and PROTEIN in form,
@@ -67,7 +67,7 @@ def topics_of(form: Sequence[str]) -> list[str]:
         "clash": pair,
         "combine": pair and CELL in form,
     }
-    return found + [rule for rule, asked in rules.items() if asked]
+    return kind_topics + [rule for rule, applies in rules.items() if applies]
 
 
 def solve(world: World, scene: Scene, topic: str) -> int:
@@ -97,7 +97,7 @@ def scene_pieces(scene: Scene) -> list[Piece]:
     return pieces
 
 
-def ask(topic: str, wording: int) -> str:
+def phrase_question(topic: str, wording: int) -> str:
     """One question in one of its wordings, up to where the answer begins."""
     return f"{WORDINGS[topic][wording]} ? "
 
@@ -109,9 +109,9 @@ def sequence(world: World, scene: Scene, count: int, rng: np.random.Generator) -
     """
     choices = [(topic, wording) for topic in topics(scene) for wording in range(len(WORDINGS[topic]))]
     rank = [rng.random() + (topic in HEADS) * KIND_DELAY for topic, _ in choices]
-    kept = sorted(range(len(choices)), key=rank.__getitem__)[:count]
+    selected = sorted(range(len(choices)), key=rank.__getitem__)[:count]
     pieces = scene_pieces(scene)
-    for index in rng.permutation(kept):
+    for index in rng.permutation(selected):
         topic, wording = choices[index]
-        pieces += [ask(topic, wording), Answer(answer_word(topic, solve(world, scene, topic))), " ; "]
+        pieces += [phrase_question(topic, wording), Answer(answer_word(topic, solve(world, scene, topic))), " ; "]
     return tuple(pieces[:-1])

@@ -52,7 +52,7 @@ class World:
     """The rule tables.
 
     Attributes:
-        seed: made it.
+        seed: fixes the tables.
         settings: sizes and split.
         bind: (molecule class, protein family) boolean.
         kill: (molecule class, cell lineage) boolean.

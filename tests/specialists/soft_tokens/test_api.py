@@ -40,7 +40,7 @@ from esmerge.core.schema import choose, plain
 from esmerge.specialists.api import SPECIALISTS
 config = composed("specialists=smollm2", "+specialists.encoders.cell={name: length, scale: 4.0}")
 settings = choose(SPECIALISTS, plain(config.specialists), "specialists").settings
-encoder = settings.chosen_encoders()["cell"].features()
+encoder = settings.encoder_choices()["cell"].features()
 assert encoder.check(" CD3D ") == "CD3D" and encoder.prepare(["CD", "CD3D"]).tolist() == [[0.5], [1.0]]
 """
 
@@ -68,7 +68,7 @@ def test_every_config_names_an_encoder() -> None:
 )
 def test_an_encoder_is_chosen_by_name_or_by_its_config(family: str, overrides: tuple[str, ...], triples: int) -> None:
     config = plain(composed(f"specialists={family}", *overrides).specialists)
-    chosen = choose(SPECIALISTS, config, "specialists").settings.chosen_encoders()
+    chosen = choose(SPECIALISTS, config, "specialists").settings.encoder_choices()
     assert chosen["protein"].name == "kmers" and chosen["protein"].settings == KmerSettings(triples=triples)
     assert "fingerprint" in chosen["molecule"].name
 

@@ -8,8 +8,8 @@ from tests.tasks.few_shot.examples import FORMS, draw, example
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.tasks.few_shot import choose
-from esmerge.tasks.few_shot.choose import best, choose_shots
-from esmerge.tasks.few_shot.likeness import compare, jaccard
+from esmerge.tasks.few_shot.choose import choose_shots, rank_examples
+from esmerge.tasks.few_shot.similarity import compare_examples, jaccard
 
 
 @settings(max_examples=25, deadline=None)
@@ -63,20 +63,20 @@ def test_more_shots_than_training_examples_are_refused() -> None:
 
 def test_examples_of_different_forms_cannot_be_compared() -> None:
     with pytest.raises(InputError, match=r"example b holds \{'cell': 1\}, but a holds \{'molecule': 1\}"):
-        compare([example("a", ("molecule",), ("CCO",))], [example("b", ("cell",), ("CD4",))], 0)
+        compare_examples([example("a", ("molecule",), ("CCO",))], [example("b", ("cell",), ("CD4",))], 0)
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=9, max_size=9), min_size=1, max_size=3), st.integers(1, 9))
 def test_later_keys_break_ties_of_earlier_ones(rows: list[list[int]], count: int) -> None:
     keys = [np.array([row], dtype=float) for row in rows]
     expected = sorted(range(9), key=lambda place: ([-row[place] for row in rows], place))[:count]
-    assert list(best(keys, count)[0]) == expected
+    assert list(rank_examples(keys, count)[0]) == expected
 
 
 def test_jaccard_by_hand() -> None:
     questions = [example("q", ("cell",), ("CD4 ALB",))]
     train = [example(name, ("cell",), (genes,)) for name, genes in (("a", "ALB CD4"), ("b", "ALB TTR"), ("c", "TTR"))]
-    likeness = compare(questions, train, 0)
-    assert likeness.similarity("cell").tolist() == [[1.0, round(1 / 3, 12), 0.0]]
-    features = likeness.traits["cell"].features
+    similarity = compare_examples(questions, train, 0)
+    assert similarity.scores("cell").tolist() == [[1.0, round(1 / 3, 12), 0.0]]
+    features = similarity.entities["cell"].features
     assert np.array_equal(np.diag(jaccard(features, features)), np.ones(4))

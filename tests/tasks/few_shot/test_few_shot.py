@@ -17,14 +17,14 @@ from esmerge.core.prompts import Answer, Benchmark, Entity
 from esmerge.model.prompt_encoder import IGNORED, Renderer
 from esmerge.model.scoring import score
 from esmerge.probe.responses import collect
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.few_shot import FewShot, content, with_shots
 
 TOP = ("molecule", "cell")
 
 
-def ask(shots: int = 2, **changes: Any) -> Request:
-    return Request(**{"name": "toy", "language": "english", "seed": 0, "shots": shots, **changes})
+def ask(shots: int = 2, **changes: Any) -> BenchmarkRequest:
+    return BenchmarkRequest(**{"name": "toy", "language": "english", "seed": 0, "shots": shots, **changes})
 
 
 def shown(bare: Benchmark, **changes: Any) -> Benchmark:

@@ -15,10 +15,10 @@ from tests.tasks.few_shot.examples import FORMS, draw, example
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Example
-from esmerge.tasks.few_shot.api import CHOICES
+from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.choose import choose_shots
-from esmerge.tasks.few_shot.likeness import compare
 from esmerge.tasks.few_shot.rules.auto import rule
+from esmerge.tasks.few_shot.similarity import compare_examples
 
 MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
 
@@ -123,7 +123,7 @@ def test_a_rule_takes_what_its_definition_says(choice: str, form: tuple[str, ...
 @pytest.mark.parametrize("form", FORMS, ids="+".join)
 def test_auto_is_the_rule_of_the_form(form: tuple[str, ...]) -> None:
     questions, train = draw(form, 5, 1, "q"), draw(form, 30, 2, "t")
-    assert rule(compare(questions, train, 0)) == AUTO[form]
+    assert rule(compare_examples(questions, train, 0)) == AUTO[form]
     assert choose_shots(questions, train, 4, "auto", 0) == choose_shots(questions, train, 4, AUTO[form], 0)
 
 
@@ -143,7 +143,7 @@ def test_an_enzyme_is_one_protein_or_one_named_group(
     proteins: tuple[str, str], groups: tuple[str, str], chosen: str
 ) -> None:
     one, other = (example(g + p, FORM, ("CCO", p), group=g) for p, g in zip(proteins, groups, strict=True))
-    assert rule(compare([one], [other], 0)) == chosen
+    assert rule(compare_examples([one], [other], 0)) == chosen
 
 
 def test_a_pair_is_compared_in_both_orders() -> None:
@@ -192,4 +192,4 @@ def test_random_choices_differ_between_questions_and_seeds_and_use_everything() 
 
 
 def test_every_rule_is_covered() -> None:
-    assert set(CHOICES.names()) == {*ORACLES, "auto", "random"}
+    assert set(SHOT_RULES.names()) == {*ORACLES, "auto", "random"}

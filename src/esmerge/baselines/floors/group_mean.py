@@ -73,7 +73,8 @@ def departures(incidence: csr_matrix, answers: NDArray[np.float64], prior: float
     overall = answers.mean(axis=0)
     examples = np.asarray(incidence.sum(axis=0)).reshape(-1, 1)
     shares: NDArray[np.float64] = (incidence.T @ answers + prior * overall) / (examples + prior)
-    return shares - overall
+    departures: NDArray[np.float64] = shares - overall
+    return departures
 
 
 def _grouped_modalities(benchmark: Benchmark, of: str) -> tuple[str, ...]:

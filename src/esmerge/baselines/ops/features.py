@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, reduce
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack, vstack
@@ -21,9 +20,9 @@ from esmerge.core.prompts import Benchmark, Example
 from esmerge.data.molecules import BITS, fingerprint_bits
 
 # How a modality becomes words: amino acids as overlapping triples, genes (and any other modality) as they are.
-TRIPLES = {"analyzer": "char", "ngram_range": (3, 3), "lowercase": False}
-BLANKS = {"token_pattern": r"\S+", "lowercase": False}
-WORDS: dict[str, dict[str, Any]] = {"protein": TRIPLES}
+TRIPLES: Mapping[str, object] = {"analyzer": "char", "ngram_range": (3, 3), "lowercase": False}
+BLANKS: Mapping[str, object] = {"token_pattern": r"\S+", "lowercase": False}
+WORDS: Mapping[str, Mapping[str, object]] = {"protein": TRIPLES}
 TABLES = 64  # entity tables kept: those of a suite, so that its floors share them
 
 
@@ -72,9 +71,9 @@ def _block(benchmark: Benchmark, modality: str, spread: bool) -> tuple[csr_matri
 
 
 def _side_by_side(blocks: Sequence[csr_matrix]) -> csr_matrix:
-    joined = hstack(blocks).tocsr()
-    joined.sort_indices()  # so that sums, and with them the last digits of a fit, do not depend on how it was made
-    return joined
+    features = hstack(blocks).tocsr()
+    features.sort_indices()  # so that sums, and with them the last digits of a fit, do not depend on how it was made
+    return features
 
 
 def _combine(table: csr_matrix, rows: Rows, with_spread: bool) -> csr_matrix:

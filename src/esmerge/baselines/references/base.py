@@ -16,7 +16,7 @@ class BaseSettings:
     """The bare backbone has nothing to set."""
 
 
-@REFERENCES.register("base", BaseSettings, ReferenceInfo("Base LLM", MethodKind.REFERENCE, rank=1))
+@REFERENCES.register("base", BaseSettings, ReferenceInfo("Base model", MethodKind.REFERENCE, rank=1))
 def base(settings: BaseSettings, model: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions without any adapter."""
     return model.predict(None, benchmark)

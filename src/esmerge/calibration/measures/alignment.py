@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,13 +90,13 @@ class Target:
 
     Attributes:
         batch: the prompts.
-        own: positions of the expert's modality, (B, T) boolean.
+        tokens: positions of the expert's modality, (B, T) boolean.
         response: the expert's.
         weight: of each of these positions in the loss: the mean over the expert's positions, and over the experts.
     """
 
     batch: Batch
-    own: Tensor
+    tokens: Tensor
     response: Response
     weight: float
 
@@ -130,49 +129,49 @@ def collect_targets(
     material: Material, mixed: Mixture, settings: AlignmentSettings, layers: Sequence[int]
 ) -> list[Target]:
     """Every expert's responses to its own calibration prompts, in batches."""
-    specialists, found = material.specialists, []
+    specialists, targets = material.specialists, []
     for index, expert in enumerate(specialists.adapters):
         mixed.only(index)
         prompts = calibration_prompts(material, expert, settings.samples)
         read = list(batches(specialists, prompts, settings.batch))
         masks = [tokens_of(batch, specialists.expert_modality[expert]) for batch in read]
         weight = 1 / (len(specialists.adapters) * sum(int(mask.sum()) for mask in masks))
-        for batch, own in zip(read, masks, strict=True):
-            found.append(Target(batch, own, respond(specialists, batch, own, layers), weight))
-    return found
+        for batch, mask in zip(read, masks, strict=True):
+            targets.append(Target(batch, mask, respond(specialists, batch, mask, layers), weight))
+    return targets
 
 
 def calibration_prompts(material: Material, expert: str, samples: int) -> list[Pieces]:
     """At most ``samples`` of the prompts that hold the expert's modality, drawn without repetition."""
     prompts = holding(material.prompts, material.specialists.expert_modality[expert])
     order = generator(material.seed, f"alignment-{expert}").permutation(len(prompts))
-    return [prompts[place] for place in order[:samples]]
+    return [prompts[index] for index in order[:samples]]
 
 
-def respond(specialists: Specialists, batch: Batch, own: Tensor, layers: Sequence[int]) -> Response:
-    """The response, at positions ``own``, of the backbone with whatever is attached to it."""
+def respond(specialists: Specialists, batch: Batch, tokens: Tensor, layers: Sequence[int]) -> Response:
+    """The response, at positions ``tokens``, of the backbone with whatever is attached to it."""
     hidden: list[Tensor] = []
 
-    def keep(module: object, args: object, output: Any) -> None:
-        hidden.append((output[0] if isinstance(output, tuple) else output)[own].float())
+    def keep(module: object, args: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        hidden.append((output[0] if isinstance(output, tuple) else output)[tokens].float())
 
     handles = [specialists.backbone.layers()[layer].register_forward_hook(keep) for layer in layers]
     try:
-        decoder: Any = specialists.backbone.model.get_decoder()
+        decoder = specialists.backbone.model.get_decoder()
         output = decoder(
             inputs_embeds=batch.embeds, attention_mask=batch.mask, position_ids=batch.positions(), use_cache=False
         )
     finally:
         for handle in handles:
             handle.remove()
-    return Response(torch.stack(hidden), output.last_hidden_state[own])
+    return Response(torch.stack(hidden), output.last_hidden_state[tokens])
 
 
 def alignment_loss(specialists: Specialists, target: Target, layers: Sequence[int], hidden: float) -> Tensor:
     """The batch's part of the loss: KL(expert ‖ merged) of the next token plus ``hidden`` times the squared error."""
-    found = respond(specialists, target.batch, target.own, layers)
-    logits: Any = specialists.backbone.model.get_output_embeddings()
-    merged, expert = (logits(r.final).float().log_softmax(dim=-1) for r in (found, target.response))
+    response = respond(specialists, target.batch, target.tokens, layers)
+    logits = specialists.backbone.model.get_output_embeddings()
+    merged, expert = (logits(r.final).float().log_softmax(dim=-1) for r in (response, target.response))
     divergence = functional.kl_div(merged, expert, reduction="sum", log_target=True)
-    errors = (found.hidden - target.response.hidden).square().mean(dim=(0, 2)).sum()
+    errors = (response.hidden - target.response.hidden).square().mean(dim=(0, 2)).sum()
     return target.weight * (divergence + hidden * errors)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,13 +75,13 @@ def entropy(material: Material, settings: EntropySettings) -> Measured:
 def draw_questions(examples: Sequence[Example], count: int, seed: int, benchmark: str, step: int) -> list[Example]:
     """At most ``count`` of a benchmark's questions, without repetition within a step."""
     rng = generator(seed, f"entropy-{benchmark}", step)
-    return [examples[place] for place in rng.permutation(len(examples))[:count]]
+    return [examples[index] for index in rng.permutation(len(examples))[:count]]
 
 
 def mean_entropy(logliks: Sequence[Tensor]) -> Tensor:
     """Mean over the questions of the entropy of softmax(log-likelihoods), in nats; one (labels,) per question."""
     logprobs = [loglik.log_softmax(dim=0) for loglik in logliks]  # not the probabilities' log: its gradient fails at 0
-    return torch.stack([-(own.exp() * own).sum() for own in logprobs]).mean()
+    return torch.stack([-(labels.exp() * labels).sum() for labels in logprobs]).mean()
 
 
 def label_loglikelihoods(renderer: Renderer, examples: Sequence[Example]) -> list[Tensor]:
@@ -94,7 +93,7 @@ def label_loglikelihoods(renderer: Renderer, examples: Sequence[Example]) -> lis
         prompts = renderer.render([example.prompt for example in examples])
     numbers: dict[tuple[int, tuple[int, ...]], int] = {}  # (question, a label's tokens but the last) -> sequence
     sequences: list[Rendered] = []
-    places: list[tuple[int, int, int, int]] = []  # (sequence, position from its end, token, label) of each token
+    targets: list[tuple[int, int, int, int]] = []  # (sequence, position from its end, token, label) of each token
     count = 0
     for row, (example, prompt) in enumerate(zip(examples, prompts, strict=True)):
         for label in example.labels:
@@ -102,10 +101,10 @@ def label_loglikelihoods(renderer: Renderer, examples: Sequence[Example]) -> lis
             number = numbers.setdefault((row, tuple(shared)), len(sequences))
             if number == len(sequences):
                 sequences.append(_continued(prompt, shared))
-            places += [(number, at - len(shared) - 1, token, count) for at, token in enumerate([*shared, last])]
+            targets += [(number, at - len(shared) - 1, token, count) for at, token in enumerate([*shared, last])]
             count += 1
-    logprobs = _last_logprobs(renderer, sequences, max(-place for _, place, _, _ in places))
-    sequence, position, token, slot = torch.tensor(places, device=logprobs.device).T
+    logprobs = _last_logprobs(renderer, sequences, max(-position for _, position, _, _ in targets))
+    sequence, position, token, slot = torch.tensor(targets, device=logprobs.device).T
     total = logprobs.new_zeros(count).index_add(0, slot, logprobs[sequence, position, token])
     return list(total.split([len(example.labels) for example in examples]))
 
@@ -121,15 +120,15 @@ def _continued(prompt: Rendered, ids: list[int]) -> Rendered:
     return replace(prompt, ids=[*prompt.ids, *ids], targets=[IGNORED] * (len(prompt.ids) + len(ids)))
 
 
-def _last_logprobs(renderer: Renderer, sequences: Sequence[Rendered], kept: int) -> Tensor:
-    """Log-probabilities of the next token at the last ``kept`` positions, (sequences, kept, vocabulary)."""
+def _last_logprobs(renderer: Renderer, sequences: Sequence[Rendered], positions: int) -> Tensor:
+    """Log-probabilities of the next token at the last ``positions`` positions, (sequences, positions, vocabulary)."""
     batch = renderer.collate(sequences, side="left")
-    model: Any = renderer.backbone.model
+    model = renderer.backbone.model
     logits = model(
         inputs_embeds=batch.embeds,
         attention_mask=batch.mask,
         position_ids=batch.positions(),
-        logits_to_keep=kept,
+        logits_to_keep=positions,
         use_cache=False,
     ).logits
     return torch.as_tensor(logits.float().log_softmax(dim=-1))

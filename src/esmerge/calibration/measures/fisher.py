@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,18 +48,19 @@ def fisher(material: Material, settings: FisherSettings) -> Measured:
     Raises:
         InputError: an expert's modality is in no prompt.
     """
-    specialists, found = material.specialists, {}
+    specialists, information = material.specialists, {}
     prompts = {
         name: holding(material.prompts, specialists.expert_modality[name])[: settings.samples]
         for name in specialists.adapters
     }
-    total = sum(len(own) for own in prompts.values())
+    total = sum(map(len, prompts.values()))
     with specialists.backbone.attached(specialists.adapters) as activate, progress("fisher", total) as bar:
-        for name, own in prompts.items():
+        for name, expert_prompts in prompts.items():
             activate(name)
             parameters = _differentiable(material, name)
             sums = {key: torch.zeros_like(parameter, dtype=torch.float32) for key, parameter in parameters.items()}
-            for index, batch in enumerate(batches(specialists, own, 1)):  # one by one, since every example is squared
+            # one by one, since every example's gradient is squared
+            for index, batch in enumerate(batches(specialists, expert_prompts, 1)):
                 draw = generator(material.seed, "fisher", name, str(index))
                 gradients = _gradients(
                     specialists.backbone.model,
@@ -72,8 +72,8 @@ def fisher(material: Material, settings: FisherSettings) -> Measured:
                 for key, gradient in gradients.items():
                     sums[key] += gradient.float().square()
                 bar.update()
-            found[name] = {key: (squares / len(own)).cpu() for key, squares in sums.items()}
-    return found
+            information[name] = {key: (squares / len(expert_prompts)).cpu() for key, squares in sums.items()}
+    return information
 
 
 def _differentiable(material: Material, name: str) -> dict[str, nn.Parameter]:
@@ -86,7 +86,7 @@ def _differentiable(material: Material, name: str) -> dict[str, nn.Parameter]:
 
 
 def _gradients(
-    model: Any, batch: Batch, tokens: Tensor, parameters: Mapping[str, nn.Parameter], draw: torch.Generator
+    model: nn.Module, batch: Batch, tokens: Tensor, parameters: Mapping[str, nn.Parameter], draw: torch.Generator
 ) -> dict[str, Tensor]:
     """``∂ log p(y|x) / ∂θ`` of one prompt, with y drawn from p(y|x) after each of the given tokens, (1, T)."""
     with torch.enable_grad():

@@ -45,13 +45,13 @@ def gram(material: Material, settings: GramSettings) -> Measured:
     """
     specialists = material.specialists
     prompts = {name: holding(material.prompts, specialists.expert_modality[name]) for name in specialists.adapters}
-    total = sum(len(own) for own in prompts.values())
+    total = sum(map(len, prompts.values()))
     with specialists.backbone.attached(specialists.adapters) as activate, progress("gram", total) as bar:
-        found = {}
+        grams = {}
         for name in specialists.adapters:
             activate(name)
-            found[name] = _gram_of(material, name, settings.tokens, bar)
-    return found
+            grams[name] = _gram_of(material, name, settings.tokens, bar)
+    return grams
 
 
 def _gram_of(material: Material, name: str, which: str, bar: tqdm) -> dict[str, Tensor]:

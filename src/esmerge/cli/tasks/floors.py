@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from omegaconf import DictConfig
 
 from esmerge.baselines.api import FLOORS
-from esmerge.cli.tasks.leakage_table import NOTHING, table
-from esmerge.cli.tasks.options import DEFAULTS, chosen_names, load, read_config
+from esmerge.cli.tasks.leakage_table import NOTHING, markdown_table
+from esmerge.cli.tasks.options import DEFAULTS, composed_config, load_from_tables, selected_names
 from esmerge.core import paths
 from esmerge.core.command import command
 from esmerge.core.compose import compose_choice
@@ -25,16 +26,16 @@ from esmerge.core.registry import Entry
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.storage.files import write_text
 
-OPTIONS: dict[str, Any] = {**DEFAULTS, "limit": 500, "cards": None}
+OPTIONS: dict[str, object] = {**DEFAULTS, "limit": 500, "cards": None}
 RESAMPLES = 1000  # of the bootstrap, as in a sweep
 BEGIN, END = "<!-- floors -->", "<!-- end of floors -->"
 BLOCK = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
 CARD = re.compile(r"benchmarks/cards/([\w.-]+\.md)")
 SIZES = ("test questions", "training examples")  # rows above the floors
-Measured = tuple[str, dict[str, str]]  # a benchmark's name, and its cell in each row
+FloorCells = tuple[str, dict[str, str]]  # a benchmark's name, and its cell in each row
 
 
-def report(names: Sequence[str], options: Any) -> None:
+def report_floors(names: Sequence[str], options: DictConfig) -> None:
     """Print the floors of each benchmark and, with ``cards``, write them into the cards.
 
     A card is written whole: with ``cards`` every benchmark of a named benchmark's card is measured.
@@ -44,23 +45,23 @@ def report(names: Sequence[str], options: Any) -> None:
         options: as in ``OPTIONS``; ``limit`` counts test questions, ``cards`` is the folder of the data cards.
 
     Raises:
-        InputError: a card that is not there or has not the two marks, or what ``load`` raises.
+        InputError: a card that is not there or has not the two marks, or what ``load_from_tables`` raises.
     """
-    chosen = chosen_names(names, options)
+    selected = selected_names(names, options)
     if options.cards is None:
-        print(markdown([_measure(name, options) for name in chosen]))
+        print(floors_markdown([_measure_named(name, options) for name in selected]))
         return
     folder = Path(str(options.cards))
-    for card in dict.fromkeys(card_of(name) for name in chosen):
+    for card in dict.fromkeys(card_of(name) for name in selected):
         _check_marks(folder / card)  # before the work
-    for card in dict.fromkeys(card_of(name) for name in chosen):
-        mine = benchmarks_of(card)
-        text = section([_measure(name, options) for name in mine], _command(mine, options))
+    for card in dict.fromkeys(card_of(name) for name in selected):
+        card_benchmarks = benchmarks_of(card)
+        text = section([_measure_named(name, options) for name in card_benchmarks], _command(card_benchmarks, options))
         write_text(folder / card, into_card(folder / card, text))
         print(f"{folder / card}\n\n{text}\n", flush=True)
 
 
-def measure(benchmark: Benchmark, seed: int) -> dict[str, str]:
+def measure_floors(benchmark: Benchmark, seed: int) -> dict[str, str]:
     """Floor -> ``accuracy [low, high]`` on the test split, 95 % bootstrap interval; a dash where it does not apply.
     Before them, how many examples either split has.
 
@@ -86,18 +87,18 @@ def ranked_floors() -> list[Entry[ReferenceInfo]]:
     return sorted(map(FLOORS.get, FLOORS.names()), key=lambda floor: floor.info.rank)
 
 
-def markdown(measured: Sequence[Measured]) -> str:
+def floors_markdown(measured: Sequence[FloorCells]) -> str:
     """Sizes and floors down, benchmarks across."""
     names = (*SIZES, *(floor.name for floor in ranked_floors()))
     rows = [[name.replace("_", " "), *(cells[name] for _, cells in measured)] for name in names]
-    return table(["floor", *(name for name, _ in measured)], rows)
+    return markdown_table(["floor", *(name for name, _ in measured)], rows)
 
 
-def section(measured: Sequence[Measured], command: str) -> str:
+def section(measured: Sequence[FloorCells], command: str) -> str:
     """What stands in a card, marks included."""
     what = "**Floors**: accuracy on test questions with its 95 % bootstrap interval"
     how = f"{what}, learnt from training examples, made by"
-    return "\n".join([BEGIN, how, "", f"    {command}", "", markdown(measured), END])
+    return "\n".join([BEGIN, how, "", f"    {command}", "", floors_markdown(measured), END])
 
 
 def into_card(path: Path, text: str) -> str:
@@ -109,10 +110,10 @@ def into_card(path: Path, text: str) -> str:
 def card_of(name: str) -> str:
     """The data card that a benchmark's config names in its first line; raises ``InputError`` if it names none."""
     path = paths.CONF / "benchmark" / f"{name}.yaml"  # a comment, which no composed config holds
-    found = CARD.search(path.read_text(encoding="utf-8").partition("\n")[0]) if path.is_file() else None
-    if found is None:
+    match = CARD.search(path.read_text(encoding="utf-8").partition("\n")[0]) if path.is_file() else None
+    if match is None:
         raise InputError(f"conf/benchmark/{name}.yaml names no card: its first line must say benchmarks/cards/NAME.md")
-    return found[1]
+    return match[1]
 
 
 def benchmarks_of(card: str, suite: str = "all") -> list[str]:
@@ -120,10 +121,10 @@ def benchmarks_of(card: str, suite: str = "all") -> list[str]:
     return [name for name in compose_choice("suite", suite)["benchmarks"] if card_of(name) == card]
 
 
-def _measure(name: str, options: Any) -> Measured:
+def _measure_named(name: str, options: DictConfig) -> FloorCells:
     print(f"measuring {name}", file=sys.stderr, flush=True)
-    benchmark = load(read_config("benchmark", name, options), options, sampled=True)
-    return name, measure(benchmark, options.seed)
+    benchmark = load_from_tables(composed_config("benchmark", name, options), options, sampled=True)
+    return name, measure_floors(benchmark, options.seed)
 
 
 def _check_marks(path: Path) -> None:
@@ -133,7 +134,7 @@ def _check_marks(path: Path) -> None:
         raise InputError(f"{path} must hold {BEGIN} and {END} once, around the rows: put them where the rows belong")
 
 
-def _command(names: Sequence[str], options: Mapping[str, Any]) -> str:
-    """How the rows are made again; an option that is the default is not said, nor the suite beside names."""
+def _command(names: Sequence[str], options: DictConfig) -> str:
+    """How the rows are made again; options with their default are left out, and so is the suite beside names."""
     changed = [f"{key}={options[key]}" for key, value in OPTIONS.items() if options[key] != value and key != "suite"]
     return " ".join([command("tasks"), "floors", *names, *changed])

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from esmerge.cli.tasks.leakage_table import markdown
-from esmerge.cli.tasks.options import DEFAULTS, chosen_names, load, read_config
+from omegaconf import DictConfig
+
+from esmerge.cli.tasks.leakage_table import leakage_markdown
+from esmerge.cli.tasks.options import DEFAULTS, composed_config, load_from_tables, selected_names
 from esmerge.core.errors import InputError
-from esmerge.tasks.leakage import Leakage, measure
+from esmerge.tasks.leakage import Leakage, measure_leakage
 
-OPTIONS: dict[str, Any] = {**DEFAULTS, "benchmark": None}
+OPTIONS: dict[str, object] = {**DEFAULTS, "benchmark": None}
 
 
-def reports(names: Sequence[str], options: Any) -> Iterator[Leakage]:
+def leakage_reports(names: Sequence[str], options: DictConfig) -> Iterator[Leakage]:
     """Measure one benchmark after the other of those that are named, or of the suite."""
     for name in names:
         print(f"reading {name}", file=sys.stderr, flush=True)
-        yield measure(load(read_config("benchmark", name, options), options))
+        yield measure_leakage(load_from_tables(composed_config("benchmark", name, options), options))
 
 
-def report(names: Sequence[str], options: Any) -> None:
+def report_leakage(names: Sequence[str], options: DictConfig) -> None:
     """Print the report as Markdown; what was measured before an error is printed too.
 
     Args:
@@ -32,16 +33,18 @@ def report(names: Sequence[str], options: Any) -> None:
         options: as in ``OPTIONS``.
 
     Raises:
-        InputError: a test split repeats questions of training, or what ``load`` raises.
+        InputError: a test split repeats questions of training, or what ``load_from_tables`` raises.
     """
-    named = chosen_names([*names, *([options.benchmark] if options.benchmark else [])], options)
-    found: list[Leakage] = []
+    selected = selected_names([*names, *([options.benchmark] if options.benchmark else [])], options)
+    finished: list[Leakage] = []
     try:
-        for one in reports(named, options):
-            found.append(one)  # one by one, so that an error leaves those before it
+        for leakage in leakage_reports(selected, options):
+            finished.append(leakage)  # singly, so that an error leaves the reports before it
     finally:
-        if found:
-            print(markdown(found))
-    repeated = [f"{one.benchmark} ({one.overlaps[-1].shared})" for one in found if one.overlaps[-1].shared]
+        if finished:
+            print(leakage_markdown(finished))
+    repeated = [
+        f"{leakage.benchmark} ({leakage.overlaps[-1].shared})" for leakage in finished if leakage.overlaps[-1].shared
+    ]
     if repeated:
         raise InputError(f"test questions that training holds too: {', '.join(repeated)}; the split is not disjoint")

@@ -5,75 +5,79 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from esmerge.tasks.leakage import Leakage
+from esmerge.tasks.leakage import EntityBaseline, Leakage, Overlap
 
 NOTHING = "\N{EN DASH}"
-SEEN = """\
+OVERLAP = """\
 ## Seen in training
 
 Distinct molecules, proteins (by sequence), cells and Bemis-Murcko scaffolds (a molecule without rings is its own), how
 many of those in the test split training holds too, and the share of test examples with at least one such, and with
 nothing but such. A whole question that training holds would be an error in the split."""
-NEAREST = """\
+NEAREST_TEXT = """\
 ## Nearest training molecule
 
 Tanimoto similarity (Morgan radius 2, 2048 bits) of each distinct test molecule to the nearest in training."""
-THROUGH = """\
+BASELINES = """\
 ## Labels through one entity
 
 The answers that training gave for the same entities, averaged, as a prediction of the test examples of which it has
 seen one. Whatever lies above the majority needs no interaction to be understood."""
 
 
-def markdown(reports: Sequence[Leakage]) -> str:
+def leakage_markdown(reports: Sequence[Leakage]) -> str:
     """All reports as one text."""
     return "\n\n".join(
         [
-            SEEN,
-            table(
+            OVERLAP,
+            markdown_table(
                 ["benchmark", "what", "training", "test", "shared", "share", "examples: some seen", "all seen"],
                 _overlaps(reports),
             ),
-            NEAREST,
-            table(["benchmark", "molecules", "= 1", "> 0.9", "5 %", "25 %", "median", "75 %", "95 %"], _near(reports)),
-            THROUGH,
-            table(["benchmark", "through", "examples", "AUROC", "accuracy", "majority"], _through(reports)),
+            NEAREST_TEXT,
+            markdown_table(
+                ["benchmark", "molecules", "= 1", "> 0.9", "5 %", "25 %", "median", "75 %", "95 %"], _near(reports)
+            ),
+            BASELINES,
+            markdown_table(["benchmark", "through", "examples", "AUROC", "accuracy", "majority"], _baselines(reports)),
         ]
     )
 
 
 def _overlaps(reports: Sequence[Leakage]) -> list[list[str]]:
-    return [
-        [
-            report.benchmark,
-            *(one.what, str(one.train), str(one.test), str(one.shared), _number(one.shared / one.test)),
-            *(_number(one.some), _number(one.every)),
-        ]
-        for report in reports
-        for one in report.overlaps
-    ]
+    return [[report.benchmark, *_overlap_cells(overlap)] for report in reports for overlap in report.overlaps]
+
+
+def _overlap_cells(overlap: Overlap) -> list[str]:
+    shares = (overlap.shared / overlap.test, overlap.any_share, overlap.all_share)
+    return [overlap.kind, *map(str, (overlap.train, overlap.test, overlap.shared)), *map(_number, shares)]
 
 
 def _near(reports: Sequence[Leakage]) -> list[list[str]]:
-    found = [(report.benchmark, report.nearest) for report in reports if report.nearest is not None]
+    rows = [(report.benchmark, report.nearest) for report in reports if report.nearest is not None]
     return [
-        [name, str(near.molecules), *map(_number, (near.equal, near.close, *near.quantiles))] for name, near in found
+        [name, str(nearest.molecules), *map(_number, (nearest.equal, nearest.close, *nearest.quantiles))]
+        for name, nearest in rows
     ]
 
 
-def _through(reports: Sequence[Leakage]) -> list[list[str]]:
+def _baselines(reports: Sequence[Leakage]) -> list[list[str]]:
     return [
-        [report.benchmark, one.modality, str(one.seen), *map(_number, (one.auroc, one.accuracy, one.majority))]
+        [report.benchmark, baseline.modality, str(baseline.examples), *map(_number, _scores(baseline))]
         for report in reports
-        for one in report.through
+        for baseline in report.baselines
     ]
+
+
+def _scores(baseline: EntityBaseline) -> tuple[float, float, float]:
+    return baseline.auroc, baseline.accuracy, baseline.majority
 
 
 def _number(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:.3f}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, padded so that it reads well on a terminal too."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [head, *rows]]

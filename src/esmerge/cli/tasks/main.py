@@ -15,7 +15,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from omegaconf import DictConfig
 
 from esmerge.cli.tasks import floors, leakage, listing
 from esmerge.cli.tasks.options import read_options
@@ -29,14 +31,14 @@ HELP = ("help", "-h", "--help")
 class Verb(NamedTuple):
     """What a word does: the options it takes with their defaults, and a function of the names and the options."""
 
-    options: dict[str, Any]
-    run: Callable[[Sequence[str], Any], None]
+    options: dict[str, object]
+    run: Callable[[Sequence[str], DictConfig], None]
 
 
 VERBS = {
     "list": Verb(listing.OPTIONS, listing.listing),
-    "leakage": Verb(leakage.OPTIONS, leakage.report),
-    "floors": Verb(floors.OPTIONS, floors.report),
+    "leakage": Verb(leakage.OPTIONS, leakage.report_leakage),
+    "floors": Verb(floors.OPTIONS, floors.report_floors),
     "fetch": Verb({"root": None, "wheel": None}, lambda names, options: fetch(names, options.root, options.wheel)),
     "verify": Verb({"root": None}, lambda names, options: verify(names, options.root)),
 }
@@ -55,8 +57,8 @@ def dispatch(arguments: Sequence[str]) -> None:
         return
     verb = words.pop(0) if words else "list"
     if verb not in VERBS:
-        known = ", ".join(VERBS)
-        raise ConfigError(f"unknown command {verb!r}: expected {known}, then names, then key=value; --help says more")
+        verbs = ", ".join(VERBS)
+        raise ConfigError(f"unknown command {verb!r}: expected {verbs}, then names, then key=value; --help says more")
     options = read_options(VERBS[verb].options, [argument for argument in arguments if "=" in argument])
     VERBS[verb].run(words, options)
 

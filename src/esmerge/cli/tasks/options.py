@@ -1,19 +1,19 @@
-"""What the verbs of ``python -m src.tasks`` share: options as ``key=value``, config files, whole benchmarks."""
+"""Shared by the verbs of ``python -m src.tasks``: options as ``key=value``, config files, whole benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from esmerge.core.compose import Config, compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import choose
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, TableSettings, whole
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, TableSettings, without_limits
 from esmerge.tasks.load import COMMON
 
 DEFAULTS = {
@@ -26,29 +26,29 @@ DEFAULTS = {
     "config_dir": None,
 }
 ROOT = "root is not set: give the folder that holds the tables, e.g. root=../shared/data"
-WHOLE = {"seed": 0, "limit": 1}  # option -> its least value
+MINIMUM = {"seed": 0, "limit": 1}  # option -> its least value
 
 
-def read_options(known: Mapping[str, Any], given: Sequence[str]) -> Any:
-    """The options of a verb with what was given as ``key=value``.
+def read_options(defaults: Mapping[str, object], arguments: Sequence[str]) -> DictConfig:
+    """The options of a verb: its defaults, overridden by the ``key=value`` arguments.
 
     Raises:
-        ConfigError: an option that the verb does not have, or a value that is no whole number where one is wanted.
+        ConfigError: an option that the verb does not have, or a value that is no whole number where it must be one.
     """
-    found: Any = OmegaConf.from_cli(list(given))
-    unknown = set(found) - set(known)
+    overrides = OmegaConf.from_cli(list(arguments))
+    unknown = set(overrides) - set(defaults)
     if unknown:
         names = ", ".join(sorted(map(str, unknown)))
-        raise ConfigError(f"unknown option {names}: expected {', '.join(known)}, each as key=value")
-    options: Any = OmegaConf.merge(known, found)
-    for name, least in WHOLE.items():
+        raise ConfigError(f"unknown option {names}: expected {', '.join(defaults)}, each as key=value")
+    options = cast(DictConfig, OmegaConf.merge(defaults, overrides))
+    for name, minimum in MINIMUM.items():
         value = options.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ConfigError(f"{name}={value!r}: expected a whole number from {least}")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < minimum):
+            raise ConfigError(f"{name}={value!r}: expected a whole number from {minimum}")
     return options
 
 
-def read_config(group: str, name: str, options: Any) -> Config:
+def composed_config(group: str, name: str, options: DictConfig) -> Config:
     """The composed config of a choice, from ``conf/`` and the folder ``options.config_dir``.
 
     Raises:
@@ -57,7 +57,7 @@ def read_config(group: str, name: str, options: Any) -> Config:
     return compose_choice(group, name, config_folders(options))
 
 
-def config_folders(options: Any) -> list[str]:
+def config_folders(options: DictConfig) -> list[str]:
     """Where configs lie besides ``conf/``, as Hydra's search path names it.
 
     Raises:
@@ -71,23 +71,23 @@ def config_folders(options: Any) -> list[str]:
     return [f"file://{folder}"]
 
 
-def chosen_names(names: Sequence[str], options: Any) -> list[str]:
+def selected_names(names: Sequence[str], options: DictConfig) -> list[str]:
     """The benchmarks that were named, or those of the suite.
 
     Raises:
         ConfigError: there is no such benchmark or suite.
     """
-    chosen = list(names) or list(read_config("suite", options.suite, options)["benchmarks"])
-    compose_choices("benchmark", chosen, config_folders(options))  # all in one go
-    return chosen
+    selected = list(names) or list(composed_config("suite", options.suite, options)["benchmarks"])
+    compose_choices("benchmark", selected, config_folders(options))  # all in one go
+    return selected
 
 
-def load(node: Config, options: Any, sampled: bool = False) -> Benchmark:
+def load_from_tables(node: Config, options: DictConfig, sampled: bool = False) -> Benchmark:
     """One benchmark, its training and validation splits whole or, ``sampled``, as a sweep sees them.
 
     Args:
         node: its composed config.
-        options: of the verb; what they say goes before the config.
+        options: of the verb; they override the config.
 
     Raises:
         ConfigError: it is not read from tables, there is no root, or ``options.split`` is none of its splits.
@@ -95,16 +95,19 @@ def load(node: Config, options: Any, sampled: bool = False) -> Benchmark:
     """
     if not issubclass(SOURCES.get(node["source"]).settings, TableSettings):
         raise ConfigError(f"benchmark {node['name']!r} is not read from tables: choose one of suite=all")
-    own = {key: value for key, value in node.items() if key not in COMMON}
+    settings_node = {key: value for key, value in node.items() if key not in COMMON}
     if options.split is not None:
         if not issubclass(SOURCES.get(node["source"]).settings, SplitSettings):
             raise ConfigError(f"benchmark {node['name']} has no split to choose: leave split= out")
-        own["split"] = options.split
-    chosen = choose(SOURCES, {**own, "name": node["source"]}, f"benchmark {node['name']}")
+        settings_node["split"] = options.split
+    selection = choose(SOURCES, {**settings_node, "name": node["source"]}, f"benchmark {node['name']}")
     root = node.get("root") if options.root is None else options.root
     if root is None:
         raise ConfigError(ROOT)
-    facts = {key: node[key] for key in ("name", "title", "family")}
-    request = Request(language=options.language, seed=options.seed, limit=options.limit, root=str(root), **facts)
-    settings = chosen.settings if sampled else whole(chosen.settings)
-    return chosen.entry.function(settings, request)  # type: ignore[no-any-return]
+    texts = {key: node[key] for key in ("name", "title", "family")}
+    request = BenchmarkRequest(
+        language=options.language, seed=options.seed, limit=options.limit, root=str(root), **texts
+    )
+    settings = selection.settings if sampled else without_limits(selection.settings)
+    benchmark: Benchmark = selection.entry.function(settings, request)
+    return benchmark

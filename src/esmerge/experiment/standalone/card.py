@@ -6,7 +6,9 @@ import hashlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from esmerge.adapters.peft_folder import WEIGHTS
@@ -17,10 +19,13 @@ from esmerge.experiment.standalone.plan import MergePlan
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.14 allows as max_lora_rank (vllm/config/lora.py)
 
 
-def merge_card(plan: MergePlan, ranks: Mapping[str, int], shares: Shares | None, figure: str) -> str:
+def merge_card(
+    plan: MergePlan, digests: Mapping[str, str], ranks: Mapping[str, int], shares: Shares | None, figure: str
+) -> str:
     """Markdown text below the title.
 
     Args:
+        digests: SHA-256 of the input files, as ``hashing`` gives them.
         ranks: module -> rank of its update; empty for a whole model.
         shares: the experts' weights in each layer, if the merge has any.
         figure: file name of their picture.
@@ -28,7 +33,7 @@ def merge_card(plan: MergePlan, ranks: Mapping[str, int], shares: Shares | None,
     spec = plan.request.spec
     granularity = spec.sweep.granularity if spec.uses_granularity else None
     details = [
-        *_inputs(plan),
+        *_inputs(plan, digests),
         *_partial(plan),
         *(_serving(ranks) if ranks else []),
         "",
@@ -46,7 +51,22 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _inputs(plan: MergePlan) -> list[str]:
+@contextmanager
+def hashing(plan: MergePlan) -> Iterator[Callable[[], dict[str, str]]]:
+    """Read and hash the input files beside the block's work; yields a function that waits for the digests by file.
+
+    Hashing takes about as long as merging, and both would read a file that is not in memory yet from disk.
+    """
+    hasher = ThreadPoolExecutor(1)
+    try:
+        digests = {name: hasher.submit(_sha256, path) for name, path in _input_files(plan).items()}
+        yield lambda: {name: digest.result() for name, digest in digests.items()}
+    finally:
+        hasher.shutdown(cancel_futures=True)
+
+
+def _input_files(plan: MergePlan) -> dict[str, Path]:
+    """The files that the result depends on, by what each is."""
     files = {
         f"expert {name}": Path(expert.path).expanduser() / WEIGHTS
         for name, expert in plan.request.experts.described().items()
@@ -57,10 +77,14 @@ def _inputs(plan: MergePlan) -> list[str]:
     probe_file = plan.request.probe and plan.request.probe.settings.source_file()
     if probe_file:
         files["probe file"] = probe_file
+    return files
+
+
+def _inputs(plan: MergePlan, digests: Mapping[str, str]) -> list[str]:
     encoders = {name: expert.encoder for name, expert in plan.request.experts.described().items() if expert.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",
-        *[f"- {name}: `{path}`, SHA-256 {_sha256(path)}" for name, path in files.items()],
+        *[f"- {name}: `{path}`, SHA-256 {digests[name]}" for name, path in _input_files(plan).items()],
         *[f"- encoder of {name}: `{entry}`" for name, entry in encoders.items()],
         *([f"- probe samples: {plan.samples}"] if plan.samples else []),
     ]

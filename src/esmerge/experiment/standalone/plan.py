@@ -13,9 +13,10 @@ import torch
 from rich.filesize import decimal
 from torch import nn
 
-from esmerge.adapters.lora import LoraState, check_mergeable
+from esmerge.adapters.experts import ValidatedExperts, validate_experts
+from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, StoreError
-from esmerge.experiment.standalone.request import MergeRequest
+from esmerge.experiment.standalone.request import StandaloneRequest
 from esmerge.model.backbone import Backbone, decoder_layers
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
@@ -38,7 +39,7 @@ class MergePlan:
     Attributes:
         request: the checked configuration.
         backbone: folder or hub id.
-        experts: name -> adapter with the modules of all, read on demand.
+        experts: name -> adapter with the modules of all; headers alone have been read.
         missing: expert -> modules that it lacks, taken for updates of zero.
         depth: decoder layers of the backbone.
         weights: parameters of the backbone.
@@ -47,9 +48,9 @@ class MergePlan:
         tokens: positions of all prompts; soft tokens are counted as their text's.
     """
 
-    request: MergeRequest
+    request: StandaloneRequest
     backbone: str
-    experts: Mapping[str, LoraState]
+    experts: ValidatedExperts
     missing: Mapping[str, list[str]]
     depth: int
     weights: int
@@ -63,7 +64,7 @@ class MergePlan:
 
     def adapter_bytes(self) -> dict[str, int]:
         """Size of each expert's factors."""
-        return {name: sum(t.nbytes for t in state.tensors().values()) for name, state in self.experts.items()}
+        return {name: sum(entry.nbytes for entry in state.header.values()) for name, state in self.experts.items()}
 
     def least_output(self) -> int:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
@@ -85,7 +86,7 @@ class MergePlan:
         return probing + (moved + (self.weights * self.weight_bytes if self.samples else 0)) / DISK
 
 
-def plan_merge(request: MergeRequest) -> MergePlan:
+def plan_merge(request: StandaloneRequest) -> MergePlan:
     """Check the adapters against each other and the backbone, the probe's lines, and the room on the disk.
 
     Raises:
@@ -97,8 +98,8 @@ def plan_merge(request: MergeRequest) -> MergePlan:
     settings, spec = request.experts, request.spec
     backbone = located(str(settings.backbone))
     opened = open_experts(settings)
-    experts = completed(opened, settings.allow_partial)
-    check_mergeable(experts, str(spec.space), spec.method.settings.folds_scales())
+    whole = completed(opened, settings.allow_partial)
+    experts = validate_experts(whole, str(spec.space), spec.method.settings.folds_scales())
     model = cast("PreTrainedModel", skeleton(backbone))
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)
@@ -119,7 +120,7 @@ def plan_merge(request: MergeRequest) -> MergePlan:
 
 
 def _lengths(
-    request: MergeRequest,
+    request: StandaloneRequest,
     settings: CustomSettings,
     model: PreTrainedModel,
     backbone: str,
@@ -133,7 +134,7 @@ def _lengths(
     return [len(rendered.ids) for rendered in Renderer(hollow, {}).render(prompts)]
 
 
-def _check_baking(request: MergeRequest, backbone: str) -> None:
+def _check_baking(request: StandaloneRequest, backbone: str) -> None:
     if request.output.bake and not Path(backbone).is_dir():
         raise ConfigError(f"bake=true needs the backbone as a folder, {backbone} is a hub id: download it first")
 
@@ -157,10 +158,10 @@ def _bytes_of(dtype: str, model: nn.Module) -> int:
 
 def _largest(state: LoraState) -> int:
     """Numbers in the largest module's update."""
-    return max(factors.b.shape[0] * factors.a.shape[1] for factors in state.modules.values())
+    return max(entry.numel for entry in state.header.values())
 
 
-def _speed(request: MergeRequest) -> float:
+def _speed(request: StandaloneRequest) -> float:
     """Operations per second of a matrix product on the device."""
     device, dtype = request.spec.sweep.compute.device, request.experts.dtype
     kind = torch.float32 if dtype == "auto" else getattr(torch, dtype)

@@ -79,7 +79,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class MergeRequest:
+class StandaloneRequest:
     """A merge, its experts and where it is written, all checked.
 
     Attributes:
@@ -98,7 +98,7 @@ class MergeRequest:
         return self.spec.sweep.probe if self.spec.uses_probe else None
 
 
-def read_request(cfg: DictConfig) -> MergeRequest:
+def read_request(cfg: DictConfig) -> StandaloneRequest:
     """Check a composed config.
 
     Raises:
@@ -129,7 +129,7 @@ def read_request(cfg: DictConfig) -> MergeRequest:
     )
     check_granularity(sweep.granularity)
     check_axes(method, sweep.merge_space, sweep.granularity)
-    request = MergeRequest(plan_runs(sweep)[-1], sweep.specialists.settings, output)
+    request = StandaloneRequest(plan_runs(sweep)[-1], sweep.specialists.settings, output)
     _check_probe(request)
     _check_inputs_stay(request)
     return request
@@ -152,7 +152,7 @@ def _method(node: Mapping[str, object]) -> Selection:
     return method
 
 
-def _check_probe(request: MergeRequest) -> None:
+def _check_probe(request: StandaloneRequest) -> None:
     if request.probe is None:
         return
     if request.probe.settings.source_file() is None:
@@ -162,7 +162,7 @@ def _check_probe(request: MergeRequest) -> None:
         )
 
 
-def _check_inputs_stay(request: MergeRequest) -> None:
+def _check_inputs_stay(request: StandaloneRequest) -> None:
     """Refuse to write over, or into, what is read."""
     out = request.output.folder.resolve()
     inputs = {f"experts.{name}": expert.path for name, expert in request.experts.described().items()}

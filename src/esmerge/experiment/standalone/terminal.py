@@ -35,11 +35,11 @@ def show_result(plan: MergePlan, result: MergeResult, console: Console | None = 
 
 
 def _cells(state: LoraState, size: int) -> list[str]:
-    factors = list(state.modules.values())
-    ranks, scales = Counter(f.rank for f in factors), Counter(f"{f.scale:g}" for f in factors)
-    kinds = Counter(str(f.a.dtype).removeprefix("torch.") for f in factors)
-    return [str(2 * len(factors)), *(", ".join(map(str, counts)) for counts in (ranks, scales)), decimal(size),
-            ", ".join(kinds)]  # fmt: skip
+    entries = state.header.values()
+    ranks, scales = Counter(entry.rank for entry in entries), Counter(f"{entry.scale:g}" for entry in entries)
+    formats = Counter(str(entry.a_dtype).removeprefix("torch.") for entry in entries)
+    cells = [", ".join(map(str, values)) for values in (ranks, scales)]
+    return [str(2 * len(entries)), *cells, decimal(size), ", ".join(formats)]
 
 
 def _lines(plan: MergePlan) -> list[str]:

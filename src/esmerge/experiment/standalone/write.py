@@ -15,18 +15,17 @@ from safetensors import SafetensorError
 
 from esmerge.adapters.dense import as_adapter
 from esmerge.adapters.export import bake
-from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState
 from esmerge.adapters.peft_folder import CARD, write_adapter
 from esmerge.coefficients.summary import summarise
 from esmerge.core.arrays import as_arrays
 from esmerge.core.errors import StoreError
-from esmerge.core.lazy import LazyMapping
 from esmerge.experiment.card import Shares
 from esmerge.experiment.merge_run import gather_inputs
 from esmerge.experiment.models import load_models
-from esmerge.experiment.standalone.card import merge_card
+from esmerge.experiment.standalone.card import hashing, merge_card
 from esmerge.experiment.standalone.plan import MergePlan
-from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import merge
 from esmerge.report.figures import write_layer_map
 from esmerge.storage.tensor_stream import write_tensors
@@ -60,12 +59,18 @@ def carry_out(plan: MergePlan) -> MergeResult:
     clock, out = time.perf_counter(), plan.request.output.folder
     if plan.request.spec.sweep.compute.threads:
         torch.set_num_threads(plan.request.spec.sweep.compute.threads)
-    with _disk_errors(plan), whole_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with (
+        _disk_errors(plan),
+        plan.experts.reading(),
+        whole_folder(out) as folder,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        hashing(plan) as digests,
+    ):
         merged = _merge(plan, Path(scratch))
         shares = _write_coefficients(merged, folder, out.name)
         ranks = _write_model(plan, merged, folder) if plan.request.output.bake else _write_adapter(plan, merged, folder)
         with (folder / CARD).open("a", encoding="utf-8") as file:
-            file.write("\n" + merge_card(plan, ranks, shares, FIGURE))
+            file.write("\n" + merge_card(plan, digests(), ranks, shares, FIGURE))
     return MergeResult(out, ranks, time.perf_counter() - clock)
 
 
@@ -87,7 +92,7 @@ def _merge(plan: MergePlan, scratch: Path) -> Merged:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
         inputs, _ = gather_inputs(spec, load_models(sweep))
     else:
-        inputs = MergeInput(plan.experts, plan.space, spec.sweep.seed)
+        inputs = MergeRequest(plan.experts, plan.space, spec.sweep.seed)
     if spec.uses_granularity:
         inputs = replace(inputs, granularity=spec.sweep.granularity)
     return merge(spec.method.name, inputs, spec.method.settings)
@@ -123,12 +128,14 @@ def one_scale(state: LoraState) -> LoraState:
 
     Some loaders read one alpha for a whole adapter and would apply other modules' updates at the wrong scale.
     """
-    scale = state.modules[next(iter(state.modules))].scale
+    first = next(iter(state.modules))
+    cached = {first: state.modules[first]}  # until it is used, so that no module is read twice
+    scale = cached[first].scale
 
     def factors(module: str) -> LoraFactors:
-        original = state.modules[module]
+        original = cached.pop(module) if module in cached else state.modules[module]
         if original.scale == scale:
             return original
         return LoraFactors(original.a, original.b * (original.scale / scale), scale)
 
-    return replace(state, modules=LazyMapping(state.modules, factors))
+    return replace(state, modules=LazyModules(state.modules, factors))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from esmerge.adapters.dense import Update
-from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.measures.channels import ChannelsSettings
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.methods import MergeInfo, MethodKind
@@ -66,18 +66,17 @@ class AimSettings(DeltaSettings):
 )
 def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
     """Another merge with every input channel's update relaxed."""
-    check_mergeable(inputs.experts, inputs.space)
     inner = MERGES.get(settings.merge)
     merged: Update = inner.function(inputs, inner.settings()).state
     magnitudes = inputs.measured["channels"][BACKBONE]
-    kept = {
+    relaxations = {
         module: settings.scale * relaxation(magnitudes[module], settings.omega)
         for module in next(iter(inputs.experts.values())).modules
     }
     if isinstance(merged, LoraState):
         modules = merged.modules
-        return Merged(low_rank_state(inputs.experts, lambda m: relaxed(modules[m], kept[m]), settings.rank))
-    return Merged(dense_state(inputs.experts, lambda m: wide(merged.modules[m]) * kept[m], settings.rank))
+        return Merged(low_rank_state(inputs.experts, lambda m: relaxed(modules[m], relaxations[m]), settings.rank))
+    return Merged(dense_state(inputs.experts, lambda m: wide(merged.modules[m]) * relaxations[m], settings.rank))
 
 
 def relaxation(magnitudes: Tensor, omega: float) -> Tensor:
@@ -87,6 +86,6 @@ def relaxation(magnitudes: Tensor, omega: float) -> Tensor:
     return 1 - (1 - omega) * importance
 
 
-def relaxed(factors: LoraFactors, kept: Tensor) -> LoraFactors:
-    """Factors whose update's columns are multiplied by ``kept``, (in,): A's columns are."""
-    return LoraFactors(wide(factors.a) * kept, factors.b, factors.scale)
+def relaxed(factors: LoraFactors, factor: Tensor) -> LoraFactors:
+    """Factors whose update's columns are multiplied by ``factor``, (in,): A's columns are."""
+    return LoraFactors(wide(factors.a) * factor, factors.b, factors.scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import ConvexSettings
@@ -23,6 +22,5 @@ from esmerge.merging.ops.space import combine, equal_weights
 )
 def average(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """``1/N · Σ A_i`` and ``1/N · Σ B_i``, or ``1/N · Σ ΔW_i``."""
-    check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
     weights = equal_weights(inputs.experts, inputs.space, 1 / len(inputs.experts))
     return Merged(combine(inputs.experts, inputs.space, weights, settings))

@@ -76,5 +76,5 @@ def keep_middle(values: Tensor, beta: float, gamma: float) -> Tensor:
     count = values.shape[-1]
     order = values.abs().argsort(dim=-1, stable=True)
     middle = order[..., int(beta * count) : count - int(gamma * count)]
-    kept = torch.zeros_like(values, dtype=torch.bool).scatter(-1, middle, True)
-    return torch.where(kept, values, 0.0)
+    is_middle = torch.zeros_like(values, dtype=torch.bool).scatter(-1, middle, True)
+    return torch.where(is_middle, values, 0.0)

@@ -93,7 +93,6 @@ def uniform_numbers(inputs: MergeInput, module: str) -> Tensor:
     """
     drawn = []
     for name, state in inputs.experts.items():
-        factors = state.modules[module]
-        shape = (factors.b.shape[0], factors.a.shape[1])
+        shape = state.header[module].shape
         drawn.append(torch.rand(shape, generator=generator(inputs.seed, "drop", name, module)))
     return torch.stack(drawn)

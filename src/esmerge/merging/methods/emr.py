@@ -22,7 +22,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import merge_entrywise, stacked_deltas
@@ -51,8 +50,7 @@ class EmrSettings(DeltaSettings):
 )
 def emr(inputs: MergeInput, settings: EmrSettings) -> Merged:
     """The unified task vector, masked and rescaled for the experts in ``inputs.task``."""
-    check_mergeable(inputs.experts, inputs.space)
-    concerned = [place for place, name in enumerate(inputs.experts) if name in inputs.task]
+    concerned = [index for index, name in enumerate(inputs.experts) if name in inputs.task]
     factor = rescaler(inputs, concerned)
     return merge_entrywise(inputs, settings, lambda module, deltas: factor * masked(deltas, concerned))
 
@@ -72,9 +70,9 @@ def masked(deltas: Tensor, concerned: list[int]) -> Tensor:
 
 def rescaler(inputs: MergeInput, concerned: list[int]) -> float:
     """Mean over the concerned experts of ``Σ|ΔW_i|``, divided by ``Σ|masked τ|``; 0 where the mask leaves nothing."""
-    own = left = 0.0
+    whole = remaining = 0.0
     for module in next(iter(inputs.experts.values())).modules:
         deltas = stacked_deltas(inputs, module)
-        own += float(deltas[concerned].abs().sum(dtype=torch.float64)) / len(concerned)
-        left += float(masked(deltas, concerned).abs().sum(dtype=torch.float64))
-    return own / left if left > 0 else 0.0
+        whole += float(deltas[concerned].abs().sum(dtype=torch.float64)) / len(concerned)
+        remaining += float(masked(deltas, concerned).abs().sum(dtype=torch.float64))
+    return whole / remaining if remaining > 0 else 0.0

@@ -5,7 +5,7 @@ If the merge is as good as before, the probe's gradients are not needed.
 
 from __future__ import annotations
 
-from esmerge.adapters.lora import LoraState, check_mergeable, delta_name
+from esmerge.adapters.lora import LoraState, delta_name
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import SOURCE, measure, merge_by, with_signals
@@ -28,7 +28,6 @@ from esmerge.merging.ops.space import dense_delta
 )
 def es_magnitude(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """ES-Merging with |A|, |B| or |ΔW| as the element-wise score."""
-    check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
     scores = {name: _magnitudes(state, inputs.space) for name, state in inputs.experts.items()}
     return merge_by(inputs, settings, measure(with_signals(inputs, scores=scores), settings))
 

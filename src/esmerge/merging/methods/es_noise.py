@@ -37,7 +37,9 @@ def es_noise(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     noisy = with_signals(
         inputs,
         backbone=_noise(signals.backbone, inputs.seed, "backbone"),
-        responses={name: _noise(own, inputs.seed, f"expert {name}") for name, own in signals.responses.items()},
+        responses={
+            name: _noise(responses, inputs.seed, f"expert {name}") for name, responses in signals.responses.items()
+        },
     )
     return merge_by(inputs, settings, measure(noisy, settings))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraState, check_mergeable, factor_name
+from esmerge.adapters.lora import LoraState, factor_name
 from esmerge.calibration.measures.fisher import FisherSettings
 from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo, MethodKind
@@ -64,30 +64,33 @@ class FisherMergingSettings(ConvexSettings):
 )
 def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
     """The experts' mean, weighted at every entry by their Fisher information."""
-    check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
     measured = {name: inputs.measured["fisher"][name] for name in inputs.experts}
     if inputs.space == "factors" and settings.fold_scales:
         measured = {name: folded(measured[name], state) for name, state in inputs.experts.items()}
-    norms = {name: norm(one, settings.floor) if settings.normalise else 1.0 for name, one in measured.items()}
+    norms = {
+        name: norm(information, settings.floor) if settings.normalise else 1.0 for name, information in measured.items()
+    }
 
     def weight(name: str, key: str) -> Tensor:
         """F_i / Σ_j F_j at every entry; computed when asked for, so that one tensor's are in memory at a time."""
-        parts = {other: one[key].clamp_min(settings.floor) / norms[other] for other, one in measured.items()}
+        parts = {
+            other: information[key].clamp_min(settings.floor) / norms[other] for other, information in measured.items()
+        }
         return parts[name] / torch.stack(list(parts.values())).sum(dim=0)
 
     weights = {
-        name: LazyMapping(list(one), lambda key, name=name: weight(name, key))  # type: ignore[misc]
-        for name, one in measured.items()
+        name: LazyMapping(list(information), lambda key, name=name: weight(name, key))  # type: ignore[misc]
+        for name, information in measured.items()
     }
     return Merged(combine(inputs.experts, inputs.space, weights, settings))
 
 
 def norm(information: Mapping[str, Tensor], floor: float) -> float:
     """Euclidean norm over all entries of all tensors, none of them below the floor."""
-    return sum(float(one.clamp_min(floor).double().square().sum()) for one in information.values()) ** 0.5
+    return float(sum(float(tensor.clamp_min(floor).double().square().sum()) for tensor in information.values()) ** 0.5)
 
 
 def folded(information: Mapping[str, Tensor], state: LoraState) -> dict[str, Tensor]:
     """Fisher information of the factors with the LoRA scale s folded into B: a gradient to ``s · B`` is 1/s of B's."""
-    scales = {factor_name(module, "B"): factors.scale for module, factors in state.modules.items()}
-    return {key: one / scales.get(key, 1.0) ** 2 for key, one in information.items()}
+    scales = {factor_name(module, "B"): entry.scale for module, entry in state.header.items()}
+    return {key: tensor / scales.get(key, 1.0) ** 2 for key, tensor in information.items()}

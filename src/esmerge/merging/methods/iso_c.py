@@ -55,4 +55,5 @@ def flattened(matrix: Tensor) -> Tensor:
     u, values, vt = torch.linalg.svd(matrix, full_matrices=False)
     present = significant(values)
     mean = (values * present).sum() / present.sum().clamp_min(1)
-    return mean * (u * present) @ vt
+    isotropic: Tensor = mean * (u * present) @ vt
+    return isotropic

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, check_mergeable
+from esmerge.adapters.lora import LoraFactors
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.torch_rng import generator
@@ -104,15 +104,14 @@ class Aligned:
 )
 def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
     """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
-    check_mergeable(inputs.experts, inputs.space)
     trims = settings.then == "ties" and settings.keep < 1
     least = _thresholds(inputs, settings.keep) if trims else torch.zeros(len(inputs.experts))
 
     def rule(module: str, parts: Mapping[str, LoraFactors]) -> LoraFactors:
-        found = aligned(parts)
+        basis = aligned(parts)
         dropped = settings.then == "dare"
-        rows = _drop(inputs, module, found, settings.drop) if dropped else trimmed(found.rows, least)
-        return LoraFactors(elected_mean(rows), found.left, 1.0)
+        rows = _drop(inputs, module, basis, settings.drop) if dropped else trimmed(basis.rows, least)
+        return LoraFactors(elected_mean(rows), basis.left, 1.0)
 
     return merge_low_rank(inputs, settings, rule)
 
@@ -133,11 +132,11 @@ def _thresholds(inputs: MergeInput, keep: float) -> Tensor:
     """TIES's trim over all modules' rows together, (N,); the rows are as small as the adapters, so they are held."""
     modules = next(iter(inputs.experts.values())).modules
     rows = [aligned(factors_of(inputs.experts, module)).rows for module in modules]
-    return thresholds(lambda: rows, sum(own[0].numel() for own in rows), keep)
+    return thresholds(lambda: rows, sum(expert_rows[0].numel() for expert_rows in rows), keep)
 
 
-def _drop(inputs: MergeInput, module: str, found: Aligned, drop: float) -> Tensor:
+def _drop(inputs: MergeInput, module: str, basis: Aligned, drop: float) -> Tensor:
     """DARE's drop; an expert's numbers depend on its name, not on its place."""
     draws = [generator(inputs.seed, "knots", name, module) for name in inputs.experts]
-    numbers = torch.stack([torch.rand(found.rows.shape[1:], generator=draw, dtype=found.rows.dtype) for draw in draws])
-    return drop_and_rescale(found.rows, drop, numbers)
+    numbers = torch.stack([torch.rand(basis.rows.shape[1:], generator=draw, dtype=basis.rows.dtype) for draw in draws])
+    return drop_and_rescale(basis.rows, drop, numbers)

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction
@@ -91,12 +90,11 @@ class Range:
 )
 def pcb(inputs: MergeInput, settings: PcbSettings) -> Merged:
     """Weigh each entry by its score within and between the experts, drop low scores, take the weighted mean."""
-    check_mergeable(inputs.experts, inputs.space)
     magnitudes = magnitude_range(inputs, settings.outliers)
-    kept = score_range(inputs, magnitudes, settings.ratio)
+    score_ranks = score_range(inputs, magnitudes, settings.ratio)
 
     def rule(module: str, deltas: Tensor) -> Tensor:
-        weights = kept.norm(scores(deltas, magnitudes))
+        weights = score_ranks.norm(scores(deltas, magnitudes))
         return weighted_mean(deltas.sign() * magnitudes.clamp(deltas.abs()), weights)
 
     return merge_entrywise(inputs, settings, rule)
@@ -138,7 +136,7 @@ def _all_deltas(inputs: MergeInput) -> Iterator[Tensor]:
 
 
 def _entries(inputs: MergeInput) -> int:
-    return sum(f.b.shape[0] * f.a.shape[1] for f in next(iter(inputs.experts.values())).modules.values())
+    return sum(entry.numel for entry in next(iter(inputs.experts.values())).header.values())
 
 
 def _column(ends: Tensor, values: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, check_mergeable
+from esmerge.adapters.lora import LoraFactors
 from esmerge.calibration.measures.gram import GramSettings
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import shares
@@ -68,15 +68,16 @@ class RegMeanSettings(DeltaSettings):
 )
 def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
     """``Σ ΔW_i G_i (Σ_j G_j)⁻¹``: every expert keeps its B, and its A is seen through its own inputs."""
-    check_mergeable(inputs.experts, inputs.space)
     grams = inputs.measured["gram"]
     dtype = torch.promote_types(common_dtype(inputs.experts), torch.float32)
 
     def factors(module: str) -> LoraFactors:
         parts = [state.modules[module] for state in inputs.experts.values()]
-        own = [grams[name][module] for name in inputs.experts]
-        seen = through([part.a for part in parts], own, settings.off_diagonal)
-        return stack([(settings.scale, LoraFactors(a, p.b, p.scale)) for a, p in zip(seen, parts, strict=True)], dtype)
+        module_grams = [grams[name][module] for name in inputs.experts]
+        projected = through([part.a for part in parts], module_grams, settings.off_diagonal)
+        return stack(
+            [(settings.scale, LoraFactors(a, p.b, p.scale)) for a, p in zip(projected, parts, strict=True)], dtype
+        )
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
 
@@ -95,14 +96,16 @@ def through(factors: Sequence[Tensor], grams: Sequence[Tensor], off_diagonal: fl
     factor = min(off_diagonal, MOST)
     diagonals = [gram.diagonal().double() for gram in grams]
     silent = (sum(diagonals, torch.zeros_like(diagonals[0])) == 0).double()
-    kept = [(1 - factor) * diagonal + silent for diagonal in diagonals]  # what shrinking leaves on the diagonal
+    shrunk_diagonals = [
+        (1 - factor) * diagonal + silent for diagonal in diagonals
+    ]  # what shrinking leaves on the diagonal
     total = torch.zeros(grams[0].shape, dtype=torch.float64)
-    for gram, own in zip(grams, kept, strict=True):
-        total.add_(gram, alpha=factor).diagonal().add_(own)
+    for gram, shrunk in zip(grams, shrunk_diagonals, strict=True):
+        total.add_(gram, alpha=factor).diagonal().add_(shrunk)
     root = torch.linalg.cholesky(total, out=total)
     return [
-        torch.cholesky_solve((factor * _times(a, gram) + a.double() * own).T, root).T
-        for a, gram, own in zip(factors, grams, kept, strict=True)
+        torch.cholesky_solve((factor * _times(a, gram) + a.double() * shrunk).T, root).T
+        for a, gram, shrunk in zip(factors, grams, shrunk_diagonals, strict=True)
     ]
 
 

@@ -16,13 +16,13 @@ divides by zero); experts of different LoRA scale are refused (theirs takes the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
-from esmerge.core.lazy import LazyMapping
+from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_fraction, check_positive
 from esmerge.merging.api import MERGES, MergeConfig, Merged, MergeInput
@@ -61,8 +61,8 @@ class RobustMergeSettings(MergeConfig):
 )
 def robust_merge(inputs: MergeInput, settings: RobustMergeSettings) -> Merged:
     """Sum the pruned A; take the mean of the pruned B, weighted by what A lost."""
-    check_mergeable(inputs.experts, inputs.space)
     dtype, first = common_dtype(inputs.experts), next(iter(inputs.experts.values()))
+    header = {module: replace(entry, a_dtype=dtype, b_dtype=dtype) for module, entry in first.header.items()}
 
     def merged(module: str) -> LoraFactors:
         factors = [state.modules[module] for state in inputs.experts.values()]
@@ -70,7 +70,7 @@ def robust_merge(inputs: MergeInput, settings: RobustMergeSettings) -> Merged:
         merged_a, merged_b = merge_factors(a, b, settings)
         return LoraFactors(merged_a.to(dtype), merged_b.to(dtype), factors[0].scale)
 
-    return Merged(LoraState(LazyMapping(first.modules, merged), common_base(inputs.experts)))
+    return Merged(LoraState(LazyModules(header, merged, header), common_base(inputs.experts)))
 
 
 def merge_factors(a: Tensor, b: Tensor, settings: RobustMergeSettings) -> tuple[Tensor, Tensor]:
@@ -83,10 +83,11 @@ def merge_factors(a: Tensor, b: Tensor, settings: RobustMergeSettings) -> tuple[
 
 def prune(factors: Tensor, keep: float) -> Tensor:
     """Each expert's largest ``keep`` share of entries, zero elsewhere; (N, *shape) -> (N, *shape)."""
-    magnitudes = factors.flatten(1).abs()
-    count = magnitudes.shape[1]
-    least = magnitudes.kthvalue(count - max(1, round(keep * count)) + 1, dim=1).values
-    return torch.where(factors.abs() >= least[:, None, None], factors, 0.0)
+    magnitudes = factors.abs()
+    flat = magnitudes.flatten(1).cpu().numpy()
+    rank = flat.shape[1] - max(1, round(keep * flat.shape[1]))
+    least = torch.from_numpy(np.partition(flat, rank, axis=1)[:, rank])  # torch's kthvalue takes twice the time
+    return torch.where(magnitudes >= least.to(factors.device)[:, None, None], factors, 0.0)
 
 
 def compensation(a: Tensor, pruned: Tensor) -> Tensor:
@@ -98,5 +99,5 @@ def compensation(a: Tensor, pruned: Tensor) -> Tensor:
 def raise_low(values: Tensor, share: float) -> Tensor:
     """Each row's values outside its largest ``share`` become the smallest value within it; (N, rank) -> (N, rank)."""
     rank = values.shape[1]
-    place = min(int(rank * (1 - share)), rank - 1)
-    return values.maximum(values.sort(dim=1).values[:, place, None])
+    cut = min(int(rank * (1 - share)), rank - 1)
+    return values.maximum(values.sort(dim=1).values[:, cut, None])

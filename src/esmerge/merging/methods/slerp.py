@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, check_mergeable
+from esmerge.adapters.lora import LoraFactors
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_positive
@@ -59,7 +59,6 @@ class SlerpSettings(DeltaSettings):
 )
 def slerp(inputs: MergeInput, settings: SlerpSettings) -> Merged:
     """Mean length times mean direction of each module's updates."""
-    check_mergeable(inputs.experts, inputs.space)
 
     def factors(module: str) -> LoraFactors:
         basis = shared_basis({name: state.modules[module] for name, state in inputs.experts.items()})
@@ -80,7 +79,8 @@ def spherical_mean(vectors: Tensor, tolerance: float, max_iterations: int) -> Te
     start = directions.sum(dim=0) / max(len(directions), 1)
     if start.norm() < tolerance:
         return vectors.mean(dim=0)
-    return lengths.mean() * karcher_mean(directions, start / start.norm(), tolerance, max_iterations)
+    mean_length: Tensor = lengths.mean()
+    return mean_length * karcher_mean(directions, start / start.norm(), tolerance, max_iterations)
 
 
 def karcher_mean(directions: Tensor, start: Tensor, tolerance: float, max_iterations: int) -> Tensor:

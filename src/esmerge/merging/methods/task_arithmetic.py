@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
@@ -35,6 +34,5 @@ class TaskArithmeticSettings(DeltaSettings):
 )
 def task_arithmetic(inputs: MergeInput, settings: TaskArithmeticSettings) -> Merged:
     """``λ · Σ ΔW_i``."""
-    check_mergeable(inputs.experts, inputs.space)
     weights = equal_weights(inputs.experts, "delta", 1.0)
     return Merged(combine_deltas(inputs.experts, weights, settings.scale, settings.rank))

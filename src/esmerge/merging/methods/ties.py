@@ -52,6 +52,6 @@ def ties(inputs: MergeInput, settings: TiesSettings) -> Merged:
 
 def trim_thresholds(inputs: MergeInput, keep: float) -> Tensor:
     """Magnitude of the smallest entry that each expert keeps, counted over all modules together, (N,)."""
-    modules = next(iter(inputs.experts.values())).modules
-    count = sum(factors.b.shape[0] * factors.a.shape[1] for factors in modules.values())
-    return thresholds(lambda: (stacked_deltas(inputs, module) for module in modules), count, keep)
+    header = next(iter(inputs.experts.values())).header
+    count = sum(entry.numel for entry in header.values())
+    return thresholds(lambda: (stacked_deltas(inputs, module) for module in header), count, keep)

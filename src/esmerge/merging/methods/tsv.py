@@ -72,10 +72,11 @@ def tsv(inputs: MergeInput, settings: TsvSettings) -> Merged:
 def decorrelated(cores: Tensor, share: float) -> Tensor:
     """TSV-Merge of matrices: (N, p, q) -> (p, q)."""
     u, values, vt = torch.linalg.svd(cores, full_matrices=False)  # (N, p, m), (N, m), (N, m, q)
-    kept = leading(values, share)
-    left = nearest_orthonormal((u * kept[:, None, :]).movedim(0, 1).flatten(1))  # (p, N·m)
-    right = nearest_orthonormal((vt * kept[:, :, None]).flatten(0, 1).T)  # (q, N·m)
-    return left * (values * kept).flatten() @ right.T
+    is_leading = leading(values, share)
+    left = nearest_orthonormal((u * is_leading[:, None, :]).movedim(0, 1).flatten(1))  # (p, N·m)
+    right = nearest_orthonormal((vt * is_leading[:, :, None]).flatten(0, 1).T)  # (q, N·m)
+    merged: Tensor = left * (values * is_leading).flatten() @ right.T
+    return merged
 
 
 def leading(values: Tensor, share: float) -> Tensor:
@@ -91,4 +92,5 @@ def nearest_orthonormal(columns: Tensor) -> Tensor:
     there are more columns than rows); columns of zeros stay zero.
     """
     p, values, qt = torch.linalg.svd(columns, full_matrices=False)
-    return (p * significant(values)) @ qt
+    polar: Tensor = (p * significant(values)) @ qt
+    return polar

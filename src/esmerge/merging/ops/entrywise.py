@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import dense_delta, dense_state
@@ -18,7 +17,6 @@ Rule = Callable[[str, Tensor], Tensor]
 
 def merge_entrywise(inputs: MergeInput, settings: DeltaSettings, rule: Rule) -> Merged:
     """``scale`` times what the rule makes of each module's updates, one module in memory at a time."""
-    check_mergeable(inputs.experts, inputs.space)
 
     def update(module: str) -> Tensor:
         return settings.scale * rule(module, stacked_deltas(inputs, module))
@@ -39,8 +37,8 @@ def elected_mean(values: Tensor) -> Tensor:
     """
     elected = values.sum(dim=0).sign()
     total, count = torch.zeros_like(elected), torch.zeros_like(elected)
-    for own in values:  # one expert at a time: masks and selections of all of them would be as large as the values
-        agrees = own * elected > 0
-        total += torch.where(agrees, own, 0.0)
+    for update in values:  # one expert at a time: masks and selections of all of them would be as large as the values
+        agrees = update * elected > 0
+        total += torch.where(agrees, update, 0.0)
         count += agrees
     return total / count.clamp_min(1)

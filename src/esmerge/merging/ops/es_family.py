@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from esmerge.adapters.lora import check_mergeable
 from esmerge.coefficients.estimation import coefficients
 from esmerge.coefficients.types import Coefficients, ESConfig, Signals
 from esmerge.core.errors import ConfigError
@@ -31,8 +30,7 @@ def require_signals(inputs: MergeInput) -> tuple[Signals, ESConfig]:
 
 
 def measure(inputs: MergeInput, settings: ConvexSettings) -> Coefficients:
-    """The paper's coefficients of the experts, after checking that they can be merged."""
-    check_mergeable(inputs.experts, inputs.space, settings.fold_scales)
+    """The paper's coefficients of the experts."""
     signals, granularity = require_signals(inputs)
     first = next(iter(inputs.experts.values()))
     return coefficients(signals, granularity, tensor_shapes(first, inputs.space), inputs.seed, inputs.distances)
@@ -47,8 +45,8 @@ def merge_by(inputs: MergeInput, settings: ConvexSettings, weights: Coefficients
 def with_signals(inputs: MergeInput, **changes: object) -> MergeInput:
     """The same input with some of its signals replaced; distances that were measured on others are dropped."""
     signals, _ = require_signals(inputs)
-    kept = None if {"backbone", "responses"} & set(changes) else inputs.distances
-    return replace(inputs, signals=replace(signals, **changes), distances=kept)  # type: ignore[arg-type]
+    distances = None if {"backbone", "responses"} & set(changes) else inputs.distances
+    return replace(inputs, signals=replace(signals, **changes), distances=distances)  # type: ignore[arg-type]
 
 
 def rearrange(weights: Coefficients, move: Callable[[str, dict[str, Tensor]], dict[str, Tensor]]) -> Coefficients:

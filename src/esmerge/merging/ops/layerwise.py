@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraState, check_mergeable, delta_name, layer_count, layer_of
+from esmerge.adapters.lora import LoraState, delta_name, layer_count, layer_of
 from esmerge.core.errors import AdapterError
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
@@ -19,16 +19,19 @@ def merge_layerwise(inputs: MergeInput, measure: str, settings: DeltaSettings) -
     The coefficients need not be positive or sum to 1. The merged update keeps a low rank, the sum of the experts'.
 
     Raises:
-        AdapterError: the experts cannot be merged, or the coefficients are of another number of layers.
+        AdapterError: the coefficients are of another number of layers.
     """
-    check_mergeable(inputs.experts, inputs.space)
-    found = inputs.measured[measure]
-    weights = {name: _module_weights(measure, name, state, found[name]) for name, state in inputs.experts.items()}
+    layer_weights = inputs.measured[measure]
+    weights = {
+        name: _module_weights(measure, name, state, layer_weights[name]) for name, state in inputs.experts.items()
+    }
     return Merged(combine_deltas(inputs.experts, weights, settings.scale, settings.rank))
 
 
-def _module_weights(measure: str, name: str, state: LoraState, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    coefficients, depth = found["layer"], layer_count(state)
+def _module_weights(
+    measure: str, name: str, state: LoraState, layer_weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    coefficients, depth = layer_weights["layer"], layer_count(state)
     if coefficients.shape != (depth,):
         raise AdapterError(
             f"the measure {measure!r} gives expert {name!r} coefficients of shape {tuple(coefficients.shape)}, its "

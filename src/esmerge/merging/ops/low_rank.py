@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import LoraFactors, LoraState
 
 SMALL = 512  # widths up to which a dense update gets a full SVD
@@ -35,6 +37,12 @@ def stack(parts: Sequence[tuple[float, LoraFactors]], dtype: torch.dtype) -> Lor
     return LoraFactors(a.to(dtype), b.to(dtype), scale)
 
 
+def stack_header(parts: Sequence[tuple[float, ModuleHeader]], dtype: torch.dtype) -> ModuleHeader:
+    """The header of what ``stack`` makes of parts that have these."""
+    used = [entry for weight, entry in parts if weight != 0] or [parts[0][1]]
+    return replace(used[0], rank=sum(entry.rank for entry in used), a_dtype=dtype, b_dtype=dtype)
+
+
 def shorten(factors: LoraFactors, rank: int, dtype: torch.dtype) -> Factored:
     """The best approximation of a low-rank update by ``rank`` at most, without forming the dense update.
 
@@ -43,10 +51,14 @@ def shorten(factors: LoraFactors, rank: int, dtype: torch.dtype) -> Factored:
     left, r_b = torch.linalg.qr(factors.b.double())
     right, r_a = torch.linalg.qr(factors.a.double().T)
     u, values, vt = torch.linalg.svd(factors.scale * r_b @ r_a.T)
-    kept = min(rank, len(values))
-    root = values[:kept].sqrt()
-    made = LoraFactors((root[:, None] * (vt[:kept] @ right.T)).to(dtype), (left @ u[:, :kept] * root).to(dtype), 1.0)
-    return Factored(made, float(values[kept:].square().sum()), float(values.square().sum()))
+    shortened_rank = min(rank, len(values))
+    root = values[:shortened_rank].sqrt()
+    shortened = LoraFactors(
+        (root[:, None] * (vt[:shortened_rank] @ right.T)).to(dtype),
+        (left @ u[:, :shortened_rank] * root).to(dtype),
+        1.0,
+    )
+    return Factored(shortened, float(values[shortened_rank:].square().sum()), float(values.square().sum()))
 
 
 def factorise(delta: Tensor, rank: int, dtype: torch.dtype) -> Factored:
@@ -65,9 +77,11 @@ def factorise(delta: Tensor, rank: int, dtype: torch.dtype) -> Factored:
             torch.manual_seed(0)
             u, values, v = torch.svd_lowrank(delta, q=rank + OVERSAMPLED, niter=POWER_STEPS)
         vt = v.T
-    kept = min(rank, len(values))
-    root = values[:kept].sqrt()
-    factors = LoraFactors((root[:, None] * vt[:kept]).to(dtype), (u[:, :kept] * root).to(dtype), 1.0)
+    truncated_rank = min(rank, len(values))
+    root = values[:truncated_rank].sqrt()
+    factors = LoraFactors(
+        (root[:, None] * vt[:truncated_rank]).to(dtype), (u[:, :truncated_rank] * root).to(dtype), 1.0
+    )
     lost = (delta - wide(factors.b) @ wide(factors.a)).double().square().sum()
     return Factored(factors, float(lost), float(delta.double().square().sum()))
 
@@ -88,11 +102,8 @@ def common_base(experts: Mapping[str, LoraState]) -> str | None:
 
 def common_dtype(experts: Mapping[str, LoraState]) -> torch.dtype:
     """The narrowest type that holds every expert's factors; merged factors are stored in it."""
-    dtypes = [tensor.dtype for state in experts.values() for tensor in state.tensors().values()]
-    result = dtypes[0]
-    for dtype in dtypes[1:]:
-        result = torch.promote_types(result, dtype)
-    return result
+    dtypes = {module.dtype for state in experts.values() for module in state.header.values()}
+    return reduce(torch.promote_types, dtypes)
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ def thresholds(read: Batches, count: int, keep: float) -> Tensor:
         count: entries of a row.
         keep: share in (0, 1]; at least one entry is kept.
     """
-    kept = max(1, round(keep * count))
-    return order_statistics(lambda: (batch.abs() for batch in read()), [count - kept])[:, 0]
+    density_count = max(1, round(keep * count))
+    return order_statistics(lambda: (batch.abs() for batch in read()), [count - density_count])[:, 0]
 
 
 def trimmed(values: Tensor, least: Tensor) -> Tensor:

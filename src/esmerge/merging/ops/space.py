@@ -9,11 +9,22 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.dense import DenseState, Update
-from esmerge.adapters.lora import SPACES, LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.adapters.header import AdapterHeader, ModuleHeader
+from esmerge.adapters.lora import SPACES, LazyModules, LoraFactors, LoraState, delta_name, factor_name, layer_of
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
 from esmerge.core.lazy import LazyMapping
-from esmerge.merging.ops.low_rank import Factored, assemble, common_base, common_dtype, factorise, shorten, stack, wide
+from esmerge.merging.ops.low_rank import (
+    Factored,
+    assemble,
+    common_base,
+    common_dtype,
+    factorise,
+    shorten,
+    stack,
+    stack_header,
+    wide,
+)
 from esmerge.merging.ops.settings import EXACT, ConvexSettings
 
 Weights = Mapping[str, Mapping[str, Tensor]]
@@ -24,8 +35,9 @@ def tensor_shapes(state: LoraState, space: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of everything that a merge combines in ``space``."""
     check_space(space)
     if space == "factors":
-        return {name: tuple(tensor.shape) for name, tensor in state.tensors().items()}
-    return {delta_name(module): (f.b.shape[0], f.a.shape[1]) for module, f in state.modules.items()}
+        halves = ((module, half) for module in state.header for half in "AB")
+        return {factor_name(module, half): state.header[module].factor_shape(half) for module, half in halves}
+    return {delta_name(module): entry.shape for module, entry in state.header.items()}
 
 
 def check_space(space: str) -> None:
@@ -73,17 +85,18 @@ def combine_factors(
         experts = {name: _folded(state) for name, state in experts.items()}
     tensors = {name: state.tensors() for name, state in experts.items()}
     first = next(iter(experts.values()))
+    header = {module: replace(entry, a_dtype=dtype, b_dtype=dtype) for module, entry in first.header.items()}
 
     def merged(key: str) -> Tensor:
         """Stored narrow at once: all sums together are twice the size of a half-precision adapter."""
-        pairs = ((weights[name][key], wide(own[key])) for name, own in tensors.items())
-        return (scale**0.5 * _weighted_sum(pairs)).to(dtype)
+        pairs = ((weights[name][key], wide(expert_tensors[key])) for name, expert_tensors in tensors.items())
+        return _weighted_sum(pairs).mul_(scale**0.5).to(dtype)
 
     def factors(module: str) -> LoraFactors:
         a, b = (merged(factor_name(module, half)) for half in "AB")
-        return LoraFactors(a, b, first.modules[module].scale)
+        return LoraFactors(a, b, header[module].scale)
 
-    return LoraState(LazyMapping(first.modules, factors), common_base(experts))
+    return LoraState(LazyModules(header, factors, header), common_base(experts))
 
 
 def combine_deltas(
@@ -92,8 +105,10 @@ def combine_deltas(
     """``scale · Σ w_i ⊙ ΔW_i``: low-rank throughout with one weight per expert and module, dense with one per entry."""
     modules = list(next(iter(experts.values())).modules)
     if all(weights[name][delta_name(module)].ndim == 0 for name in experts for module in modules):
-        dtype = torch.promote_types(common_dtype(experts), torch.float32)
-        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale, dtype), rank)
+        stored = common_dtype(experts)
+        summed = torch.promote_types(stored, torch.float32)
+        header = {module: _stacked_header(experts, weights, module, scale, stored) for module in modules}
+        return low_rank_state(experts, lambda module: _stacked(experts, weights, module, scale, summed), rank, header)
 
     def update(module: str) -> Tensor:
         key = delta_name(module)
@@ -104,23 +119,30 @@ def combine_deltas(
 
 
 def low_rank_state(
-    experts: Mapping[str, LoraState], factors: Callable[[str], LoraFactors], rank: str | int
+    experts: Mapping[str, LoraState],
+    factors: Callable[[str], LoraFactors],
+    rank: str | int,
+    header: AdapterHeader | None = None,
 ) -> LoraState:
     """An adapter of low-rank updates, given module by module.
 
     Args:
         factors: module name -> factors of the merged update; of any number format.
         rank: ``exact`` keeps them as they are, computed when they are read; a number truncates them.
+        header: of the factors in the experts' number format, if it is known before they are computed.
     """
     dtype, modules = common_dtype(experts), next(iter(experts.values())).modules
 
     if rank == EXACT:
-        return LoraState(LazyMapping(modules, lambda module: _stored(factors(module), dtype)), common_base(experts))
+        stored = LazyModules(modules, lambda module: _stored(factors(module), dtype), header)
+        return LoraState(stored, common_base(experts))
     merged = {}
     for module in modules:
-        found = factors(module)
-        narrow = found.rank <= int(rank)
-        merged[module] = Factored(_stored(found, dtype)) if narrow else shorten(found, int(rank), dtype)
+        module_factors = factors(module)
+        narrow = module_factors.rank <= int(rank)
+        merged[module] = (
+            Factored(_stored(module_factors, dtype)) if narrow else shorten(module_factors, int(rank), dtype)
+        )
     return assemble(experts, merged)
 
 
@@ -147,9 +169,10 @@ def _stored(factors: LoraFactors, dtype: torch.dtype) -> LoraFactors:
 
 
 def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    total = torch.zeros(())
-    for weight, tensor in pairs:
-        total = total + weight.to(tensor) * tensor
+    products = (weight.to(tensor) * tensor for weight, tensor in pairs)
+    total = next(products).add_(0.0)  # 0 + x: a negative zero becomes a positive one
+    for product in products:
+        total.add_(product)
     return total
 
 
@@ -160,9 +183,20 @@ def _stacked(
     return stack(parts, dtype)
 
 
+def _stacked_header(
+    experts: Mapping[str, LoraState], weights: Weights, module: str, scale: float, dtype: torch.dtype
+) -> ModuleHeader:
+    parts = [(scale * float(weights[name][delta_name(module)]), e.header[module]) for name, e in experts.items()]
+    return stack_header(parts, dtype)
+
+
 def _folded(state: LoraState) -> LoraState:
     def factors(module: str) -> LoraFactors:
-        own = state.modules[module]
-        return LoraFactors(own.a, own.scale * wide(own.b), 1.0)
+        unfolded = state.modules[module]
+        return LoraFactors(unfolded.a, unfolded.scale * wide(unfolded.b), 1.0)
 
-    return replace(state, modules=LazyMapping(state.modules, factors))
+    header = {
+        module: replace(entry, b_dtype=torch.promote_types(entry.b_dtype, torch.float32), scale=1.0)
+        for module, entry in state.header.items()
+    }
+    return replace(state, modules=LazyModules(header, factors, header))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, LoraState, check_mergeable
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import low_rank_state
@@ -21,11 +21,10 @@ Rule = Callable[[str, Mapping[str, LoraFactors]], LoraFactors]
 
 def merge_low_rank(inputs: MergeInput, settings: DeltaSettings, rule: Rule) -> Merged:
     """``scale`` times what the rule makes of each module's factors."""
-    check_mergeable(inputs.experts, inputs.space)
 
     def factors(module: str) -> LoraFactors:
-        found = rule(module, factors_of(inputs.experts, module))
-        return replace(found, b=settings.scale * found.b)
+        module_factors = rule(module, factors_of(inputs.experts, module))
+        return replace(module_factors, b=settings.scale * module_factors.b)
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
 

@@ -20,21 +20,21 @@ Batches = Callable[[], Iterable[Tensor]]
 """Starts a pass over the values: tensors (rows, *shape), whose shapes may differ but for the number of rows."""
 
 
-def order_statistics(read: Batches, places: Sequence[int]) -> Tensor:
+def order_statistics(read: Batches, positions: Sequence[int]) -> Tensor:
     """The values that stand at the given places when all values of a row are sorted in ascending order.
 
     Args:
         read: called twice, once for each pass; the values are compared in float32.
-        places: counted from 0, each below the number of values in a row.
+        positions: counted from 0, each below the number of values in a row.
 
     Returns:
         (rows, places), float32.
     """
     upper = _total(torch.stack([_count(_upper(_keys(row))) for row in batch]) for batch in read())
-    bins, before = _locate(upper, torch.tensor(places).expand(len(upper), -1))
+    bins, before = _locate(upper, torch.tensor(positions).expand(len(upper), -1))
     lower = _total(torch.stack([_count_within(_keys(row), at) for row, at in zip(batch, bins, strict=True)])
                    for batch in read())  # fmt: skip
-    rest, _ = _locate(lower, (torch.tensor(places) - before)[..., None])
+    rest, _ = _locate(lower, (torch.tensor(positions) - before)[..., None])
     return _value(bins, rest[..., 0])
 
 
@@ -61,23 +61,23 @@ def _count(halves: Tensor) -> Tensor:
 def _count_within(keys: Tensor, bins: Tensor) -> Tensor:
     """Counts of the lower halves of a row's keys in each wanted bin: (n,), (places,) -> (places, BINS)."""
     upper = _upper(keys)
-    return torch.stack([_count(keys[upper == place] & (BINS - 1)) for place in bins])
+    return torch.stack([_count(keys[upper == bin_index] & (BINS - 1)) for bin_index in bins])
 
 
 def _total(counts: Iterable[Tensor]) -> Tensor:
     return reduce(torch.add, counts)
 
 
-def _locate(counts: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+def _locate(counts: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """The bin that holds each place, and how many values lie in the bins before it.
 
     Args:
         counts: (..., BINS).
-        places: (..., k), counted from 0.
+        positions: (..., k), counted from 0.
 
     Returns:
         two tensors (..., k).
     """
     upto = counts.cumsum(-1)
-    bins = torch.searchsorted(upto, places.contiguous(), right=True)
+    bins = torch.searchsorted(upto, positions.contiguous(), right=True)
     return bins, (upto - counts).gather(-1, bins)

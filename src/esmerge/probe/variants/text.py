@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Piece, Pieces
@@ -57,7 +56,7 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Piece
     return [_prompt(specialists, _sample(line, number, path)) for number, line in samples]
 
 
-def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
+def _sample(line: str, number: int, path: Path) -> dict[str, object]:
     try:
         sample = json.loads(line)
     except json.JSONDecodeError as error:
@@ -67,7 +66,7 @@ def _sample(line: str, number: int, path: Path) -> dict[str, Any]:
     return {"": f"{path}, line {number}", **sample}
 
 
-def _prompt(specialists: Specialists, sample: dict[str, Any]) -> Pieces:
+def _prompt(specialists: Specialists, sample: dict[str, object]) -> Pieces:
     pieces: list[Piece] = []
     for expert, modality in specialists.expert_modality.items():
         value = sample.get(expert)

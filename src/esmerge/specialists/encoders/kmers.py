@@ -25,7 +25,7 @@ class KmerSettings:
     """Blocks of a chain's composition.
 
     Attributes:
-        triples: places that hashed triples share.
+        triples: buckets that hashed triples share.
         ends: residues at either end that are counted once more: signal peptides and tags sit there.
     """
 
@@ -44,11 +44,11 @@ def kmers(sequence: str, settings: KmerSettings) -> NDArray[np.float32]:
     Returns:
         (LETTERS**2 + 3 * LETTERS + triples + 1,)
     """
-    codes, places = _CODES[np.frombuffer(sequence.encode(), dtype=np.uint8)], settings.triples
+    codes, buckets = _CODES[np.frombuffer(sequence.encode(), dtype=np.uint8)], settings.triples
     pairs = codes[:-1] * LETTERS + codes[1:]
-    triples = (pairs[:-1] * LETTERS + codes[2:]) * 2654435761 % 2**32 * places >> 32  # Fibonacci hashing
+    triples = (pairs[:-1] * LETTERS + codes[2:]) * 2654435761 % 2**32 * buckets >> 32  # Fibonacci hashing
     first, last = codes[: settings.ends], codes[-settings.ends :]
-    blocks = [(codes, LETTERS), (pairs, LETTERS**2), (triples, places), (first, LETTERS), (last, LETTERS)]
+    blocks = [(codes, LETTERS), (pairs, LETTERS**2), (triples, buckets), (first, LETTERS), (last, LETTERS)]
     counts = [np.bincount(block, minlength=size) / max(1, len(block)) for block, size in blocks]
     return np.concatenate([*map(np.sqrt, counts), [np.log(len(sequence)) / 10]]).astype(np.float32)
 

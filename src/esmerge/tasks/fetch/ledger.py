@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from esmerge.core.errors import InputError
+from esmerge.storage.files import write_json
 
 NAME = "tables.lock.json"
 
@@ -51,7 +51,4 @@ class Ledger:
             if key in records:
                 return
             records[key] = Record(url, sha256, size, datetime.now(UTC).isoformat(timespec="seconds"))
-            text = json.dumps({name: asdict(records[name]) for name in sorted(records)}, indent=1)
-            scratch = self.path.with_name(f".{NAME}.new")
-            scratch.write_text(text + "\n", encoding="utf-8")
-            os.replace(scratch, self.path)
+            write_json(self.path, {name: asdict(records[name]) for name in sorted(records)})

@@ -1,4 +1,4 @@
-"""The tables that benchmarks expect, made of the tables that upstream publishes."""
+"""The tables that benchmarks expect, derived from the tables that upstream publishes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import pandas as pd
 
 from esmerge.core.errors import InputError
-from esmerge.tasks.fetch.sources import Made, Remote
+from esmerge.tasks.fetch.sources import DerivedTable, RemoteFile
 
 SPLIT = "split"
 
 
-def make(made: Made, root: Path) -> pd.DataFrame:
+def make(table: DerivedTable, root: Path) -> pd.DataFrame:
     """Rows of the parts in their order, columns renamed; repeated and contradicting rows removed if so declared.
 
     Raises:
         InputError: a part has no such column.
     """
-    frame = pd.concat([_part(root / file, split, made.columns) for file, split in made.parts.items()])
-    return distinct(frame) if made.distinct else frame
+    frame = pd.concat([_part(root / file, split, table.columns) for file, split in table.parts.items()])
+    return distinct(frame) if table.distinct else frame
 
 
 def distinct(frame: pd.DataFrame) -> pd.DataFrame:
@@ -31,20 +31,20 @@ def distinct(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[agree].drop_duplicates(key)
 
 
-def bring_made(made: Made, root: Path) -> Callable[[Path], Path]:
-    """What ``place`` needs to have the table."""
+def bring_derived(table: DerivedTable, root: Path) -> Callable[[Path], Path]:
+    """The function that ``place_file`` calls to write the table."""
 
     def bring(target: Path) -> Path:
         scratch = target.with_name(f"{target.name}.part")
-        make(made, root).to_csv(scratch, index=False, lineterminator="\n")
+        make(table, root).to_csv(scratch, index=False, lineterminator="\n")
         return scratch
 
     return bring
 
 
-def as_remote(made: Made) -> Remote:
-    """The table as a thing with a known checksum, whose origin is its parts."""
-    return Remote(made.to, f"made of {', '.join(made.parts)}", made.sha256)
+def as_remote_file(table: DerivedTable) -> RemoteFile:
+    """The table as a file with a checksum, whose origin is its parts."""
+    return RemoteFile(table.to, f"made of {', '.join(table.parts)}", table.sha256)
 
 
 def _part(path: Path, split: str | None, columns: dict[str, str]) -> pd.DataFrame:

@@ -1,10 +1,15 @@
-"""A file that is still arriving: ``NAME.part``, and in ``NAME.part.json`` what is needed to go on with it."""
+"""A file that is still arriving: ``NAME.part``, and in ``NAME.part.json`` what is needed to go on with it.
+
+Other writers leave nothing that is not finished (``esmerge.storage.files``); here the unfinished is what is kept.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from esmerge.storage.files import write_json
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,8 @@ class Partial:
 
     def begin(self, notes: Notes) -> None:
         """Start with nothing; the notes are written first, so that no bytes are without them."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
-        self.notes_path.write_text(json.dumps(asdict(notes)), encoding="utf-8")
+        write_json(self.notes_path, asdict(notes))
 
     def discard(self) -> None:
         """Remove the partial file and its notes."""

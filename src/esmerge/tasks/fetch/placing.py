@@ -11,25 +11,25 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from esmerge.core.errors import InputError
-from esmerge.tasks.fetch.integrity import check_readable, git_blob, sha256
+from esmerge.tasks.fetch.integrity import check_readable, file_sha256, git_blob
 from esmerge.tasks.fetch.ledger import Ledger
 from esmerge.tasks.fetch.partial import Partial
-from esmerge.tasks.fetch.sources import Remote
+from esmerge.tasks.fetch.sources import RemoteFile
 
-KEPT, PLACED = "kept", "fetched"
+PRESENT, PLACED = "kept", "fetched"
 
 
-def place(file: Remote, root: Path, bring: Callable[[Path], Path]) -> str:
-    """Have a file under ``root``, by its right checksum; what is there already is checked and not fetched again.
+def place_file(file: RemoteFile, root: Path, bring: Callable[[Path], Path]) -> str:
+    """Put a file under ``root``, with the right checksum; a file that is there already is checked and not fetched.
 
     Args:
-        bring: told where the file is to stand, makes the whole of it under another name beside that and returns it.
+        bring: final path -> path of the complete file, which it writes beside that under another name.
 
     Returns:
         ``kept`` if it was there, else ``fetched``.
 
     Raises:
-        InputError: it cannot be had, is cut short, or has another checksum than is known or recorded.
+        InputError: it cannot be fetched, is cut short, or differs from the published or recorded checksum.
     """
     target, ledger = root / file.to, Ledger(root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def place(file: Remote, root: Path, bring: Callable[[Path], Path]) -> str:
         if target.exists():
             digest = check(file, target, ledger)
             ledger.add(file.to, file.url, digest, target.stat().st_size)
-            return KEPT
+            return PRESENT
         arrived = bring(target)
         try:
             check_readable(arrived, file.to)
@@ -47,23 +47,23 @@ def place(file: Remote, root: Path, bring: Callable[[Path], Path]) -> str:
             os.replace(arrived, rejected)  # or the next attempt would start from it
             Partial(target).discard()
             raise InputError(f"{error}. What came is kept as {rejected}, for a look") from error
-        ledger.add(file.to, file.url, digest, arrived.stat().st_size)  # first, so that no table stands unrecorded
+        ledger.add(file.to, file.url, digest, arrived.stat().st_size)  # first, so that no table is unrecorded
         os.replace(arrived, target)
         Partial(target).discard()
         return PLACED
 
 
-def check(file: Remote, path: Path, ledger: Ledger) -> str:
-    """The SHA-256 of what is to be ``file``, which must agree with what is known of it and what was recorded.
+def check(file: RemoteFile, path: Path, ledger: Ledger) -> str:
+    """The SHA-256 of the file at ``path``, which must agree with the published and the recorded checksum of ``file``.
 
     Raises:
-        InputError: it does not; the message gives both and says what to do.
+        InputError: it does not.
     """
-    digest = sha256(path)
+    digest = file_sha256(path)
     if file.sha256 is not None and digest != file.sha256:
         raise InputError(_unknown(file, path, "SHA-256", digest, file.sha256))
-    if file.git_blob is not None and (found := git_blob(path)) != file.git_blob:
-        raise InputError(_unknown(file, path, "git blob id", found, file.git_blob))
+    if file.git_blob is not None and (blob := git_blob(path)) != file.git_blob:
+        raise InputError(_unknown(file, path, "git blob id", blob, file.git_blob))
     record = ledger.records().get(file.to)
     if record is not None and digest != record.sha256:
         raise InputError(
@@ -76,7 +76,7 @@ def check(file: Remote, path: Path, ledger: Ledger) -> str:
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Hold the lock of a file; waits, and says so, while another process holds it."""
+    """Hold the lock of a file; waits, with a message, while another process holds it."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -89,8 +89,8 @@ def alone(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _unknown(file: Remote, path: Path, kind: str, found: str, expected: str) -> str:
+def _unknown(file: RemoteFile, path: Path, kind: str, actual: str, expected: str) -> str:
     return (
-        f"{path} has {kind} {found}, but {expected} is known of {file.url}: it is not the published table. Do not use "
+        f"{path} has {kind} {actual}, but {expected} is known of {file.url}: it is not the published table. Do not use "
         "it; delete it and fetch again, and if that gives the same, upstream has changed"
     )

@@ -15,13 +15,13 @@ UPSTREAM = Path(__file__).parents[1] / "data" / "upstream.yaml"
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file as upstream publishes it.
 
     Attributes:
         to: path under the root.
         url: its address; in a wheel, ``<requirement>!<path in the wheel>``.
-        sha256, git_blob: known checksums, hexadecimal; None where there is none yet.
+        sha256, git_blob: published checksums, hexadecimal; None where there is none yet.
     """
 
     to: str
@@ -31,8 +31,8 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A table that is made of fetched ones.
+class DerivedTable:
+    """A table that is derived from fetched ones.
 
     Attributes:
         to: path under the root.
@@ -51,11 +51,11 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Table:
+class UpstreamTable:
     """What ``fetch NAME`` brings.
 
     Attributes:
-        name, collection: how it is asked for.
+        name, collection: what a user types to fetch it.
         title, home, licence: what it is, its page, and the terms it comes under.
         columns: upstream's columns; empty where they are not known.
         use: overrides that read it in ``python -m src.sweep``; empty where no benchmark reads it yet.
@@ -68,8 +68,8 @@ class Table:
     title: str
     home: str
     licence: str
-    files: tuple[Remote, ...]
-    made: Made | None = None
+    files: tuple[RemoteFile, ...]
+    derived: DerivedTable | None = None
     columns: str = ""
     use: str = ""
     note: str = ""
@@ -77,8 +77,8 @@ class Table:
     targets: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        made = (self.made.to,) if self.made else ()
-        targets = (*(file.to for file in self.files), *made)
+        derived = (self.derived.to,) if self.derived else ()
+        targets = (*(file.to for file in self.files), *derived)
         for target in targets:
             path = PurePosixPath(target)
             if path.is_absolute() or ".." in path.parts:
@@ -86,9 +86,9 @@ class Table:
         object.__setattr__(self, "targets", targets)
 
 
-def upstream(path: Path = UPSTREAM) -> dict[str, Table]:
+def upstream(path: Path = UPSTREAM) -> dict[str, UpstreamTable]:
     """All tables by name, in the file's order; raises ``ConfigError`` for an entry that does not fit."""
-    tables: dict[str, Table] = {}
+    tables: dict[str, UpstreamTable] = {}
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
     for collection, node in content.items():
         shared = {key: node[key] for key in ("home", "licence")}
@@ -100,22 +100,24 @@ def upstream(path: Path = UPSTREAM) -> dict[str, Table]:
     return tables
 
 
-def chosen(names: Sequence[str], tables: dict[str, Table]) -> list[Table]:
+def select_tables(names: Sequence[str], tables: dict[str, UpstreamTable]) -> list[UpstreamTable]:
     """The named tables, and all of a collection that is named; raises ``ConfigError`` naming what there is."""
     collections = {table.collection for table in tables.values()}
     for name in names:
         if name not in tables and name not in collections:
-            known = f"{', '.join(tables)}; or all of {', '.join(sorted(collections))}"
-            raise ConfigError(f"unknown table {name!r}: expected one of {known}")
+            available = f"{', '.join(tables)}; or all of {', '.join(sorted(collections))}"
+            raise ConfigError(f"unknown table {name!r}: expected one of {available}")
     return [table for table in tables.values() if table.name in names or table.collection in names]
 
 
-def _table(name: str, collection: str, node: dict[str, Any], entry: dict[str, Any]) -> Table:
+def _table(name: str, collection: str, node: dict[str, Any], entry: dict[str, Any]) -> UpstreamTable:
     files = []
     for file in entry.pop("files"):
         path = file.pop("path", "")
         url = file.pop("url", None) or node["url"].format(path=path)
-        files.append(Remote(url=url, **file))
-    made = entry.pop("made", None)
-    facts = {"columns": node.get("columns", ""), "package": node.get("package", ""), **entry}
-    return Table(name, collection, files=tuple(files), made=Made(**made) if made else None, **facts)
+        files.append(RemoteFile(url=url, **file))
+    derived = entry.pop("derived", None)
+    defaults = {"columns": node.get("columns", ""), "package": node.get("package", ""), **entry}
+    return UpstreamTable(
+        name, collection, files=tuple(files), derived=DerivedTable(**derived) if derived else None, **defaults
+    )

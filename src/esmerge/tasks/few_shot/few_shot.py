@@ -7,7 +7,7 @@ a molecule, a fixed protein    nearest_molecule    Tanimoto
 a molecule and a protein       same_protein        same protein; k-mer Jaccard; then Tanimoto
 a molecule and a cell          same_cell           same cell; gene-set Jaccard; then Tanimoto
 molecules (and a cell)         nearest_pair        same cell; mean Tanimoto in the better order; gene-set Jaccard
-one entity, or anything else   nearest_entity      mean of each modality's own similarity
+one entity, or anything else   nearest_entity      mean of the modalities' similarities
 =============================  ==================  ===================================================================
 
 Prompts grow: with k examples a prompt has about k + 1 times the tokens of the bare question, for text and soft tokens
@@ -19,12 +19,12 @@ window of the backbone (``benchmark.protein_window`` shortens proteins that are 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from esmerge.core.errors import BenchError, ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Pieces
 from esmerge.data.templates import few_shot
-from esmerge.tasks.api import Request
+from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.choose import choose_shots
 
 SEPARATORS = {"english": "\n\n", "textbook": " ; "}  # by language; the textbook's own texts put " ; " between answers
@@ -43,12 +43,12 @@ class FewShot(Example):
     shots: tuple[str, ...] = ()
 
     def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
-        """The entities that are asked about, without those of the solved examples."""
-        found = (piece for piece in self.question if isinstance(piece, Entity))
-        return tuple(entity for entity in found if modality in (None, entity.modality))
+        """The entities of the question, without those of the solved examples."""
+        entities = (piece for piece in self.question if isinstance(piece, Entity))
+        return tuple(entity for entity in entities if modality in (None, entity.modality))
 
 
-def with_shots(benchmark: Benchmark, request: Request) -> Benchmark:
+def with_shots(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
     """Put ``request.shots`` solved training examples before every test and validation question.
 
     Examples come from ``benchmark.train``: where ``train_limit`` sampled it, from the sample, which holds fewer near
@@ -61,20 +61,20 @@ def with_shots(benchmark: Benchmark, request: Request) -> Benchmark:
     if not request.shots:
         return benchmark
     separator = _separator(request)
-    asked = (*benchmark.test, *benchmark.validation)
+    questions = (*benchmark.test, *benchmark.validation)
     try:
-        chosen = choose_shots(asked, benchmark.train, request.shots, request.shot_choice, request.seed)
-        check_apart((shot for shots in chosen for shot in shots), asked)
+        selection = choose_shots(questions, benchmark.train, request.shots, request.shot_choice, request.seed)
+        check_apart((shot for shots in selection for shot in shots), questions)
     except BenchError as error:
         raise type(error)(f"benchmark {benchmark.name!r}: {error}") from error
-    found = [_few_shot(question, shots, separator) for question, shots in zip(asked, chosen, strict=True)]
+    examples = [_few_shot(question, shots, separator) for question, shots in zip(questions, selection, strict=True)]
     cut = len(benchmark.test)
-    return replace(benchmark, test=tuple(found[:cut]), validation=tuple(found[cut:]))
+    return replace(benchmark, test=tuple(examples[:cut]), validation=tuple(examples[cut:]))
 
 
-def check_apart(shots: Iterable[Example], asked: Iterable[Example]) -> None:
-    """Raise ``InputError`` if an example to be shown asks about the same entities as a held-out question."""
-    held_out = {content(question): question.id for question in asked}
+def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
+    """Raise ``InputError`` if an example to be shown has the same entities as a held-out question."""
+    held_out = {content(question): question.id for question in questions}
     for shot in shots:
         twin = held_out.get(content(shot))
         if twin is not None:
@@ -85,18 +85,18 @@ def check_apart(shots: Iterable[Example], asked: Iterable[Example]) -> None:
 
 
 def content(example: Example) -> Pieces:
-    """What a question asks about, whatever the order and the wording; the prompt where it holds no entity."""
+    """The entities of a question, sorted, so that order and wording do not count; the prompt where there are none."""
     entities = sorted(example.entities(), key=lambda entity: (entity.modality, entity.value))
     return tuple(entities) or example.prompt
 
 
 def _few_shot(question: Example, shots: tuple[Example, ...], separator: str) -> FewShot:
     prompt = few_shot(question.prompt, [(shot.prompt, shot.labels[shot.answer]) for shot in shots], separator)
-    facts = {field.name: getattr(question, field.name) for field in fields(Example)}
-    return FewShot(**{**facts, "prompt": prompt}, question=question.prompt, shots=tuple(shot.id for shot in shots))
+    ids = tuple(shot.id for shot in shots)
+    return FewShot(**vars(replace(question, prompt=prompt)), question=question.prompt, shots=ids)
 
 
-def _separator(request: Request) -> str:
+def _separator(request: BenchmarkRequest) -> str:
     if request.shot_separator is not None:
         return request.shot_separator
     if request.language not in SEPARATORS:

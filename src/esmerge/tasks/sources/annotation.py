@@ -1,6 +1,6 @@
-"""What a specialist must keep: one entity and what a table says of it, as a question with short answers.
+"""Retention questions: one entity and what a table says of it, with short answers.
 
-Sides are decided by what the entity is, in the way in which the lessons of a language model are divided
+An entity's side is a hash of the entity, as in the lessons of a language model
 (``specialists/families/language_model/lessons.py``): at one seed nothing that a specialist was taught is on the test
 side, as long as ``validation_share`` and ``test_share`` together are at most its ``held_out`` and the entity is read in
 the same form.
@@ -19,9 +19,9 @@ from esmerge.data.joining import leave_out
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import check_sequence, gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import TableSettings, assemble
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import TableSettings, assemble_benchmark
 
 CHECKS: dict[str, Callable[[str], str]] = {"molecule": canonical_smiles, "protein": check_sequence, "cell": gene_list}
 RULES = ("above", "contains", "classes", "mentions")
@@ -34,12 +34,12 @@ class AnnotationSettings(TableSettings):
     Attributes:
         modality: what the entities are; the prompt holds it in braces.
         table: file under the benchmark's root.
-        entity, answer: columns of the raw entity and of what is asked.
+        entity, answer: columns of the raw entity and of the answer.
         above: the second label is right where the answer column is a number above this.
         contains: the second label is right where the answer column's text contains this.
-        classes: value of the answer column -> place of the right label, from 0; null leaves rows of that value out.
-        mentions: word -> place of the right label where the first sentence of the answer column holds the word; rows
-            that name none or several places are left out.
+        classes: value of the answer column -> index of the right label, from 0; null leaves rows of that value out.
+        mentions: word -> index of the right label where the first sentence of the answer column holds the word; rows
+            that name none or several labels are left out.
         rows: column -> the value that a row must have to be used at all.
         words: a cell is cut to this many genes; None for all.
         validation_share, test_share: shares of the entities.
@@ -60,10 +60,10 @@ class AnnotationSettings(TableSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [name for name in RULES if getattr(self, name) is not None]
-        if len(given) != 1:
+        rules_set = [name for name in RULES if getattr(self, name) is not None]
+        if len(rules_set) != 1:
             raise ConfigError(
-                f"benchmark sets {', '.join(given) or 'none'} of {', '.join(RULES)}: expected one of them"
+                f"benchmark sets {', '.join(rules_set) or 'none'} of {', '.join(RULES)}: expected one of them"
             )
         if self.modality not in CHECKS:
             raise ConfigError(f"benchmark.modality={self.modality!r} must be one of {', '.join(CHECKS)}")
@@ -71,17 +71,17 @@ class AnnotationSettings(TableSettings):
             raise ConfigError(f"benchmark.entity and benchmark.answer are one column, {self.entity}: expected two")
         if self.words is not None and self.words < 1:
             raise ConfigError(f"benchmark.words={self.words} must be at least 1, or null for all")
-        places = {**(self.classes or {}), **(self.mentions or {})}
-        for value, place in places.items():
-            if place is not None and place < 0:
-                raise ConfigError(f"benchmark maps {value!r} to {place}: expected the place of a label, from 0")
+        indices = {**(self.classes or {}), **(self.mentions or {})}
+        for value, index in indices.items():
+            if index is not None and index < 0:
+                raise ConfigError(f"benchmark maps {value!r} to {index}: expected the place of a label, from 0")
 
-    def deciding(self) -> dict[str, str | float]:
+    def split_settings(self) -> dict[str, str | float]:
         return {"validation_share": self.validation_share, "test_share": self.test_share}
 
 
 @SOURCES.register("annotation", AnnotationSettings)
-def annotation(settings: AnnotationSettings, request: Request) -> Benchmark:
+def annotation(settings: AnnotationSettings, request: BenchmarkRequest) -> Benchmark:
     """What does the table say of this entity?
 
     Raises:
@@ -89,32 +89,34 @@ def annotation(settings: AnnotationSettings, request: Request) -> Benchmark:
         InputError: a missing file or column, or too many bad rows.
     """
     path = table_path(request.root, settings.table, request.name)
-    sieve = Sieve(read_table(path, [settings.entity, settings.answer, *settings.rows]))
-    taken = _other_rows(sieve, settings)
-    sieve.require([settings.entity, settings.answer])
-    sieve.convert(settings.entity, _check(settings))
-    sieve.convert(settings.answer, _rule(settings))
-    unasked = sieve.frame[settings.answer] == rules.LEFT_OUT
-    taken += leave_out(sieve, unasked, f"its {settings.answer} stands for none of the answers")
-    sieve.distinct([settings.entity], settings.answer)
-    sieve.finish(settings.max_rejects)
-    value = sieve.frame[settings.entity]
-    frame = sieve.frame[["row"]].assign(
+    validator = RowValidator(read_columns(path, [settings.entity, settings.answer, *settings.rows]))
+    left_out = _other_rows(validator, settings)
+    validator.require([settings.entity, settings.answer])
+    validator.convert(settings.entity, _check(settings))
+    validator.convert(settings.answer, _rule(settings))
+    unasked = validator.frame[settings.answer] == rules.LEFT_OUT
+    left_out += leave_out(validator, unasked, f"its {settings.answer} stands for none of the answers")
+    validator.distinct([settings.entity], settings.answer)
+    validator.finish(settings.max_rejects)
+    value = validator.frame[settings.entity]
+    frame = validator.frame[["row"]].assign(
         **{settings.modality: value},
-        answer=sieve.frame[settings.answer],
+        answer=validator.frame[settings.answer],
         key=value,
         side=hashed_sides(value, request.seed, settings.validation_share, settings.test_share),
         group="",
     )
     total = checksum([path], request.name, settings.sha256)
-    return assemble(frame, (settings.modality,), settings, request, total, [*sieve.rejects, *taken])
+    return assemble_benchmark(frame, (settings.modality,), settings, request, total, [*validator.rejects, *left_out])
 
 
-def _other_rows(sieve: Sieve, settings: AnnotationSettings) -> list[Reject]:
-    taken = []
-    for column, wanted in settings.rows.items():
-        taken += leave_out(sieve, ~(sieve.frame[column] == wanted).fillna(False), f"its {column} is not {wanted}")
-    return taken
+def _other_rows(validator: RowValidator, settings: AnnotationSettings) -> list[Reject]:
+    left_out = []
+    for column, expected in settings.rows.items():
+        left_out += leave_out(
+            validator, ~(validator.frame[column] == expected).fillna(False), f"its {column} is not {expected}"
+        )
+    return left_out
 
 
 def _check(settings: AnnotationSettings) -> Callable[[str], str]:

@@ -11,9 +11,9 @@ from typing import ClassVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.tables import Sieve, checksum, one_of, read_table, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 SEQUENCES = Path(__file__).parents[1] / "data" / "cyp_sequences.csv"
 
@@ -41,7 +41,7 @@ class CypSettings(SplitSettings):
 
 
 @SOURCES.register("cyp", CypSettings)
-def cyp(settings: CypSettings, request: Request) -> Benchmark:
+def cyp(settings: CypSettings, request: BenchmarkRequest) -> Benchmark:
     """Does this molecule inhibit this enzyme?
 
     Raises:
@@ -51,18 +51,18 @@ def cyp(settings: CypSettings, request: Request) -> Benchmark:
     protein = enzyme_sequence(settings.enzyme)
     path = table_path(request.root, settings.table, request.name)
     molecule, label = settings.columns["molecule"], settings.columns["label"]
-    sieve = Sieve(read_table(path, [molecule, label]))
-    sieve.require([molecule, label])
-    sieve.convert(label, one_of(label, settings.label_values))
-    sieve.convert(molecule, canonical_smiles)
-    sieve.distinct([molecule], label)
-    sieve.finish(settings.max_rejects)
+    validator = RowValidator(read_columns(path, [molecule, label]))
+    validator.require([molecule, label])
+    validator.convert(label, one_of(label, settings.label_values))
+    validator.convert(molecule, canonical_smiles)
+    validator.distinct([molecule], label)
+    validator.finish(settings.max_rejects)
     # Split before the enzyme is added: it must not enter the key, or sides would differ between enzymes.
-    frame = sieve.frame.assign(molecule=sieve.frame[molecule], answer=sieve.frame[label])
+    frame = validator.frame.assign(molecule=validator.frame[molecule], answer=validator.frame[label])
     frame = split_as(frame, settings, request)
     frame = frame.assign(protein=protein, group=settings.enzyme)
     total = checksum([path, SEQUENCES], request.name, settings.sha256)
-    return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)
+    return assemble_benchmark(frame, ("molecule", "protein"), settings, request, total, validator.rejects)
 
 
 @lru_cache(maxsize=1)
@@ -74,6 +74,6 @@ def _sequences() -> dict[str, str]:
 def enzyme_sequence(enzyme: str) -> str:
     """The human enzyme's amino acids; raises ``ConfigError`` naming the enzymes there are."""
     if enzyme not in _sequences():
-        known = ", ".join(_sequences())
-        raise ConfigError(f"benchmark.enzyme={enzyme!r} has no sequence in {SEQUENCES.name}: use one of {known}")
+        available = ", ".join(_sequences())
+        raise ConfigError(f"benchmark.enzyme={enzyme!r} has no sequence in {SEQUENCES.name}: use one of {available}")
     return _sequences()[enzyme]

@@ -19,9 +19,9 @@ from esmerge.data.joining import PAIR, Names, leave_out, pair_up, read_names, re
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.negatives import unobserved
 from esmerge.data.splits import left_out
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 DRUGS = ("drug_1", "drug_2")
 ALONE = ("drug", "molecule")  # in a table of drugs
@@ -35,10 +35,10 @@ def _columns() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class DrugPairSettings(SplitSettings):
-    """What the two questions about drug pairs have in common.
+    """Settings that the two questions about drug pairs share.
 
     Attributes:
-        pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, to be asked how,
+        pairs, drugs: files under the benchmark's root: ``drug_1``, ``drug_2`` and, for ``ddi_type``,
             ``type``; ``drug`` and ``molecule``. Without ``drugs`` the pairs hold the molecules themselves, in
             ``molecule_1`` and ``molecule_2``.
         columns: these words -> the tables' columns.
@@ -81,7 +81,7 @@ class DdiTypeSettings(DrugPairSettings):
 
     Attributes:
         labels: none: ``src/esmerge/tasks/data/ddi_types.csv`` has them, and ``{answers}`` in the prompt lists them.
-        types: this many of the most frequent types are asked about; rows of the others are left out.
+        types: questions are about this many of the most frequent types; rows of the others are left out.
     """
 
     labels: dict[str, list[str]] = field(default_factory=dict)
@@ -98,16 +98,16 @@ class DdiTypeSettings(DrugPairSettings):
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The checked interactions: ``sieve`` with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
+class _Interactions:
+    """The checked interactions: rows with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
 
-    sieve: Sieve
+    validator: RowValidator
     drugs: Names
     paths: list[Path]
 
 
 @SOURCES.register("ddi", DdiSettings)
-def ddi(settings: DdiSettings, request: Request) -> Benchmark:
+def ddi(settings: DdiSettings, request: BenchmarkRequest) -> Benchmark:
     """Do these two drugs interact? Negatives are pairs without a known interaction, drawn by the seed, so that a drug
     is in as many of them as in known interactions.
 
@@ -115,44 +115,44 @@ def ddi(settings: DdiSettings, request: Request) -> Benchmark:
         ConfigError: settings that do not fit.
         InputError: a missing file or column, or too many bad rows.
     """
-    known = _read(settings, request, DRUGS)
-    known.sieve.finish(settings.max_rejects)
-    positives = known.sieve.frame.assign(answer=1)
-    repeated = leave_out(known.sieve, positives.duplicated(PAIR), "the same pair as in an earlier row")
-    positives = positives.loc[known.sieve.frame.index]
-    frame = pd.concat([positives, _negatives(positives, known.drugs, settings, request.seed)], ignore_index=True)
-    return _benchmark(frame, known, settings, request, repeated)
+    interactions = _read(settings, request, DRUGS)
+    interactions.validator.finish(settings.max_rejects)
+    positives = interactions.validator.frame.assign(answer=1)
+    repeated = leave_out(interactions.validator, positives.duplicated(PAIR), "the same pair as in an earlier row")
+    positives = positives.loc[interactions.validator.frame.index]
+    frame = pd.concat([positives, _negatives(positives, interactions.drugs, settings, request.seed)], ignore_index=True)
+    return _benchmark(frame, interactions, settings, request, repeated)
 
 
 @SOURCES.register("ddi_type", DdiTypeSettings)
-def ddi_type(settings: DdiTypeSettings, request: Request) -> Benchmark:
+def ddi_type(settings: DdiTypeSettings, request: BenchmarkRequest) -> Benchmark:
     """Which of the most frequent types is the interaction of these two drugs?
 
     Raises:
         ConfigError: settings that do not fit, or a type without an answer in the language.
         InputError: a missing file or column, or too many bad rows.
     """
-    known = _read(settings, request, (*DRUGS, "type"))
+    interactions = _read(settings, request, (*DRUGS, "type"))
     kind = settings.columns["type"]
-    known.sieve.distinct(PAIR, kind)
-    known.sieve.finish(settings.max_rejects)
-    asked = most_frequent(known.sieve.frame[kind], settings.types)
-    rare = ~known.sieve.frame[kind].isin(asked)
-    taken = leave_out(known.sieve, rare, f"its type is none of the {settings.types} most frequent")
-    frame = known.sieve.frame.assign(answer=known.sieve.frame[kind].map(asked.index))
-    return _benchmark(frame, known, settings, request, taken, type_labels(asked, request.language))
+    interactions.validator.distinct(PAIR, kind)
+    interactions.validator.finish(settings.max_rejects)
+    types = most_frequent(interactions.validator.frame[kind], settings.types)
+    rare = ~interactions.validator.frame[kind].isin(types)
+    rare_rejects = leave_out(interactions.validator, rare, f"its type is none of the {settings.types} most frequent")
+    frame = interactions.validator.frame.assign(answer=interactions.validator.frame[kind].map(types.index))
+    return _benchmark(frame, interactions, settings, request, rare_rejects, type_labels(types, request.language))
 
 
 def most_frequent(types: pd.Series, count: int) -> list[str]:
-    """The ``count`` most frequent values, the most frequent first; of equally frequent ones the first by name.
+    """The ``count`` most frequent values, the most frequent first; equally frequent values by name.
 
     Raises:
         ConfigError: there are not so many.
     """
-    found = types.value_counts()
-    if len(found) < count:
-        raise ConfigError(f"benchmark.types={count}, but the table has {len(found)} types: choose at most so many")
-    return sorted(found.index, key=lambda name: (-found[name], name))[:count]
+    counts = types.value_counts()
+    if len(counts) < count:
+        raise ConfigError(f"benchmark.types={count}, but the table has {len(counts)} types: choose at most so many")
+    return sorted(counts.index, key=lambda name: (-counts[name], name))[:count]
 
 
 def type_labels(types: Sequence[str], language: str) -> list[str]:
@@ -161,14 +161,14 @@ def type_labels(types: Sequence[str], language: str) -> list[str]:
     Raises:
         ConfigError: a type has none in this language.
     """
-    known = _type_table()
-    missing = [name for name in types if not known.get(name, {}).get(language)]
+    table = _type_table()
+    missing = [name for name in types if not table.get(name, {}).get(language)]
     if missing:
         raise ConfigError(
             f"interaction type {missing[0]} has no {language} answer in {TYPE_LABELS.name}: add one, or ask about "
             "fewer by benchmark.types"
         )
-    return [known[name][language] for name in types]
+    return [table[name][language] for name in types]
 
 
 @lru_cache(maxsize=1)
@@ -177,23 +177,23 @@ def _type_table() -> dict[str, dict[str, str]]:
         return {row["type"]: row for row in csv.DictReader(file)}
 
 
-def _read(settings: DrugPairSettings, request: Request, names: Sequence[str]) -> _Known:
+def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence[str]) -> _Interactions:
     """Rows in which these columns are there and both drugs are known."""
     columns = settings.columns
     files = [settings.pairs, *([settings.drugs] if settings.drugs else [])]
     paths = [table_path(request.root, file, request.name) for file in files]
     drugs = _drugs(settings, paths)
     texts = [columns[name] for name in names]
-    sieve = Sieve(read_table(paths[0], texts))
-    sieve.require(texts)
+    validator = RowValidator(read_columns(paths[0], texts))
+    validator.require(texts)
     for name, molecule in zip(DRUGS, PAIR, strict=True):
-        resolve(sieve, columns[name], drugs, molecule)
-    pair_up(sieve)
-    return _Known(sieve, drugs, paths)
+        resolve(validator, columns[name], drugs, molecule)
+    pair_up(validator)
+    return _Interactions(validator, drugs, paths)
 
 
 def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
-    """What the drugs' names stand for: by a table of drugs, or by the pairs themselves."""
+    """Drug name -> SMILES, from a table of drugs or from the pairs themselves."""
     columns = settings.columns
     if settings.drugs is not None:
         return read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
@@ -204,12 +204,12 @@ def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
 def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, seed: int) -> pd.DataFrame:
     """Pairs of the same drugs that no row holds, in alphabetical order like the positives."""
     molecules = np.unique(positives[PAIR].to_numpy(dtype=object))
-    places = {molecule: place for place, molecule in enumerate(molecules)}
-    one, other = (positives[column].map(places).to_numpy() for column in PAIR)
+    index_of = {molecule: index for index, molecule in enumerate(molecules)}
+    left, right = (positives[column].map(index_of).to_numpy() for column in PAIR)
     observed = np.zeros((len(molecules), len(molecules)), dtype=bool)
-    observed[one, other] = observed[other, one] = True
-    wanted = settings.negatives * observed.sum(axis=1)
-    drawn = molecules[unobserved(observed, wanted, generator(seed, "unobserved-pairs"))]
+    observed[left, right] = observed[right, left] = True
+    degrees = settings.negatives * observed.sum(axis=1)
+    drawn = molecules[unobserved(observed, degrees, generator(seed, "unobserved-pairs"))]
     names = {molecule: name for name, molecule in drugs.values.items()}
     rows = [f"unobserved:{names[first]}:{names[second]}" for first, second in drawn]
     return pd.DataFrame({**dict(zip(PAIR, drawn.T, strict=True)), "row": rows, "answer": 0})
@@ -217,14 +217,15 @@ def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, see
 
 def _benchmark(
     frame: pd.DataFrame,
-    known: _Known,
+    interactions: _Interactions,
     settings: DrugPairSettings,
-    request: Request,
-    taken: Sequence[Reject],
+    request: BenchmarkRequest,
+    left_out_rows: Sequence[Reject],
     labels: Sequence[str] | None = None,
 ) -> Benchmark:
-    whole = frame.assign(group="")
-    sided = split_as(whole, settings, request)
-    rejects = [*known.drugs.rejects, *known.sieve.rejects, *taken, *left_out(whole, sided, settings.split)]
-    total = checksum(known.paths, request.name, settings.sha256)
-    return assemble(sided, ["molecule"] * len(PAIR), settings, request, total, rejects, labels)
+    complete = frame.assign(group="")
+    sided = split_as(complete, settings, request)
+    rejects = [*interactions.drugs.rejects, *interactions.validator.rejects, *left_out_rows]
+    rejects += left_out(complete, sided, settings.split)
+    total = checksum(interactions.paths, request.name, settings.sha256)
+    return assemble_benchmark(sided, ["molecule"] * len(PAIR), settings, request, total, rejects, labels)

@@ -12,12 +12,12 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
-from esmerge.data.joining import REPLICATES, Names, average, read_names, resolve
+from esmerge.data.joining import REPLICATES, Names, average_replicates, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 EXPERIMENT = ["molecule", "line"]  # rows of one experiment are its replicates
 
@@ -66,7 +66,7 @@ class DrugResponseSettings(SplitSettings):
 
 
 @SOURCES.register("drug_response", DrugResponseSettings)
-def drug_response(settings: DrugResponseSettings, request: Request) -> Benchmark:
+def drug_response(settings: DrugResponseSettings, request: BenchmarkRequest) -> Benchmark:
     """Is this cell line sensitive to this drug?
 
     Raises:
@@ -77,7 +77,7 @@ def drug_response(settings: DrugResponseSettings, request: Request) -> Benchmark
     pairs, rejects = _pairs(settings, paths)
     frame = split_as(pairs.assign(group=pairs["line"]), settings, request)
     total = checksum(paths, request.name, settings.sha256)
-    return assemble(frame, ("molecule", "cell"), settings, request, total, rejects)
+    return assemble_benchmark(frame, ("molecule", "cell"), settings, request, total, rejects)
 
 
 def sensitive(responses: pd.Series, drugs: pd.Series, threshold: str) -> pd.Series:
@@ -105,21 +105,21 @@ def _pairs(settings: DrugResponseSettings, paths: list[Path]) -> tuple[pd.DataFr
     """Checked pairs with ``molecule``, ``cell``, ``line`` and ``answer``, and what was refused in the three tables."""
     line, drug, response = (settings.columns[name] for name in ("line", "drug", "response"))
     molecules, cells = _names(settings, paths)
-    sieve = Sieve(read_table(paths[0], [line, drug], [response]))
-    sieve.require([line, drug, response])
-    resolve(sieve, drug, molecules, "molecule")
-    resolve(sieve, line, cells, "cell")
-    sieve.frame = sieve.frame.assign(line=sieve.frame[line])
-    taken = average(sieve, EXPERIMENT, response, settings.replicates) if settings.replicates else []
-    answers = sensitive(sieve.frame[response], sieve.frame[drug], settings.threshold)
-    sieve.frame = sieve.frame.assign(answer=answers)
-    sieve.distinct(EXPERIMENT, "answer")
-    sieve.finish(settings.max_rejects)
-    return sieve.frame, [*molecules.rejects, *cells.rejects, *sieve.rejects, *taken]
+    validator = RowValidator(read_columns(paths[0], [line, drug], [response]))
+    validator.require([line, drug, response])
+    resolve(validator, drug, molecules, "molecule")
+    resolve(validator, line, cells, "cell")
+    validator.frame = validator.frame.assign(line=validator.frame[line])
+    replicates = average_replicates(validator, EXPERIMENT, response, settings.replicates) if settings.replicates else []
+    answers = sensitive(validator.frame[response], validator.frame[drug], settings.threshold)
+    validator.frame = validator.frame.assign(answer=answers)
+    validator.distinct(EXPERIMENT, "answer")
+    validator.finish(settings.max_rejects)
+    return validator.frame, [*molecules.rejects, *cells.rejects, *validator.rejects, *replicates]
 
 
 def _names(settings: DrugResponseSettings, paths: list[Path]) -> tuple[Names, Names]:
-    """What the drugs and the cell lines stand for."""
+    """Drug name -> SMILES, and cell line -> genes."""
     columns, genes = settings.columns, partial(gene_list, count=settings.genes)
     return (
         read_names(paths[1], columns["compound"], columns["molecule"], canonical_smiles, settings.max_rejects),

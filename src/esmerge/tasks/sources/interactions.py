@@ -15,9 +15,9 @@ from esmerge.core.prompts import Benchmark
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import check_sequence
 from esmerge.data.splits import PUBLISHED, SIDES
-from esmerge.data.tables import Sieve, checksum, one_of, read_table, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 SPLIT_MARK = "{split}"
 
@@ -59,7 +59,7 @@ class InteractionSettings(SplitSettings):
 
 
 @SOURCES.register("interactions", InteractionSettings)
-def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
+def interactions(settings: InteractionSettings, request: BenchmarkRequest) -> Benchmark:
     """Does this molecule interact with this protein?
 
     A pair that the table holds on several sides of its own split stays on the first of test, validation and train.
@@ -69,56 +69,58 @@ def interactions(settings: InteractionSettings, request: Request) -> Benchmark:
         InputError: a missing file or column, or too many bad rows.
     """
     molecule, protein, label = (settings.columns[name] for name in ("molecule", "protein", "label"))
-    paths, sieve = _read(settings, request, [molecule, protein, label])
-    sieve.require([molecule, protein, label])
+    paths, validator = _read(settings, request, [molecule, protein, label])
+    validator.require([molecule, protein, label])
     if settings.split == PUBLISHED:
-        sieve.require(["side"])
-        sieve.convert("side", _side_of(settings))
-    sieve.convert(label, one_of(label, settings.label_values))
-    sieve.convert(protein, check_sequence)
-    sieve.convert(molecule, canonical_smiles)
+        validator.require(["side"])
+        validator.convert("side", _side_of(settings))
+    validator.convert(label, one_of(label, settings.label_values))
+    validator.convert(protein, check_sequence)
+    validator.convert(molecule, canonical_smiles)
     if settings.split == PUBLISHED:
-        sieve.frame = sieve.frame.sort_values("side", key=lambda sides: sides.map(SIDES.index), kind="stable")
-    sieve.distinct([molecule, protein], label)
-    sieve.finish(settings.max_rejects)
-    frame = sieve.frame.sort_index()
+        validator.frame = validator.frame.sort_values("side", key=lambda sides: sides.map(SIDES.index), kind="stable")
+    validator.distinct([molecule, protein], label)
+    validator.finish(settings.max_rejects)
+    frame = validator.frame.sort_index()
     hashes = {value: _short_hash(value) for value in frame[protein].unique()}
     frame = frame.assign(
         molecule=frame[molecule], protein=frame[protein], answer=frame[label], group=frame[protein].map(hashes)
     )
     frame = _split(frame, settings, request)
     total = checksum(paths, request.name, settings.sha256)
-    return assemble(frame, ("molecule", "protein"), settings, request, total, sieve.rejects)
+    return assemble_benchmark(frame, ("molecule", "protein"), settings, request, total, validator.rejects)
 
 
-def _split(frame: pd.DataFrame, settings: InteractionSettings, request: Request) -> pd.DataFrame:
+def _split(frame: pd.DataFrame, settings: InteractionSettings, request: BenchmarkRequest) -> pd.DataFrame:
     """The checked pairs with ``key`` and ``side``."""
     if settings.split == PUBLISHED:
         return frame.assign(key=frame["molecule"] + " " + frame["protein"])
     return split_as(frame, settings, request)
 
 
-def _read(settings: InteractionSettings, request: Request, texts: Sequence[str]) -> tuple[list[Path], Sieve]:
-    """The table or tables; ``side`` is the table's name of each row's split, where that is asked for or in its file."""
+def _read(
+    settings: InteractionSettings, request: BenchmarkRequest, texts: Sequence[str]
+) -> tuple[list[Path], RowValidator]:
+    """The table or tables; ``side`` is the table's name of each row's split, if that split is used or has a file."""
     from datasets import concatenate_datasets
 
     if SPLIT_MARK not in settings.table:
         path = table_path(request.root, settings.table, request.name)
         if settings.split != PUBLISHED:
-            return [path], Sieve(read_table(path, texts))
+            return [path], RowValidator(read_columns(path, texts))
         split = settings.columns["split"]
-        return [path], Sieve(read_table(path, [*texts, split]).rename_column(split, "side"))
+        return [path], RowValidator(read_columns(path, [*texts, split]).rename_column(split, "side"))
     names = [settings.splits[side] for side in SIDES]
     paths = [table_path(request.root, settings.table.replace(SPLIT_MARK, name), request.name) for name in names]
-    tables = [read_table(path, texts) for path in paths]
+    tables = [read_columns(path, texts) for path in paths]
     sided = [table.add_column("side", [name] * len(table)) for table, name in zip(tables, names, strict=True)]
-    return paths, Sieve(concatenate_datasets(sided))
+    return paths, RowValidator(concatenate_datasets(sided))
 
 
 def _side_of(settings: InteractionSettings) -> Callable[[str], str]:
     names = [settings.splits[side] for side in SIDES]
-    place = one_of("split", names)
-    return lambda value: SIDES[place(value)]
+    index = one_of("split", names)
+    return lambda value: SIDES[index(value)]
 
 
 def _short_hash(sequence: str) -> str:

@@ -10,13 +10,13 @@ from typing import ClassVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
-from esmerge.data.joining import PAIR, REPLICATES, Names, average, leave_out, pair_up, read_names, resolve
+from esmerge.data.joining import PAIR, REPLICATES, Names, average_replicates, leave_out, pair_up, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import left_out
-from esmerge.data.tables import Sieve, checksum, read_table, table_path
-from esmerge.tasks.api import SOURCES, Request
-from esmerge.tasks.assemble import SplitSettings, assemble, split_as
+from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
+from esmerge.tasks.api import SOURCES, BenchmarkRequest
+from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
 EXPERIMENT = [*PAIR, "line"]  # rows of one experiment are its replicates
 
@@ -71,7 +71,7 @@ class SynergySettings(SplitSettings):
 
 
 @SOURCES.register("synergy", SynergySettings)
-def synergy(settings: SynergySettings, request: Request) -> Benchmark:
+def synergy(settings: SynergySettings, request: BenchmarkRequest) -> Benchmark:
     """Are these two drugs synergistic on this cell line?
 
     Raises:
@@ -80,51 +80,53 @@ def synergy(settings: SynergySettings, request: Request) -> Benchmark:
     """
     files = (settings.pairs, settings.drugs, settings.cells, *([settings.lines] if settings.lines else []))
     paths = [table_path(request.root, file, request.name) for file in files]
-    sieve, rejects = _experiments(settings, paths)
-    rejects += _labelled(sieve, settings)
-    whole = sieve.frame.assign(group=sieve.frame["line"])
-    frame = split_as(whole, settings, request)
-    rejects += left_out(whole, frame, settings.split)
+    validator, rejects = _experiments(settings, paths)
+    rejects += _labelled(validator, settings)
+    labelled = validator.frame.assign(group=validator.frame["line"])
+    frame = split_as(labelled, settings, request)
+    rejects += left_out(labelled, frame, settings.split)
     total = checksum(paths, request.name, settings.sha256)
-    return assemble(frame, (*["molecule"] * len(PAIR), "cell"), settings, request, total, rejects)
+    return assemble_benchmark(frame, (*["molecule"] * len(PAIR), "cell"), settings, request, total, rejects)
 
 
-def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[Sieve, list[Reject]]:
+def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[RowValidator, list[Reject]]:
     """Checked rows with both molecules, ``line``, ``cell`` and ``score``, and what was refused in all tables."""
     columns = settings.columns
     texts = [columns[name] for name in ("drug_1", "drug_2", "line")]
-    sieve = Sieve(read_table(paths[0], texts, [columns["score"]]))
-    sieve.require([*texts, columns["score"]])
+    validator = RowValidator(read_columns(paths[0], texts, [columns["score"]]))
+    validator.require([*texts, columns["score"]])
     drugs = read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
     for name, molecule in zip(("drug_1", "drug_2"), PAIR, strict=True):
-        resolve(sieve, columns[name], drugs, molecule)
+        resolve(validator, columns[name], drugs, molecule)
     cells = _cells(settings, paths[2:])
     for names, (column, into) in zip(cells, _way_to_cell(columns, len(cells)), strict=True):
-        resolve(sieve, column, names, into)
-    pair_up(sieve)
-    sieve.finish(settings.max_rejects)
-    sieve.frame = sieve.frame.assign(line=sieve.frame[columns["line"]], score=sieve.frame[columns["score"]])
-    return sieve, [reject for names in (drugs, *cells) for reject in names.rejects] + sieve.rejects
+        resolve(validator, column, names, into)
+    pair_up(validator)
+    validator.finish(settings.max_rejects)
+    validator.frame = validator.frame.assign(
+        line=validator.frame[columns["line"]], score=validator.frame[columns["score"]]
+    )
+    return validator, [reject for names in (drugs, *cells) for reject in names.rejects] + validator.rejects
 
 
 def _cells(settings: SynergySettings, paths: list[Path]) -> list[Names]:
-    """The tables that lead from a cell line's name to its genes, in the order in which they are asked."""
+    """The tables that lead from a cell line's name to its genes, in the order in which they are looked up."""
     columns = settings.columns
     genes = partial(gene_list, count=settings.genes)
-    found = [read_names(paths[0], columns["cell"], columns["genes"], genes, settings.max_rejects)]
+    tables = [read_names(paths[0], columns["cell"], columns["genes"], genes, settings.max_rejects)]
     for path in paths[1:]:
-        found.insert(0, read_names(path, columns["line"], columns["alias"], str, settings.max_rejects))
-    return found
+        tables.insert(0, read_names(path, columns["line"], columns["alias"], str, settings.max_rejects))
+    return tables
 
 
 def _way_to_cell(columns: dict[str, str], steps: int) -> list[tuple[str, str]]:
     return [(columns["line"], "cell")] if steps == 1 else [(columns["line"], "alias"), ("alias", "cell")]
 
 
-def _labelled(sieve: Sieve, settings: SynergySettings) -> list[Reject]:
+def _labelled(validator: RowValidator, settings: SynergySettings) -> list[Reject]:
     """Give every experiment one ``answer``; returns the replicates and the experiments without a clear one."""
-    taken = average(sieve, EXPERIMENT, "score", settings.replicates)
-    sieve.frame = sieve.frame.assign(answer=(sieve.frame["score"] > 0).astype(int))
-    unclear = ~(sieve.frame["score"].abs() > settings.threshold)
+    replicates = average_replicates(validator, EXPERIMENT, "score", settings.replicates)
+    validator.frame = validator.frame.assign(answer=(validator.frame["score"] > 0).astype(int))
+    unclear = ~(validator.frame["score"].abs() > settings.threshold)
     reason = f"{settings.columns['score']} within {settings.threshold:g} of 0: neither synergistic nor antagonistic"
-    return taken + leave_out(sieve, unclear, reason)
+    return replicates + leave_out(validator, unclear, reason)

@@ -10,10 +10,10 @@ import numpy as np
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.core.rng import generator
-from esmerge.tasks.api import SOURCES, Request, SourceConfig
+from esmerge.tasks.api import SOURCES, BenchmarkRequest, SourceConfig
 from esmerge.world.entities import Pool, world_and_pools
 from esmerge.world.language import HEADS, NO, YES, kind_answers
-from esmerge.world.questions import Form, ask, draw_scene, scene_pieces, solve, topics_of
+from esmerge.world.questions import Form, draw_scene, phrase_question, scene_pieces, solve, topics_of
 from esmerge.world.world import World, WorldSettings
 
 
@@ -22,7 +22,7 @@ class TextbookQuestions(SourceConfig):
     """Settings of an embedded benchmark.
 
     Attributes:
-        topic: ``bind``, ``kill``, ``clash``, ``combine``, or a modality whose kind is asked for.
+        topic: ``bind``, ``kill``, ``clash``, ``combine``, or a modality, for questions about its kind.
         form: modalities of the scene, in order.
     """
 
@@ -30,16 +30,16 @@ class TextbookQuestions(SourceConfig):
     form: list[str]
 
     def __post_init__(self) -> None:
-        asked = topics_of(self.form) if set(self.form) <= set(HEADS) else []
-        if self.topic not in asked:
+        topics = topics_of(self.form) if set(self.form) <= set(HEADS) else []
+        if self.topic not in topics:
             raise ConfigError(
                 f"topic={self.topic!r} cannot be asked about form={list(self.form)}: expected one of "
-                f"{', '.join(asked) or 'nothing'}; a form is made of {', '.join(HEADS)}"
+                f"{', '.join(topics) or 'nothing'}; a form is made of {', '.join(HEADS)}"
             )
 
 
 @SOURCES.register("textbook", TextbookQuestions)
-def textbook(settings: TextbookQuestions, request: Request) -> Benchmark:
+def textbook_questions(settings: TextbookQuestions, request: BenchmarkRequest) -> Benchmark:
     """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows)."""
     if not isinstance(request.world, WorldSettings):
         raise ConfigError(f"benchmark {request.name} needs specialists that live in the embedded world: textbook")
@@ -64,10 +64,10 @@ def _questions(
     """``count`` examples; each answer is drawn first, so that answers come in equal numbers."""
     rng = generator(world.seed, stream)
     labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
-    found = []
+    examples = []
     for index in range(count):
-        found.append(_question(world, settings, pool, labels, index % len(labels), f"{stream}-{index}", rng))
-    return tuple(found)
+        examples.append(_question(world, settings, pool, labels, index % len(labels), f"{stream}-{index}", rng))
+    return tuple(examples)
 
 
 def _question(
@@ -75,7 +75,7 @@ def _question(
     settings: TextbookQuestions,
     pool: dict[str, Pool],
     labels: tuple[str, ...],
-    wanted: int,
+    answer: int,
     name: str,
     rng: np.random.Generator,
 ) -> Example:
@@ -84,7 +84,7 @@ def _question(
 
     form: Form = tuple(settings.form)
     scene = draw_scene(world, form, show, rng)
-    while solve(world, scene, settings.topic) != wanted or len({slot.shown for slot in scene}) < len(scene):
+    while solve(world, scene, settings.topic) != answer or len({slot.shown for slot in scene}) < len(scene):
         scene = draw_scene(world, form, show, rng)
-    prompt = (*scene_pieces(scene), ask(settings.topic, int(rng.integers(3))))
-    return Example(name, prompt, labels, wanted)
+    prompt = (*scene_pieces(scene), phrase_question(settings.topic, int(rng.integers(3))))
+    return Example(name, prompt, labels, answer)

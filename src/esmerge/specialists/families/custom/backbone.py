@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from esmerge.core.errors import ConfigError
 from esmerge.model.backbone import Backbone
@@ -25,14 +25,14 @@ def located(name: str) -> str:
     return os.path.abspath(path) if path.exists() else name
 
 
-def read_config(name: str) -> Any:
+def read_config(name: str) -> PretrainedConfig:
     """The backbone's config.
 
     Raises:
         ConfigError: there is no such folder and no such model can be reached on the hub, or it is no plain decoder-only
             language model.
     """
-    config = _load(name, lambda: AutoConfig.from_pretrained(name))
+    config: PretrainedConfig = _load(name, lambda: AutoConfig.from_pretrained(name))
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(f"backbone={name} is a {config.model_type} with an encoder: expected a decoder-only model")
     quantised = getattr(config, "quantization_config", None)
@@ -46,11 +46,12 @@ def skeleton(name: str) -> nn.Module:
     config = read_config(name)
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            model: nn.Module = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise ConfigError(
             f"backbone={name} is a {config.model_type}, no causal language model: {_first(error)}"
         ) from error
+    return model
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -69,8 +70,8 @@ def load_backbone(name: str, dtype: str, device: str) -> Backbone:
     Raises:
         ConfigError: it cannot be loaded; the message says why and what to do.
     """
-    chosen = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = _load(name, lambda: AutoModelForCausalLM.from_pretrained(name, dtype=chosen))
+    torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
+    model = _load(name, lambda: AutoModelForCausalLM.from_pretrained(name, dtype=torch_dtype))
     model.eval().requires_grad_(False).to(device)
     tokenizer = load_tokenizer(name)
     fingerprint = tensors_digest(dict(model.named_parameters()), sorted(tokenizer.get_vocab().items()))
@@ -83,15 +84,15 @@ def names_of(name: str) -> set[str]:
     if not path.is_file():
         return {name}
     try:
-        own = json.loads(path.read_text(encoding="utf-8")).get("_name_or_path")
+        recorded = json.loads(path.read_text(encoding="utf-8")).get("_name_or_path")
     except (json.JSONDecodeError, OSError):
-        own = None
-    return {name, *([own] if own else [])}
+        recorded = None
+    return {name, *([recorded] if recorded else [])}
 
 
-def same_model(one: str, other: str) -> bool:
+def same_model(first: str, second: str) -> bool:
     """Whether two names may be of one model: equal but for folders, owners, letter case and the hub's cache layout."""
-    return one == other or _plain(one) == _plain(other)
+    return first == second or _plain(first) == _plain(second)
 
 
 def _plain(name: str) -> str:

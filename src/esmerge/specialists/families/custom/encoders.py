@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +16,17 @@ from torch import Tensor
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.finite import all_finite
 
-Encode = Callable[[Sequence[str]], Sequence[Any]]
+Encode = Callable[[Sequence[str]], Sequence[object]]
 """Texts -> embeddings of each, (tokens, hidden), as long as the backbone's own input embeddings are."""
 
 
 @dataclass
 class EntryPointEncoder:
-    """An encoder that asks a function of the user's, and checks what it answers.
+    """An encoder that calls a function of the user's, and checks what it returns.
 
     Attributes:
         modality: what it perceives.
-        entry: where the function was found, for messages.
+        entry: the function's entry point, for messages.
         function: the function.
         hidden: width of the backbone's embeddings.
     """
@@ -45,20 +44,20 @@ class EntryPointEncoder:
         """
         try:
             with torch.no_grad():
-                found = [torch.as_tensor(tokens) for tokens in self.function(list(values))]
+                embeddings = [torch.as_tensor(tokens) for tokens in self.function(list(values))]
         except Exception as error:  # whatever a function of the user's may raise
             raise InputError(f"encoder {self.entry} of {self.modality!r} failed: {error!r}") from error
-        if len(found) != len(values):
+        if len(embeddings) != len(values):
             raise InputError(
-                f"encoder {self.entry} of {self.modality!r} gave {len(found)} results for {len(values)} texts"
+                f"encoder {self.entry} of {self.modality!r} gave {len(embeddings)} results for {len(values)} texts"
             )
-        for value, tokens in zip(values, found, strict=True):
+        for value, tokens in zip(values, embeddings, strict=True):
             if tokens.ndim != 2 or tokens.shape[1] != self.hidden or not len(tokens) or not all_finite(tokens.float()):
                 raise InputError(
                     f"encoder {self.entry} of {self.modality!r} made {tuple(tokens.shape)} of {value!r}: expected "
                     f"(tokens, {self.hidden}), at least one token, without NaN or infinite values"
                 )
-        return found
+        return embeddings
 
 
 def entry_point(entry: str) -> Encode:

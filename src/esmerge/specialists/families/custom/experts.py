@@ -8,17 +8,17 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, some
+from esmerge.adapters.header import ModuleHeader
+from esmerge.adapters.lora import PREFIX, LazyModules, LoraFactors, LoraState, some
 from esmerge.adapters.peft_folder import natural, open_adapter
 from esmerge.core.errors import AdapterError
-from esmerge.core.lazy import LazyMapping
 from esmerge.model.backbone import decoder_layers
 from esmerge.specialists.families.custom.backbone import located, names_of, same_model
 from esmerge.specialists.families.custom.settings import CustomSettings
 
 
 def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
-    """The adapters, read from disk module by module, as they are.
+    """The adapters as they are: their headers now, their tensors module by module when they are asked for.
 
     Raises:
         AdapterError: one is not plain LoRA, or names another backbone.
@@ -70,7 +70,7 @@ def check_fit(experts: Mapping[str, LoraState], model: nn.Module, backbone: str)
     inside = f"{decoder_layers(model)[0]}."
     linear = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     for name, state in experts.items():
-        for module, factors in state.modules.items():
+        for module, entry in state.header.items():
             path = module.removeprefix(PREFIX)
             if path not in linear:
                 raise AdapterError(f"expert {name!r} adapts {path}: backbone={backbone} has no such linear layer")
@@ -78,29 +78,35 @@ def check_fit(experts: Mapping[str, LoraState], model: nn.Module, backbone: str)
                 raise AdapterError(
                     f"expert {name!r} adapts {path}: only modules of decoder layers ({inside}…) are merged"
                 )
-            shape, update = tuple(linear[path].weight.shape), (factors.b.shape[0], factors.a.shape[1])
-            if shape != update:
+            shape = tuple(linear[path].weight.shape)
+            if shape != entry.shape:
                 raise AdapterError(
-                    f"expert {name!r} updates {path} by {update}, backbone={backbone} has {shape}: was it trained on "
-                    "another model?"
+                    f"expert {name!r} updates {path} by {entry.shape}, backbone={backbone} has {shape}: was it trained "
+                    "on another model?"
                 )
 
 
 def _filled(state: LoraState, givers: Mapping[str, LoraState], order: list[str]) -> LoraState:
-    def factors(module: str) -> LoraFactors:
-        if module in state.modules:
-            return state.modules[module]
-        like = givers[module].modules[module]
-        return LoraFactors(torch.zeros_like(like.a), torch.zeros_like(like.b), like.scale)
+    header = {module: (state if module in state.modules else givers[module]).header[module] for module in order}
 
-    return replace(state, modules=LazyMapping(order, factors))
+    def factors(module: str) -> LoraFactors:
+        return state.modules[module] if module in state.modules else _zeros(header[module])
+
+    finite = isinstance(state.modules, LazyModules) and state.modules.finite
+    return replace(state, modules=LazyModules(order, factors, header, finite, state.reading))
+
+
+def _zeros(entry: ModuleHeader) -> LoraFactors:
+    a = torch.zeros(entry.factor_shape("A"), dtype=entry.a_dtype)
+    b = torch.zeros(entry.factor_shape("B"), dtype=entry.b_dtype)
+    return LoraFactors(a, b, entry.scale)
 
 
 def _check_bases(experts: Mapping[str, LoraState], backbone: str) -> None:
     allowed = names_of(backbone)
-    for name, state in experts.items():
-        if state.base_model and not any(same_model(state.base_model, own) for own in allowed):
+    for expert, state in experts.items():
+        if state.base_model and not any(same_model(state.base_model, name) for name in allowed):
             raise AdapterError(
-                f"expert {name!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
+                f"expert {expert!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
                 f"{backbone}: if that is the same model under another name, say allow_other_base=true"
             )

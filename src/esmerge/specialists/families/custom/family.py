@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, InputError
@@ -36,7 +35,7 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
     backbone = load_backbone(located(str(settings.backbone)), settings.dtype, context.device)
     check_fit(adapters, backbone.model, backbone.name)
     specialists = assembled(settings, backbone, adapters)
-    entries = [one.encoder for one in settings.described().values() if one.encoder]
+    entries = [expert.encoder for expert in settings.described().values() if expert.encoder]
     parts = [
         backbone.fingerprint,
         specialists.expert_modality,
@@ -53,22 +52,22 @@ def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[st
         ConfigError: an encoder cannot be imported.
     """
     described = settings.described()
-    own = {name: one.modality or name for name, one in described.items()}
-    words: Any = backbone.model.get_input_embeddings()
+    expert_modality = {name: expert.modality or name for name, expert in described.items()}
+    hidden = backbone.embeddings().shape[1]
     encoders = {
-        own[name]: EntryPointEncoder(own[name], one.encoder, entry_point(one.encoder), words.weight.shape[1])
-        for name, one in described.items()
-        if one.encoder
+        modality: EntryPointEncoder(modality, expert.encoder, entry_point(expert.encoder), hidden)
+        for modality, expert in zip(expert_modality.values(), described.values(), strict=True)
+        if expert.encoder
     }
     return Specialists(
         name="custom",
         backbone=backbone,
         adapters=adapters,
-        expert_modality=own,
+        expert_modality=expert_modality,
         encoders=encoders,
         language=settings.language,
-        prompt_style=PromptStyle({modality: f"{modality}: " for modality in own.values()}, "\n"),
-        pool=_pool(settings, own),
+        prompt_style=PromptStyle({modality: f"{modality}: " for modality in expert_modality.values()}, "\n"),
+        pool=_pool(settings, expert_modality),
         fingerprint="",
         finetuning=settings.finetuning,
         targets=_targets(adapters),
@@ -84,23 +83,23 @@ def _targets(adapters: Mapping[str, LoraState]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(module.rpartition(".")[2] for module in modules))
 
 
-def _pool(settings: CustomSettings, own: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+def _pool(settings: CustomSettings, expert_modality: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
     """Modality -> texts, read from the pool's file when they are asked for."""
 
     def texts(modality: str) -> list[str]:
         if settings.pool is None:
             settings.check_probe("mixed")
         samples = _read_pool(Path(str(settings.pool)).expanduser())
-        names = [name for name, owned in own.items() if owned == modality]
-        found = [sample[name] for sample in samples for name in names if isinstance(sample.get(name), str)]
-        if not found:
+        names = [name for name, perceived in expert_modality.items() if perceived == modality]
+        pool = [sample[name] for sample in samples for name in names if isinstance(sample.get(name), str)]
+        if not pool:
             raise InputError(f"specialists.pool={settings.pool} holds no text for {' or '.join(names)}")
-        return found
+        return pool
 
-    return LazyMapping(own.values(), texts)
+    return LazyMapping(expert_modality.values(), texts)
 
 
-def _read_pool(path: Path) -> list[dict]:
+def _read_pool(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise ConfigError(f"specialists.pool={path} does not exist: expected JSON lines with texts by expert name")
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -65,14 +65,14 @@ class CustomSettings(SpecialistsConfig):
                 "backbone is not set: give the Hugging Face folder or hub id that the experts were tuned on"
             )
         if len(self.experts) < 2:
-            found = ", ".join(self.experts) or "none"
+            names = ", ".join(self.experts) or "none"
             raise ConfigError(
-                f"a merge needs at least two experts, got {found}: give experts.NAME=PEFT_FOLDER for each"
+                f"a merge needs at least two experts, got {names}: give experts.NAME=PEFT_FOLDER for each"
             )
         self.described()
 
     def described(self) -> dict[str, Expert]:
-        """The experts in the order they were given; raises ``ConfigError`` naming what is wrong with one."""
+        """The experts in the order of the config; raises ``ConfigError`` naming what is wrong with one."""
         return {str(name): _expert(str(name), value) for name, value in self.experts.items()}
 
     def check_probe(self, probe: str) -> None:
@@ -95,19 +95,19 @@ def open_experts_node() -> None:
         ConfigStore.instance().store(name="open_experts", group=group, node=node)
 
 
-def _expert(name: str, value: Any) -> Expert:
+def _expert(name: str, value: object) -> Expert:
     if not NAME.fullmatch(name):
         raise ConfigError(f"experts.{name}: a name is made of letters, digits, - and _")
-    known = [item.name for item in fields(Expert)]
-    given = value if isinstance(value, Mapping) else {"path": value}
-    unknown = sorted(set(map(str, given)) - set(known))
+    settings = [item.name for item in fields(Expert)]
+    node = value if isinstance(value, Mapping) else {"path": value}
+    unknown = sorted(set(map(str, node)) - set(settings))
     if unknown:
-        raise ConfigError(f"experts.{name}.{unknown[0]} is not a setting: expected one of {', '.join(known)}")
-    wrong = [key for key, one in given.items() if one is not None and not isinstance(one, str)]
-    if wrong or not given.get("path"):
+        raise ConfigError(f"experts.{name}.{unknown[0]} is not a setting: expected one of {', '.join(settings)}")
+    wrong = [key for key, setting in node.items() if setting is not None and not isinstance(setting, str)]
+    if wrong or not node.get("path"):
         raise ConfigError(
             f"experts.{name}={value!r}: expected a PEFT folder, or {{path: FOLDER, encoder: MODULE:FUNCTION}}"
         )
-    if given.get("encoder") and not re.fullmatch(r"[\w.]+:[\w.]+", given["encoder"]):
-        raise ConfigError(f"experts.{name}.encoder={given['encoder']!r}: expected package.module:function")
-    return Expert(**given)
+    if node.get("encoder") and not re.fullmatch(r"[\w.]+:[\w.]+", str(node["encoder"])):
+        raise ConfigError(f"experts.{name}.encoder={node['encoder']!r}: expected package.module:function")
+    return Expert(**node)

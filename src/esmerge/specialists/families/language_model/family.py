@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -37,11 +36,10 @@ class _Planner:
         """The trunk learns the answers of all lessons of the modality, the projector the questions."""
         settings, seed = self.settings, self.seed
         lessons = [lesson for lesson in self.lessons if lesson.modality == modality]
-        words: Any = self.backbone.model.get_input_embeddings()
         return EncoderPlan(
             modality,
             choice,
-            answers_encoder(modality, choice.features(), lessons, settings.encoder, words.weight.detach(), seed),
+            answers_encoder(modality, choice.features(), lessons, settings.encoder, self.backbone.embeddings(), seed),
             answers_task(lessons, settings.encoder, seed),
             questions(lessons, settings.alignment.batch, seed, f"alignment-{modality}"),
             {"lessons": digest([asdict(lesson) for lesson in lessons])},
@@ -73,8 +71,8 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     backbone, targets = planner.backbone, tuple(settings.targets)
     expert_modality = {expert: settings.modality_of(expert) for expert in settings.experts}
     stages = Stages("language-model", context, settings.encoder, settings.alignment, settings.lora, targets)
-    chosen = {name: choice for name, choice in settings.chosen_encoders().items() if name in expert_modality.values()}
-    encoders = {name: stages.encoder(planner.encoder(name, choice), backbone) for name, choice in chosen.items()}
+    choices = {name: choice for name, choice in settings.encoder_choices().items() if name in expert_modality.values()}
+    encoders = {name: stages.encoder(planner.encoder(name, choice), backbone) for name, choice in choices.items()}
     perceived = {modality: encoder for modality, (encoder, _) in encoders.items()}
     renderer = Renderer(backbone, perceived)
     plans = {expert: planner.specialist(i, expert, renderer) for i, expert in enumerate(settings.experts)}
@@ -108,14 +106,14 @@ def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:
             f"{', '.join(dict.fromkeys(lesson.table for lesson in settings.lessons.values()))}, e.g. "
             "specialists.root=../data"
         )
-    root, chosen = Path(settings.root).expanduser(), settings.chosen_encoders()
+    root, encoders = Path(settings.root).expanduser(), settings.encoder_choices()
     if not root.is_dir():
         raise InputError(f"specialists.root={settings.root} is not a folder")
     lessons = []
     for name, lesson in settings.lessons.items():
         if lesson.expert not in settings.experts:
             continue
-        encoder = chosen.get(lesson.modality)
+        encoder = encoders.get(lesson.modality)
         check = encoder.features().check if encoder else as_text(lesson.modality, lesson.words)
         lessons.append(read_lesson(name, lesson, root, check, settings.held_out, seed))
     return lessons
@@ -133,8 +131,8 @@ def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone
     return Backbone(model, tokenizer, name, fingerprint)
 
 
-def _source(checkpoint: str | None) -> dict[str, Any]:
-    """What tells one source of a converted checkpoint from another."""
+def _source(checkpoint: str | None) -> dict[str, object]:
+    """What distinguishes the sources of converted checkpoints."""
     path = None if checkpoint is None else Path(checkpoint).expanduser()
     state = path.stat() if path is not None and path.exists() else None
     return {"source": checkpoint, "state": state and (state.st_size, state.st_mtime_ns)}

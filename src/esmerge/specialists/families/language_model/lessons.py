@@ -18,7 +18,7 @@ from esmerge.core.prompts import Entity, Example
 from esmerge.core.rng import generator
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import SHOWN, Sieve, read_table
+from esmerge.data.tables import SHOWN, RowValidator, read_columns
 from esmerge.data.templates import answers, fill
 
 ANSWER_FROM = ("above", "contains", "classes")
@@ -59,10 +59,10 @@ class LessonSettings:
     max_rejects: float = 0.05
 
     def __post_init__(self) -> None:
-        given = [name for name in ANSWER_FROM if getattr(self, name) is not None]
+        criteria = [name for name in ANSWER_FROM if getattr(self, name) is not None]
         where = f"a lesson of {self.expert!r} on {self.table}"
-        if len(given) != 1:
-            raise ConfigError(f"{where} sets {', '.join(given) or 'none'} of {', '.join(ANSWER_FROM)}: expected one")
+        if len(criteria) != 1:
+            raise ConfigError(f"{where} sets {', '.join(criteria) or 'none'} of {', '.join(ANSWER_FROM)}: expected one")
         if len(set(self.labels)) < 2 or (self.classes is None and len(self.labels) != 2):
             raise ConfigError(f"{where} has labels {self.labels}: expected two different ones, negative first")
         if self.entity == self.answer:
@@ -119,23 +119,23 @@ def read_lesson(
         InputError: the file or a column is missing, too many rows are refused, or a label is right for no entity of
             one side.
     """
-    sieve = _sieve(name, settings, root)
-    total = len(sieve.frame)
-    sieve.require([settings.entity, settings.answer])
-    sieve.convert(settings.entity, check)
-    sieve.convert(settings.answer, _answer(settings))
-    left_out = sieve.frame[settings.answer] < 0  # by the config, so not a reject
-    sieve.frame = sieve.frame[~left_out]
-    sieve.distinct([settings.entity], settings.answer)
-    _check_rejects(name, settings, sieve, total)
-    frame = sieve.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
+    validator = _validator(name, settings, root)
+    total = len(validator.frame)
+    validator.require([settings.entity, settings.answer])
+    validator.convert(settings.entity, check)
+    validator.convert(settings.answer, _answer(settings))
+    left_out = validator.frame[settings.answer] < 0  # by the config, so not a reject
+    validator.frame = validator.frame[~left_out]
+    validator.distinct([settings.entity], settings.answer)
+    _check_rejects(name, settings, validator, total)
+    frame = validator.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
     taught = hashed_sides(frame["value"], seed, held_out / 2, held_out / 2) == "train"
     sides = {"train": _by_label(frame[taught], settings), "held_out": _by_label(frame[~taught], settings)}
     for side, columns in sides.items():
         empty = [label for label, values in zip(settings.labels, columns, strict=True) if not values]
         if empty:
             raise InputError(f"lesson {name!r}: {settings.table} has no {side} row for {', '.join(empty)}")
-    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in sieve.rejects)
+    rejects = tuple(f"{reject.row}: {reject.reason}" for reject in validator.rejects)
     labels = answers(settings.labels, settings.prompt)
     lesson = Lesson(name, settings.expert, settings.modality, settings.prompt, labels, **sides, rejects=rejects)
     lesson.ask(lesson.train[0][0], 0)  # a prompt without a place for the entity fails here
@@ -152,13 +152,13 @@ def as_text(modality: str, words: int | None) -> Callable[[str], str]:
 def draw(lessons: Sequence[Lesson], count: int, seed: int, stream: str, step: int) -> list[Example]:
     """``count`` training questions: lesson, answer and entity each drawn uniformly."""
     rng = generator(seed, stream, step)
-    found = []
+    examples = []
     for _ in range(count):
         lesson = lessons[int(rng.integers(len(lessons)))]
         answer = int(rng.integers(len(lesson.labels)))
         values = lesson.train[answer]
-        found.append(lesson.ask(values[int(rng.integers(len(values)))], answer))
-    return found
+        examples.append(lesson.ask(values[int(rng.integers(len(values)))], answer))
+    return examples
 
 
 def exam(lessons: Sequence[Lesson], count: int, seed: int) -> list[Example]:
@@ -168,37 +168,37 @@ def exam(lessons: Sequence[Lesson], count: int, seed: int) -> list[Example]:
     """
     kinds = [(lesson, answer) for lesson in lessons for answer in range(len(lesson.labels))]
     share = -(-count // len(kinds))
-    found = []
+    examples = []
     for lesson, answer in kinds:
         values = lesson.held_out[answer]
         order = generator(seed, f"exam-{lesson.name}", answer).permutation(len(values))[:share]
-        found += [lesson.ask(values[index], answer) for index in order]
-    return found
+        examples += [lesson.ask(values[index], answer) for index in order]
+    return examples
 
 
 def pools(lessons: Sequence[Lesson]) -> dict[str, tuple[str, ...]]:
     """Modality -> its training entities in the lessons' order, each once."""
-    found: dict[str, dict[str, None]] = {}
+    by_modality: dict[str, dict[str, None]] = {}
     for lesson in lessons:
-        known = found.setdefault(lesson.modality, {})
-        known.update(dict.fromkeys(value for values in lesson.train for value in values))
-    return {modality: tuple(known) for modality, known in found.items()}
+        entities = by_modality.setdefault(lesson.modality, {})
+        entities.update(dict.fromkeys(value for values in lesson.train for value in values))
+    return {modality: tuple(entities) for modality, entities in by_modality.items()}
 
 
-def _sieve(name: str, settings: LessonSettings, root: Path) -> Sieve:
+def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
     path = root / settings.table
     if not path.is_file():
         raise InputError(f"lesson {name!r}: no file {path}; does specialists.root={root} hold {settings.table}?")
-    sieve = Sieve(read_table(path, [settings.entity, settings.answer, *settings.rows]))
-    for column, wanted in settings.rows.items():
-        sieve.frame = sieve.frame[sieve.frame[column] == wanted]
-    return sieve
+    validator = RowValidator(read_columns(path, [settings.entity, settings.answer, *settings.rows]))
+    for column, value in settings.rows.items():
+        validator.frame = validator.frame[validator.frame[column] == value]
+    return validator
 
 
-def _check_rejects(name: str, settings: LessonSettings, sieve: Sieve, total: int) -> None:
-    count = len(sieve.rejects)
+def _check_rejects(name: str, settings: LessonSettings, validator: RowValidator, total: int) -> None:
+    count = len(validator.rejects)
     if count > settings.max_rejects * total:
-        shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in sieve.rejects[:SHOWN])
+        shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in validator.rejects[:SHOWN])
         raise InputError(
             f"lesson {name!r}: {count} of {total} rows of {settings.table} were refused, more than "
             f"max_rejects={settings.max_rejects:g} allows. First reasons: {shown}"
@@ -206,20 +206,20 @@ def _check_rejects(name: str, settings: LessonSettings, sieve: Sieve, total: int
 
 
 def _answer(settings: LessonSettings) -> Callable[[str], int]:
-    """From the answer column's text to the place of the right label; -1 leaves the row out."""
+    """From the answer column's text to the index of the right label; -1 leaves the row out."""
     if settings.above is not None:
         return lambda text: int(_number(text, settings.answer) > float(settings.above or 0))
     if settings.contains is not None:
         return lambda text: int(str(settings.contains) in text)
     classes = settings.classes or {}
 
-    def place(text: str) -> int:
+    def label_index(text: str) -> int:
         if text not in classes:
             raise InputError(f"{settings.answer} {text!r} is not one of {', '.join(classes)}")
         label = classes[text]
         return -1 if label is None else settings.labels.index(label)
 
-    return place
+    return label_index
 
 
 def _number(text: str, column: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
@@ -36,6 +36,9 @@ class LanguageModelSettings(SpecialistsConfig):
         targets: linear modules that are adapted.
     """
 
+    stages: ClassVar[tuple[str, ...]] = (
+        *("language-model-encoder", "language-model-alignment", "language-model-specialist"),
+    )
     experts: list[str]
     lessons: dict[str, LessonSettings]
     language: str = "english"
@@ -61,20 +64,20 @@ class LanguageModelSettings(SpecialistsConfig):
             raise ConfigError(f"specialists.exam={self.exam}: expected a whole number from 1")
         if len(self.experts) < 2 or len(set(self.experts)) < len(self.experts):
             raise ConfigError(f"specialists.experts={self.experts}: expected two or more, each once")
-        self.chosen_encoders()
+        self.encoder_choices()
         for expert in self.experts:
             self.modality_of(expert)
 
-    def chosen_encoders(self) -> dict[str, EncoderChoice]:
+    def encoder_choices(self) -> dict[str, EncoderChoice]:
         """Modality -> its encoder; raises ``ConfigError`` if there is none of that name."""
         return {name: choose_encoder(node, f"specialists.encoders.{name}") for name, node in self.encoders.items()}
 
     def modality_of(self, expert: str) -> str:
         """The modality of an expert's lessons; raises ``ConfigError`` unless it is one."""
-        found = list(dict.fromkeys(item.modality for item in self.lessons.values() if item.expert == expert))
-        if len(found) != 1:
+        modalities = list(dict.fromkeys(item.modality for item in self.lessons.values() if item.expert == expert))
+        if len(modalities) != 1:
             raise ConfigError(
-                f"specialists.lessons teaches the expert {expert!r} {' and '.join(found) or 'nothing'}: every expert "
-                "needs lessons of one modality"
+                f"specialists.lessons teaches the expert {expert!r} {' and '.join(modalities) or 'nothing'}: every "
+                "expert needs lessons of one modality"
             )
-        return found[0]
+        return modalities[0]

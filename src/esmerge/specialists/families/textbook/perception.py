@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from esmerge.specialists.soft_tokens.training import Batches, TrunkTask, Untrain
 from esmerge.world.curriculum import Mix, perceive, perception_batch
 from esmerge.world.entities import Pool, Pools
 from esmerge.world.proteins import MOTIF
-from esmerge.world.questions import answer_word, ask, draw_scene, scene_pieces, solve
+from esmerge.world.questions import answer_word, draw_scene, phrase_question, scene_pieces, solve
 from esmerge.world.world import PARTS, World
 
 
@@ -89,11 +88,11 @@ def parts_task(train: Pool, test: Pool, settings: EncoderSettings, seed: int) ->
     def loss(encoder: SoftTokenEncoder, heads: nn.ModuleList, inputs: Tensor, step: int) -> Tensor:
         rows = generator(seed, f"encoder-{encoder.modality}", step).integers(len(parts), size=settings.batch)
         features, total = encoder.trunk(inputs[rows]), torch.zeros(())
-        for place, head in enumerate(heads):
-            total = total + functional.cross_entropy(head(features), parts[rows, place])
+        for part, head in enumerate(heads):
+            total = total + functional.cross_entropy(head(features), parts[rows, part])
         return total
 
-    def evaluate(encoder: SoftTokenEncoder, heads: nn.ModuleList) -> Mapping[str, Any]:
+    def evaluate(encoder: SoftTokenEncoder, heads: nn.ModuleList) -> Mapping[str, object]:
         return {"parts_accuracy": parts_accuracy(encoder, heads, test)}
 
     return TrunkTask(train.values, loss, evaluate)
@@ -117,7 +116,7 @@ def kind_questions(world: World, pools: Pools, modality: str, settings: SceneAli
         for _ in range(settings.batch):
             scene = draw_scene(world, (modality,), show, rng)
             answer = Answer(answer_word(modality, solve(world, scene, modality)))
-            questions.append((*scene_pieces(scene), ask(modality, int(rng.integers(3))), answer))
+            questions.append((*scene_pieces(scene), phrase_question(modality, int(rng.integers(3))), answer))
         return questions
 
     return batch

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
@@ -16,7 +17,7 @@ from esmerge.world.entities import MODALITIES
 from esmerge.world.world import WorldSettings
 
 ENCODED = ("molecule", "protein")  # made of two parts each; a cell is read as text
-INTERFERENCE = {"mild": {}, "strong": {"rate_factor": 2.0, "replay": 0.0}}
+INTERFERENCE: Mapping[str, Mapping[str, float]] = {"mild": {}, "strong": {"rate_factor": 2.0, "replay": 0.0}}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class TextbookSettings(SpecialistsConfig):
             each other.
     """
 
+    stages: ClassVar[tuple[str, ...]] = (
+        *("textbook-backbone", "textbook-encoder", "textbook-alignment", "textbook-specialist"),
+    )
     experts: list[str] = field(default_factory=lambda: list(MODALITIES))
     language: str = "textbook"
     encoders: dict[str, Any] = field(
@@ -60,9 +64,9 @@ class TextbookSettings(SpecialistsConfig):
         for modality in self.encoders:
             if modality not in ENCODED:
                 raise ConfigError(f"specialists.encoders.{modality}: expected an encoder of {' or '.join(ENCODED)}")
-        self.chosen_encoders()
+        self.encoder_choices()
 
-    def chosen_encoders(self) -> dict[str, EncoderChoice]:
+    def encoder_choices(self) -> dict[str, EncoderChoice]:
         """Modality -> its encoder; raises ``ConfigError`` if there is none of that name."""
         return {name: choose_encoder(node, f"specialists.encoders.{name}") for name, node in self.encoders.items()}
 
@@ -72,6 +76,6 @@ class TextbookSettings(SpecialistsConfig):
 
     def specialist(self) -> SceneLoraSettings:
         """LoRA training under the chosen interference."""
-        changed: dict[str, Any] = dict(INTERFERENCE[self.interference])
-        rate = self.lora.rate * changed.pop("rate_factor", 1.0)
-        return replace(self.lora, rate=rate, **changed)
+        changes = INTERFERENCE[self.interference]
+        rate = self.lora.rate * changes.get("rate_factor", 1.0)
+        return replace(self.lora, rate=rate, replay=changes.get("replay", self.lora.replay))

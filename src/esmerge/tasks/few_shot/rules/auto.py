@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from esmerge.tasks.few_shot.api import CHOICES, Keys, Nothing
-from esmerge.tasks.few_shot.likeness import Likeness
+from esmerge.tasks.few_shot.api import SHOT_RULES, NoSettings, SortKeys
+from esmerge.tasks.few_shot.similarity import Similarity
 
 
-@CHOICES.register("auto", Nothing)
-def auto(likeness: Likeness) -> Keys:
+@SHOT_RULES.register("auto", NoSettings)
+def auto(similarity: Similarity) -> SortKeys:
     """Choose by the rule that ``rule`` names."""
-    keys: Keys = CHOICES.get(rule(likeness)).function(likeness)
+    keys: SortKeys = SHOT_RULES.get(rule(similarity)).function(similarity)
     return keys
 
 
-def rule(likeness: Likeness) -> str:
+def rule(similarity: Similarity) -> str:
     """The name of the rule: see the table in the module ``esmerge.tasks.few_shot.few_shot``."""
-    molecules = likeness.count("molecule")
-    partners = set(likeness.traits) - {"molecule"}
+    molecules = similarity.count("molecule")
+    partners = set(similarity.entities) - {"molecule"}
     if molecules == 1 and partners == {"protein"}:
-        return "nearest_molecule" if _fixed(likeness) else "same_protein"
+        return "nearest_molecule" if _fixed(similarity) else "same_protein"
     if molecules == 1 and partners == {"cell"}:
         return "same_cell"
     if molecules > 1 and partners <= {"cell"}:
@@ -26,7 +26,7 @@ def rule(likeness: Likeness) -> str:
     return "nearest_entity"
 
 
-def _fixed(likeness: Likeness) -> bool:
+def _fixed(similarity: Similarity) -> bool:
     """Whether all examples ask about one protein, or belong to one named group: an enzyme."""
-    named = len(likeness.groups) == 1 and "" not in likeness.groups
-    return named or likeness.values("protein") == 1
+    named = len(similarity.groups) == 1 and "" not in similarity.groups
+    return named or similarity.count_distinct("protein") == 1

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from esmerge.core.errors import ConfigError
-from esmerge.tasks.few_shot.api import CHOICES, Keys, Nothing
-from esmerge.tasks.few_shot.likeness import Likeness
+from esmerge.tasks.few_shot.api import SHOT_RULES, NoSettings, SortKeys
+from esmerge.tasks.few_shot.similarity import Similarity
 
 
-@CHOICES.register("nearest_entity", Nothing)
-def nearest_entity(likeness: Likeness) -> Keys:
-    """Mean over the modalities of a question of each one's own similarity.
+@SHOT_RULES.register("nearest_entity", NoSettings)
+def nearest_entity(similarity: Similarity) -> SortKeys:
+    """The mean of the similarities of all modalities of a question.
 
     Raises:
         ConfigError: a question holds no entity.
     """
-    if not likeness.traits:
+    if not similarity.entities:
         raise ConfigError(
             "benchmark.shot_choice: these questions hold no entities, so none is nearest: use shot_choice=random"
         )
-    return [np.mean([likeness.similarity(modality) for modality in likeness.traits], axis=0)]
+    return [np.mean([similarity.scores(modality) for modality in similarity.entities], axis=0)]

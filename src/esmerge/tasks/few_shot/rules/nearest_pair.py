@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from esmerge.tasks.few_shot.api import CHOICES, Keys, Nothing
-from esmerge.tasks.few_shot.likeness import Likeness
+from esmerge.tasks.few_shot.api import SHOT_RULES, NoSettings, SortKeys
+from esmerge.tasks.few_shot.similarity import Similarity
 
 
-@CHOICES.register("nearest_pair", Nothing)
-def nearest_pair(likeness: Likeness) -> Keys:
+@SHOT_RULES.register("nearest_pair", NoSettings)
+def nearest_pair(similarity: Similarity) -> SortKeys:
     """The same cell if there is one; then the mean Tanimoto similarity of the molecules, in the better of both orders.
 
     Between equally near pairs the more similar cell decides.
@@ -15,6 +15,6 @@ def nearest_pair(likeness: Likeness) -> Keys:
     Raises:
         ConfigError: a question holds fewer than two molecules.
     """
-    likeness.require("nearest_pair", molecule=2)
-    pair = likeness.similarity("molecule")
-    return [likeness.same("cell"), pair, likeness.similarity("cell")] if likeness.count("cell") else [pair]
+    similarity.require("nearest_pair", molecule=2)
+    pair = similarity.scores("molecule")
+    return [similarity.equal("cell"), pair, similarity.scores("cell")] if similarity.count("cell") else [pair]

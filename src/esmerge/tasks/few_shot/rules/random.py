@@ -1,16 +1,16 @@
-"""Random training examples, other ones for every question: what choosing by similarity is measured against."""
+"""Random training examples, drawn anew for every question: the baseline for choosing by similarity."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from esmerge.core.rng import generator
-from esmerge.tasks.few_shot.api import CHOICES, Keys, Nothing
-from esmerge.tasks.few_shot.likeness import Likeness
+from esmerge.tasks.few_shot.api import SHOT_RULES, NoSettings, SortKeys
+from esmerge.tasks.few_shot.similarity import Similarity
 
 
-@CHOICES.register("random", Nothing)
-def random(likeness: Likeness) -> Keys:
+@SHOT_RULES.register("random", NoSettings)
+def random(similarity: Similarity) -> SortKeys:
     """Numbers drawn from the seed and the question's id."""
-    count = len(likeness.train)
-    return [np.stack([generator(likeness.seed, f"shots-{one.id}").random(count) for one in likeness.questions])]
+    streams = [generator(similarity.seed, f"shots-{question.id}") for question in similarity.questions]
+    return [np.stack([stream.random(len(similarity.train)) for stream in streams])]

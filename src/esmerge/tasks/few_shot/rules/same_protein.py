@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from esmerge.tasks.few_shot.api import CHOICES, Keys, Nothing
-from esmerge.tasks.few_shot.likeness import Likeness
+from esmerge.tasks.few_shot.api import SHOT_RULES, NoSettings, SortKeys
+from esmerge.tasks.few_shot.similarity import Similarity
 
 
-@CHOICES.register("same_protein", Nothing)
-def same_protein(likeness: Likeness) -> Keys:
+@SHOT_RULES.register("same_protein", NoSettings)
+def same_protein(similarity: Similarity) -> SortKeys:
     """The same protein, then proteins by k-mer Jaccard similarity; equals by their nearest molecules.
 
     Raises:
         ConfigError: a question holds no protein, or no molecule.
     """
-    likeness.require("same_protein", protein=1, molecule=1)
-    nearness = likeness.same("protein") + likeness.similarity("protein")  # 2 for the same, at most 1 for another
-    return [nearness, likeness.similarity("molecule")]
+    similarity.require("same_protein", protein=1, molecule=1)
+    nearness = similarity.equal("protein") + similarity.scores("protein")  # 2 for the same, at most 1 for another
+    return [nearness, similarity.scores("molecule")]

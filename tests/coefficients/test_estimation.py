@@ -10,40 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.coefficients import oracle
+from tests.coefficients.signals import WIDTH, make_directions, make_signals, tensor_shapes
 
 from esmerge.adapters.lora import layer_of
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
-from esmerge.coefficients.types import ESConfig, Signals
-from esmerge.coefficients.wasserstein import unit_directions
+from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError, InputError
 
-LAYERS, SAMPLES, WIDTH = 3, 5, 4
-SHAPES = {
-    f"base_model.model.model.layers.{layer}.mlp.up_proj.lora_{factor}.weight": shape
-    for layer in range(LAYERS)
-    for factor, shape in (("A", (2, WIDTH)), ("B", (6, 2)))
-}
-
-
-def make_signals(experts: int, modalities: int, seed: int) -> Signals:
-    generator = torch.Generator().manual_seed(seed)
-    names = tuple(f"expert{i}" for i in range(experts))
-    kinds = tuple(f"kind{i}" for i in range(modalities))
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    backbone = {kind: draw(LAYERS, SAMPLES, WIDTH) for kind in kinds}
-    responses = {name: {kind: backbone[kind] + draw(LAYERS, SAMPLES, WIDTH) for kind in kinds} for name in names}
-    scores = {name: {key: draw(*shape).square() for key, shape in SHAPES.items()} for name in names}
-    return Signals(names, kinds, tuple(i % modalities for i in range(experts)), backbone, responses, scores)
+LAYERS = 3
+SHAPES = tensor_shapes(LAYERS)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     name=st.sampled_from(GRANULARITIES),
-    experts=st.integers(2, 5),
+    experts=st.integers(1, 5),
     modalities=st.integers(1, 3),
+    layers=st.integers(1, 5),
     power=st.sampled_from([1.0, 2.0]),
     constants=st.tuples(
         st.sampled_from([0.3, 0.5, 2.0]), st.sampled_from([0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])
@@ -51,18 +34,24 @@ def make_signals(experts: int, modalities: int, seed: int) -> Signals:
     seed=st.integers(0, 10_000),
 )
 def test_agrees_with_the_oracle(
-    name: str, experts: int, modalities: int, power: float, constants: tuple[float, float, float], seed: int
+    name: str,
+    experts: int,
+    modalities: int,
+    layers: int,
+    power: float,
+    constants: tuple[float, float, float],
+    seed: int,
 ) -> None:
     temperature, tau, cross_weight = constants
-    signals = make_signals(experts, modalities, seed)
-    granularity = ESConfig(name, temperature, tau, projections=20, power=power, cross_weight=cross_weight)
-    found = coefficients(signals, granularity, SHAPES, seed)
+    signals, shapes = make_signals(experts, modalities, layers, seed), tensor_shapes(layers)
+    config = ESConfig(name, temperature, tau, projections=20, power=power, cross_weight=cross_weight)
+    found = coefficients(signals, config, shapes, seed)
 
-    backbone = np.stack([signals.backbone[kind].double().numpy() for kind in signals.modalities])
+    backbone = np.stack([signals.backbone[kind][:].double().numpy() for kind in signals.modalities])
     responses = np.stack(
-        [[signals.responses[i][t].double().numpy() for t in signals.modalities] for i in signals.experts]
+        [[signals.responses[i][t][:].double().numpy() for t in signals.modalities] for i in signals.experts]
     )
-    directions = unit_directions(WIDTH, 20, seed).numpy()
+    directions = make_directions(WIDTH, 20, seed).numpy()
     alpha = oracle.alpha(backbone, responses, signals.own, directions, power, cross_weight, temperature)
     if name == "element":
         alpha = np.full_like(alpha, 1 / experts)
@@ -71,7 +60,7 @@ def test_agrees_with_the_oracle(
     if name == "layer":
         assert found.elements == {}
         return
-    for key in SHAPES:
+    for key in shapes:
         beta = oracle.beta(np.stack([signals.scores[i][key].double().numpy() for i in signals.experts]), tau)
         expected = oracle.joint(alpha[:, layer_of(key)], beta) if name == "joint" else beta
         np.testing.assert_allclose(
@@ -79,15 +68,44 @@ def test_agrees_with_the_oracle(
         )
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(GRANULARITIES),
+    experts=st.integers(1, 6),
+    modalities=st.integers(1, 3),
+    layers=st.integers(1, 6),
+    temperature=st.sampled_from([0.01, 0.5, 10.0]),
+    data=st.data(),
+)
+def test_coefficients_are_shares_in_any_order_of_experts(
+    name: str, experts: int, modalities: int, layers: int, temperature: float, data: st.DataObject
+) -> None:
+    signals, shapes = make_signals(experts, modalities, layers, seed=0), tensor_shapes(layers)
+    order = data.draw(st.permutations(range(experts)))
+    reordered = replace(
+        signals,
+        experts=tuple(signals.experts[i] for i in order),
+        own=tuple(signals.own[i] for i in order),
+    )
+    config = ESConfig(name, temperature, tau=temperature, projections=8, resamples=2)
+    found, moved = (coefficients(given, config, shapes, 0).tensors() for given in (signals, reordered))
+    assert set(found) == set(moved)
+    for key in ("layer", *([] if name == "layer" else shapes)):
+        weights = torch.stack([found[f"{expert}.{key}"] for expert in signals.experts])
+        assert (weights >= 0).all()
+        torch.testing.assert_close(weights.sum(dim=0), torch.ones_like(weights[0]))
+        torch.testing.assert_close(torch.stack([moved[f"{expert}.{key}"] for expert in signals.experts]), weights)
+
+
 def test_a_coefficient_file_names_experts_and_tensors() -> None:
-    found = coefficients(make_signals(2, 2, 0), ESConfig("joint", projections=4), SHAPES, 0).tensors()
+    found = coefficients(make_signals(2, 2), ESConfig("joint", projections=4), SHAPES, 0).tensors()
     expected = {"expert0.layer", "expert1.layer"} | {f"expert{i}.{key}" for i in range(2) for key in SHAPES}
     assert set(found) == expected
     assert all(found[f"expert1.{key}"].shape == shape for key, shape in SHAPES.items())
 
 
 def test_element_wise_coefficients_need_no_responses_and_layer_wise_no_scores() -> None:
-    signals = make_signals(2, 1, 0)
+    signals = make_signals(2, 1)
     bare = replace(signals, backbone={}, responses={})
     assert torch.equal(coefficients(bare, ESConfig("element"), SHAPES, 0).layer["expert0"], torch.full((LAYERS,), 0.5))
     unscored = replace(signals, scores={})
@@ -96,17 +114,17 @@ def test_element_wise_coefficients_need_no_responses_and_layer_wise_no_scores() 
 
 def test_unknown_granularity_says_what_there_is() -> None:
     with pytest.raises(ConfigError, match="'neuron': expected one of layer, element, joint"):
-        coefficients(make_signals(2, 1, 0), ESConfig("neuron"), SHAPES, 0)
+        coefficients(make_signals(2, 1), ESConfig("neuron"), SHAPES, 0)
 
 
 @pytest.mark.parametrize("field", ["temperature", "tau", "projections", "power"])
 def test_constants_must_be_positive(field: str) -> None:
     with pytest.raises(ConfigError, match=f"granularity.{field}=0 must be greater than 0"):
-        coefficients(make_signals(2, 1, 0), replace(ESConfig("joint"), **{field: 0}), SHAPES, 0)
+        coefficients(make_signals(2, 1), replace(ESConfig("joint"), **{field: 0}), SHAPES, 0)
 
 
 def test_every_missing_or_misshapen_score_is_listed() -> None:
-    signals = make_signals(2, 1, 0)
+    signals = make_signals(2, 1)
     gone, bent, torn = list(SHAPES)[:3]
     scores = {name: dict(own) for name, own in signals.scores.items()}
     del scores["expert0"][gone]
@@ -122,4 +140,4 @@ def test_every_missing_or_misshapen_score_is_listed() -> None:
 def test_layers_that_were_not_probed_are_refused() -> None:
     deeper = {**SHAPES, "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": (2, WIDTH)}
     with pytest.raises(InputError, match="measured 3 layers, but the adapters reach layer 7"):
-        coefficients(make_signals(2, 1, 0), ESConfig("layer", projections=4), deeper, 0)
+        coefficients(make_signals(2, 1), ESConfig("layer", projections=4), deeper, 0)

@@ -8,8 +8,8 @@ from tests import small
 
 from esmerge.core.errors import AdapterError
 from esmerge.core.prompts import Pieces
-from esmerge.probe import passes as module
-from esmerge.probe.passes import Pass, passes
+from esmerge.probe.execution import Execution
+from esmerge.probe.packing import PackedBatch, packed_batches
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
 from esmerge.probe.variants.mixed import mixed
@@ -22,21 +22,19 @@ def words(*lengths: int) -> list[Pieces]:
     return [("drug " * (length - 1),) for length in lengths]
 
 
-def read(prompts: list[Pieces], batch_size: int) -> list[Pass]:
-    return list(passes(small.specialists(THREE).renderer, prompts, batch_size))
+def read(prompts: list[Pieces], batch_size: int, positions: int = 1024) -> list[PackedBatch]:
+    return list(packed_batches(small.specialists(THREE).renderer, prompts, batch_size, positions))
 
 
-def test_batches_share_a_pass_up_to_a_number_of_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POSITIONS", 24)
-    found = read(words(*[4] * 7), 2)
+def test_batches_share_a_pass_up_to_a_number_of_positions() -> None:
+    found = read(words(*[4] * 7), 2, positions=24)
     assert [one.sizes for one in found] == [(2, 2, 2), (1,)]
     assert [one.ends() for one in found] == [[8, 16, 24], [4]]
     assert [tuple(one.batch.mask.shape) for one in found] == [(6, 4), (1, 4)]
 
 
-def test_a_batch_that_is_longer_than_a_pass_has_one_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POSITIONS", 5)
-    assert [one.sizes for one in read(words(9, 9, 9), 2)] == [(2,), (1,)]
+def test_a_batch_that_is_longer_than_a_pass_has_one_to_itself() -> None:
+    assert [one.sizes for one in read(words(9, 9, 9), 2, positions=5)] == [(2,), (1,)]
 
 
 def test_short_prompts_are_not_padded_to_the_length_of_long_ones() -> None:
@@ -47,12 +45,11 @@ def test_short_prompts_are_not_padded_to_the_length_of_long_ones() -> None:
 
 @pytest.mark.parametrize("space", ["factors", "delta"])
 @pytest.mark.parametrize("score", ["absolute", "squared"])
-def test_signals_are_those_of_one_batch_at_a_time(space: str, score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_are_those_of_one_batch_at_a_time(space: str, score: str) -> None:
     specialists = small.specialists(THREE)
     prompts = mixed(ProbeSettings(samples=7), specialists, seed=3)
     together = collect(specialists, prompts, 2, space, score)
-    monkeypatch.setattr(module, "POSITIONS", 0)
-    apart = collect(specialists, prompts, 2, space, score)
+    apart = collect(specialists, prompts, 2, space, score, Execution(positions=0))
     for name in specialists.adapters:
         for key, value in apart.scores[name].items():
             assert torch.allclose(together.scores[name][key], value, rtol=1e-4, atol=float(value.max()) * 1e-5)

@@ -12,16 +12,16 @@ from urllib3.util import Retry
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """When a transfer is tried again. All times in seconds.
 
     Attributes:
         attempts: tries in a row that bring nothing new before the transfer is given up.
         pause, longest_pause: wait after the first failure, doubled after each further one up to the longest; the wait
             is drawn between half of that and all of it, so that clients of one server do not return together.
-        longest_request: a server that asks for a longer wait than this is not waited for.
+        longest_request: a transfer is given up if the server asks for a longer wait than this.
         connect, stall: no connection, or no further byte, for this long is a failure.
-        sleep: what waiting is.
+        sleep: function that waits.
     """
 
     attempts: int = 7
@@ -32,15 +32,15 @@ class Patience:
     stall: float = 60.0
     sleep: Callable[[float], None] = time.sleep
 
-    def wait(self, failures: int, asked: float | None = None) -> float:
-        """How long to wait after this many failures in a row (from 1): what the server asked for, if it did."""
-        if asked is not None:
-            return asked
+    def wait(self, failures: int, requested: float | None = None) -> float:
+        """How long to wait after this many failures in a row (from 1): the server's request, if it made one."""
+        if requested is not None:
+            return requested
         longest = min(self.longest_pause, self.pause * 2.0 ** (failures - 1))
         return longest * random.uniform(0.5, 1.0)
 
 
-def asked_to_wait(header: str | None) -> float | None:
+def retry_after_seconds(header: str | None) -> float | None:
     """Seconds in a ``Retry-After`` header, which gives a number or a date; None if there is none that can be read."""
     if header is None:
         return None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.probe.passes import Pass
+from esmerge.probe.packing import PackedBatch
 
 
 @dataclass(frozen=True)
-class Marks:
+class SpanIndex:
     """Index tensors of one pass of B prompts. S is the number of spans of a modality, B · T the number of positions.
 
     Attributes:
@@ -26,27 +26,27 @@ class Marks:
     shares: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, read: Pass, modalities: Iterable[str]) -> Marks:
-        """The marks of the modalities that occur in a pass."""
-        batch, ends = read.batch, torch.tensor(read.ends())
+    def of(cls, packed: PackedBatch, modalities: Iterable[str]) -> SpanIndex:
+        """The index of the modalities that occur in a pass."""
+        batch, ends = packed.batch, torch.tensor(packed.ends())
         rows, width = batch.mask.shape
         spans: dict[str, list[range]] = {}
-        for row, found in enumerate(batch.spans):
-            for span in found:
+        for row, row_spans in enumerate(batch.spans):
+            for span in row_spans:
                 spans.setdefault(span.modality, []).append(range(row * width + span.start, row * width + span.stop))
-        kept = {name: spans[name] for name in modalities if name in spans}
+        present = {name: spans[name] for name in modalities if name in spans}
         device = batch.embeds.device
-        tokens = {name: torch.tensor([place for span in places for place in span]) for name, places in kept.items()}
+        tokens = {name: torch.tensor([p for span in ranges for p in span]) for name, ranges in present.items()}
         return cls(
-            {name: _means(places, rows * width).to(device) for name, places in kept.items()},
-            {name: places.to(device) for name, places in tokens.items()},
-            {name: _shares(torch.bucketize(places, ends, right=True)).to(device) for name, places in tokens.items()},
+            {name: _means(ranges, rows * width).to(device) for name, ranges in present.items()},
+            {name: positions.to(device) for name, positions in tokens.items()},
+            {name: _shares(torch.bucketize(p, ends, right=True)).to(device) for name, p in tokens.items()},
         )
 
     def loss(self, modality: str, moved: Tensor, still: Tensor) -> Tensor:
         """Σ over batches of the mean squared difference over a modality's tokens and features; (B, T, hidden) each."""
-        places = self.tokens[modality]
-        gap = moved.flatten(0, 1)[places].float() - still.flatten(0, 1)[places].float()
+        positions = self.tokens[modality]
+        gap = moved.flatten(0, 1)[positions].float() - still.flatten(0, 1)[positions].float()
         return gap.square().mean(dim=1) @ self.shares[modality]
 
     def pooled(self, hidden: Tensor) -> dict[str, Tensor]:
@@ -55,9 +55,9 @@ class Marks:
         return {modality: weights @ flat for modality, weights in self.means.items()}
 
 
-def _means(places: list[range], positions: int) -> Tensor:
-    weights = torch.zeros(len(places), positions)
-    for row, span in enumerate(places):
+def _means(spans: list[range], positions: int) -> Tensor:
+    weights = torch.zeros(len(spans), positions)
+    for row, span in enumerate(spans):
         weights[row, span.start : span.stop] = 1 / len(span)
     return weights
 

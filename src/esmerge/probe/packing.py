@@ -13,13 +13,13 @@ import torch
 
 from esmerge.core.prompts import Pieces
 from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+from esmerge.probe.execution import DEFAULT
 
-POSITIONS = 1024  # of a pass, from which products are as quick as they get; bounds memory where prompts are short
 WASTE = 1.25  # at most this many positions for each that the batches have by themselves
 
 
 @dataclass(frozen=True)
-class Pass:
+class PackedBatch:
     """Batches that are read together.
 
     Attributes:
@@ -37,8 +37,13 @@ class Pass:
 
 
 @torch.no_grad()
-def passes(renderer: Renderer, prompts: Sequence[Pieces], batch_size: int) -> Iterator[Pass]:
+def packed_batches(
+    renderer: Renderer, prompts: Sequence[Pieces], batch_size: int, positions: int = DEFAULT.positions
+) -> Iterator[PackedBatch]:
     """The probe in its order, as many batches in a pass as are worthwhile.
+
+    Args:
+        positions: of a pass, up to which batches share one.
 
     Raises:
         InputError: an entity is invalid or has no tokens.
@@ -46,7 +51,7 @@ def passes(renderer: Renderer, prompts: Sequence[Pieces], batch_size: int) -> It
     waiting: list[list[Rendered]] = []
     for start in range(0, len(prompts), batch_size):
         following = renderer.render(prompts[start : start + batch_size])
-        if waiting and not _fit([*waiting, following]):
+        if waiting and not _fit([*waiting, following], positions):
             yield _collated(renderer, waiting)
             waiting = []
         waiting.append(following)
@@ -54,12 +59,12 @@ def passes(renderer: Renderer, prompts: Sequence[Pieces], batch_size: int) -> It
         yield _collated(renderer, waiting)
 
 
-def _fit(batches: Sequence[Sequence[Rendered]]) -> bool:
+def _fit(batches: Sequence[Sequence[Rendered]], positions: int) -> bool:
     """Whether batches may share a pass."""
-    areas = [len(batch) * max(len(one.ids) for one in batch) for batch in batches]
-    together = sum(map(len, batches)) * max(len(one.ids) for batch in batches for one in batch)
-    return together <= min(POSITIONS, WASTE * sum(areas))
+    areas = [len(batch) * max(len(prompt.ids) for prompt in batch) for batch in batches]
+    together = sum(map(len, batches)) * max(len(prompt.ids) for batch in batches for prompt in batch)
+    return together <= min(positions, WASTE * sum(areas))
 
 
-def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> Pass:
-    return Pass(renderer.collate([one for batch in batches for one in batch]), tuple(map(len, batches)))
+def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> PackedBatch:
+    return PackedBatch(renderer.collate([prompt for batch in batches for prompt in batch]), tuple(map(len, batches)))
