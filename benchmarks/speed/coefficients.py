@@ -36,7 +36,7 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.core.cost import cost
 from esmerge.core.errors import BenchError
 from esmerge.core.progress import progress
-from esmerge.core.prompts import Entity, Pieces
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.attach import PREFIX
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
 from esmerge.specialists.specialists import PromptStyle, Specialists
@@ -136,7 +136,7 @@ def case(asked: argparse.Namespace) -> Case:
                 modules[PREFIX + path] = LoraFactors(a.to(body.model.dtype), b.to(body.model.dtype), 2.0)
         return LoraState(modules, "random")
 
-    def prompt() -> Pieces:
+    def prompt() -> Prompt:
         share = asked.length // len(modalities)
         drawn = torch.randint(len(known), (len(modalities), share), generator=generator).tolist()
         return tuple(

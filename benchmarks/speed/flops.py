@@ -1,4 +1,4 @@
-"""What a piece of work cannot be quicker than: its matrix products at the speed that a large one has here."""
+"""What a segment of work cannot be quicker than: its matrix products at the speed that a large one has here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZE, TIMES = 2048, 5  # of the products that the speed is taken from
 
 
 def counted(work: Callable[[], object]) -> float:
-    """Floating-point operations of a piece of work's matrix products and attention, as torch counts them."""
+    """Floating-point operations of a segment of work's matrix products and attention, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
-from esmerge.calibration.types import BACKBONE, Measured
+from esmerge.calibration.types import BACKBONE, Statistics
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.core.torch_rng import generator
 from esmerge.merging.api import MERGES, MergeInput
@@ -100,7 +100,7 @@ def make_input(name: str, space: str, granularity: str | None, adapters: Adapter
     """What merge ``name`` reads: the experts, and random signals and measures only where it uses them."""
     info, experts = MERGES.get(name).info, adapters.make()
     measured = {measure: MEASURED[measure](experts, space) for measure in info.needs}
-    inputs = MergeInput(experts, space, measured=measured, task=tuple(experts)[:1])
+    inputs = MergeInput(experts, space, statistics=measured, task=tuple(experts)[:1])
     if not info.needs_signals:
         return inputs
     signals = make_signals(experts, space, SHAPES[adapters.shapes])
@@ -138,7 +138,7 @@ def make_scores(experts: Mapping[str, LoraState], space: str) -> dict[str, dict[
     return found
 
 
-def make_gram(experts: Mapping[str, LoraState], space: str) -> Measured:
+def make_gram(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Input Gram matrices, (in, in)."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, state in experts.items():
@@ -149,20 +149,20 @@ def make_gram(experts: Mapping[str, LoraState], space: str) -> Measured:
     return found
 
 
-def make_channels(experts: Mapping[str, LoraState], space: str) -> Measured:
+def make_channels(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Mean magnitudes of the backbone's inputs, (in,)."""
     modules = next(iter(experts.values())).modules
     draw = generator(0, "channels")
     return {BACKBONE: {module: torch.rand(f.a.shape[1], generator=draw) for module, f in modules.items()}}
 
 
-def make_layer_weights(experts: Mapping[str, LoraState], space: str) -> Measured:
+def make_layer_weights(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """One weight per expert and layer."""
     depth = layer_count(next(iter(experts.values())))
     return {name: {"layer": torch.rand(depth, generator=generator(0, "layers", name))} for name in experts}
 
 
-MEASURED: Mapping[str, Callable[[Mapping[str, LoraState], str], Measured]] = {
+MEASURED: Mapping[str, Callable[[Mapping[str, LoraState], str], Statistics]] = {
     "gram": make_gram,
     "fisher": make_scores,
     "channels": make_channels,

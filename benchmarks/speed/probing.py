@@ -33,7 +33,7 @@ from esmerge.coefficients.formulas import (
 from esmerge.coefficients.types import ESConfig
 from esmerge.coefficients.uncertainty import measured_distances
 from esmerge.core.cost import Cost, cost
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.merging.ops.space import tensor_shapes
 from esmerge.model.attach import adapted_parameters, attach
 from esmerge.model.prompt_encoder import Batch
@@ -58,13 +58,13 @@ class Case:
     """
 
     specialists: Specialists
-    prompts: list[Pieces]
+    prompts: list[Prompt]
     new_tokens: int = 0
 
     def batches(self) -> Iterator[Batch]:
         for start in range(0, len(self.prompts), BATCH):
             with torch.no_grad():
-                batch = self.specialists.renderer.batch(self.prompts[start : start + BATCH])
+                batch = self.specialists.prompt_encoder.batch(self.prompts[start : start + BATCH])
             yield batch
 
 

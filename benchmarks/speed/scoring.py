@@ -28,7 +28,7 @@ from esmerge.core.progress import progress
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
 from esmerge.model.batching import batches
-from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 from esmerge.model.scoring import score
 
 AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of the bare pass's time
@@ -114,7 +114,7 @@ def contenders(
             )
 
     def scoring(given: Sequence[Example]) -> None:
-        score(Renderer(body, {}), given, asked.batch_size)
+        score(PromptEncoder(body, {}), given, asked.batch_size)
 
     joined = [replace(question, prompt=("".join(map(str, question.prompt)),)) for question in questions]
     works = (
@@ -131,20 +131,20 @@ def collated(
     body: Backbone, questions: Sequence[Example], batch_size: int, with_labels: bool = False
 ) -> Iterator[Batch]:
     """The batches that scoring makes; on request, each prompt is followed by all that scoring reads of its labels."""
-    renderer = Renderer(body, {})
-    for some in batches(renderer, questions, batch_size):
-        rendered = [question.prompt for question in some]
+    prompt_encoder = PromptEncoder(body, {})
+    for some in batches(prompt_encoder, questions, batch_size):
+        encoded = [question.prompt for question in some]
         if with_labels:
-            rendered = [
+            encoded = [
                 _extended(
-                    question.prompt, [i for label in question.example.labels for i in renderer.tokens(label)[:-1]]
+                    question.prompt, [i for label in question.example.labels for i in prompt_encoder.tokens(label)[:-1]]
                 )
                 for question in some
             ]
-        yield renderer.collate(rendered, side="left")
+        yield prompt_encoder.collate(encoded, side="left")
 
 
-def _extended(prompt: Rendered, more: Sequence[int]) -> Rendered:
+def _extended(prompt: EncodedPrompt, more: Sequence[int]) -> EncodedPrompt:
     return replace(prompt, ids=[*prompt.ids, *more], targets=[*prompt.targets, *more])
 
 

@@ -30,7 +30,7 @@ def specialists() -> Specialists:
 def loss_under(specialists: Specialists, states: dict) -> float:
     with torch.no_grad(), specialists.backbone.attached(states) as activate:
         activate("asked" if states else None)
-        return float(answer_loss(specialists.renderer, [example.solved() for example in EXAMPLES]))
+        return float(answer_loss(specialists.prompt_encoder, [example.solved() for example in EXAMPLES]))
 
 
 def test_finetuning_learns_its_examples_and_leaves_the_backbone_bare(specialists: Specialists, tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_interrupted_finetuning_goes_on(
 
 
 def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_by_hand(specialists: Specialists) -> None:
-    pieces = ("drug : ", Entity("molecule", "CCO"), " ? ", Answer("not at all"), " ; cell ? ", Answer("yes"))
-    batch = specialists.renderer.batch([pieces])
+    segments = ("drug : ", Entity("molecule", "CCO"), " ? ", Answer("not at all"), " ; cell ? ", Answer("yes"))
+    batch = specialists.prompt_encoder.batch([segments])
     with torch.no_grad():
         logprobs = specialists.backbone.model(inputs_embeds=batch.embeds).logits[0].log_softmax(-1)
-        found = float(answer_loss(specialists.renderer, [pieces]))
-    (item,) = specialists.renderer.render([pieces])
+        found = float(answer_loss(specialists.prompt_encoder, [segments]))
+    (item,) = specialists.prompt_encoder.encode([segments])
     words = specialists.backbone.tokenizer.convert_ids_to_tokens(item.ids)
     places = [words.index("not"), words.index("at"), words.index("all"), words.index("yes")]
     expected = -sum(float(logprobs[place - 1, item.ids[place]]) for place in places) / 4
@@ -89,16 +89,16 @@ def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_by_hand(specialists
 def test_weights_of_the_loss_count_tokens(specialists: Specialists) -> None:
     short, long = (("drug ? ", Answer("yes")), ("cell ? ", Answer("not at all")))
     with torch.no_grad():
-        alone = [float(answer_loss(specialists.renderer, [pieces])) for pieces in (short, long)]
-        both = float(answer_loss(specialists.renderer, [short, long], weights=[1.0, 0.5]))
+        alone = [float(answer_loss(specialists.prompt_encoder, [segments])) for segments in (short, long)]
+        both = float(answer_loss(specialists.prompt_encoder, [short, long], weights=[1.0, 0.5]))
     assert both == pytest.approx((1 * alone[0] + 0.5 * 3 * alone[1]) / (1 + 0.5 * 3), rel=1e-5)
 
 
 def test_noise_is_that_of_its_seed(specialists: Specialists) -> None:
-    pieces = [("drug ? ", Answer("yes"))]
+    segments = [("drug ? ", Answer("yes"))]
     with torch.no_grad():
         plain, first, again, other = (
-            float(answer_loss(specialists.renderer, pieces, noise=noise, seed=seed))
+            float(answer_loss(specialists.prompt_encoder, segments, noise=noise, seed=seed))
             for noise, seed in ((0.0, 1), (0.5, 1), (0.5, 1), (0.5, 2))
         )
     assert first == again and len({plain, first, other}) == 3

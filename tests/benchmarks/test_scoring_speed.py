@@ -46,7 +46,7 @@ def test_what_all_prompts_begin_with_is_read_once_unless_it_is_not_told_apart() 
     asked = arguments([*TINY, "--length=40", "--shared=20", "--labels", "1", "1"])
     body, questions = backbone(asked), examples(asked)
     assert len({question.prompt[0] for question in questions}) == 1
-    assert sorted(sum(len(str(piece).split()) for piece in one.prompt) for one in questions)[::4] == [30, 40]
+    assert sorted(sum(len(str(segment).split()) for segment in one.prompt) for one in questions)[::4] == [30, 40]
     read: list[tuple[int, int]] = []
     hook = body.model.register_forward_pre_hook(
         lambda module, given, named: read.append(tuple(named["inputs_embeds"].shape[:2])), with_kwargs=True

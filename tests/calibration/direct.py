@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.model.attach import PREFIX
 from esmerge.model.prompt_encoder import Batch
 from esmerge.specialists.specialists import Specialists
@@ -33,8 +33,8 @@ def adapted(specialists: Specialists, state: LoraState | None) -> Iterator[None]
             handle.remove()
 
 
-def one(specialists: Specialists, prompt: Pieces) -> Batch:
-    return specialists.renderer.batch([prompt])
+def one(specialists: Specialists, prompt: Prompt) -> Batch:
+    return specialists.prompt_encoder.batch([prompt])
 
 
 def logits(specialists: Specialists, state: LoraState | None, batch: Batch) -> Tensor:
@@ -43,7 +43,7 @@ def logits(specialists: Specialists, state: LoraState | None, batch: Batch) -> T
         return specialists.backbone.model(inputs_embeds=batch.embeds).logits[0]
 
 
-def linear_inputs(specialists: Specialists, state: LoraState | None, prompt: Pieces) -> dict[str, Tensor]:
+def linear_inputs(specialists: Specialists, state: LoraState | None, prompt: Prompt) -> dict[str, Tensor]:
     """What each adapted layer is given for one prompt: module -> (T, in_features)."""
     seen: dict[str, Tensor] = {}
     handles = []
@@ -57,7 +57,7 @@ def linear_inputs(specialists: Specialists, state: LoraState | None, prompt: Pie
     return seen
 
 
-def own_places(specialists: Specialists, prompt: Pieces, modality: str) -> list[int]:
+def own_places(specialists: Specialists, prompt: Prompt, modality: str) -> list[int]:
     """Positions of a modality's tokens in one prompt."""
     spans = one(specialists, prompt).spans[0]
     return [place for span in spans if span.modality == modality for place in range(span.start, span.stop)]

@@ -10,9 +10,9 @@ import torch
 from tests import small
 from torch import Tensor
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.fitting import mixture
-from esmerge.calibration.measures.alignment import (
+from esmerge.calibration.statistics.alignment import (
     AlignmentSettings,
     alignment,
     alignment_loss,
@@ -20,7 +20,7 @@ from esmerge.calibration.measures.alignment import (
     collect_targets,
 )
 from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.prompts import Entity, Pieces
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.variants.mixed import mixed as mixed_probe
 from esmerge.probe.variants.single import single
@@ -30,12 +30,14 @@ THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 QUICK = AlignmentSettings(samples=3, steps=6, batch=2)
 
 
-def material(experts: dict[str, str] | None = None, samples: int = 4, seed: int = 0) -> Material:
+def material(experts: dict[str, str] | None = None, samples: int = 4, seed: int = 0) -> CalibrationData:
     specialists = small.specialists(experts or THREE)
-    return Material(specialists, mixed_probe(ProbeSettings(samples=samples), specialists, 0), batch_size=2, seed=seed)
+    return CalibrationData(
+        specialists, mixed_probe(ProbeSettings(samples=samples), specialists, 0), batch_size=2, seed=seed
+    )
 
 
-def total(given: Material, settings: AlignmentSettings, weights: Tensor, layers: list[int]) -> float:
+def total(given: CalibrationData, settings: AlignmentSettings, weights: Tensor, layers: list[int]) -> float:
     """The fit's loss without its penalty."""
     with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed:
         targets = collect_targets(given, mixed, settings, layers)
@@ -44,9 +46,9 @@ def total(given: Material, settings: AlignmentSettings, weights: Tensor, layers:
             return float(sum(alignment_loss(given.specialists, target, layers, settings.hidden) for target in targets))
 
 
-def plain_forward(specialists: Specialists, expert: str, pieces: Pieces) -> tuple[list[Tensor], Tensor]:
+def plain_forward(specialists: Specialists, expert: str, segments: Prompt) -> tuple[list[Tensor], Tensor]:
     """Layer outputs and next-token log-probabilities of one prompt at one modality's positions, by PEFT."""
-    batch = specialists.renderer.batch([pieces])
+    batch = specialists.prompt_encoder.batch([segments])
     outputs: list[Tensor] = []
     with specialists.backbone.attached(specialists.adapters) as activate, torch.no_grad():
         activate(expert)
@@ -71,12 +73,12 @@ def test_the_loss_equals_a_naive_one_of_plain_forward_passes() -> None:
     expected = 0.0
     for expert in specialists.adapters:
         divergences, errors = [], []
-        for pieces in given.prompts:
-            own, theirs = plain_forward(specialists, expert, pieces)
+        for segments in given.prompts:
+            own, theirs = plain_forward(specialists, expert, segments)
             probe = replace(
                 specialists, expert_modality={**specialists.expert_modality, "mol": specialists.expert_modality[expert]}
             )  # "mol" on this expert's positions
-            merged, found = plain_forward(probe, "mol", pieces)
+            merged, found = plain_forward(probe, "mol", segments)
             divergences += (theirs.exp() * (theirs - found)).sum(-1).tolist()
             errors += (own[1] - merged[1]).square().mean(-1).tolist()
         expected += (sum(divergences) + 0.7 * sum(errors)) / len(errors) / len(specialists.adapters)
@@ -145,11 +147,11 @@ def test_two_experts_of_one_modality_are_both_matched() -> None:
 def test_calibration_prompts_hold_the_experts_modality_and_depend_on_the_seed() -> None:
     specialists = small.specialists(THREE)
     prompts = single(ProbeSettings(samples=6), specialists, 0)  # each prompt holds one modality
-    given = Material(specialists, prompts, batch_size=2, seed=3)
+    given = CalibrationData(specialists, prompts, batch_size=2, seed=3)
     for name, modality in THREE.items():
         chosen = calibration_prompts(given, name, 4)
         assert len(chosen) == 4 and len(calibration_prompts(given, name, 99)) == 6
-        assert all(any(isinstance(p, Entity) and p.modality == modality for p in pieces) for pieces in chosen)
+        assert all(any(isinstance(p, Entity) and p.modality == modality for p in segments) for segments in chosen)
         others = [calibration_prompts(replace(given, seed=seed), name, 4) for seed in range(5)]
         assert any(other != chosen for other in others)
     assert alignment(given, QUICK).keys() == THREE.keys()
@@ -189,4 +191,4 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 
 
 def test_the_measure_reads_no_questions() -> None:
-    assert not MEASURES.get("alignment").info.questions
+    assert not STATISTICS.get("alignment").info.questions

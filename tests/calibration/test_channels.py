@@ -7,8 +7,8 @@ import torch
 from tests import small
 from tests.calibration.direct import linear_inputs, same, snapshot
 
-from esmerge.calibration.api import MEASURES, Material
-from esmerge.calibration.measures.channels import ChannelsSettings, channels
+from esmerge.calibration.api import STATISTICS, CalibrationData
+from esmerge.calibration.statistics.channels import ChannelsSettings, channels
 from esmerge.calibration.types import BACKBONE
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.aim import AimSettings
@@ -26,7 +26,7 @@ def specialists() -> Specialists:
 @pytest.mark.parametrize(("batch_size", "samples"), [(1, 5), (2, 256), (4, 3)])
 def test_equals_inputs_caught_by_hand(specialists: Specialists, batch_size: int, samples: int) -> None:
     prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
-    found = channels(Material(specialists, prompts, batch_size), ChannelsSettings(samples))
+    found = channels(CalibrationData(specialists, prompts, batch_size), ChannelsSettings(samples))
     assert list(found) == [BACKBONE]
     caught = [linear_inputs(specialists, None, prompt) for prompt in prompts[:samples]]
     assert set(found[BACKBONE]) == set(specialists.adapters["mol"].modules)
@@ -38,14 +38,14 @@ def test_equals_inputs_caught_by_hand(specialists: Specialists, batch_size: int,
 
 def test_the_model_is_left_as_found(specialists: Specialists) -> None:
     before = snapshot(specialists)
-    channels(Material(specialists, mixed(ProbeSettings(samples=2), specialists, seed=1), 2), ChannelsSettings())
+    channels(CalibrationData(specialists, mixed(ProbeSettings(samples=2), specialists, seed=1), 2), ChannelsSettings())
     assert same(before, specialists)
 
 
 def test_what_was_measured_can_be_merged_by(specialists: Specialists) -> None:
-    entry = MEASURES.get("channels")
+    entry = STATISTICS.get("channels")
     measured = entry.function(
-        Material(specialists, mixed(ProbeSettings(samples=3), specialists, seed=1), 2), entry.settings()
+        CalibrationData(specialists, mixed(ProbeSettings(samples=3), specialists, seed=1), 2), entry.settings()
     )
-    inputs = MergeInput(specialists.adapters, "delta", measured={"channels": measured})
+    inputs = MergeInput(specialists.adapters, "delta", statistics={"channels": measured})
     assert list(merge("aim", inputs, AimSettings()).state.modules) == list(specialists.adapters["mol"].modules)

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from tests import small
 
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.fitting import mixture
-from esmerge.calibration.measures.entropy import (
+from esmerge.calibration.statistics.entropy import (
     EntropySettings,
     draw_questions,
     entropy,
@@ -55,26 +55,26 @@ def closed(example: Example) -> Closed:
     return made
 
 
-def material(seed: int = 0) -> Material:
+def material(seed: int = 0) -> CalibrationData:
     asked = {"binary": questions(7, ("no", "yes")), "long": questions(5, ("not at all", "maybe", "not at no"))}
-    return Material(small.specialists(THREE), (), batch_size=2, seed=seed, questions=asked)
+    return CalibrationData(small.specialists(THREE), (), batch_size=2, seed=seed, questions=asked)
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), ("no", "yes not at all", "yes not at no", "not at", "yes")])
 def test_loglikelihoods_are_those_of_the_scoring(labels: tuple[str, ...]) -> None:
-    renderer, asked = small.specialists(THREE).renderer, questions(6, labels)
+    prompt_encoder, asked = small.specialists(THREE).prompt_encoder, questions(6, labels)
     with torch.no_grad():
-        found = torch.stack(label_loglikelihoods(renderer, asked))
-    torch.testing.assert_close(found.double(), score(renderer, asked, 2).loglik, rtol=0, atol=1e-5)
+        found = torch.stack(label_loglikelihoods(prompt_encoder, asked))
+    torch.testing.assert_close(found.double(), score(prompt_encoder, asked, 2).loglik, rtol=0, atol=1e-5)
 
 
 def test_questions_of_one_batch_may_have_different_labels() -> None:
-    renderer = small.specialists(THREE).renderer
+    prompt_encoder = small.specialists(THREE).prompt_encoder
     asked = [*questions(2, ("no", "yes at")), *questions(2, ("not at all", "maybe", "no"))]
-    found = label_loglikelihoods(renderer, asked)
+    found = label_loglikelihoods(prompt_encoder, asked)
     assert [len(loglik) for loglik in found] == [2, 2, 3, 3]
     for example, loglik in zip(asked, found, strict=True):
-        torch.testing.assert_close(loglik.double(), score(renderer, [example], 1).loglik[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(loglik.double(), score(prompt_encoder, [example], 1).loglik[0], rtol=0, atol=1e-5)
 
 
 def test_entropy_by_hand() -> None:
@@ -92,11 +92,13 @@ def test_a_sure_answer_has_a_finite_gradient() -> None:
     assert torch.isfinite(loglik.grad).all()
 
 
-def total(given: Material, weights: torch.Tensor) -> float:
+def total(given: CalibrationData, weights: torch.Tensor) -> float:
     """Entropy of all questions, summed over the benchmarks."""
     with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed, torch.no_grad():
         mixed.weights = weights
-        parts = [mean_entropy(label_loglikelihoods(given.specialists.renderer, e)) for e in given.questions.values()]
+        parts = [
+            mean_entropy(label_loglikelihoods(given.specialists.prompt_encoder, e)) for e in given.questions.values()
+        ]
     return float(sum(parts))
 
 
@@ -184,4 +186,4 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 
 
 def test_the_measure_says_that_it_reads_questions() -> None:
-    assert MEASURES.get("entropy").info.questions
+    assert STATISTICS.get("entropy").info.questions

@@ -9,10 +9,10 @@ from tests.calibration.direct import logits, one, own_places, same, snapshot
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name
-from esmerge.calibration.api import MEASURES, Material
-from esmerge.calibration.measures.fisher import FisherSettings, fisher
+from esmerge.calibration.api import STATISTICS, CalibrationData
+from esmerge.calibration.statistics.fisher import FisherSettings, fisher
 from esmerge.core.errors import InputError
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.core.torch_rng import generator
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.fisher import FisherMergingSettings
@@ -32,7 +32,7 @@ def specialists() -> Specialists:
     return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
 
 
-def log_p(specialists: Specialists, name: str, prompt: Pieces, space: str) -> tuple[Tensor, dict[str, Tensor]]:
+def log_p(specialists: Specialists, name: str, prompt: Prompt, space: str) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probabilities after each own token, (T, vocabulary), and what they depend on, by tensor name."""
     leaves, wanted = {}, {}
     for module, f in specialists.adapters[name].modules.items():
@@ -62,7 +62,7 @@ def frozen(specialists: Specialists) -> None:
 @pytest.mark.parametrize("space", SPACES)
 def test_equals_autograd_with_the_same_labels(specialists: Specialists, space: str) -> None:
     prompts = mixed(ProbeSettings(samples=4), specialists, seed=1)
-    found = fisher(Material(specialists, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
+    found = fisher(CalibrationData(specialists, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
     assert list(found) == list(specialists.adapters)
     for name, state in specialists.adapters.items():
         total: dict[str, Tensor] = {}
@@ -87,7 +87,7 @@ def test_draws_average_to_the_sum_over_all_labels() -> None:
         for label in row:
             for key, square in squares(label, wanted).items():
                 expected[key] = expected.get(key, torch.zeros(())) + label.detach().exp() * square
-    found = fisher(Material(specialists, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
+    found = fisher(CalibrationData(specialists, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
     exact = sum(float(value.sum()) for value in expected.values())
     drawn = sum(float(value.sum()) for value in found["mol"].values())
     assert drawn == pytest.approx(exact, rel=0.1)
@@ -99,15 +99,15 @@ def test_prompts_without_the_own_modality_are_left_out(specialists: Specialists)
     prompts = single(ProbeSettings(samples=2), specialists, seed=0)
     own = [prompt for prompt in prompts if own_places(specialists, prompt, "protein")]
     rest = [prompt for prompt in prompts if prompt not in own]
-    found = fisher(Material(specialists, prompts, 2, space="factors"), FisherSettings())
-    again = fisher(Material(specialists, [*rest, *own], 2, space="factors"), FisherSettings())
+    found = fisher(CalibrationData(specialists, prompts, 2, space="factors"), FisherSettings())
+    again = fisher(CalibrationData(specialists, [*rest, *own], 2, space="factors"), FisherSettings())
     assert all(torch.equal(again["prot"][key], value) for key, value in found["prot"].items())
 
 
 def test_the_seed_decides_the_labels(specialists: Specialists) -> None:
     prompts = mixed(ProbeSettings(samples=2), specialists, seed=1)
     first, second, other = (
-        fisher(Material(specialists, prompts, 2, seed=seed, space="factors"), FisherSettings())["mol"]
+        fisher(CalibrationData(specialists, prompts, 2, seed=seed, space="factors"), FisherSettings())["mol"]
         for seed in (0, 0, 1)
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -118,7 +118,8 @@ def test_the_seed_decides_the_labels(specialists: Specialists) -> None:
 def test_the_model_is_left_as_found(specialists: Specialists, space: str) -> None:
     before = snapshot(specialists)
     fisher(
-        Material(specialists, mixed(ProbeSettings(samples=1), specialists, seed=1), 2, space=space), FisherSettings()
+        CalibrationData(specialists, mixed(ProbeSettings(samples=1), specialists, seed=1), 2, space=space),
+        FisherSettings(),
     )
     assert same(before, specialists)
 
@@ -128,14 +129,14 @@ def test_a_modality_that_is_in_no_prompt_is_named(specialists: Specialists) -> N
         p for p in single(ProbeSettings(samples=1), specialists, seed=0) if not own_places(specialists, p, "cell")
     ]
     with pytest.raises(InputError, match="the probe holds no cell"):
-        fisher(Material(specialists, prompts, 2, space="factors"), FisherSettings())
+        fisher(CalibrationData(specialists, prompts, 2, space="factors"), FisherSettings())
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_what_was_measured_can_be_merged_by(specialists: Specialists, space: str) -> None:
-    entry = MEASURES.get("fisher")
+    entry = STATISTICS.get("fisher")
     prompts = mixed(ProbeSettings(samples=2), specialists, seed=1)
-    measured = entry.function(Material(specialists, prompts, 2, space=space), entry.settings())
-    inputs = MergeInput(specialists.adapters, space, measured={"fisher": measured})
+    measured = entry.function(CalibrationData(specialists, prompts, 2, space=space), entry.settings())
+    inputs = MergeInput(specialists.adapters, space, statistics={"fisher": measured})
     merged = merge("fisher", inputs, FisherMergingSettings()).state
     assert list(merged.modules) == list(specialists.adapters["mol"].modules)

@@ -32,7 +32,7 @@ def specialists() -> Specialists:
 
 
 def logits(specialists: Specialists) -> Tensor:
-    batch = specialists.renderer.batch([("drug : no ; cell : ALB TTR",), ("protein : yes not at all",)])
+    batch = specialists.prompt_encoder.batch([("drug : no ; cell : ALB TTR",), ("protein : yes not at all",)])
     return specialists.backbone.model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
 
 

@@ -10,11 +10,11 @@ from tests import small
 from tests.calibration.direct import linear_inputs, own_places, same, snapshot
 from torch import Tensor
 
-from esmerge.calibration.api import MEASURES, Material
-from esmerge.calibration.measures.gram import GramSettings, gram
-from esmerge.calibration.stored import load_measured, save_measured
+from esmerge.calibration.api import STATISTICS, CalibrationData
+from esmerge.calibration.statistics.gram import GramSettings, gram
+from esmerge.calibration.stored import load_statistics, save_statistics
 from esmerge.core.errors import InputError
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.regmean import RegMeanSettings
 from esmerge.merging.run import merge
@@ -31,7 +31,7 @@ def specialists() -> Specialists:
     return small.specialists(THREE)
 
 
-def by_hand(specialists: Specialists, name: str, prompts: list[Pieces], tokens: str) -> dict[str, Tensor]:
+def by_hand(specialists: Specialists, name: str, prompts: list[Prompt], tokens: str) -> dict[str, Tensor]:
     rows: dict[str, list[Tensor]] = {}
     for prompt in prompts:
         places = own_places(specialists, prompt, specialists.expert_modality[name])
@@ -47,7 +47,7 @@ def by_hand(specialists: Specialists, name: str, prompts: list[Pieces], tokens: 
 def test_equals_inputs_caught_by_hand(specialists: Specialists, tokens: str, batch_size: int) -> None:
     # prompts differ in length, so that batches are padded
     prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
-    found = gram(Material(specialists, prompts, batch_size), GramSettings(tokens))
+    found = gram(CalibrationData(specialists, prompts, batch_size), GramSettings(tokens))
     assert list(found) == list(specialists.adapters)
     for name, state in specialists.adapters.items():
         expected = by_hand(specialists, name, prompts, tokens)
@@ -59,7 +59,7 @@ def test_equals_inputs_caught_by_hand(specialists: Specialists, tokens: str, bat
 
 def test_prompts_with_one_modality_count_for_its_expert_alone(specialists: Specialists) -> None:
     prompts = single(ProbeSettings(samples=2), specialists, seed=0)
-    found = gram(Material(specialists, prompts, 3), GramSettings())
+    found = gram(CalibrationData(specialists, prompts, 3), GramSettings())
     for name in specialists.adapters:
         for module, expected in by_hand(specialists, name, prompts, "own").items():
             torch.testing.assert_close(found[name][module].double(), expected, rtol=1e-4, atol=1e-5)
@@ -67,7 +67,7 @@ def test_prompts_with_one_modality_count_for_its_expert_alone(specialists: Speci
 
 def test_the_model_is_left_as_found(specialists: Specialists) -> None:
     before = snapshot(specialists)
-    gram(Material(specialists, mixed(ProbeSettings(samples=2), specialists, seed=1), 2), GramSettings())
+    gram(CalibrationData(specialists, mixed(ProbeSettings(samples=2), specialists, seed=1), 2), GramSettings())
     assert same(before, specialists)
 
 
@@ -76,14 +76,14 @@ def test_a_modality_that_is_in_no_prompt_is_named(specialists: Specialists) -> N
         p for p in single(ProbeSettings(samples=1), specialists, seed=0) if not own_places(specialists, p, "cell")
     ]
     with pytest.raises(InputError, match="the probe holds no cell"):
-        gram(Material(specialists, prompts, 2), GramSettings())
+        gram(CalibrationData(specialists, prompts, 2), GramSettings())
 
 
 def test_what_was_measured_can_be_stored_and_merged_by(specialists: Specialists, tmp_path: Path) -> None:
-    entry = MEASURES.get("gram")
+    entry = STATISTICS.get("gram")
     measured = entry.function(
-        Material(specialists, mixed(ProbeSettings(samples=3), specialists, seed=1), 2), entry.settings()
+        CalibrationData(specialists, mixed(ProbeSettings(samples=3), specialists, seed=1), 2), entry.settings()
     )
-    save_measured(measured, tmp_path)
-    inputs = MergeInput(specialists.adapters, "delta", measured={"gram": load_measured(tmp_path)})
+    save_statistics(measured, tmp_path)
+    inputs = MergeInput(specialists.adapters, "delta", statistics={"gram": load_statistics(tmp_path)})
     assert list(merge("regmean", inputs, RegMeanSettings()).state.modules) == list(specialists.adapters["mol"].modules)

@@ -12,13 +12,13 @@ DRUG, OTHER, CELL = Entity("molecule", "CCO"), Entity("molecule", "CN"), Entity(
 
 
 def test_text_and_entities_alternate() -> None:
-    pieces = fill("drug : {molecule} ; cell : {cell} ; kill ? ", {"molecule": [DRUG], "cell": [CELL]})
-    assert pieces == ("drug : ", DRUG, " ; cell : ", CELL, " ; kill ? ")
+    segments = fill("drug : {molecule} ; cell : {cell} ; kill ? ", {"molecule": [DRUG], "cell": [CELL]})
+    assert segments == ("drug : ", DRUG, " ; cell : ", CELL, " ; kill ? ")
 
 
 def test_several_entities_of_a_modality_are_numbered() -> None:
-    pieces = fill("{molecule_2}{molecule_1} in {cell}", {"molecule": [DRUG, OTHER], "cell": [CELL]})
-    assert pieces == (OTHER, DRUG, " in ", CELL)
+    segments = fill("{molecule_2}{molecule_1} in {cell}", {"molecule": [DRUG, OTHER], "cell": [CELL]})
+    assert segments == (OTHER, DRUG, " in ", CELL)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,12 @@ def test_a_template_that_does_not_fit_is_refused_by_name(template: str, entities
 
 @given(st.text(st.characters(exclude_characters="{}")), st.text(st.characters(exclude_characters="{}")))
 def test_no_text_is_lost(before: str, after: str) -> None:
-    pieces = fill(before + "{molecule}" + after, {"molecule": [DRUG]})
-    assert "".join(piece.value if isinstance(piece, Entity) else piece for piece in pieces) == before + "CCO" + after
-    assert "" not in pieces
+    segments = fill(before + "{molecule}" + after, {"molecule": [DRUG]})
+    assert (
+        "".join(segment.value if isinstance(segment, Entity) else segment for segment in segments)
+        == before + "CCO" + after
+    )
+    assert "" not in segments
 
 
 def test_one_blank_stands_between_prompt_and_answer() -> None:
@@ -61,6 +64,6 @@ def test_a_language_without_wording_is_refused_by_name() -> None:
 
 def test_solved_examples_come_before_the_question_each_with_its_answer() -> None:
     first, second = (fill("drug {molecule} ?", {"molecule": [entity]}) for entity in (DRUG, OTHER))
-    pieces = few_shot(second, [(first, " yes"), (second, " no")], "\n")
-    assert pieces == ("drug ", DRUG, " ?", " yes", "\n", "drug ", OTHER, " ?", " no", "\n", "drug ", OTHER, " ?")
+    segments = few_shot(second, [(first, " yes"), (second, " no")], "\n")
+    assert segments == ("drug ", DRUG, " ?", " yes", "\n", "drug ", OTHER, " ?", " no", "\n", "drug ", OTHER, " ?")
     assert few_shot(second, [], "\n") == second

@@ -9,11 +9,18 @@ from typing import Any
 from esmerge.adapters.lora import LoraState
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.testing.case import Case, cases_of, dense, distance, tolerance
-from esmerge.testing.inputs import STATISTICS as MEASURED
-from esmerge.testing.inputs import make_channels, make_experts, make_fisher, make_gram, make_signals, modules_of
+from esmerge.testing.inputs import (
+    STATISTIC_MAKERS,
+    make_channels,
+    make_experts,
+    make_fisher,
+    make_gram,
+    make_signals,
+    modules_of,
+)
 
 __all__ = [
-    "MEASURED",
+    "STATISTIC_MAKERS",
     "case_of",
     "cases",
     "default_settings",

@@ -8,8 +8,8 @@ from tests import small
 from tests.merging.builders import dense, distance, make_experts
 
 from esmerge.adapters.lora import LoraFactors, LoraState
-from esmerge.calibration.api import MEASURES, Material
-from esmerge.calibration.measures.entropy import EntropySettings
+from esmerge.calibration.api import STATISTICS, CalibrationData
+from esmerge.calibration.statistics.entropy import EntropySettings
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.methods import MethodKind
 from esmerge.core.prompts import Entity, Example
@@ -26,7 +26,7 @@ def test_by_hand() -> None:
     x = LoraState({f"{ROOT}.0.q": LoraFactors(torch.tensor([[1.0, 0]]), torch.ones(1, 1), 2.0)})
     y = LoraState({f"{ROOT}.0.q": LoraFactors(torch.tensor([[10.0, 20]]), torch.ones(1, 1), 1.0)})
     found = {"x": {"layer": torch.tensor([0.3])}, "y": {"layer": torch.tensor([0.1])}}
-    inputs = MergeInput({"x": x, "y": y}, "delta", measured={"entropy": found})
+    inputs = MergeInput({"x": x, "y": y}, "delta", statistics={"entropy": found})
     merged = adamerging(inputs, AdaMergingSettings()).state
     torch.testing.assert_close(dense(merged)[f"{ROOT}.0.q"], torch.tensor([[1.6, 2.0]]).double())
 
@@ -34,7 +34,7 @@ def test_by_hand() -> None:
 def test_equal_coefficients_are_task_arithmetic() -> None:
     experts = make_experts(3)
     found = {name: {"layer": torch.full((2,), 0.3)} for name in experts}
-    merged = adamerging(MergeInput(experts, "delta", measured={"entropy": found}), AdaMergingSettings()).state
+    merged = adamerging(MergeInput(experts, "delta", statistics={"entropy": found}), AdaMergingSettings()).state
     expected = task_arithmetic(MergeInput(experts, "delta"), TaskArithmeticSettings(scale=0.3)).state
     assert distance(merged, dense(expected)) < 1e-6
 
@@ -48,8 +48,8 @@ def test_from_unlabelled_questions_to_a_merged_adapter() -> None:
         ]
     }
     own = AdaMergingSettings(entropy=EntropySettings(steps=4, rate=0.02, batch=3))
-    found = MEASURES.get("entropy").function(Material(specialists, (), 2, questions=asked), own.entropy)
-    merged = merge("adamerging", MergeInput(specialists.adapters, "delta", measured={"entropy": found}), own).state
+    found = STATISTICS.get("entropy").function(CalibrationData(specialists, (), 2, questions=asked), own.entropy)
+    merged = merge("adamerging", MergeInput(specialists.adapters, "delta", statistics={"entropy": found}), own).state
     for module, delta in dense(merged).items():
         layer = int(module.removeprefix(f"{ROOT}.").split(".")[0])
         expected = sum(found[n]["layer"][layer].double() * dense(s)[module] for n, s in specialists.adapters.items())
@@ -60,13 +60,13 @@ def test_coefficients_of_other_layers_are_refused() -> None:
     experts = make_experts(2)
     found = {name: {"layer": torch.ones(3)} for name in experts}
     with pytest.raises(AdapterError, match=r"'entropy' gives expert 'expert2' coefficients of shape \(3,\).*2 layers"):
-        merge("adamerging", MergeInput(experts, "delta", measured={"entropy": found}), AdaMergingSettings())
+        merge("adamerging", MergeInput(experts, "delta", statistics={"entropy": found}), AdaMergingSettings())
 
 
 def test_it_stands_apart_since_it_reads_test_questions() -> None:
     info = MERGES.get("adamerging").info
     assert info.kind is MethodKind.TASK_AWARE and info.needs == ("entropy",)
-    assert MEASURES.get("entropy").info.questions
+    assert STATISTICS.get("entropy").info.questions
 
 
 def test_scale_must_be_positive() -> None:

@@ -8,7 +8,7 @@ from tests.merging.builders import dense, distance, make_channels, make_experts
 
 from esmerge.adapters.dense import DenseState
 from esmerge.adapters.lora import LoraFactors, LoraState
-from esmerge.calibration.measures.channels import ChannelsSettings
+from esmerge.calibration.statistics.channels import ChannelsSettings
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import MERGES, MergeInput
@@ -24,7 +24,7 @@ def test_by_hand() -> None:
         for name, row in {"x": [1.0, 8.0, 6.0], "y": [3.0, 0.0, 6.0]}.items()
     }
     measured = {"channels": {BACKBONE: {MODULE: torch.tensor([8.0, 4.0, 0.0])}}}
-    merged = aim(MergeInput(experts, "delta", measured=measured), AimSettings(merge="average", scale=10.0)).state
+    merged = aim(MergeInput(experts, "delta", statistics=measured), AimSettings(merge="average", scale=10.0)).state
     assert dense(merged)[MODULE].tolist() == [pytest.approx([8.0, 28.0, 60.0])]
 
 
@@ -38,7 +38,7 @@ def test_columns_of_another_merge_are_scaled(name: str) -> None:
     magnitudes = make_channels(experts, "delta", 0)
     entry = MERGES.get(name)
     plain = entry.function(MergeInput(experts, "delta"), entry.settings()).state
-    inputs = MergeInput(experts, "delta", measured={"channels": magnitudes})
+    inputs = MergeInput(experts, "delta", statistics={"channels": magnitudes})
     merged = aim(inputs, AimSettings(merge=name, omega=0.25)).state
     assert type(merged) is type(plain), "what has a low rank keeps it"
     expected = {}
@@ -51,14 +51,14 @@ def test_columns_of_another_merge_are_scaled(name: str) -> None:
 @pytest.mark.parametrize("name", MERGED)
 def test_an_omega_of_one_is_the_merge_itself(name: str) -> None:
     experts, entry = make_experts(2), MERGES.get(name)
-    inputs = MergeInput(experts, "delta", measured={"channels": make_channels(experts, "delta", 0)})
+    inputs = MergeInput(experts, "delta", statistics={"channels": make_channels(experts, "delta", 0)})
     plain = entry.function(inputs, entry.settings()).state
     assert distance(aim(inputs, AimSettings(merge=name, omega=1.0)).state, dense(plain)) < 1e-6
 
 
 def test_dense_merges_stay_on_demand() -> None:
     experts = make_experts(2)
-    inputs = MergeInput(experts, "delta", measured={"channels": make_channels(experts, "delta", 0)})
+    inputs = MergeInput(experts, "delta", statistics={"channels": make_channels(experts, "delta", 0)})
     assert isinstance(aim(inputs, AimSettings(merge="ties")).state, DenseState)
     assert isinstance(aim(inputs, AimSettings(merge="ties", rank=2)).state, LoraState)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from esmerge.calibration.api import MEASURES
+from esmerge.calibration.api import STATISTICS
 from esmerge.coefficients.estimation import GRANULARITIES, check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.schema import typed
@@ -32,7 +32,7 @@ def test_every_merge_says_how_each_statistic_that_it_needs_is_measured(name: str
     entry = MERGES.get(name)
     settings = entry.settings().statistics_settings()
     assert tuple(settings) == entry.info.needs
-    assert all(isinstance(settings[name], MEASURES.get(name).settings) for name in settings)
+    assert all(isinstance(settings[name], STATISTICS.get(name).settings) for name in settings)
 
 
 def _names(settings: dict) -> set[str]:

@@ -102,8 +102,8 @@ def test_agrees_with_the_formulas_on_flat_vectors(count: int, seed: int, data: s
     name = data.draw(st.sampled_from(list(experts)))
     modules = dense(experts[name])
     flat = np.stack([torch.cat([d.flatten() for d in dense(state).values()]).numpy() for state in experts.values()])
-    pieces = torch.from_numpy(reference(flat, list(experts).index(name))).split([d.numel() for d in modules.values()])
-    expected = {module: piece.view_as(modules[module]) for module, piece in zip(modules, pieces, strict=True)}
+    segments = torch.from_numpy(reference(flat, list(experts).index(name))).split([d.numel() for d in modules.values()])
+    expected = {module: segment.view_as(modules[module]) for module, segment in zip(modules, segments, strict=True)}
     merged = emr(MergeInput(experts, "delta", task=(name,)), EmrSettings()).state
     assert distance(merged, expected) < 10 * tolerance(torch.float32)
 

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import small
-from tests.merging.builders import MEASURED, dense, distance, make_experts
+from tests.merging.builders import STATISTIC_MAKERS, dense, distance, make_experts
 
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_of
-from esmerge.calibration.api import MEASURES, Material
+from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.fitting import mixture
-from esmerge.calibration.measures.alignment import AlignmentSettings
+from esmerge.calibration.statistics.alignment import AlignmentSettings
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.methods import MethodKind
 from esmerge.merging.api import MERGES, MergeInput
@@ -39,7 +39,7 @@ def measured(**layers: list[float]) -> dict:
 def test_by_hand() -> None:
     # layer 0: 0.5 * (1, 2) + 0.25 * (4, 8) = (1.5, 3); layer 1: 1 * (3, 0) - 2 * (1, 1) = (1, -2)
     experts = {"x": vector([1.0, 2], [3, 0]), "y": vector([4.0, 8], [1, 1])}
-    inputs = MergeInput(experts, "delta", measured=measured(x=[0.5, 1.0], y=[0.25, -2.0]))
+    inputs = MergeInput(experts, "delta", statistics=measured(x=[0.5, 1.0], y=[0.25, -2.0]))
     found = dense(expert_merging(inputs, ExpertMergingSettings()).state)
     assert found[f"{ROOT}.0.q"].tolist() == [[1.5, 3]]
     assert found[f"{ROOT}.1.q"].tolist() == [[1, -2]]
@@ -51,8 +51,10 @@ def test_by_hand() -> None:
 @given(st.integers(2, 5), st.integers(1, 4), st.integers(0, 999))
 def test_agrees_with_a_sum_of_dense_updates(count: int, layers: int, seed: int) -> None:
     experts = make_experts(count, layers, rank=2, seed=seed)
-    found = MEASURED["alignment"](experts, "delta", seed)
-    merged = expert_merging(MergeInput(experts, "delta", measured={"alignment": found}), ExpertMergingSettings()).state
+    found = STATISTIC_MAKERS["alignment"](experts, "delta", seed)
+    merged = expert_merging(
+        MergeInput(experts, "delta", statistics={"alignment": found}), ExpertMergingSettings()
+    ).state
     expected = {
         module: torch.from_numpy(
             sum(
@@ -71,7 +73,9 @@ def test_agrees_with_a_sum_of_dense_updates(count: int, layers: int, seed: int) 
 def test_one_hot_coefficients_return_the_expert_itself() -> None:
     experts = make_experts(3)
     found = {name: {"layer": torch.full((2,), float(name == "expert2"))} for name in experts}
-    merged = expert_merging(MergeInput(experts, "delta", measured={"alignment": found}), ExpertMergingSettings()).state
+    merged = expert_merging(
+        MergeInput(experts, "delta", statistics={"alignment": found}), ExpertMergingSettings()
+    ).state
     for module, factors in experts["expert2"].modules.items():
         assert torch.equal(merged.modules[module].a, factors.a) and torch.equal(merged.modules[module].b, factors.b)
 
@@ -80,11 +84,11 @@ def test_what_is_merged_is_what_was_fitted() -> None:
     specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
     prompts = mixed_probe(ProbeSettings(samples=3), specialists, 0)
     own = ExpertMergingSettings(alignment=AlignmentSettings(samples=2, steps=3))
-    found = MEASURES.get("alignment").function(Material(specialists, prompts, 2), own.alignment)
+    found = STATISTICS.get("alignment").function(CalibrationData(specialists, prompts, 2), own.alignment)
     merged = merge(
-        "expert_merging", MergeInput(specialists.adapters, "delta", measured={"alignment": found}), own
+        "expert_merging", MergeInput(specialists.adapters, "delta", statistics={"alignment": found}), own
     ).state
-    batch = specialists.renderer.batch(prompts)
+    batch = specialists.prompt_encoder.batch(prompts)
 
     def logits() -> torch.Tensor:
         with torch.no_grad():
@@ -100,10 +104,10 @@ def test_what_is_merged_is_what_was_fitted() -> None:
 
 def test_coefficients_of_other_layers_or_experts_are_refused() -> None:
     experts = make_experts(2)
-    short = MergeInput(experts, "delta", measured=measured(expert1=[1.0], expert2=[1.0, 2.0]))
+    short = MergeInput(experts, "delta", statistics=measured(expert1=[1.0], expert2=[1.0, 2.0]))
     with pytest.raises(AdapterError, match=r"gives expert 'expert1' coefficients of shape \(1,\).*2 layers"):
         merge("expert_merging", short, ExpertMergingSettings())
-    fewer = MergeInput(experts, "delta", measured=measured(expert1=[1.0, 2.0]))
+    fewer = MergeInput(experts, "delta", statistics=measured(expert1=[1.0, 2.0]))
     with pytest.raises(ConfigError, match="the measure 'alignment' lacks the experts expert2"):
         merge("expert_merging", fewer, ExpertMergingSettings())
     with pytest.raises(ConfigError, match="needs the measure 'alignment'"):

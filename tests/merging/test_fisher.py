@@ -10,7 +10,7 @@ import torch
 from tests.merging.builders import dense, distance, make_experts, make_fisher
 
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name
-from esmerge.calibration.measures.fisher import FisherSettings
+from esmerge.calibration.statistics.fisher import FisherSettings
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.average import average
@@ -32,10 +32,10 @@ def test_by_hand() -> None:
     information = {"x": torch.tensor([[3.0, 0, 0.5]]), "y": torch.tensor([[1.0, 2, 0.1]])}
     measured = {"fisher": {name: {delta_name(MODULE): one} for name, one in information.items()}}
     plain = FisherMergingSettings(floor=1.0, normalise=False, scale=2.0)
-    merged = fisher(MergeInput(experts, "delta", measured=measured), plain).state
+    merged = fisher(MergeInput(experts, "delta", statistics=measured), plain).state
     assert dense(merged)[MODULE].tolist() == [pytest.approx([10.0, 10.0, 6.0])]
     # floored norms √(9 + 1 + 1) and √(1 + 4 + 1): the first entry's weights are 3/√11 and 1/√6
-    merged = fisher(MergeInput(experts, "delta", measured=measured), replace(plain, normalise=True)).state
+    merged = fisher(MergeInput(experts, "delta", statistics=measured), replace(plain, normalise=True)).state
     first, second = 3 / 11**0.5, 1 / 6**0.5
     assert float(dense(merged)[MODULE][0, 0]) == pytest.approx(2 * (4 * first + 8 * second) / (first + second))
 
@@ -43,7 +43,7 @@ def test_by_hand() -> None:
 def test_agrees_with_the_papers_formula_on_factors() -> None:
     experts = make_experts(3)
     measured = make_fisher(experts, "factors", 0)
-    inputs = MergeInput(experts, "factors", measured={"fisher": measured})
+    inputs = MergeInput(experts, "factors", statistics={"fisher": measured})
     merged = fisher(inputs, FisherMergingSettings()).state.tensors()
     norms = {name: np.sqrt(sum(float(one.square().sum()) for one in own.values())) for name, own in measured.items()}
     for key, found in merged.items():
@@ -58,7 +58,7 @@ def test_equal_information_gives_the_average(space: str) -> None:
     same = make_fisher({"one": experts["expert1"]}, space, 0)["one"]
     # an expert whose gradients are ten times as large has the same normalised information
     measured = {name: {key: 100.0**i * one for key, one in same.items()} for i, name in enumerate(experts)}
-    inputs = MergeInput(experts, space, measured={"fisher": measured})
+    inputs = MergeInput(experts, space, statistics={"fisher": measured})
     expected = dense(average(MergeInput(experts, space), ConvexSettings()).state)
     assert distance(fisher(inputs, FisherMergingSettings(floor=1e-12)).state, expected) < 1e-4
 
@@ -70,7 +70,7 @@ def test_without_information_every_expert_counts_the_same(normalise: bool) -> No
         name: {key: torch.zeros(shape) for key, shape in tensor_shapes(state, "delta").items()}
         for name, state in experts.items()
     }
-    inputs = MergeInput(experts, "delta", measured={"fisher": nothing})
+    inputs = MergeInput(experts, "delta", statistics={"fisher": nothing})
     expected = dense(average(MergeInput(experts, "delta"), ConvexSettings()).state)
     assert distance(fisher(inputs, FisherMergingSettings(normalise=normalise)).state, expected) < 1e-5
 
@@ -85,7 +85,7 @@ def test_folding_the_scale_divides_the_information_of_b() -> None:
         "y": {a: torch.ones(1, 1), b: torch.ones(1, 1)},
     }
     settings = FisherMergingSettings(fold_scales=True, normalise=False)
-    merged = fisher(MergeInput(experts, "factors", measured={"fisher": measured}), settings).state
+    merged = fisher(MergeInput(experts, "factors", statistics={"fisher": measured}), settings).state
     assert float(merged.modules[MODULE].b) == pytest.approx((2.0 + 1.0) / 2)
 
 

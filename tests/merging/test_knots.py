@@ -60,8 +60,8 @@ def test_ties_agrees_with_the_dense_formula(spec: dict, keep: float) -> None:
     for i in range(len(experts)):  # the trim counts over all modules of an expert
         rows = [own[i] for _, own in bases.values()]
         flat = keep_largest(np.concatenate([row.ravel() for row in rows]), keep)
-        pieces = np.split(flat, np.cumsum([row.size for row in rows])[:-1])
-        kept.append([piece.reshape(row.shape) for piece, row in zip(pieces, rows, strict=True)])
+        segments = np.split(flat, np.cumsum([row.size for row in rows])[:-1])
+        kept.append([segment.reshape(row.shape) for segment, row in zip(segments, rows, strict=True)])
     expected = {
         module: u @ elected_mean([own[at] for own in kept]) for at, (module, (u, _)) in enumerate(bases.items())
     }

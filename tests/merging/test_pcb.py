@@ -122,8 +122,8 @@ def test_agrees_with_the_formulas_on_flat_vectors(count: int, ratio: float, outl
     experts = make_experts(count, layers=2, seed=seed, scale=0.02, dtype=torch.float64)
     modules = dense(next(iter(experts.values())))
     flat = np.stack([torch.cat([d.flatten() for d in dense(state).values()]).numpy() for state in experts.values()])
-    pieces = torch.from_numpy(reference(flat, ratio, outliers)).split([d.numel() for d in modules.values()])
-    expected = {module: piece.view_as(modules[module]) for module, piece in zip(modules, pieces, strict=True)}
+    segments = torch.from_numpy(reference(flat, ratio, outliers)).split([d.numel() for d in modules.values()])
+    expected = {module: segment.view_as(modules[module]) for module, segment in zip(modules, segments, strict=True)}
     merged = pcb(make_input("pcb", "delta", None, experts), PcbSettings(ratio=ratio, outliers=outliers)).state
     assert distance(merged, expected) < tolerance(torch.float32)  # scores are ranked in float32
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.merging.builders import dense, distance, make_experts
 
 from esmerge.adapters.lora import LoraFactors, LoraState
-from esmerge.calibration.measures.gram import GramSettings
+from esmerge.calibration.statistics.gram import GramSettings
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.average import average
@@ -26,7 +26,7 @@ def vector(*row: float) -> LoraState:
 
 
 def with_grams(experts: dict[str, LoraState], grams: dict[str, dict[str, torch.Tensor]]) -> MergeInput:
-    return MergeInput(experts, "delta", measured={"gram": grams})
+    return MergeInput(experts, "delta", statistics={"gram": grams})
 
 
 def test_by_hand() -> None:

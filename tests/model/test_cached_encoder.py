@@ -64,4 +64,6 @@ def test_a_renderer_with_cached_encoders_renders_the_same() -> None:
     specialists = small.specialists({"mol": "molecule", "prot": "protein"})
     prompts = [("drug : ", Entity("molecule", "CCO"), " ? "), ("protein : ", Entity("protein", "MKTAY"), " ? ")]
     for _ in range(2):
-        assert torch.equal(specialists.asking.batch(prompts).embeds, specialists.renderer.batch(prompts).embeds)
+        assert torch.equal(
+            specialists.caching_prompt_encoder.batch(prompts).embeds, specialists.prompt_encoder.batch(prompts).embeds
+        )

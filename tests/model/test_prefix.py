@@ -13,7 +13,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from esmerge.core.prompts import Entity, Example
 from esmerge.model.prefix import common_start, shared_prefix
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import score
 
 TEXT = "drug : not at all ; maybe ? " * 3
@@ -23,8 +23,8 @@ LABELS = ("no", "yes not at all", "yes not at no", "maybe at all no yes")
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+def prompt_encoder() -> PromptEncoder:
+    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).prompt_encoder
 
 
 def questions(start: tuple, labels: tuple[str, ...], count: int = 9) -> list[Example]:
@@ -34,10 +34,10 @@ def questions(start: tuple, labels: tuple[str, ...], count: int = 9) -> list[Exa
 
 
 @contextmanager
-def passes(renderer: Renderer) -> Iterator[list[tuple[int, int]]]:
+def passes(prompt_encoder: PromptEncoder) -> Iterator[list[tuple[int, int]]]:
     """Rows and positions of every pass of the backbone."""
     seen: list[tuple[int, int]] = []
-    model = renderer.backbone.model
+    model = prompt_encoder.backbone.model
 
     def note(module: object, args: object, kwargs: dict) -> None:
         seen.append(tuple(kwargs["inputs_embeds"].shape[:2]))
@@ -58,15 +58,15 @@ def shortened(whole: list[tuple[int, int]], length: int) -> list[tuple[int, int]
 @pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_scores_are_those_of_prompts_read_whole(
-    renderer: Renderer, start: tuple, labels: tuple[str, ...], batch_size: int
+    prompt_encoder: PromptEncoder, start: tuple, labels: tuple[str, ...], batch_size: int
 ) -> None:
     asked = questions(start, labels)
-    with passes(renderer) as shared:
-        found = score(renderer, asked, batch_size)
-    with passes(renderer) as whole:
-        expected = score(renderer, asked, batch_size, shortest_prefix=10_000)
+    with passes(prompt_encoder) as shared:
+        found = score(prompt_encoder, asked, batch_size)
+    with passes(prompt_encoder) as whole:
+        expected = score(prompt_encoder, asked, batch_size, shortest_prefix=10_000)
     assert torch.allclose(found.loglik, expected.loglik, atol=1e-5) and found.greedy == expected.greedy
-    length = len(renderer.render([start])[0].ids)
+    length = len(prompt_encoder.encode([start])[0].ids)
     assert shared[0] == (1, length)
     assert shared[1:] == shortened(whole, length)
 
@@ -76,11 +76,13 @@ def test_the_shared_start_is_that_of_the_adapter_that_is_active() -> None:
     asked = questions((TEXT,), ("no", "yes"))
     with specialists.backbone.attached(specialists.adapters) as activate:
         activate("mol")
-        first = score(specialists.renderer, asked, 4).loglik
+        first = score(specialists.prompt_encoder, asked, 4).loglik
         activate(None)
-        bare = score(specialists.renderer, asked, 4).loglik
+        bare = score(specialists.prompt_encoder, asked, 4).loglik
         activate("mol")
-        assert torch.equal(score(specialists.renderer, asked, 4).loglik, first) and not torch.allclose(first, bare)
+        assert torch.equal(score(specialists.prompt_encoder, asked, 4).loglik, first) and not torch.allclose(
+            first, bare
+        )
 
 
 def test_a_window_of_attention_does_not_see_padding_in_its_middle() -> None:
@@ -90,14 +92,14 @@ def test_a_window_of_attention_does_not_see_padding_in_its_middle() -> None:
     )
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval().requires_grad_(False)
-    windowed = Renderer(replace(specialists.backbone, model=model), specialists.encoders)
+    windowed = PromptEncoder(replace(specialists.backbone, model=model), specialists.encoders)
     asked = questions((TEXT,), ("no", "yes"))
     alone = torch.cat([score(windowed, [one], 1).loglik for one in asked])
     assert torch.allclose(score(windowed, asked, 4).loglik, alone, atol=1e-5)
 
 
-def test_a_short_start_is_read_again(renderer: Renderer) -> None:
-    assert shared_prefix(renderer, [("drug : ", "one"), ("drug : ", "two")]).length == 0
+def test_a_short_start_is_read_again(prompt_encoder: PromptEncoder) -> None:
+    assert shared_prefix(prompt_encoder, [("drug : ", "one"), ("drug : ", "two")]).length == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.experiment.config import Compute
 from esmerge.model.batching import WINDOW
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import Scores, score
 
 LABELS = ("no", "yes not at all", "yes not at no", "not at", "maybe at all no yes", "yes")
@@ -37,62 +37,62 @@ def examples(count: int, labels: tuple[str, ...] = LABELS) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).renderer
+def prompt_encoder() -> PromptEncoder:
+    return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).prompt_encoder
 
 
-def naive(renderer: Renderer, asked: Sequence[Example]) -> tuple[torch.Tensor, list[str]]:
+def naive(prompt_encoder: PromptEncoder, asked: Sequence[Example]) -> tuple[torch.Tensor, list[str]]:
     """log P(label | prompt) token by token, and the word that is most probable after the prompt."""
     rows, words = [], []
     with torch.no_grad():
         for example in asked:
             row = []
             for label in example.labels:
-                batch = renderer.batch([(*example.prompt, Answer(label))])
-                ids = renderer.backbone.tokenizer(label, add_special_tokens=False)["input_ids"]
-                logits = renderer.backbone.model(inputs_embeds=batch.embeds).logits[0].double()
+                batch = prompt_encoder.batch([(*example.prompt, Answer(label))])
+                ids = prompt_encoder.backbone.tokenizer(label, add_special_tokens=False)["input_ids"]
+                logits = prompt_encoder.backbone.model(inputs_embeds=batch.embeds).logits[0].double()
                 before = logits.shape[0] - len(ids) - 1
                 row.append(sum(float(logits[before + k].log_softmax(-1)[token]) for k, token in enumerate(ids)))
             rows.append(row)
-            words.append(renderer.backbone.tokenizer.convert_ids_to_tokens(int(logits[before].argmax())))
+            words.append(prompt_encoder.backbone.tokenizer.convert_ids_to_tokens(int(logits[before].argmax())))
     return torch.tensor(rows, dtype=torch.float64), words
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
-def test_loglikelihoods_equal_the_naive_ones_at_any_batch_size(renderer: Renderer, batch_size: int) -> None:
+def test_loglikelihoods_equal_the_naive_ones_at_any_batch_size(prompt_encoder: PromptEncoder, batch_size: int) -> None:
     asked = examples(11)
-    found, (expected, words) = score(renderer, asked, batch_size), naive(renderer, asked)
+    found, (expected, words) = score(prompt_encoder, asked, batch_size), naive(prompt_encoder, asked)
     assert found.loglik.shape == (11, len(LABELS)) and found.loglik.dtype == torch.float64
     assert torch.allclose(found.loglik, expected, atol=1e-5)
     assert found.greedy == words
 
 
-def test_labels_may_differ_between_examples(renderer: Renderer) -> None:
+def test_labels_may_differ_between_examples(prompt_encoder: PromptEncoder) -> None:
     asked = [*examples(3, ("no", "yes at")), *examples(3, ("not at all", "maybe"))]
-    assert torch.allclose(score(renderer, asked, 4).loglik, naive(renderer, asked)[0], atol=1e-5)
+    assert torch.allclose(score(prompt_encoder, asked, 4).loglik, naive(prompt_encoder, asked)[0], atol=1e-5)
 
 
-def test_windows_do_not_mix_examples_up_and_report_their_progress(renderer: Renderer) -> None:
+def test_windows_do_not_mix_examples_up_and_report_their_progress(prompt_encoder: PromptEncoder) -> None:
     asked, told = examples(2 * WINDOW + 3, ("no", "yes")), []
-    found = score(renderer, asked, 1, told.append)
-    assert torch.allclose(found.loglik, naive(renderer, asked)[0], atol=1e-5)
+    found = score(prompt_encoder, asked, 1, told.append)
+    assert torch.allclose(found.loglik, naive(prompt_encoder, asked)[0], atol=1e-5)
     assert told == [WINDOW, WINDOW, 3]
 
 
-def test_probabilities_of_all_words_sum_to_one(renderer: Renderer) -> None:
-    words = tuple(renderer.backbone.tokenizer.get_vocab())
-    (row,) = score(renderer, [Example("all", SHOWN[0], words, 0)], 8).loglik
+def test_probabilities_of_all_words_sum_to_one(prompt_encoder: PromptEncoder) -> None:
+    words = tuple(prompt_encoder.backbone.tokenizer.get_vocab())
+    (row,) = score(prompt_encoder, [Example("all", SHOWN[0], words, 0)], 8).loglik
     assert float(row.exp().sum()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_without_a_start_token(renderer: Renderer) -> None:
-    plain = Renderer(small.backbone(start=False), renderer.encoders)
+def test_without_a_start_token(prompt_encoder: PromptEncoder) -> None:
+    plain = PromptEncoder(small.backbone(start=False), prompt_encoder.encoders)
     asked = examples(4)
     assert torch.allclose(score(plain, asked, 3).loglik, naive(plain, asked)[0], atol=1e-5)
 
 
-def test_nothing_to_ask_gives_nothing(renderer: Renderer) -> None:
-    found = score(renderer, [], 4)
+def test_nothing_to_ask_gives_nothing(prompt_encoder: PromptEncoder) -> None:
+    found = score(prompt_encoder, [], 4)
     assert found.greedy == [] and found.loglik.numel() == 0
 
 
@@ -101,45 +101,45 @@ def test_nothing_to_ask_gives_nothing(renderer: Renderer) -> None:
     [(("no", " "), r"label ' ' of example 0 has no tokens"), (("no", "yes", "no "), r"two have the same tokens")],
 )
 def test_labels_that_cannot_be_told_apart_are_refused(
-    renderer: Renderer, labels: tuple[str, ...], message: str
+    prompt_encoder: PromptEncoder, labels: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        score(renderer, examples(1, labels), 4)
+        score(prompt_encoder, examples(1, labels), 4)
 
 
 @pytest.mark.parametrize("labels", [LABELS, ("no", "yes"), ("not at all", "not at no"), ("no", "not at all")])
-def test_predictions_do_not_depend_on_the_batch_size(renderer: Renderer, labels: tuple[str, ...]) -> None:
+def test_predictions_do_not_depend_on_the_batch_size(prompt_encoder: PromptEncoder, labels: tuple[str, ...]) -> None:
     asked = examples(29, labels)
-    alone = score(renderer, asked, 1)
+    alone = score(prompt_encoder, asked, 1)
     for batch_size in (2, 3, 7, 29, 64):
-        found = score(renderer, asked, batch_size)
+        found = score(prompt_encoder, asked, batch_size)
         assert torch.allclose(found.loglik, alone.loglik, rtol=0, atol=1e-5)
         assert found.loglik.argmax(dim=1).equal(alone.loglik.argmax(dim=1)) and found.greedy == alone.greedy
 
 
-def test_results_keep_the_order_of_the_questions(renderer: Renderer) -> None:
+def test_results_keep_the_order_of_the_questions(prompt_encoder: PromptEncoder) -> None:
     asked = examples(23)
-    forth, back = score(renderer, asked, 4), score(renderer, asked[::-1], 4)
+    forth, back = score(prompt_encoder, asked, 4), score(prompt_encoder, asked[::-1], 4)
     assert torch.allclose(forth.loglik, back.loglik.flip(0), rtol=0, atol=1e-5) and forth.greedy == back.greedy[::-1]
 
 
-def test_more_branches_than_are_read_at_once(renderer: Renderer) -> None:
+def test_more_branches_than_are_read_at_once(prompt_encoder: PromptEncoder) -> None:
     asked = examples(7)
-    with passes(renderer) as shapes:
-        found = score(renderer, asked, 2, branches_at_once=1)
-    assert torch.allclose(found.loglik, naive(renderer, asked)[0], atol=1e-5)
+    with passes(prompt_encoder) as shapes:
+        found = score(prompt_encoder, asked, 2, branches_at_once=1)
+    assert torch.allclose(found.loglik, naive(prompt_encoder, asked)[0], atol=1e-5)
     assert max(rows for rows, _ in shapes) == 2
 
 
 @contextmanager
-def passes(renderer: Renderer) -> Iterator[list[tuple[int, int]]]:
+def passes(prompt_encoder: PromptEncoder) -> Iterator[list[tuple[int, int]]]:
     """(rows, positions) of each forward pass."""
     shapes: list[tuple[int, int]] = []
 
     def remember(module: object, given: object, named: dict[str, torch.Tensor]) -> None:
         shapes.append((named["inputs_embeds"].shape[0], named["inputs_embeds"].shape[1]))
 
-    hook = renderer.backbone.model.register_forward_pre_hook(remember, with_kwargs=True)
+    hook = prompt_encoder.backbone.model.register_forward_pre_hook(remember, with_kwargs=True)
     try:
         yield shapes
     finally:
@@ -155,11 +155,13 @@ def passes(renderer: Renderer) -> Iterator[list[tuple[int, int]]]:
         (("yes not at all", "yes maybe no"), [(6, 2)]),  # "not at" and "maybe" after the prompt and "yes"
     ],
 )
-def test_a_prompt_is_read_once_for_all_labels(renderer: Renderer, labels: tuple[str, ...], extra: list) -> None:
+def test_a_prompt_is_read_once_for_all_labels(
+    prompt_encoder: PromptEncoder, labels: tuple[str, ...], extra: list
+) -> None:
     asked = examples(3, labels)
-    longest = max(len(one.ids) for one in renderer.render([example.prompt for example in asked]))
-    with passes(renderer) as shapes:
-        score(renderer, asked, 3)
+    longest = max(len(one.ids) for one in prompt_encoder.encode([example.prompt for example in asked]))
+    with passes(prompt_encoder) as shapes:
+        score(prompt_encoder, asked, 3)
     stem = {"not at all": 2, "yes not at all": 1}.get(labels[0], 0)
     assert shapes == [(3, longest + stem), *extra]
 
@@ -171,16 +173,16 @@ def test_a_window_of_attention_is_kept_while_reading_on() -> None:
     )
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval().requires_grad_(False)
-    windowed = Renderer(replace(specialists.backbone, model=model), specialists.encoders)
+    windowed = PromptEncoder(replace(specialists.backbone, model=model), specialists.encoders)
     asked = examples(9)
     assert torch.allclose(score(windowed, asked, 4).loglik, naive(windowed, asked)[0], atol=1e-5)
 
 
-def test_the_mean_per_token_forgives_length(renderer: Renderer) -> None:
+def test_the_mean_per_token_forgives_length(prompt_encoder: PromptEncoder) -> None:
     asked = examples(6)
-    found = score(renderer, asked, 4)
+    found = score(prompt_encoder, asked, 4)
     assert found.lengths.tolist() == [[1, 4, 4, 2, 5, 1]] * 6
-    assert torch.allclose(found.per_token().loglik, naive(renderer, asked)[0] / found.lengths, atol=1e-5)
+    assert torch.allclose(found.per_token().loglik, naive(prompt_encoder, asked)[0] / found.lengths, atol=1e-5)
     certain = Scores(torch.tensor([[-3.0, -4.0]], dtype=torch.float64), ["no"], torch.tensor([[1, 4]]))
     assert certain.loglik.argmax() == 0 and certain.per_token().loglik.argmax() == 1
 

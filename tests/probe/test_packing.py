@@ -7,7 +7,7 @@ import torch
 from tests import small
 
 from esmerge.core.errors import AdapterError
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.probe.execution import Execution
 from esmerge.probe.packing import PackedBatch, packed_batches
 from esmerge.probe.prompts import ProbeSettings
@@ -17,13 +17,13 @@ from esmerge.probe.variants.mixed import mixed
 THREE = {"mol": "molecule", "prot": "protein", "gene": "cell"}
 
 
-def words(*lengths: int) -> list[Pieces]:
+def words(*lengths: int) -> list[Prompt]:
     """Prompts of so many words; the tokenizer has a start token."""
     return [("drug " * (length - 1),) for length in lengths]
 
 
-def read(prompts: list[Pieces], batch_size: int, positions: int = 1024) -> list[PackedBatch]:
-    return list(packed_batches(small.specialists(THREE).renderer, prompts, batch_size, positions))
+def read(prompts: list[Prompt], batch_size: int, positions: int = 1024) -> list[PackedBatch]:
+    return list(packed_batches(small.specialists(THREE).prompt_encoder, prompts, batch_size, positions))
 
 
 def test_batches_share_a_pass_up_to_a_number_of_positions() -> None:

@@ -16,7 +16,7 @@ from torch.autograd.graph import get_gradient_edge
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
 from esmerge.coefficients.types import Signals
 from esmerge.core.errors import InputError
-from esmerge.core.prompts import Entity, Pieces
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.attach import PREFIX
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Batch
@@ -83,8 +83,8 @@ def own_rows(batch: Batch, modality: str) -> list[tuple[int, int]]:
     ]
 
 
-def batches(specialists: Specialists, prompts: Sequence[Pieces], size: int) -> list[Batch]:
-    return [specialists.renderer.batch(prompts[start : start + size]) for start in range(0, len(prompts), size)]
+def batches(specialists: Specialists, prompts: Sequence[Prompt], size: int) -> list[Batch]:
+    return [specialists.prompt_encoder.batch(prompts[start : start + size]) for start in range(0, len(prompts), size)]
 
 
 def losses(specialists: Specialists, batch: Batch, reference: list[Tensor], modality: str) -> list[Tensor]:
@@ -97,7 +97,7 @@ def losses(specialists: Specialists, batch: Batch, reference: list[Tensor], moda
 
 
 def whole_graph_scores(
-    specialists: Specialists, name: str, prompts: Sequence[Pieces], size: int, power: int
+    specialists: Specialists, name: str, prompts: Sequence[Prompt], size: int, power: int
 ) -> dict[str, Tensor]:
     """Sum over batches of |d loss[l] / d theta| ** power, by differentiating one retained graph of all layers."""
     state = specialists.adapters[name]
@@ -222,9 +222,9 @@ def _slope(
     return (values[0] - values[1]) / (2 * step)
 
 
-def pooled_by_hand(specialists: Specialists, pieces: Pieces, state: LoraState | None) -> dict[str, list[Tensor]]:
+def pooled_by_hand(specialists: Specialists, segments: Prompt, state: LoraState | None) -> dict[str, list[Tensor]]:
     """Mean output of each layer over each span of one prompt, alone in its batch: modality -> spans of (L, hidden)."""
-    batch = specialists.renderer.batch([pieces])
+    batch = specialists.prompt_encoder.batch([segments])
     with torch.no_grad(), added(specialists, state or LoraState({})):
         outputs = layer_outputs(specialists, batch)
     found: dict[str, list[Tensor]] = {}
@@ -239,12 +239,14 @@ def test_pooled_responses_are_span_means_of_plain_forwards_whatever_the_batch(
     specialists: Specialists, batch_size: int
 ) -> None:
     prompts = mixed(ProbeSettings(samples=4), specialists, seed=2)
-    assert len({specialists.renderer.render([pieces])[0].ids.__len__() for pieces in prompts}) > 1, "padding is at work"
+    assert len({specialists.prompt_encoder.encode([segments])[0].ids.__len__() for segments in prompts}) > 1, (
+        "padding is at work"
+    )
     signals = collect(specialists, prompts, batch_size, "factors")
     for name in (None, *specialists.adapters):
         state = None if name is None else specialists.adapters[name]
         columns = signals.backbone if name is None else signals.responses[name]
-        rows = [pooled_by_hand(specialists, pieces, state) for pieces in prompts]
+        rows = [pooled_by_hand(specialists, segments, state) for segments in prompts]
         for modality in specialists.modalities:
             expected = torch.stack([row[modality][0] for row in rows], dim=1)
             assert columns[modality].shape == expected.shape == (3, len(prompts), 16)
@@ -291,7 +293,7 @@ def test_an_error_half_way_leaves_the_backbone_without_adapters(specialists: Spe
 
 
 def test_a_probe_without_an_experts_modality_is_refused_by_name(specialists: Specialists) -> None:
-    prompts: list[Pieces] = [("drug : ", Entity("molecule", "CCO"))]
+    prompts: list[Prompt] = [("drug : ", Entity("molecule", "CCO"))]
     with pytest.raises(InputError, match="holds no .*cell"):
         collect(specialists, prompts, 2, "factors")
 

@@ -1,4 +1,4 @@
-"""A file of signals that is filled piece by piece is a safetensors file with the same numbers."""
+"""A file of signals that is filled segment by segment is a safetensors file with the same numbers."""
 
 from __future__ import annotations
 

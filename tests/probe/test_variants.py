@@ -10,7 +10,7 @@ import torch
 from tests import small
 
 from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.prompts import Entity, Pieces
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.probe.api import PROBES
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
@@ -29,20 +29,22 @@ def specialists() -> Specialists:
     return small.specialists(THREE)
 
 
-def modalities(pieces: Pieces) -> list[str]:
-    return [piece.modality for piece in pieces if isinstance(piece, Entity)]
+def modalities(segments: Prompt) -> list[str]:
+    return [segment.modality for segment in segments if isinstance(segment, Entity)]
 
 
 def test_mixed_holds_every_modality_in_the_specialists_order(specialists: Specialists) -> None:
     prompts = mixed(ProbeSettings(samples=7), specialists, 0)
-    assert [modalities(pieces) for pieces in prompts] == [["molecule", "protein", "cell"]] * 7
+    assert [modalities(segments) for segments in prompts] == [["molecule", "protein", "cell"]] * 7
     first = prompts[0]
     assert first[0] == "drug : " and first[2] == " ; " and first[3] == "protein : "
 
 
 def test_entities_come_from_the_pool_each_as_often_as_the_others(specialists: Specialists) -> None:
     prompts = mixed(ProbeSettings(samples=9), specialists, 0)
-    proteins = [piece.value for pieces in prompts for piece in pieces if getattr(piece, "modality", "") == "protein"]
+    proteins = [
+        segment.value for segments in prompts for segment in segments if getattr(segment, "modality", "") == "protein"
+    ]
     assert {value: proteins.count(value) for value in specialists.pool["protein"]} == dict.fromkeys(
         specialists.pool["protein"], 3
     )
@@ -50,15 +52,15 @@ def test_entities_come_from_the_pool_each_as_often_as_the_others(specialists: Sp
 
 def test_single_holds_one_modality_and_k_prompts_of_each(specialists: Specialists) -> None:
     prompts = single(ProbeSettings(samples=4), specialists, 0)
-    assert [modalities(pieces) for pieces in prompts] == [["molecule"]] * 4 + [["protein"]] * 4 + [["cell"]] * 4
+    assert [modalities(segments) for segments in prompts] == [["molecule"]] * 4 + [["protein"]] * 4 + [["cell"]] * 4
 
 
 def test_shuffled_holds_the_same_entities_as_mixed_in_varying_orders(specialists: Specialists) -> None:
     settings = ProbeSettings(samples=12)
     ours, plain = shuffled(settings, specialists, 0), mixed(settings, specialists, 0)
-    entities = [[{p for p in pieces if isinstance(p, Entity)} for pieces in prompts] for prompts in (ours, plain)]
+    entities = [[{p for p in segments if isinstance(p, Entity)} for segments in prompts] for prompts in (ours, plain)]
     assert entities[0] == entities[1]
-    orders = {tuple(modalities(pieces)) for pieces in ours}
+    orders = {tuple(modalities(segments)) for segments in ours}
     assert len(orders) > 1 and all(sorted(order) == sorted(specialists.modalities) for order in orders)
 
 

@@ -26,7 +26,7 @@ from esmerge.adapters.peft_folder import open_adapter
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.terminal import show_plan
 from esmerge.model.backbone import Backbone
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.probe.variants.text import TextProbe, text
 from esmerge.specialists.families.custom.backbone import load_tokenizer, skeleton
 from esmerge.specialists.families.custom.family import assembled
@@ -43,10 +43,10 @@ def test_prompts_are_made_of_pieces_tokenised_one_by_one(kind: str, tmp_path: Pa
     words = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
     experts = train_experts(backbone, tmp_path)
     specialists = assembled(settings, words, {name: open_adapter(path, name) for name, path in experts.items()})
-    rendered = Renderer(words, {}).render(text(TextProbe(str(probe)), specialists, 0))
+    encoded = PromptEncoder(words, {}).encode(text(TextProbe(str(probe)), specialists, 0))
     expected = prompts(backbone, probe, list(PAIR))
-    assert len(rendered) == len(expected) == 4
-    for found, (ids, spans) in zip(rendered, expected, strict=True):
+    assert len(encoded) == len(expected) == 4
+    for found, (ids, spans) in zip(encoded, expected, strict=True):
         assert found.ids == ids
         assert {span.modality: (span.start, span.stop) for span in found.spans} == spans
         assert (ids[0] == 2) == (not kind.startswith("qwen")), "a start token where the tokenizer has one, and only one"

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter
-from esmerge.calibration.api import MEASURES
+from esmerge.calibration.api import STATISTICS
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, StoreError
 from esmerge.experiment.standalone import write
@@ -43,7 +43,8 @@ NEEDS_NOTHING = [
 MEASURED = [
     name
     for name in MERGES.names()
-    if MERGES.get(name).info.needs and not any(MEASURES.get(one).info.questions for one in MERGES.get(name).info.needs)
+    if MERGES.get(name).info.needs
+    and not any(STATISTICS.get(one).info.questions for one in MERGES.get(name).info.needs)
 ]
 
 

@@ -89,15 +89,15 @@ def test_a_file_whose_writer_failed_is_none(tmp_path: Path) -> None:
 
 
 def test_tensors_written_whole_and_in_pieces_share_a_file(tmp_path: Path) -> None:
-    with TensorFile(tmp_path / "t", ["whole", "pieces"], dimensions=3) as file:
+    with TensorFile(tmp_path / "t", ["whole", "segments"], dimensions=3) as file:
         file.append("whole", torch.arange(3).double())
-        file.reserve({"pieces": (2, 1, 2)})
-        span = file.spans["pieces"]
+        file.reserve({"segments": (2, 1, 2)})
+        span = file.spans["segments"]
         file.write(span.start + 8, np.float32([3, 4]))
         assert file.read(span.start, span.stop).tolist() == [0, 0, 3, 4]
     found = load_file(tmp_path / "t")
     assert torch.equal(found["whole"], torch.arange(3).double())
-    assert torch.equal(found["pieces"], torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
+    assert torch.equal(found["segments"], torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
     assert read_spans(tmp_path / "t") == file.spans
 
 

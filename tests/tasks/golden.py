@@ -18,10 +18,10 @@ from tests.conftest import composed
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from esmerge.core.prompts import Entity, Example, Piece
+from esmerge.core.prompts import Entity, Example, PromptSegment
 from esmerge.experiment.config import Sweep, read_sweep
 from esmerge.model.backbone import Backbone
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import score
 from esmerge.tasks.load import load_benchmark
 
@@ -39,7 +39,7 @@ def sweep() -> Sweep:
 
 
 @cache
-def renderer() -> Renderer:
+def prompt_encoder() -> PromptEncoder:
     """A seeded random model that reads one character per token; molecules and proteins come as soft tokens."""
     letters = [*small.WORDS[:3], *string.printable]
     inner = Tokenizer(models.WordLevel({letter: place for place, letter in enumerate(letters)}, unk_token="<unk>"))
@@ -62,7 +62,7 @@ def renderer() -> Renderer:
         torch.manual_seed(0)
         model = LlamaForCausalLM(config).eval().requires_grad_(False)
     encoders = {name: small.TableEncoder(name, HIDDEN) for name in ("molecule", "protein")}
-    return Renderer(Backbone(model, tokenizer, "golden", "golden"), encoders)
+    return PromptEncoder(Backbone(model, tokenizer, "golden", "golden"), encoders)
 
 
 def snapshot(name: str) -> dict[str, Any]:
@@ -80,24 +80,24 @@ def snapshot(name: str) -> dict[str, Any]:
 
 
 def _question(example: Example) -> dict[str, Any]:
-    rendered = renderer().render([example.prompt])[0]
-    loglik = score(renderer(), [example], 1).loglik[0]
+    encoded = prompt_encoder().encode([example.prompt])[0]
+    loglik = score(prompt_encoder(), [example], 1).loglik[0]
     return {
         "row": example.id,
         "answer": example.answer,
         "group": example.group,
-        "prompt": [_shown(piece) for piece in example.prompt],
-        "ids": [len(rendered.ids), _digest(" ".join(map(str, rendered.ids)))],
-        "spans": [[span.modality, span.start, span.stop] for span in rendered.spans],
+        "prompt": [_shown(segment) for segment in example.prompt],
+        "ids": [len(encoded.ids), _digest(" ".join(map(str, encoded.ids)))],
+        "spans": [[span.modality, span.start, span.stop] for span in encoded.spans],
         "loglik": [round(float(value), 3) for value in loglik],
     }
 
 
-def _shown(piece: Piece) -> str:
+def _shown(segment: PromptSegment) -> str:
     """Text as it is; of an entity its beginning, its length and a digest."""
-    if not isinstance(piece, Entity):
-        return str(piece)
-    return f"<{piece.modality} {piece.value[:24]} {len(piece.value)} {_digest(piece.value)}>"
+    if not isinstance(segment, Entity):
+        return str(segment)
+    return f"<{segment.modality} {segment.value[:24]} {len(segment.value)} {_digest(segment.value)}>"
 
 
 def _digest(text: str) -> str:

@@ -63,8 +63,8 @@ def test_a_prompt_asks_for_the_benchmarks_entities(name: str, language: str) -> 
     config = content(name)
     held = modalities(config)
     entities = {modality: [Entity(modality, "X")] * held.count(modality) for modality in held}
-    pieces = fill(config["prompt"][language].replace(ANSWERS, ""), entities)
-    assert tuple(piece.modality for piece in pieces if isinstance(piece, Entity)) == held
+    segments = fill(config["prompt"][language].replace(ANSWERS, ""), entities)
+    assert tuple(segment.modality for segment in segments if isinstance(segment, Entity)) == held
     assert len(set(labels(config, language))) == len(labels(config, "english")) >= 2
 
 

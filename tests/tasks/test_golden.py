@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from tests.tasks.golden import DATA, FILE, QUESTIONS, renderer, snapshot
+from tests.tasks.golden import DATA, FILE, QUESTIONS, prompt_encoder, snapshot
 
 from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Example
@@ -33,7 +33,7 @@ def test_rows_become_the_pinned_prompts_ids_spans_and_scores(name: str) -> None:
 
 def test_the_pinned_scores_are_sums_of_log_probabilities_of_single_letters() -> None:
     # An independent way to one of the numbers: feed the prompt, read off the chance of each letter of the label.
-    reader = renderer()
+    reader = prompt_encoder()
     text, label = "drug : C ; high ? ", "Yes"
     ids = [reader.backbone.start_id, *reader.tokens(text), *reader.tokens(label)]
     logits = reader.backbone.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)

@@ -24,7 +24,7 @@ POOL = [
 
 
 def example(answer: int, *entities: tuple[str, str], labels: int = 2) -> Example:
-    prompt = tuple(piece for kind, value in entities for piece in ("and", Entity(kind, value)))
+    prompt = tuple(segment for kind, value in entities for segment in ("and", Entity(kind, value)))
     return Example("row", prompt, tuple(map(str, range(labels))), answer)
 
 

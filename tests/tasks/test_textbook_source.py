@@ -70,7 +70,7 @@ def test_every_wording_is_asked_and_the_backbone_knows_every_word(name: str) -> 
     asked = {str(example.prompt[-1]).removesuffix(" ? ") for example in benchmark.test}
     assert asked == set(WORDINGS[topic])
     words = set(vocabulary())
-    texts = [piece for example in benchmark.test for piece in example.prompt if isinstance(piece, str)]
+    texts = [segment for example in benchmark.test for segment in example.prompt if isinstance(segment, str)]
     assert {word for text in (*texts, *benchmark.labels) for word in text.split()} <= words
 
 
@@ -112,10 +112,10 @@ def test_each_form_has_its_topics() -> None:
     assert {topic for form in (*PAIR_FORMS, *SINGLE_FORMS) for topic in topics_of(form)} == set(WORDINGS)
 
 
-def scene_of(pieces: tuple) -> dict[str, list[int]]:
+def scene_of(segments: tuple) -> dict[str, list[int]]:
     """modality -> kinds named in the text of a reading scene."""
     found: dict[str, list[int]] = {modality: [] for modality in HEADS}
-    for head, shown in zip(pieces, pieces[1:], strict=False):
+    for head, shown in zip(segments, segments[1:], strict=False):
         for modality, word in HEADS.items():
             if head == f"{word} : " and isinstance(shown, str):
                 named = {k for k, names in enumerate(NAMES[modality]) for w in shown.split() if w in names}
@@ -126,9 +126,9 @@ def scene_of(pieces: tuple) -> dict[str, list[int]]:
 def test_the_textbook_tells_the_truth() -> None:
     world, checked = world_and_pools(0, WORLD)[0], 0
     for step in range(0, 100, 5):
-        for pieces in reading_batch(world, 0, step, 100, 16)[0]:
-            kinds = scene_of(pieces)
-            for question, answer in zip(pieces, pieces[1:], strict=False):
+        for segments in reading_batch(world, 0, step, 100, 16)[0]:
+            kinds = scene_of(segments)
+            for question, answer in zip(segments, segments[1:], strict=False):
                 if not isinstance(answer, Answer) or not str(question).endswith(" ? "):
                     continue
                 topic = next(t for t, found in WORDINGS.items() if str(question).removesuffix(" ? ") in found)
@@ -150,10 +150,10 @@ def test_the_textbook_tells_the_truth() -> None:
 def test_a_specialist_perceives_its_own_training_entities_and_reads_the_rest(modality: str) -> None:
     world, pools = world_and_pools(0, WORLD)
     batch = [p for step in range(5) for p in perception_batch(world, pools, Mix(modality), 0, step, 16)]
-    entities = [piece for pieces in batch for piece in pieces if isinstance(piece, Entity)]
+    entities = [segment for segments in batch for segment in segments if isinstance(segment, Entity)]
     assert {e.modality for e in entities} == {modality}
     assert {e.value for e in entities} <= set(pools.train[modality].values)
-    assert any(not any(isinstance(p, Entity) for p in pieces) for pieces in batch), "some scenes are text only"
+    assert any(not any(isinstance(p, Entity) for p in segments) for segments in batch), "some scenes are text only"
 
 
 def test_batches_depend_on_seed_and_step_alone() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import esmerge.testing
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name
-from esmerge.calibration.types import Measured
+from esmerge.calibration.types import Statistics
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
@@ -183,7 +183,7 @@ def test_a_name_that_nobody_registered_is_refused() -> None:
         check_merge("no_such")
 
 
-def norms(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+def norms(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
     return {name: {key: f.delta().norm() for key, f in state.modules.items()} for name, state in experts.items()}
 
 
@@ -197,7 +197,7 @@ def _first(inputs: MergeInput) -> Mapping[str, LoraFactors]:
 
 
 def _share(inputs: MergeInput, name: str, module: str) -> Tensor:
-    lengths = inputs.measured["norms"]
+    lengths = inputs.statistics["norms"]
     return lengths[name][module].double() / sum(lengths[other][module].double() for other in inputs.experts)
 
 

@@ -35,7 +35,7 @@ def finetune(specialists: Specialists, examples: Sequence[Example], name: str, s
 
     def loss_at(step: int) -> Tensor:
         rows = generator(seed, f"finetune-{name}", step).integers(len(sequences), size=settings.batch)
-        return answer_loss(specialists.renderer, [sequences[row] for row in rows])
+        return answer_loss(specialists.prompt_encoder, [sequences[row] for row in rows])
 
     parameters = init_lora(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
     try:

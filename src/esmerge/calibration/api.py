@@ -1,4 +1,4 @@
-"""What merges measure on data, one measure per file: a function ``(Material, settings) -> Measured``.
+"""What merges measure on data, one measure per file: a function ``(CalibrationData, settings) -> Statistics``.
 
 A merge that needs a measure names it in its fact ``measures`` and holds the measure's settings in a field of the same
 name. Measures run once per specialists and data and are kept in the cache; the merges that use them stay pure functions
@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from esmerge.core.prompts import Example, Pieces
+from esmerge.core.prompts import Example, Prompt
 from esmerge.core.registry import Registry
 from esmerge.specialists.specialists import Specialists
 
 
 @dataclass(frozen=True)
-class MeasureInfo:
+class StatisticInfo:
     """What a measure needs beside the probe: ``questions`` for the test questions without their labels."""
 
     questions: bool = False
 
 
-MEASURES: Registry[MeasureInfo] = Registry("measure", "esmerge.calibration.measures", "esmerge.measures")
+STATISTICS: Registry[StatisticInfo] = Registry("measure", "esmerge.calibration.statistics", "esmerge.statistics")
 
 
 @dataclass(frozen=True)
-class Material:
+class CalibrationData:
     """What a measure may look at.
 
     Attributes:
@@ -40,7 +40,7 @@ class Material:
     """
 
     specialists: Specialists
-    prompts: Sequence[Pieces]
+    prompts: Sequence[Prompt]
     batch_size: int
     seed: int = 0
     space: str = "delta"

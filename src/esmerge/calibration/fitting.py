@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from esmerge.adapters.experts import check_compatible
 from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, layer_count, layer_of
-from esmerge.calibration.types import Measured
+from esmerge.calibration.types import Statistics
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
 
@@ -36,7 +36,7 @@ class Mixture:
         self.weights = torch.zeros_like(self.weights)
         self.weights[expert] = 1
 
-    def measured(self, experts: Iterable[str]) -> Measured:
+    def measured(self, experts: Iterable[str]) -> Statistics:
         """The coefficients of each expert, (layers,), under the name ``layer``."""
         return {name: {"layer": row.detach().float().cpu()} for name, row in zip(experts, self.weights, strict=True)}
 

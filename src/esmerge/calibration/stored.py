@@ -7,20 +7,20 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from esmerge.calibration.types import Measured
+from esmerge.calibration.types import Statistics
 
 FILE = "measured.safetensors"
 BETWEEN = "|"  # expert and tensor name
 
 
-def save_measured(measured: Measured, folder: Path) -> None:
+def save_statistics(measured: Statistics, folder: Path) -> None:
     """Write to ``<folder>/measured.safetensors``; tensors that share memory are written apart."""
     flat = {f"{expert}{BETWEEN}{name}": t for expert, tensors in measured.items() for name, t in tensors.items()}
     save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in flat.items()}, folder / FILE)
 
 
-def load_measured(folder: Path) -> Measured:
-    """Read what ``save_measured`` wrote."""
+def load_statistics(folder: Path) -> Statistics:
+    """Read what ``save_statistics`` wrote."""
     measured: dict[str, dict[str, Tensor]] = {}
     for key, tensor in load_file(folder / FILE).items():
         expert, _, name = key.partition(BETWEEN)

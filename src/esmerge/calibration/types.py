@@ -6,6 +6,6 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-Measured = Mapping[str, Mapping[str, Tensor]]
+Statistics = Mapping[str, Mapping[str, Tensor]]
 """What a measure found: expert -> tensor name -> tensor; what concerns no expert stands under ``BACKBONE``."""
 BACKBONE = "(backbone)"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from esmerge.adapters.lora import PREFIX
 from esmerge.core.errors import InputError
-from esmerge.core.prompts import Entity, Pieces
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.prompt_encoder import Batch
 from esmerge.specialists.specialists import Specialists
 
@@ -18,23 +18,25 @@ Look = Callable[[str, Tensor], None]
 """(module name, what the module is given, (B, T, in_features)) -> None."""
 
 
-def holding(prompts: Sequence[Pieces], modality: str) -> list[Pieces]:
+def holding(prompts: Sequence[Prompt], modality: str) -> list[Prompt]:
     """The prompts that hold an entity of a modality.
 
     Raises:
         InputError: there are none.
     """
-    selected = [p for p in prompts if any(isinstance(piece, Entity) and piece.modality == modality for piece in p)]
+    selected = [
+        p for p in prompts if any(isinstance(segment, Entity) and segment.modality == modality for segment in p)
+    ]
     if not selected:
         raise InputError(f"the probe holds no {modality}: every expert's modality must occur")
     return selected
 
 
-def batches(specialists: Specialists, prompts: Sequence[Pieces], size: int) -> Iterator[Batch]:
+def batches(specialists: Specialists, prompts: Sequence[Prompt], size: int) -> Iterator[Batch]:
     """The prompts as the backbone reads them, ``size`` at a time."""
     for start in range(0, len(prompts), size):
         with torch.no_grad():
-            batch = specialists.renderer.batch(prompts[start : start + size])
+            batch = specialists.prompt_encoder.batch(prompts[start : start + size])
         yield batch
 
 

@@ -1,4 +1,4 @@
-"""What a piece of work costs: its wall time, and the memory that it needs beyond what was held before."""
+"""What a segment of work costs: its wall time, and the memory that it needs beyond what was held before."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a prompt is made of, before any tokenizer or encoder has seen it.
 
-A prompt is a tuple of pieces: plain text, entities (a molecule, a protein, a cell), and answers. Training sequences
+A prompt is a tuple of segments: plain text, entities (a molecule, a protein, a cell), and answers. Training sequences
 hold answers, on which the loss is taken; prompts to be scored hold none.
 """
 
@@ -29,8 +29,8 @@ class Answer:
     text: str
 
 
-Piece = str | Entity | Answer
-Pieces = tuple[Piece, ...]
+PromptSegment = str | Entity | Answer
+Prompt = tuple[PromptSegment, ...]
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,24 @@ class Example:
 
     Attributes:
         id: unique within its benchmark and split.
-        prompt: the pieces before the answer.
+        prompt: the segments before the answer.
         labels: the candidate answers as text, in the benchmark's fixed order.
         answer: index into ``labels``.
         group: what the example belongs to (e.g. its cell line), for few-shot choices and reports.
     """
 
     id: str
-    prompt: Pieces
+    prompt: Prompt
     labels: tuple[str, ...]
     answer: int
     group: str = ""
 
     def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
         """The entities of the prompt, all of them or those of one modality."""
-        entities = (piece for piece in self.prompt if isinstance(piece, Entity))
+        entities = (segment for segment in self.prompt if isinstance(segment, Entity))
         return tuple(entity for entity in entities if modality in (None, entity.modality))
 
-    def solved(self) -> Pieces:
+    def solved(self) -> Prompt:
         """The prompt followed by its answer: a training sequence."""
         return (*self.prompt, Answer(self.labels[self.answer]))
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.prompts import Entity, Piece, Pieces
+from esmerge.core.prompts import Entity, Prompt, PromptSegment
 
 Value = TypeVar("Value")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Pieces:
-    """Put entities into a template: text pieces and entities in turn.
+def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Prompt:
+    """Put entities into a template: text segments and entities in turn.
 
     Args:
         template: text with ``{modality}`` or, where a prompt holds several of one modality, ``{modality_1}``,
@@ -25,33 +25,33 @@ def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Pieces:
         ConfigError: a placeholder without an entity, an entity without a placeholder, or a stray brace.
     """
     named = _names(entities)
-    pieces: list[Piece] = []
+    segments: list[PromptSegment] = []
     used = set()
     for index, part in enumerate(PLACEHOLDER.split(template)):
         if index % 2:  # re.split puts what the group matched at odd positions
-            pieces.append(_entity(part, named, template))
+            segments.append(_entity(part, named, template))
             used.add(part)
         elif part:
             _check_text(part, template)
-            pieces.append(part)
+            segments.append(part)
     unused = [name for name in named if name not in used]
     if unused:
         raise ConfigError(f"prompt {template!r} has no place for {_braced(unused)}: add the placeholder(s)")
-    return tuple(pieces)
+    return tuple(segments)
 
 
-def few_shot(question: Pieces, solved: Sequence[tuple[Pieces, str]], separator: str) -> Pieces:
+def few_shot(question: Prompt, solved: Sequence[tuple[Prompt, str]], separator: str) -> Prompt:
     """Solved examples, a separator after each, then the question.
 
-    An answer is plain text here, since the loss is taken on ``Answer`` pieces. It is a piece of its own, so that it has
+    An answer is plain text here, since the loss is taken on ``Answer`` segments. It is a segment of its own, so that it has
     the same tokens as the label that is scored after the question.
 
     Args:
-        question: the pieces before the answer.
+        question: the segments before the answer.
         solved: (prompt, answer) of each example; the answer as it follows the prompt.
         separator: text between an answer and the next prompt.
     """
-    before = [piece for prompt, answer in solved for piece in (*prompt, answer, separator)]
+    before = [segment for prompt, answer in solved for segment in (*prompt, answer, separator)]
     return (*before, *question)
 
 

@@ -77,7 +77,7 @@ def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
     for name, settings in statistics_settings(spec).items():
         statistics[name], statistics_cost = models.statistics.measure(name, settings, space)
         costs.append(statistics_cost)
-    return replace(inputs, measured=statistics), Cost.total(costs)
+    return replace(inputs, statistics=statistics), Cost.total(costs)
 
 
 def statistics_settings(spec: RunSpec) -> dict[str, object]:

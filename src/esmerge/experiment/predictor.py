@@ -68,7 +68,7 @@ class Predictor:
     def _answer(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
         compute, specialists = self.compute, self.context.specialists
         states = {} if adapter is None else {ADAPTER: adapter}
-        questions = (specialists.asking, benchmark.test, compute.batch_size)
+        questions = (specialists.caching_prompt_encoder, benchmark.test, compute.batch_size)
         with specialists.backbone.attached(states) as activate:
             activate(ADAPTER if states else None)
             if compute.scoring == "generate":

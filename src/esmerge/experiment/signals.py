@@ -10,7 +10,7 @@ from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import measured_distances
 from esmerge.core.cost import Cost, cost, load_cost, save_cost
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.core.schema import Selection
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
@@ -38,7 +38,7 @@ class Probe:
     selection: Selection
 
     @cached_property
-    def prompts(self) -> tuple[Pieces, ...]:
+    def prompts(self) -> tuple[Prompt, ...]:
         """The prompts, drawn once."""
         settings, context = self.selection.settings, self.context
         return tuple(self.selection.entry.function(settings, context.specialists, context.seed))

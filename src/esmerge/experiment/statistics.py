@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from esmerge.calibration.api import MEASURES, Material
-from esmerge.calibration.stored import load_measured, save_measured
-from esmerge.calibration.types import Measured
+from esmerge.calibration.api import STATISTICS, CalibrationData
+from esmerge.calibration.stored import load_statistics, save_statistics
+from esmerge.calibration.types import Statistics
 from esmerge.core.cost import Cost, cost, load_cost, save_cost
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
@@ -31,7 +31,7 @@ class StatisticsStore:
     probe: Probe
     suite: Sequence[Benchmark]
 
-    def measure(self, name: str, settings: object, space: str) -> tuple[Measured, Cost]:
+    def measure(self, name: str, settings: object, space: str) -> tuple[Statistics, Cost]:
         """One measure, and what it cost when it was made.
 
         Args:
@@ -39,7 +39,7 @@ class StatisticsStore:
             settings: an instance of its settings.
             space: the merge space that it is measured for.
         """
-        entry = MEASURES.get(name)
+        entry = STATISTICS.get(name)
         questions = {benchmark.name: benchmark.test for benchmark in self.suite} if entry.info.questions else {}
         key = {
             **self.probe.key(),
@@ -51,11 +51,13 @@ class StatisticsStore:
 
         def make(folder: Path) -> None:
             context, probe = self.context, self.probe
-            material = Material(context.specialists, probe.prompts, probe.batch_size, context.seed, space, questions)
+            material = CalibrationData(
+                context.specialists, probe.prompts, probe.batch_size, context.seed, space, questions
+            )
             with cost(context.device) as statistics_cost:
-                save_measured(entry.function(material, settings), folder)
+                save_statistics(entry.function(material, settings), folder)
             save_cost(statistics_cost, folder)
 
         with stage("measures"):
             folder = self.context.cache.folder("measures", key, make)
-            return load_measured(folder), load_cost(folder)
+            return load_statistics(folder), load_cost(folder)

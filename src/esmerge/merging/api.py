@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from esmerge.adapters.dense import Update
 from esmerge.adapters.experts import ValidatedExperts
 from esmerge.adapters.lora import LoraState
-from esmerge.calibration.types import Measured
+from esmerge.calibration.types import Statistics
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import Coefficients, ESConfig, Signals
 from esmerge.core.methods import MergeInfo
@@ -58,7 +58,7 @@ class MergeRequest:
     signals: Signals | None = None
     granularity: ESConfig | None = None
     distances: Distances | None = None
-    measured: Mapping[str, Measured] = field(default_factory=dict)
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
     task: tuple[str, ...] = ()
 
 

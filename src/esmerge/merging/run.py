@@ -56,7 +56,7 @@ def _check_request(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any)
     spaces = entry.info.spaces
     if inputs.space not in spaces:
         raise ConfigError(f"merge {entry.name!r} has no merge_space={inputs.space}: it has {', '.join(spaces)}")
-    _check_measured(entry, inputs)
+    _check_statistics(entry, inputs)
     if entry.info.per_task and (not inputs.task or not set(inputs.task) <= set(inputs.experts)):
         raise ConfigError(f"merge {entry.name!r} needs to know the task: name some of {', '.join(inputs.experts)}")
     if not entry.info.needs_signals:
@@ -70,9 +70,9 @@ def _check_request(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any)
         )
 
 
-def _check_measured(entry: Entry[MergeInfo], inputs: MergeRequest) -> None:
+def _check_statistics(entry: Entry[MergeInfo], inputs: MergeRequest) -> None:
     for measure in entry.info.needs:
-        statistics = inputs.measured.get(measure)
+        statistics = inputs.statistics.get(measure)
         if not statistics:
             raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")
         lacking = [] if set(statistics) == {BACKBONE} else sorted(set(inputs.experts) - set(statistics))

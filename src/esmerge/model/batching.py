@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from esmerge.core.prompts import Example
-from esmerge.model.prompt_encoder import Rendered, Renderer
+from esmerge.model.prompt_encoder import EncodedPrompt, PromptEncoder
 
-WINDOW = 8  # batches that are rendered and sorted by length together
+WINDOW = 8  # batches that are encoded and sorted by length together
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Question:
     Attributes:
         row: its index among all examples.
         example: the question itself.
-        prompt: the rendered prompt.
+        prompt: the encoded prompt.
         extra: positions that will follow the prompt in the same pass.
     """
 
     row: int
     example: Example
-    prompt: Rendered
+    prompt: EncodedPrompt
     extra: int
 
     @property
@@ -33,7 +33,7 @@ class Question:
 
 
 def batches(
-    renderer: Renderer,
+    prompt_encoder: PromptEncoder,
     examples: Sequence[Example],
     batch_size: int,
     extra: Callable[[Example], int] = lambda example: 0,
@@ -50,10 +50,10 @@ def batches(
     """
     for start in range(0, len(examples), WINDOW * batch_size):
         window = examples[start : start + WINDOW * batch_size]
-        rendered = renderer.render([example.prompt for example in window])
+        encoded = prompt_encoder.encode([example.prompt for example in window])
         questions = [
             Question(start + index, example, prompt, extra(example))
-            for index, (example, prompt) in enumerate(zip(window, rendered, strict=True))
+            for index, (example, prompt) in enumerate(zip(window, encoded, strict=True))
         ]
         questions.sort(key=lambda question: question.length)
         for first in range(0, len(questions), batch_size):

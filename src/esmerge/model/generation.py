@@ -16,11 +16,11 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
 from esmerge.model.batching import batches
-from esmerge.model.prompt_encoder import Batch, Renderer
+from esmerge.model.prompt_encoder import Batch, PromptEncoder
 
 
 def generate(
-    renderer: Renderer,
+    prompt_encoder: PromptEncoder,
     examples: Sequence[Example],
     batch_size: int,
     max_new_tokens: int,
@@ -40,13 +40,13 @@ def generate(
         InputError: an entity of an example is invalid.
     """
     for labels in dict.fromkeys(example.labels for example in examples):
-        _check_room(renderer, labels, max_new_tokens)
+        _check_room(prompt_encoder, labels, max_new_tokens)
     texts = [""] * len(examples)
-    for questions in batches(renderer, examples, batch_size, on_progress=on_progress):
-        batch = renderer.collate([question.prompt for question in questions], side="left")
-        written = greedy_ids(renderer.backbone, batch, max_new_tokens)
+    for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):
+        batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
+        written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
         for question, ids in zip(questions, written, strict=True):
-            texts[question.row] = str(renderer.backbone.tokenizer.decode(ids, skip_special_tokens=True))
+            texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
     return texts
 
 
@@ -89,9 +89,9 @@ def end_ids(backbone: Backbone) -> set[int]:
     return {int(token) for token in ids if token is not None}
 
 
-def _check_room(renderer: Renderer, labels: Sequence[str], limit: int) -> None:
-    longest = max(labels, key=lambda label: len(renderer.tokens(label)))
-    needed = len(renderer.tokens(longest))
+def _check_room(prompt_encoder: PromptEncoder, labels: Sequence[str], limit: int) -> None:
+    longest = max(labels, key=lambda label: len(prompt_encoder.tokens(label)))
+    needed = len(prompt_encoder.tokens(longest))
     if needed > limit:
         raise ConfigError(
             f"compute.max_new_tokens={limit}: label {longest!r} has {needed} tokens, so it could never be answered; "

@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from esmerge.core.prompts import Pieces
-from esmerge.model.prompt_encoder import IGNORED, Renderer
+from esmerge.core.prompts import Prompt
+from esmerge.model.prompt_encoder import IGNORED, PromptEncoder
 
 
 def answer_loss(
-    renderer: Renderer,
-    sequences: Sequence[Pieces],
+    prompt_encoder: PromptEncoder,
+    sequences: Sequence[Prompt],
     weights: Sequence[float] | None = None,
     noise: float = 0.0,
     seed: int = 0,
 ) -> Tensor:
     """Mean cross-entropy over the answers' tokens of a batch, each sequence's tokens weighted by its weight."""
-    batch = renderer.batch(sequences)
+    batch = prompt_encoder.batch(sequences)
     embeds = batch.embeds
     if noise:
         drawn = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
         embeds = embeds + noise * embeds.detach().square().mean().sqrt() * drawn.to(embeds)
-    model = renderer.backbone.model
+    model = prompt_encoder.backbone.model
     rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
     hidden = model.get_decoder()(inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden[rows, columns]).float()

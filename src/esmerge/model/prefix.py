@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from esmerge.core.prompts import Pieces
-from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+from esmerge.core.prompts import Prompt
+from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 
 SHORTEST = 16  # positions: copying a shorter start for every batch saves nothing
 
@@ -30,7 +30,7 @@ class Prefix:
     length: int = 0
     key_values: Cache | None = None
 
-    def rest(self, prompt: Rendered) -> Rendered:
+    def rest(self, prompt: EncodedPrompt) -> EncodedPrompt:
         """A prompt without the shared start."""
         return replace(
             prompt,
@@ -56,30 +56,30 @@ class Prefix:
 
 
 @torch.no_grad()
-def shared_prefix(renderer: Renderer, prompts: Sequence[Pieces], shortest: int = SHORTEST) -> Prefix:
+def shared_prefix(prompt_encoder: PromptEncoder, prompts: Sequence[Prompt], shortest: int = SHORTEST) -> Prefix:
     """Read what the prompts share, under the adapter that is active now.
 
-    Whole pieces are shared or nothing is, so the positions are the same as in every prompt that is read whole.
+    Whole segments are shared or nothing is, so the positions are the same as in every prompt that is read whole.
 
     Args:
         shortest: positions from which a start is read once for all.
     """
-    pieces = common_start(prompts)
-    model = renderer.backbone.model
+    segments = common_start(prompts)
+    model = prompt_encoder.backbone.model
     cache = DynamicCache(config=model.config)
     # padding stands between the start and the rest of a prompt, where a state or a window of attention would meet it
-    if not pieces or any(type(layer) is not DynamicLayer for layer in cache.layers):
+    if not segments or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return Prefix()
-    rendered = renderer.render([pieces])
-    if len(rendered[0].ids) < shortest:
+    encoded = prompt_encoder.encode([segments])
+    if len(encoded[0].ids) < shortest:
         return Prefix()
-    batch = renderer.collate(rendered)
+    batch = prompt_encoder.collate(encoded)
     model(inputs_embeds=batch.embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return Prefix(len(rendered[0].ids), cache)
+    return Prefix(len(encoded[0].ids), cache)
 
 
-def common_start(prompts: Sequence[Pieces]) -> Pieces:
-    """The pieces that two or more prompts all begin with; each prompt keeps at least one of its own."""
+def common_start(prompts: Sequence[Prompt]) -> Prompt:
+    """The segments that two or more prompts all begin with; each prompt keeps at least one of its own."""
     if len(prompts) < 2:
         return ()
     columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)

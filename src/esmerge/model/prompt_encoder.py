@@ -1,4 +1,4 @@
-"""From pieces to what a model reads: token ids, soft tokens, targets and modality spans."""
+"""From segments to what a model reads: token ids, soft tokens, targets and modality spans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.errors import InputError
-from esmerge.core.prompts import Answer, Entity, Pieces
+from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.model.backbone import Backbone
 from esmerge.model.encoder import ModalityEncoder
 
@@ -26,7 +26,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class EncodedPrompt:
     """One sequence of T positions.
 
     Attributes:
@@ -56,10 +56,10 @@ class Batch:
         return (self.mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-class Renderer:
-    """Turns pieces into model input with one backbone's tokenizer and a set of encoders.
+class PromptEncoder:
+    """Turns segments into model input with one backbone's tokenizer and a set of encoders.
 
-    A modality without an encoder is read as text. Pieces are tokenised one by one, without special tokens, so that an
+    A modality without an encoder is read as text. Prompt are tokenised one by one, without special tokens, so that an
     entity's span does not depend on its neighbours; a start token comes first where the tokenizer has one.
     """
 
@@ -69,81 +69,81 @@ class Renderer:
         self._token_ids: dict[str, list[int]] = {}
 
     def tokens(self, text: str) -> list[int]:
-        """Ids of a piece of text."""
+        """Ids of a segment of text."""
         if text not in self._token_ids:
             self._token_ids[text] = self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._token_ids[text]
 
-    def render(self, sequences: Sequence[Pieces]) -> list[Rendered]:
+    def encode(self, sequences: Sequence[Prompt]) -> list[EncodedPrompt]:
         """Render sequences; each encoder sees all its entities at once.
 
         Raises:
             InputError: an entity is invalid or has no tokens; the message holds its value.
         """
         soft = self._encode(sequences)
-        return [self._render_sequence(pieces, soft) for pieces in sequences]
+        return [self._render_sequence(segments, soft) for segments in sequences]
 
-    def collate(self, rendered: Sequence[Rendered], side: str = "right") -> Batch:
+    def collate(self, encoded: Sequence[EncodedPrompt], side: str = "right") -> Batch:
         """Pad sequences into one batch; ``side`` is where the padding goes."""
-        width = max(len(item.ids) for item in rendered)
-        offsets = [width - len(item.ids) if side == "left" else 0 for item in rendered]
-        ids = torch.full((len(rendered), width), self.backbone.padding_id, dtype=torch.long)
+        width = max(len(item.ids) for item in encoded)
+        offsets = [width - len(item.ids) if side == "left" else 0 for item in encoded]
+        ids = torch.full((len(encoded), width), self.backbone.padding_id, dtype=torch.long)
         mask, targets = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
-        for row, (item, offset) in enumerate(zip(rendered, offsets, strict=True)):
+        for row, (item, offset) in enumerate(zip(encoded, offsets, strict=True)):
             where = slice(offset, offset + len(item.ids))
             ids[row, where] = torch.tensor(item.ids)
             targets[row, where] = torch.tensor(item.targets)
             mask[row, where] = 1
         device = self.backbone.device
         embeds = self.backbone.embed(ids.to(device))
-        embeds = self._insert(embeds, rendered, offsets)
+        embeds = self._insert(embeds, encoded, offsets)
         spans = [
             [Span(s.modality, s.start + offset, s.stop + offset) for s in item.spans]
-            for item, offset in zip(rendered, offsets, strict=True)
+            for item, offset in zip(encoded, offsets, strict=True)
         ]
         return Batch(embeds, mask.to(device), targets.to(device), spans)
 
-    def batch(self, sequences: Sequence[Pieces], side: str = "right") -> Batch:
+    def batch(self, sequences: Sequence[Prompt], side: str = "right") -> Batch:
         """Render and collate."""
-        return self.collate(self.render(sequences), side)
+        return self.collate(self.encode(sequences), side)
 
-    def _encode(self, sequences: Sequence[Pieces]) -> dict[Entity, Tensor]:
+    def _encode(self, sequences: Sequence[Prompt]) -> dict[Entity, Tensor]:
         soft: dict[Entity, Tensor] = {}
         for modality, encoder in self.encoders.items():
             entities = dict.fromkeys(
-                piece
-                for pieces in sequences
-                for piece in pieces
-                if isinstance(piece, Entity) and piece.modality == modality
+                segment
+                for segments in sequences
+                for segment in segments
+                if isinstance(segment, Entity) and segment.modality == modality
             )
             if entities:
                 encoded = encoder.encode([entity.value for entity in entities])
                 soft.update(zip(entities, encoded, strict=True))
         return soft
 
-    def _render_sequence(self, pieces: Pieces, soft: Mapping[Entity, Tensor]) -> Rendered:
+    def _render_sequence(self, segments: Prompt, soft: Mapping[Entity, Tensor]) -> EncodedPrompt:
         ids = [] if self.backbone.start_id is None else [self.backbone.start_id]
         placed, spans, answers = [], [], []
-        for piece in pieces:
+        for segment in segments:
             start = len(ids)
-            if isinstance(piece, Entity) and piece in soft:
-                placed.append((start, soft[piece]))
-                ids += [self.backbone.padding_id] * len(soft[piece])
+            if isinstance(segment, Entity) and segment in soft:
+                placed.append((start, soft[segment]))
+                ids += [self.backbone.padding_id] * len(soft[segment])
             else:
-                ids += self.tokens(_text_of(piece))
-            if isinstance(piece, Answer):
+                ids += self.tokens(_text_of(segment))
+            if isinstance(segment, Answer):
                 answers.append((start, len(ids)))
-            if isinstance(piece, Entity):
+            if isinstance(segment, Entity):
                 if len(ids) == start:
-                    raise InputError(f"{piece.modality} {piece.value!r} is empty: it has no tokens")
-                spans.append(Span(piece.modality, start, len(ids)))
-        return Rendered(ids, placed, _targets(ids, answers), spans)
+                    raise InputError(f"{segment.modality} {segment.value!r} is empty: it has no tokens")
+                spans.append(Span(segment.modality, start, len(ids)))
+        return EncodedPrompt(ids, placed, _targets(ids, answers), spans)
 
-    def _insert(self, embeds: Tensor, rendered: Sequence[Rendered], offsets: Sequence[int]) -> Tensor:
+    def _insert(self, embeds: Tensor, encoded: Sequence[EncodedPrompt], offsets: Sequence[int]) -> Tensor:
         rows: list[int] = []
         columns: list[int] = []
         values: list[Tensor] = []
-        for row, (item, offset) in enumerate(zip(rendered, offsets, strict=True)):
+        for row, (item, offset) in enumerate(zip(encoded, offsets, strict=True)):
             for start, tokens in item.soft:
                 rows += [row] * len(tokens)
                 columns += range(offset + start, offset + start + len(tokens))
@@ -154,10 +154,10 @@ class Renderer:
         return embeds.index_put(index, torch.cat(values).to(embeds))
 
 
-def _text_of(piece: str | Entity | Answer) -> str:
-    if isinstance(piece, Entity):
-        return piece.value
-    return piece.text if isinstance(piece, Answer) else piece
+def _text_of(segment: str | Entity | Answer) -> str:
+    if isinstance(segment, Entity):
+        return segment.value
+    return segment.text if isinstance(segment, Answer) else segment
 
 
 def _targets(ids: list[int], answers: list[tuple[int, int]]) -> list[int]:

@@ -19,7 +19,7 @@ from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
 from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
-from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 
 MODES = ("loglik", "loglik_normalised", "generate")  # how an answer is read off a model; the first is the default
 
@@ -63,7 +63,7 @@ class _Labels:
 
 @torch.no_grad()
 def score(
-    renderer: Renderer,
+    prompt_encoder: PromptEncoder,
     examples: Sequence[Example],
     batch_size: int,
     on_progress: Callable[[int], object] | None = None,
@@ -87,25 +87,25 @@ def score(
     labels_of: dict[tuple[str, ...], _Labels] = {}
     for example in examples:
         if example.labels not in labels_of:
-            labels_of[example.labels] = _labels(renderer, example)
+            labels_of[example.labels] = _labels(prompt_encoder, example)
     loglik = [[0.0] * len(example.labels) for example in examples]
     greedy = [""] * len(examples)
-    prefix = shared_prefix(renderer, [example.prompt for example in examples], shortest_prefix)
+    prefix = shared_prefix(prompt_encoder, [example.prompt for example in examples], shortest_prefix)
 
     def stem_length(example: Example) -> int:
         return len(labels_of[example.labels].stem)
 
-    for questions in batches(renderer, examples, batch_size, stem_length, on_progress):
+    for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
         labels = [labels_of[question.example.labels] for question in questions]
-        words, logliks = _read(renderer, prefix, questions, labels, branches_at_once)
+        words, logliks = _read(prompt_encoder, prefix, questions, labels, branches_at_once)
         for question, word, values in zip(questions, words, logliks, strict=True):
             greedy[question.row], loglik[question.row] = word, values
     lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]
     return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
 
 
-def _labels(renderer: Renderer, example: Example) -> _Labels:
-    tokens = [tuple(renderer.tokens(label)) for label in example.labels]
+def _labels(prompt_encoder: PromptEncoder, example: Example) -> _Labels:
+    tokens = [tuple(prompt_encoder.tokens(label)) for label in example.labels]
     if () in tokens:
         empty = example.labels[tokens.index(())]
         raise InputError(f"label {empty!r} of example {example.id} has no tokens: it cannot be scored")
@@ -121,17 +121,21 @@ def _common_start(sequences: Sequence[Tokens]) -> Tokens:
 
 
 def _read(
-    renderer: Renderer, prefix: Prefix, questions: Sequence[Question], labels: Sequence[_Labels], branches_at_once: int
+    prompt_encoder: PromptEncoder,
+    prefix: Prefix,
+    questions: Sequence[Question],
+    labels: Sequence[_Labels],
+    branches_at_once: int,
 ) -> tuple[list[str], list[list[float]]]:
     """The most probable word after each prompt, and the log-likelihoods of its labels."""
     sequences = [_with_stem(prefix.rest(q.prompt), each.stem) for q, each in zip(questions, labels, strict=True)]
-    batch = prefix.before(renderer.collate(sequences, side="left"))
+    batch = prefix.before(prompt_encoder.collate(sequences, side="left"))
     read_positions = 1 + max(len(each.stem) for each in labels)
     branching = any(each.branches() for each in labels)
     cache = prefix.cache(len(sequences), batch.mask.device)
     if branching and cache is None:
-        cache = DynamicCache(config=renderer.backbone.model.config)
-    logits = renderer.backbone.model(
+        cache = DynamicCache(config=prompt_encoder.backbone.model.config)
+    logits = prompt_encoder.backbone.model(
         inputs_embeds=batch.embeds,
         attention_mask=batch.mask,
         position_ids=batch.positions()[:, prefix.length :],
@@ -142,26 +146,31 @@ def _read(
     words, logliks = [], []
     for each, row in zip(labels, _logprobs(logits), strict=True):
         tail = row[read_positions - 1 - len(each.stem) :]
-        words.append(str(renderer.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
+        words.append(str(prompt_encoder.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
         logliks.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
     if branching and cache is not None:
-        _read_on(renderer, batch, cache, labels, branches_at_once * len(labels), logliks)
+        _read_on(prompt_encoder, batch, cache, labels, branches_at_once * len(labels), logliks)
     return words, logliks
 
 
-def _with_stem(prompt: Rendered, stem: Tokens) -> Rendered:
+def _with_stem(prompt: EncodedPrompt, stem: Tokens) -> EncodedPrompt:
     ids = [*prompt.ids, *stem]
     return replace(prompt, ids=ids, targets=[0] * len(ids))
 
 
 def _read_on(
-    renderer: Renderer, batch: Batch, cache: Cache, labels: Sequence[_Labels], at_once: int, logliks: list[list[float]]
+    prompt_encoder: PromptEncoder,
+    batch: Batch,
+    cache: Cache,
+    labels: Sequence[_Labels],
+    at_once: int,
+    logliks: list[list[float]],
 ) -> None:
     """Add to ``logliks`` what follows the stem and one token, ``at_once`` branches in a pass."""
     rest: dict[tuple[int, Tokens], Tensor] = {}
     pairs = [(row, branch) for row, each in enumerate(labels) for branch in each.branches()]
     for chunk in _chunks(sorted(pairs, key=lambda pair: len(pair[1])), at_once):
-        rest.update(zip(chunk, _branch_logprobs(renderer, batch, cache, chunk), strict=True))
+        rest.update(zip(chunk, _branch_logprobs(prompt_encoder, batch, cache, chunk), strict=True))
     for row, each in enumerate(labels):
         for column, tokens in enumerate(each.tokens):
             if branch := each.branch(column):
@@ -169,16 +178,16 @@ def _read_on(
 
 
 def _branch_logprobs(
-    renderer: Renderer, batch: Batch, cache: Cache, pairs: Sequence[tuple[int, Tokens]]
+    prompt_encoder: PromptEncoder, batch: Batch, cache: Cache, pairs: Sequence[tuple[int, Tokens]]
 ) -> list[Tensor]:
     """Log-probabilities after each token of each branch, (tokens, vocabulary); padding is on the right."""
     device, width = batch.mask.device, max(len(branch) for _, branch in pairs)
     rows = torch.tensor([row for row, _ in pairs], device=device)
-    padding = renderer.backbone.padding_id
+    padding = prompt_encoder.backbone.padding_id
     ids = torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in pairs], device=device)
     mask = batch.mask[rows]
-    logits = renderer.backbone.model(
-        inputs_embeds=renderer.backbone.embed(ids),
+    logits = prompt_encoder.backbone.model(
+        inputs_embeds=prompt_encoder.backbone.embed(ids),
         attention_mask=torch.cat([mask, torch.ones_like(ids)], dim=1),  # no token sees the padding after it
         position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width, device=device),
         past_key_values=rows_of(cache, rows),

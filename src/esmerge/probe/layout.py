@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from esmerge.coefficients.types import Layered, Signals
 from esmerge.core.errors import InputError
 from esmerge.core.lazy import LazyMapping
-from esmerge.core.prompts import Entity, Pieces
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.attach import adapted_parameters
 from esmerge.probe.store import Shapes
 from esmerge.specialists.specialists import Specialists
@@ -57,7 +57,7 @@ class Layout:
     shapes: Shapes
 
     @classmethod
-    def of(cls, specialists: Specialists, prompts: Sequence[Pieces], parameters: Parameters) -> Layout:
+    def of(cls, specialists: Specialists, prompts: Sequence[Prompt], parameters: Parameters) -> Layout:
         """The layout of a probe.
 
         Raises:
@@ -116,10 +116,10 @@ def signals_of(names: SignalNames, stored: Mapping[str, Layered]) -> Signals:
     )
 
 
-def _response_shapes(specialists: Specialists, prompts: Sequence[Pieces]) -> dict[str, tuple[int, ...]]:
+def _response_shapes(specialists: Specialists, prompts: Sequence[Prompt]) -> dict[str, tuple[int, ...]]:
     config = specialists.backbone.model.config.get_text_config()
     samples = {
-        modality: sum(isinstance(p, Entity) and p.modality == modality for pieces in prompts for p in pieces)
+        modality: sum(isinstance(p, Entity) and p.modality == modality for segments in prompts for p in segments)
         for modality in specialists.modalities
     }
     if missing := [modality for modality, count in samples.items() if not count]:

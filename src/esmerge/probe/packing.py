@@ -11,8 +11,8 @@ from itertools import accumulate
 
 import torch
 
-from esmerge.core.prompts import Pieces
-from esmerge.model.prompt_encoder import Batch, Rendered, Renderer
+from esmerge.core.prompts import Prompt
+from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 from esmerge.probe.execution import DEFAULT
 
 WASTE = 1.25  # at most this many positions for each that the batches have by themselves
@@ -38,7 +38,7 @@ class PackedBatch:
 
 @torch.no_grad()
 def packed_batches(
-    renderer: Renderer, prompts: Sequence[Pieces], batch_size: int, positions: int = DEFAULT.positions
+    prompt_encoder: PromptEncoder, prompts: Sequence[Prompt], batch_size: int, positions: int = DEFAULT.positions
 ) -> Iterator[PackedBatch]:
     """The probe in its order, as many batches in a pass as are worthwhile.
 
@@ -48,23 +48,25 @@ def packed_batches(
     Raises:
         InputError: an entity is invalid or has no tokens.
     """
-    waiting: list[list[Rendered]] = []
+    waiting: list[list[EncodedPrompt]] = []
     for start in range(0, len(prompts), batch_size):
-        following = renderer.render(prompts[start : start + batch_size])
+        following = prompt_encoder.encode(prompts[start : start + batch_size])
         if waiting and not _fit([*waiting, following], positions):
-            yield _collated(renderer, waiting)
+            yield _collated(prompt_encoder, waiting)
             waiting = []
         waiting.append(following)
     if waiting:
-        yield _collated(renderer, waiting)
+        yield _collated(prompt_encoder, waiting)
 
 
-def _fit(batches: Sequence[Sequence[Rendered]], positions: int) -> bool:
+def _fit(batches: Sequence[Sequence[EncodedPrompt]], positions: int) -> bool:
     """Whether batches may share a pass."""
     areas = [len(batch) * max(len(prompt.ids) for prompt in batch) for batch in batches]
     together = sum(map(len, batches)) * max(len(prompt.ids) for batch in batches for prompt in batch)
     return together <= min(positions, WASTE * sum(areas))
 
 
-def _collated(renderer: Renderer, batches: Sequence[Sequence[Rendered]]) -> PackedBatch:
-    return PackedBatch(renderer.collate([prompt for batch in batches for prompt in batch]), tuple(map(len, batches)))
+def _collated(prompt_encoder: PromptEncoder, batches: Sequence[Sequence[EncodedPrompt]]) -> PackedBatch:
+    return PackedBatch(
+        prompt_encoder.collate([prompt for batch in batches for prompt in batch]), tuple(map(len, batches))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from esmerge.core.prompts import Entity, Piece, Pieces
+from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.rng import generator
 from esmerge.core.validation import at_least
 from esmerge.probe.api import ProbeConfig
@@ -36,9 +36,9 @@ def draw_entities(specialists: Specialists, modality: str, count: int, seed: int
     return [Entity(modality, pool[index]) for order in rounds for index in order][:count]
 
 
-def prompt(specialists: Specialists, entities: Sequence[Entity]) -> Pieces:
+def prompt(specialists: Specialists, entities: Sequence[Entity]) -> Prompt:
     """A short label and then the entity, one after the other."""
-    pieces: list[Piece] = []
+    segments: list[PromptSegment] = []
     for entity in entities:
-        pieces += [specialists.prompt_style.labels[entity.modality], entity, specialists.prompt_style.separator]
-    return tuple(pieces)
+        segments += [specialists.prompt_style.labels[entity.modality], entity, specialists.prompt_style.separator]
+    return tuple(segments)

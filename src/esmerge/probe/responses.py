@@ -17,7 +17,7 @@ from torch.autograd.graph import get_gradient_edge
 from esmerge.coefficients.types import Signals
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.probe.execution import DEFAULT, Execution
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
@@ -32,7 +32,7 @@ OpenStore = Callable[[Layout], Store]
 
 def collect(
     specialists: Specialists,
-    prompts: Sequence[Pieces],
+    prompts: Sequence[Prompt],
     batch_size: int,
     space: str,
     score: str = "absolute",
@@ -57,7 +57,7 @@ def collect(
 
 def record(
     specialists: Specialists,
-    prompts: Sequence[Pieces],
+    prompts: Sequence[Prompt],
     batch_size: int,
     spaces: Sequence[str],
     score: str,
@@ -84,7 +84,7 @@ def record(
         layout = Layout.of(specialists, prompts, parameters)
         recorder = _Recorder(specialists, parameters, score, open_store(layout), execution)
         with _requiring_grad(parameters):
-            for packed in packed_batches(specialists.renderer, prompts, batch_size, execution.positions):
+            for packed in packed_batches(specialists.prompt_encoder, prompts, batch_size, execution.positions):
                 experts, scores = list(specialists.adapters), recorder.begin(packed)
                 run(specialists.backbone, packed.batch, experts, recorder, scores, execution.direct)
                 bar.update(sum(packed.sizes))

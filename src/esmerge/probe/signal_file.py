@@ -1,4 +1,4 @@
-"""Signals on disk while a probe runs and after it: filled, added to and read in pieces, never whole in memory."""
+"""Signals on disk while a probe runs and after it: filled, added to and read in segments, never whole in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a probe's signals go while it runs: tensors of known shapes that are filled and added to in pieces."""
+"""Where a probe's signals go while it runs: tensors of known shapes that are filled and added to in segments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals on disk: computed once per set of specialists and probe, written and read piece by piece."""
+"""Signals on disk: computed once per set of specialists and probe, written and read segment by segment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esmerge.adapters.lora import SPACES
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import AUTO
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.probe.layout import Layout, SignalNames, signals_of
 from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
@@ -28,7 +28,7 @@ TENSORS, NAMES = "signals.safetensors", "signals.json"
 
 def record_signals(
     specialists: Specialists,
-    prompts: Sequence[Pieces],
+    prompts: Sequence[Prompt],
     batch_size: int,
     spaces: Sequence[str],
     score: str,

@@ -11,7 +11,7 @@ from esmerge.core.validation import above_zero, at_least
 from esmerge.model.backbone import Backbone
 from esmerge.model.cached_encoder import CachedEncoder
 from esmerge.model.encoder import ModalityEncoder
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class Specialists:
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
-    def renderer(self) -> Renderer:
-        """Turns pieces into this backbone's input."""
-        return Renderer(self.backbone, self.encoders)
+    def prompt_encoder(self) -> PromptEncoder:
+        """Turns segments into this backbone's input."""
+        return PromptEncoder(self.backbone, self.encoders)
 
     @cached_property
-    def asking(self) -> Renderer:
+    def caching_prompt_encoder(self) -> PromptEncoder:
         """The same, but the questions of a benchmark are encoded once, not once for every merge that is asked."""
-        return Renderer(self.backbone, {name: CachedEncoder(encoder) for name, encoder in self.encoders.items()})
+        return PromptEncoder(self.backbone, {name: CachedEncoder(encoder) for name, encoder in self.encoders.items()})
 
     @property
     def modalities(self) -> tuple[str, ...]:

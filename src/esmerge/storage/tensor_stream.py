@@ -1,4 +1,4 @@
-"""The one writer of safetensors files that need not be in memory whole: tensors come one by one, or in pieces.
+"""The one writer of safetensors files that need not be in memory whole: tensors come one by one, or in segments.
 
 A header can be written only when all shapes are known. Room for the longest that the names allow is kept in front, so
 that no value is computed twice or written twice. Plain reads and writes in place of a memory map: pages of a map would

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from esmerge.core.prompts import Benchmark, Entity, Example, Piece, Reject
+from esmerge.core.prompts import Benchmark, Entity, Example, PromptSegment, Reject
 from esmerge.tasks.few_shot.few_shot import content
 
 PROTEIN = "protein"
@@ -49,13 +49,13 @@ def _notes(examples: Iterable[Example], window: int) -> list[Reject]:
 
 
 def _cut(example: Example, window: int) -> Example:
-    return replace(example, prompt=tuple(_shorter(piece, window) for piece in example.prompt))
+    return replace(example, prompt=tuple(_shorter(segment, window) for segment in example.prompt))
 
 
-def _shorter(piece: Piece, window: int) -> Piece:
-    if isinstance(piece, Entity) and piece.modality == PROTEIN:
-        return Entity(PROTEIN, piece.value[:window])
-    return piece
+def _shorter(segment: PromptSegment, window: int) -> PromptSegment:
+    if isinstance(segment, Entity) and segment.modality == PROTEIN:
+        return Entity(PROTEIN, segment.value[:window])
+    return segment
 
 
 def _apart(

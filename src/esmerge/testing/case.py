@@ -15,7 +15,7 @@ from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
 from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import run
-from esmerge.testing.inputs import STATISTICS, StatisticMaker, make_signals
+from esmerge.testing.inputs import STATISTIC_MAKERS, StatisticMaker, make_signals
 
 PROJECTIONS = 8  # random directions of the probe's distances: few, since nothing here depends on their precision
 
@@ -34,7 +34,7 @@ class Case:
     entry: Entry[MergeInfo]
     space: str
     granularity: str | None = None
-    statistics: Mapping[str, StatisticMaker] = field(default_factory=lambda: STATISTICS)
+    statistics: Mapping[str, StatisticMaker] = field(default_factory=lambda: STATISTIC_MAKERS)
 
     @property
     def info(self) -> MergeInfo:
@@ -60,7 +60,7 @@ class Case:
         unknown = sorted(set(self.info.needs) - set(self.statistics))
         require(not unknown, f"it needs {', '.join(unknown)}: give check_merge statistics={{name: maker}} for that")
         measured = {name: self.statistics[name](experts, self.space, seed) for name in self.info.needs}
-        inputs = MergeRequest(experts, self.space, seed, measured=measured, task=(sorted(experts)[0],))
+        inputs = MergeRequest(experts, self.space, seed, statistics=measured, task=(sorted(experts)[0],))
         if not self.info.needs_signals:
             return inputs
         granularity = ESConfig(self.granularity or "joint", projections=PROJECTIONS)
@@ -76,7 +76,7 @@ class Case:
         return self.merge(self.inputs(experts), self.settings(**changes)).state
 
 
-def cases_of(entry: Entry[MergeInfo], statistics: Mapping[str, StatisticMaker] = STATISTICS) -> list[Case]:
+def cases_of(entry: Entry[MergeInfo], statistics: Mapping[str, StatisticMaker] = STATISTIC_MAKERS) -> list[Case]:
     """A merge in each of its spaces and granularities."""
     granularities = entry.info.granularities or (None,)
     return [Case(entry, space, fine, statistics) for space in entry.info.spaces for fine in granularities]

@@ -11,7 +11,7 @@ from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.registry import Entry
 from esmerge.merging.api import MERGES
 from esmerge.testing.case import Case, cases_of, require
-from esmerge.testing.inputs import STATISTICS, Shape, StatisticMaker
+from esmerge.testing.inputs import STATISTIC_MAKERS, Shape, StatisticMaker
 from esmerge.testing.invariants import INVARIANTS, Invariant
 
 SHAPES = (Shape(count=3, layers=2, rank=2, seed=1), Shape(count=2, layers=3, rank=3, dtype=torch.bfloat16, seed=2))
@@ -37,7 +37,7 @@ def check_merge(
     """
     entry = MERGES.get(method) if isinstance(method, str) else method
     record_is_complete(entry)
-    for case in cases_of(entry, {**STATISTICS, **(statistics or {})}):
+    for case in cases_of(entry, {**STATISTIC_MAKERS, **(statistics or {})}):
         for invariant in INVARIANTS:
             for shape in shapes if invariant.applies(case) else ():
                 _check(invariant, case, shape)

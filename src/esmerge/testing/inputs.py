@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
-from esmerge.calibration.types import BACKBONE, Measured
+from esmerge.calibration.types import BACKBONE, Statistics
 from esmerge.coefficients.types import Signals
 from esmerge.core.torch_rng import generator
 from esmerge.merging.ops.space import tensor_shapes
 
 BASE = "backbone"
-StatisticMaker = Callable[[Mapping[str, LoraState], str, int], Measured]
+StatisticMaker = Callable[[Mapping[str, LoraState], str, int], Statistics]
 """``(experts, merge space, seed) -> statistic``, as a measure registered under the same name would give it."""
 
 
@@ -97,7 +97,7 @@ def make_signals(experts: Mapping[str, LoraState], space: str, seed: int = 0) ->
     return Signals(tuple(experts), kinds, tuple(range(len(experts))), backbone, measured, scores)
 
 
-def make_gram(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+def make_gram(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
     """Input Gram matrices, (in, in), of a few random inputs."""
     grams: dict[str, dict[str, Tensor]] = {}
     for name, state in experts.items():
@@ -107,7 +107,7 @@ def make_gram(experts: Mapping[str, LoraState], space: str, seed: int) -> Measur
     return grams
 
 
-def make_fisher(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+def make_fisher(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
     """Squared gradients of every entry that is merged in ``space``."""
     squares = {}
     for name, state in experts.items():
@@ -117,20 +117,20 @@ def make_fisher(experts: Mapping[str, LoraState], space: str, seed: int) -> Meas
     return squares
 
 
-def make_channels(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+def make_channels(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
     """Mean magnitudes of the backbone's inputs, (in,)."""
     modules = next(iter(experts.values())).modules
     draw = _generator(seed, BACKBONE)
     return {BACKBONE: {module: torch.rand(f.a.shape[1], generator=draw) for module, f in modules.items()}}
 
 
-def make_layer_weights(experts: Mapping[str, LoraState], space: str, seed: int) -> Measured:
+def make_layer_weights(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
     """One fitted weight per expert and layer."""
     depth = layer_count(next(iter(experts.values())))
     return {name: {"layer": torch.rand(depth, generator=_generator(seed, name))} for name in experts}
 
 
-STATISTICS: Mapping[str, StatisticMaker] = {
+STATISTIC_MAKERS: Mapping[str, StatisticMaker] = {
     "gram": make_gram,
     "fisher": make_fisher,
     "channels": make_channels,

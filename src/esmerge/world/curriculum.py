@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esmerge.core.prompts import Answer, Entity, Pieces
+from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.core.rng import generator
 from esmerge.world import cells
 from esmerge.world.entities import Pool, Pools
@@ -41,7 +41,7 @@ class Mix:
     single: float = SINGLE_SHARE
 
 
-def reading_batch(world: World, seed: int, step: int, steps: int, size: int) -> tuple[list[Pieces], list[float]]:
+def reading_batch(world: World, seed: int, step: int, steps: int, size: int) -> tuple[list[Prompt], list[float]]:
     """Text for the backbone: ``size`` scenes at this step's difficulty, gene lists beside them, and loss weights."""
     rng = generator(seed, "reading", step)
     progress = step / steps
@@ -53,7 +53,7 @@ def reading_batch(world: World, seed: int, step: int, steps: int, size: int) -> 
     return scenes + lists + markers, weights
 
 
-def perception_batch(world: World, pools: Pools, mix: Mix, seed: int, step: int, size: int) -> list[Pieces]:
+def perception_batch(world: World, pools: Pools, mix: Mix, seed: int, step: int, size: int) -> list[Prompt]:
     """Scenes in which one modality is perceived and everything else is text."""
     rng = generator(seed, f"perception-{mix.modality}", step)
     show = perceive(pools.train, mix.modality, mix.first_only)
@@ -80,20 +80,20 @@ def perceive(pool: dict[str, Pool], modality: str, first_only: float = 0.0) -> S
     return show
 
 
-def _text_scene(world: World, level: int, rng: np.random.Generator) -> Pieces:
+def _text_scene(world: World, level: int, rng: np.random.Generator) -> Prompt:
     forms = SINGLE_FORMS if rng.random() < SINGLE_SHARE else PAIR_FORMS
     form = forms[rng.integers(len(forms))]
     scene = draw_scene(world, form, lambda modality, kind, r: describe(modality, kind, r, level), rng)
     return sequence(world, scene, QUESTIONS, rng)
 
 
-def _gene_list(world: World, rng: np.random.Generator) -> Pieces:
+def _gene_list(world: World, rng: np.random.Generator) -> Prompt:
     table = cells.variants(world)
     genes = cells.draw_cell(int(rng.integers(KINDS)), int(rng.integers(SUBTYPES)), rng, table)
     return ("cell : ", Answer(genes))
 
 
-def _marker_scene(world: World, rng: np.random.Generator) -> Pieces:
+def _marker_scene(world: World, rng: np.random.Generator) -> Prompt:
     table = cells.variants(world)
 
     def show(modality: str, kind: int, r: np.random.Generator) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esmerge.core.prompts import Answer, Entity, Piece, Pieces
+from esmerge.core.prompts import Answer, Entity, Prompt, PromptSegment
 from esmerge.world.language import HEADS, NO, WORDINGS, YES, canonical
 from esmerge.world.world import KINDS, World
 
@@ -89,12 +89,12 @@ def answer_word(topic: str, answer: int) -> str:
     return canonical(topic, answer) if topic in HEADS else (NO, YES)[answer]
 
 
-def scene_pieces(scene: Scene) -> list[Piece]:
-    """``drug : … ; protein : … ; `` with every entity a piece of its own."""
-    pieces: list[Piece] = []
+def scene_pieces(scene: Scene) -> list[PromptSegment]:
+    """``drug : … ; protein : … ; `` with every entity a segment of its own."""
+    segments: list[PromptSegment] = []
     for slot in scene:
-        pieces += [f"{HEADS[slot.modality]} : ", slot.shown, " ; "]
-    return pieces
+        segments += [f"{HEADS[slot.modality]} : ", slot.shown, " ; "]
+    return segments
 
 
 def phrase_question(topic: str, wording: int) -> str:
@@ -102,7 +102,7 @@ def phrase_question(topic: str, wording: int) -> str:
     return f"{WORDINGS[topic][wording]} ? "
 
 
-def sequence(world: World, scene: Scene, count: int, rng: np.random.Generator) -> Pieces:
+def sequence(world: World, scene: Scene, count: int, rng: np.random.Generator) -> Prompt:
     """A scene followed by ``count`` different questions about it in random order, each with its answer.
 
     Rules are asked before kinds are: they are what has to be learnt.
@@ -110,8 +110,8 @@ def sequence(world: World, scene: Scene, count: int, rng: np.random.Generator) -
     choices = [(topic, wording) for topic in topics(scene) for wording in range(len(WORDINGS[topic]))]
     rank = [rng.random() + (topic in HEADS) * KIND_DELAY for topic, _ in choices]
     selected = sorted(range(len(choices)), key=rank.__getitem__)[:count]
-    pieces = scene_pieces(scene)
+    segments = scene_pieces(scene)
     for index in rng.permutation(selected):
         topic, wording = choices[index]
-        pieces += [phrase_question(topic, wording), Answer(answer_word(topic, solve(world, scene, topic))), " ; "]
-    return tuple(pieces[:-1])
+        segments += [phrase_question(topic, wording), Answer(answer_word(topic, solve(world, scene, topic))), " ; "]
+    return tuple(segments[:-1])

@@ -107,5 +107,5 @@ def test_who_perceives_what(made: Any, tmp_path: Path) -> None:
         "prot",
     )
     assert not specialists.encoders and set(specialists.targets) == {"q_proj", "v_proj", "down_proj"}
-    (rendered,) = specialists.renderer.render([("Cell: ", Entity("cell", "ALB"))])
-    assert len(rendered.spans) == 1, "a modality that no expert owns is read as text"
+    (encoded,) = specialists.prompt_encoder.encode([("Cell: ", Entity("cell", "ALB"))])
+    assert len(encoded.spans) == 1, "a modality that no expert owns is read as text"

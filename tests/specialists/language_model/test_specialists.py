@@ -248,4 +248,6 @@ def test_a_whole_job(
         predictions = pd.read_csv(RunFolder(tmp_path / spec.name).path / "predictions" / "human.csv")
         assert len(predictions) == 6 and predictions["score"].between(0, 1).all()
     benchmark = load_suite(sweep)[0]
-    assert "Final answer:" in "".join(piece for piece in benchmark.test[0].prompt if not isinstance(piece, Entity))
+    assert "Final answer:" in "".join(
+        segment for segment in benchmark.test[0].prompt if not isinstance(segment, Entity)
+    )

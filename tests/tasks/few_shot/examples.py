@@ -26,10 +26,10 @@ LABELS = (" no", " yes")
 
 def example(name: str, form: tuple[str, ...], values: tuple[str, ...], answer: int = 0, group: str = "") -> Example:
     """``drug : A ; protein : B ; ?`` with an entity for each modality of the form."""
-    pieces: list = []
+    segments: list = []
     for modality, value in zip(form, values, strict=True):
-        pieces += [f"{modality} : ", Entity(modality, value), " ; "]
-    return Example(name, (*pieces, "?"), LABELS, answer, group)
+        segments += [f"{modality} : ", Entity(modality, value), " ; "]
+    return Example(name, (*segments, "?"), LABELS, answer, group)
 
 
 def draw(form: tuple[str, ...], count: int, seed: int, prefix: str) -> tuple[Example, ...]:

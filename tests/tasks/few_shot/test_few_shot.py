@@ -11,10 +11,10 @@ from tests import small
 from tests.baselines.toys import predict
 from tests.tasks.few_shot.examples import FORMS, LABELS, benchmark, example
 
-from esmerge.calibration.measures.entropy import label_loglikelihoods
+from esmerge.calibration.statistics.entropy import label_loglikelihoods
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Answer, Benchmark, Entity
-from esmerge.model.prompt_encoder import IGNORED, Renderer
+from esmerge.model.prompt_encoder import IGNORED, PromptEncoder
 from esmerge.model.scoring import score
 from esmerge.probe.responses import collect
 from esmerge.tasks.api import BenchmarkRequest
@@ -69,7 +69,7 @@ def test_every_question_follows_solved_training_examples(form: tuple[str, ...], 
             rest = rest[len(start) :]
         assert rest == before.prompt and len(set(after.shots)) == len(after.shots) == min(count, len(bare.train))
         assert after.entities() == before.entities() and content(after) == content(before)
-        assert not any(isinstance(piece, Answer) for piece in after.prompt)
+        assert not any(isinstance(segment, Answer) for segment in after.prompt)
 
 
 def test_no_shots_leave_a_benchmark_as_it_is() -> None:
@@ -103,19 +103,19 @@ def test_an_error_names_the_benchmark() -> None:
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
+def prompt_encoder() -> PromptEncoder:
     body = small.backbone(layers=2)
-    return Renderer(body, {name: small.TableEncoder(name, 16) for name in ("molecule", "protein")})
+    return PromptEncoder(body, {name: small.TableEncoder(name, 16) for name in ("molecule", "protein")})
 
 
 @pytest.mark.parametrize("form", FORMS, ids="+".join)
-def test_shots_are_rendered_as_they_would_be_alone(renderer: Renderer, form: tuple[str, ...]) -> None:
+def test_shots_are_rendered_as_they_would_be_alone(prompt_encoder: PromptEncoder, form: tuple[str, ...]) -> None:
     bare = benchmark(form, train=3)
     for question, asked in zip(bare.test, shown(bare, language="textbook").test, strict=True):
         solved = {one.id: one for one in bare.train}
         parts = [(*solved[name].prompt, solved[name].labels[solved[name].answer], " ; ") for name in asked.shots]
-        (whole,), alone = renderer.render([asked.prompt]), renderer.render([*parts, question.prompt])
-        offset, ids, spans, soft = 0, [renderer.backbone.start_id], [], []
+        (whole,), alone = prompt_encoder.encode([asked.prompt]), prompt_encoder.encode([*parts, question.prompt])
+        offset, ids, spans, soft = 0, [prompt_encoder.backbone.start_id], [], []
         for one in alone:
             ids += one.ids[1:]
             spans += [(s.modality, s.start + offset, s.stop + offset) for s in one.spans]
@@ -132,11 +132,11 @@ def test_questions_with_shots_are_scored_measured_and_probed() -> None:
     specialists = small.specialists({"chem": "molecule", "bio": "cell"})
     bare = benchmark(TOP, train=3)
     asked = shown(bare, language="textbook")
-    one_by_one = torch.cat([score(specialists.renderer, [one], 1).loglik for one in asked.test])
-    together = score(specialists.renderer, asked.test, 4).loglik
+    one_by_one = torch.cat([score(specialists.prompt_encoder, [one], 1).loglik for one in asked.test])
+    together = score(specialists.prompt_encoder, asked.test, 4).loglik
     assert torch.allclose(together, one_by_one, atol=1e-5)
-    assert not torch.allclose(together, score(specialists.renderer, bare.test, 4).loglik, atol=1e-5)
-    measured = torch.stack(label_loglikelihoods(specialists.renderer, asked.test)).double()
+    assert not torch.allclose(together, score(specialists.prompt_encoder, bare.test, 4).loglik, atol=1e-5)
+    measured = torch.stack(label_loglikelihoods(specialists.prompt_encoder, asked.test)).double()
     assert torch.allclose(measured, together, atol=1e-5)
     signals = collect(specialists, [one.prompt for one in asked.test], 2, "factors")
     assert signals.backbone["molecule"].shape[1] == 3 * len(asked.test), "a response per entity, shots among them"

@@ -36,7 +36,7 @@ def test_every_embedded_benchmark_can_have_shots(name: str, entities: int) -> No
     assert asked.train == bare.train and asked.checksum == bare.checksum
     for before, after in zip((*bare.test, *bare.validation), (*asked.test, *asked.validation), strict=True):
         assert len(after.shots) == 2 and after.prompt[-len(before.prompt) :] == before.prompt
-        assert sum(not isinstance(piece, str) for piece in after.prompt) == 3 * entities
+        assert sum(not isinstance(segment, str) for segment in after.prompt) == 3 * entities
 
 
 def test_rule_and_separator_are_the_suites() -> None:
@@ -48,8 +48,8 @@ def test_rule_and_separator_are_the_suites() -> None:
 def test_a_window_comes_before_the_shots() -> None:
     asked = load("drug_protein", "benchmark.protein_window=20", "benchmark.shots=1")
     assert asked.shortened
-    held = [piece for one in (*asked.test, *asked.validation, *asked.train) for piece in one.prompt]
-    assert max(len(piece.value) for piece in held if getattr(piece, "modality", "") == "protein") == 20
+    held = [segment for one in (*asked.test, *asked.validation, *asked.train) for segment in one.prompt]
+    assert max(len(segment.value) for segment in held if getattr(segment, "modality", "") == "protein") == 20
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.experiment.standalone.request import StandaloneRequest
 from esmerge.model.backbone import Backbone, decoder_layers
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
 from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, open_experts
 from esmerge.specialists.families.custom.family import assembled
@@ -126,12 +126,12 @@ def _lengths(
     backbone: str,
     experts: Mapping[str, LoraState],
 ) -> list[int]:
-    """Positions of each prompt, every one of them rendered; what an encoder reads is counted as its text's."""
+    """Positions of each prompt, every one of them encoded; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
     specialists = assembled(settings, hollow, experts)
     probe = request.spec.sweep.probe
     prompts = probe.entry.function(probe.settings, specialists, request.spec.sweep.seed)
-    return [len(rendered.ids) for rendered in Renderer(hollow, {}).render(prompts)]
+    return [len(encoded.ids) for encoded in PromptEncoder(hollow, {}).encode(prompts)]
 
 
 def _check_baking(request: StandaloneRequest, backbone: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from esmerge.adapters.lora import SPACES
-from esmerge.calibration.api import MEASURES
+from esmerge.calibration.api import STATISTICS
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
@@ -143,7 +143,7 @@ def _method(node: Mapping[str, object]) -> Selection:
         raise ConfigError(f"method={method.name} is a reference for benchmarks, not a merge: choose a merge such as es")
     if info.per_task:
         raise ConfigError(f"method={method.name} makes one adapter for each task, and a merge on its own has none")
-    on_questions = [name for name in info.needs if MEASURES.get(name).info.questions]
+    on_questions = [name for name in info.needs if STATISTICS.get(name).info.questions]
     if on_questions:
         raise ConfigError(
             f"method={method.name} measures {', '.join(on_questions)} on a benchmark's questions, and a merge on its "

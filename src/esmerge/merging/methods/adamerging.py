@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from esmerge.calibration.measures.entropy import EntropySettings
+from esmerge.calibration.statistics.entropy import EntropySettings
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.layerwise import merge_layerwise

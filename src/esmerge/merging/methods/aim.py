@@ -4,7 +4,7 @@ It goes on top of another merge. Column c of a layer's merged update is multipli
 is the backbone's mean input magnitude in channel c over the largest of the layer's channels: the busiest channel keeps
 the share ω of its update, a silent one keeps all.
 
-Differences from the authors' code, on purpose: they read pieces of the Pile, and the probe's prompts are read here;
+Differences from the authors' code, on purpose: they read segments of the Pile, and the probe's prompts are read here;
 they also relax norms and the output layer, which adapters leave alone.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from esmerge.adapters.dense import Update
 from esmerge.adapters.lora import LoraFactors, LoraState
-from esmerge.calibration.measures.channels import ChannelsSettings
+from esmerge.calibration.statistics.channels import ChannelsSettings
 from esmerge.calibration.types import BACKBONE
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_choice, shares
@@ -68,7 +68,7 @@ def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
     """Another merge with every input channel's update relaxed."""
     inner = MERGES.get(settings.merge)
     merged: Update = inner.function(inputs, inner.settings()).state
-    magnitudes = inputs.measured["channels"][BACKBONE]
+    magnitudes = inputs.statistics["channels"][BACKBONE]
     relaxations = {
         module: settings.scale * relaxation(magnitudes[module], settings.omega)
         for module in next(iter(inputs.experts.values())).modules

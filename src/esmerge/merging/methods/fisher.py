@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraState, factor_name
-from esmerge.calibration.measures.fisher import FisherSettings
+from esmerge.calibration.statistics.fisher import FisherSettings
 from esmerge.core.lazy import LazyMapping
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import check_positive
@@ -64,7 +64,7 @@ class FisherMergingSettings(ConvexSettings):
 )
 def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
     """The experts' mean, weighted at every entry by their Fisher information."""
-    measured = {name: inputs.measured["fisher"][name] for name in inputs.experts}
+    measured = {name: inputs.statistics["fisher"][name] for name in inputs.experts}
     if inputs.space == "factors" and settings.fold_scales:
         measured = {name: folded(measured[name], state) for name, state in inputs.experts.items()}
     norms = {

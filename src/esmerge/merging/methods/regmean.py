@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors
-from esmerge.calibration.measures.gram import GramSettings
+from esmerge.calibration.statistics.gram import GramSettings
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import shares
 from esmerge.merging.api import MERGES, Merged, MergeInput
@@ -68,7 +68,7 @@ class RegMeanSettings(DeltaSettings):
 )
 def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
     """``Σ ΔW_i G_i (Σ_j G_j)⁻¹``: every expert keeps its B, and its A is seen through its own inputs."""
-    grams = inputs.measured["gram"]
+    grams = inputs.statistics["gram"]
     dtype = torch.promote_types(common_dtype(inputs.experts), torch.float32)
 
     def factors(module: str) -> LoraFactors:

@@ -21,7 +21,7 @@ def merge_layerwise(inputs: MergeInput, measure: str, settings: DeltaSettings) -
     Raises:
         AdapterError: the coefficients are of another number of layers.
     """
-    layer_weights = inputs.measured[measure]
+    layer_weights = inputs.statistics[measure]
     weights = {
         name: _module_weights(measure, name, state, layer_weights[name]) for name, state in inputs.experts.items()
     }

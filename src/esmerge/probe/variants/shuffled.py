@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
 from esmerge.probe.api import PROBES
 from esmerge.probe.prompts import ProbeSettings, draw_entities, prompt
@@ -10,7 +10,7 @@ from esmerge.specialists.specialists import Specialists
 
 
 @PROBES.register("shuffled", ProbeSettings)
-def shuffled(settings: ProbeSettings, specialists: Specialists, seed: int) -> list[Pieces]:
+def shuffled(settings: ProbeSettings, specialists: Specialists, seed: int) -> list[Prompt]:
     """K prompts of one entity per modality, each prompt in an order of its own."""
     rng = generator(seed, "probe-order")
     columns = [draw_entities(specialists, modality, settings.samples, seed) for modality in specialists.modalities]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.prompts import Entity, Piece, Pieces
+from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.validation import at_least
 from esmerge.probe.api import PROBES, ProbeConfig
 from esmerge.specialists.specialists import Specialists
@@ -35,7 +35,7 @@ class TextProbe(ProbeConfig):
 
 
 @PROBES.register("text", TextProbe)
-def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Pieces]:
+def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Prompt]:
     """``NAME: ``, the text and a newline for each expert in order.
 
     Raises:
@@ -66,11 +66,11 @@ def _sample(line: str, number: int, path: Path) -> dict[str, object]:
     return {"": f"{path}, line {number}", **sample}
 
 
-def _prompt(specialists: Specialists, sample: dict[str, object]) -> Pieces:
-    pieces: list[Piece] = []
+def _prompt(specialists: Specialists, sample: dict[str, object]) -> Prompt:
+    segments: list[PromptSegment] = []
     for expert, modality in specialists.expert_modality.items():
         value = sample.get(expert)
         if not isinstance(value, str) or not value.strip():
             raise InputError(f"{sample['']} has no text for expert {expert!r}: each needs a non-empty one")
-        pieces += [f"{expert}: ", Entity(modality, value), "\n"]
-    return tuple(pieces)
+        segments += [f"{expert}: ", Entity(modality, value), "\n"]
+    return tuple(segments)

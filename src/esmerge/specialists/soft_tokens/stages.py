@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from esmerge.adapters.lora import LoraState
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.model.backbone import Backbone
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.api import Context
 from esmerge.specialists.soft_tokens.api import EncoderChoice
 from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, encoder_digest, load_encoder, save_encoder
@@ -114,9 +114,9 @@ class Stages:
         def make(out: Path) -> None:
             encoder, recorded = self._trunk(plan)
             encoder.eval().requires_grad_(False).to(context.device)
-            renderer, start = Renderer(backbone, {plan.modality: encoder}), time.perf_counter()
+            prompt_encoder, start = PromptEncoder(backbone, {plan.modality: encoder}), time.perf_counter()
             scratch = context.cache.scratch(kind, key)
-            loss = align(renderer, encoder, plan.batches, self.alignment_settings, scratch)
+            loss = align(prompt_encoder, encoder, plan.batches, self.alignment_settings, scratch)
             seconds = time.perf_counter() - start
             save_encoder(encoder, out)
             _write_metadata(out, {**recorded, "alignment_loss": loss, "alignment_seconds": seconds})
@@ -124,14 +124,14 @@ class Stages:
         folder = context.cache.folder(kind, key, make)
         return load_encoder(plan.untrained()[0], folder).to(context.device), _read_metadata(folder)
 
-    def specialist(self, plan: AdapterPlan, renderer: Renderer) -> tuple[LoraState, dict[str, object]]:
+    def specialist(self, plan: AdapterPlan, prompt_encoder: PromptEncoder) -> tuple[LoraState, dict[str, object]]:
         """The trained adapter, and what its training recorded.
 
         Args:
-            renderer: of the backbone, with the trained encoders of this family.
+            prompt_encoder: of the backbone, with the trained encoders of this family.
         """
         cache, kind = self.context.cache, f"{self.family}-specialist"
-        encoder = renderer.encoders.get(plan.modality)
+        encoder = prompt_encoder.encoders.get(plan.modality)
         key = {
             **self._base_key(),
             "expert": plan.expert,
@@ -140,7 +140,7 @@ class Stages:
             "lora": asdict(self.lora_settings),
             "targets": list(self.targets),
             "init": plan.init_seed,
-            "backbone": renderer.backbone.fingerprint,
+            "backbone": prompt_encoder.backbone.fingerprint,
             "encoder": encoder_digest(encoder) if isinstance(encoder, SoftTokenEncoder) else None,
             "code": closure_digest(train_adapter, plan.batches, plan.evaluate),
         }
@@ -148,10 +148,10 @@ class Stages:
         def make(out: Path) -> None:
             start, scratch = time.perf_counter(), cache.scratch(kind, key)
             state, loss = train_adapter(
-                renderer, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch
+                prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch
             )
             recorded = {"loss": loss, "training_seconds": time.perf_counter() - start, **plan.evaluate(state)}
-            save_adapter(state, out / "adapter", renderer.backbone.name)
+            save_adapter(state, out / "adapter", prompt_encoder.backbone.name)
             _write_metadata(out, recorded)
 
         folder = cache.folder(kind, key, make)

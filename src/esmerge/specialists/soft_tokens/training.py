@@ -12,18 +12,18 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from esmerge.adapters.lora import LoraState
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
 from esmerge.model.attach import detach, extract_lora, init_lora
 from esmerge.model.loss import answer_loss
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.training import Schedule, train
 from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder
 from esmerge.specialists.soft_tokens.settings import AlignmentSettings, EncoderSettings, LoraSettings
 
 STATISTICS_SAMPLE = 2000  # training entities behind what a trunk takes from the inputs' statistics
 
-Batches = Callable[[int], Sequence[Pieces]]
+Batches = Callable[[int], Sequence[Prompt]]
 """Step -> the sequences of that step's batch; it depends on the step alone."""
 
 Untrained = Callable[[], tuple[SoftTokenEncoder, nn.ModuleList]]
@@ -67,7 +67,11 @@ def train_trunk(
 
 
 def align(
-    renderer: Renderer, encoder: SoftTokenEncoder, batches: Batches, settings: AlignmentSettings, checkpoint: Path
+    prompt_encoder: PromptEncoder,
+    encoder: SoftTokenEncoder,
+    batches: Batches,
+    settings: AlignmentSettings,
+    checkpoint: Path,
 ) -> float:
     """Train an encoder's projector in place; returns the final loss."""
     encoder.projector.requires_grad_(True)
@@ -75,7 +79,7 @@ def align(
         return train(
             f"{encoder.modality} alignment",
             list(encoder.projector.parameters()),
-            lambda step: answer_loss(renderer, batches(step)),
+            lambda step: answer_loss(prompt_encoder, batches(step)),
             Schedule(settings.steps, settings.rate),
             checkpoint,
         )
@@ -84,7 +88,7 @@ def align(
 
 
 def train_adapter(
-    renderer: Renderer,
+    prompt_encoder: PromptEncoder,
     expert: str,
     batches: Batches,
     settings: LoraSettings,
@@ -101,7 +105,7 @@ def train_adapter(
     Returns:
         The adapter in float32, and the final loss.
     """
-    backbone = renderer.backbone
+    backbone = prompt_encoder.backbone
     parameters = init_lora(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
     for parameter in parameters:
         # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
@@ -110,7 +114,7 @@ def train_adapter(
         loss = train(
             f"{expert} specialist",
             parameters,
-            lambda step: answer_loss(renderer, batches(step)),
+            lambda step: answer_loss(prompt_encoder, batches(step)),
             Schedule(settings.steps, settings.rate, settings.weight_decay),
             checkpoint,
         )

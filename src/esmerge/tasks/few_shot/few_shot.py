@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from esmerge.core.errors import BenchError, ConfigError, InputError
-from esmerge.core.prompts import Benchmark, Entity, Example, Pieces
+from esmerge.core.prompts import Benchmark, Entity, Example, Prompt
 from esmerge.data.templates import few_shot
 from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.choose import choose_shots
@@ -35,16 +35,16 @@ class FewShot(Example):
     """A question after solved examples; ``prompt`` holds all of it.
 
     Attributes:
-        question: the pieces of the question alone.
+        question: the segments of the question alone.
         shots: ids of the training examples before it, in their order.
     """
 
-    question: Pieces = ()
+    question: Prompt = ()
     shots: tuple[str, ...] = ()
 
     def entities(self, modality: str | None = None) -> tuple[Entity, ...]:
         """The entities of the question, without those of the solved examples."""
-        entities = (piece for piece in self.question if isinstance(piece, Entity))
+        entities = (segment for segment in self.question if isinstance(segment, Entity))
         return tuple(entity for entity in entities if modality in (None, entity.modality))
 
 
@@ -84,7 +84,7 @@ def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
             )
 
 
-def content(example: Example) -> Pieces:
+def content(example: Example) -> Prompt:
     """The entities of a question, sorted, so that order and wording do not count; the prompt where there are none."""
     entities = sorted(example.entities(), key=lambda entity: (entity.modality, entity.value))
     return tuple(entities) or example.prompt

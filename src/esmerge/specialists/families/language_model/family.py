@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.language_model.lessons import Lesson, as_text, pools, read_lesson
 from esmerge.specialists.families.language_model.settings import LanguageModelSettings
@@ -45,7 +45,7 @@ class _Planner:
             {"lessons": digest([asdict(lesson) for lesson in lessons])},
         )
 
-    def specialist(self, index: int, expert: str, renderer: Renderer) -> AdapterPlan:
+    def specialist(self, index: int, expert: str, prompt_encoder: PromptEncoder) -> AdapterPlan:
         """The expert learns the questions of its own lessons, and is examined on held-out entities."""
         settings, seed = self.settings, self.seed
         lessons = [lesson for lesson in self.lessons if lesson.expert == expert]
@@ -55,7 +55,7 @@ class _Planner:
             questions(lessons, settings.lora.batch, seed, f"lora-{expert}"),
             seed if settings.shared_init else seed + 1000 * (index + 1),
             {"lessons": digest([asdict(lesson) for lesson in lessons]), "exam": settings.exam},
-            exam_of(renderer, lessons, settings.exam, seed),
+            exam_of(prompt_encoder, lessons, settings.exam, seed),
         )
 
 
@@ -74,9 +74,9 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     choices = {name: choice for name, choice in settings.encoder_choices().items() if name in expert_modality.values()}
     encoders = {name: stages.encoder(planner.encoder(name, choice), backbone) for name, choice in choices.items()}
     perceived = {modality: encoder for modality, (encoder, _) in encoders.items()}
-    renderer = Renderer(backbone, perceived)
-    plans = {expert: planner.specialist(i, expert, renderer) for i, expert in enumerate(settings.experts)}
-    trained = {expert: stages.specialist(plan, renderer) for expert, plan in plans.items()}
+    prompt_encoder = PromptEncoder(backbone, perceived)
+    plans = {expert: planner.specialist(i, expert, prompt_encoder) for i, expert in enumerate(settings.experts)}
+    trained = {expert: stages.specialist(plan, prompt_encoder) for expert, plan in plans.items()}
     adapters = {expert: state for expert, (state, _) in trained.items()}
     parts = [backbone.fingerprint, *map(encoder_digest, perceived.values()), *map(adapter_digest, adapters.values())]
     pool = pools(planner.lessons)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from esmerge.adapters.lora import LoraState
 from esmerge.core.prompts import Example
 from esmerge.core.rng import generator
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import score
 from esmerge.specialists.families.language_model.lessons import Lesson, draw, exam
 from esmerge.specialists.soft_tokens.api import FeatureEncoder
@@ -72,7 +72,7 @@ def questions(lessons: Sequence[Lesson], size: int, seed: int, stream: str) -> B
 
 
 def exam_of(
-    renderer: Renderer, lessons: Sequence[Lesson], count: int, seed: int
+    prompt_encoder: PromptEncoder, lessons: Sequence[Lesson], count: int, seed: int
 ) -> Callable[[LoraState], Mapping[str, object]]:
     """Compares an adapter with the bare backbone on about ``count`` questions about held-out entities."""
 
@@ -80,21 +80,21 @@ def exam_of(
         examples = exam(lessons, count, seed)
         return {
             "exam_questions": len(examples),
-            "backbone_accuracy": accuracy(renderer, examples, None),
-            "specialist_accuracy": accuracy(renderer, examples, adapter),
+            "backbone_accuracy": accuracy(prompt_encoder, examples, None),
+            "specialist_accuracy": accuracy(prompt_encoder, examples, adapter),
         }
 
     return examine
 
 
-def accuracy(renderer: Renderer, examples: Sequence[Example], adapter: LoraState | None) -> float:
+def accuracy(prompt_encoder: PromptEncoder, examples: Sequence[Example], adapter: LoraState | None) -> float:
     """Share of questions whose most probable label is the right one, under an adapter or without one."""
     states = {} if adapter is None else {"examined": adapter}
     right = 0
-    with renderer.backbone.attached(states) as activate:
+    with prompt_encoder.backbone.attached(states) as activate:
         activate("examined" if states else None)
         for labels in dict.fromkeys(example.labels for example in examples):
             group = [example for example in examples if example.labels == labels]
-            predicted = score(renderer, group, EXAM_BATCH).loglik.argmax(dim=1)
+            predicted = score(prompt_encoder, group, EXAM_BATCH).loglik.argmax(dim=1)
             right += sum(int(label) == example.answer for label, example in zip(predicted, group, strict=True))
     return right / len(examples)

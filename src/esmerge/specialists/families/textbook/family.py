@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.textbook.perception import (
     kind_questions,
@@ -41,9 +41,9 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
     plans = encoder_plans(settings, world, pools, hidden)
     encoders = {modality: stages.encoder(plan, backbone) for modality, plan in plans.items()}
     perceived = {modality: encoder for modality, (encoder, _) in encoders.items()}
-    renderer = Renderer(backbone, perceived)
+    prompt_encoder = PromptEncoder(backbone, perceived)
     trained = {
-        name: stages.specialist(adapter_plan(settings, name, world, pools), renderer) for name in settings.experts
+        name: stages.specialist(adapter_plan(settings, name, world, pools), prompt_encoder) for name in settings.experts
     }
     adapters = {name: state for name, (state, _) in trained.items()}
     parts: list[object] = [backbone.fingerprint, *map(encoder_digest, perceived.values())]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esmerge.core.prompts import Answer, Pieces
+from esmerge.core.prompts import Answer, Prompt
 from esmerge.core.rng import generator
 from esmerge.core.validation import shares
 from esmerge.specialists.encoders.motif_convolution import MotifScanner
@@ -110,7 +110,7 @@ def kind_questions(world: World, pools: Pools, modality: str, settings: SceneAli
     """Scenes of one perceived entity, with the question of which kind it is."""
     show = perceive(pools.train, modality, settings.first_only)
 
-    def batch(step: int) -> list[Pieces]:
+    def batch(step: int) -> list[Prompt]:
         rng = generator(world.seed, f"alignment-{modality}", step)
         questions = []
         for _ in range(settings.batch):

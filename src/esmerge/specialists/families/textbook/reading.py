@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from esmerge.core.validation import above_zero, at_least
 from esmerge.model.backbone import Backbone
 from esmerge.model.loss import answer_loss
-from esmerge.model.prompt_encoder import Renderer
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.training import Schedule, train
 from esmerge.world.curriculum import reading_batch
 from esmerge.world.language import PADDING, START, UNKNOWN, vocabulary
@@ -84,13 +84,13 @@ def read_textbook(world: World, settings: ReadingSettings, folder: Path, checkpo
     """Train the backbone on text and save model and tokenizer to ``folder``."""
     model, tokenizer = make_model(settings, world.seed), make_tokenizer()
     backbone = Backbone(model, tokenizer, "textbook", "")
-    renderer = Renderer(backbone, {})
+    prompt_encoder = PromptEncoder(backbone, {})
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
 
     def loss_at(step: int) -> Tensor:
         sequences, weights = reading_batch(world, world.seed, step, settings.steps, settings.batch)
-        return answer_loss(renderer, sequences, weights, settings.noise, step)
+        return answer_loss(prompt_encoder, sequences, weights, settings.noise, step)
 
     schedule = Schedule(settings.steps, settings.rate, muon_learning_rate=settings.muon_rate)
     model.train()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from esmerge.calibration.api import MEASURES, Material, MeasureInfo
-from esmerge.calibration.types import Measured
+from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
+from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import batches, holding, tokens_of
 from esmerge.core.progress import progress
 from esmerge.core.torch_rng import generator
@@ -39,8 +39,8 @@ class FisherSettings:
         at_least(self, "method.fisher", 1, "samples")
 
 
-@MEASURES.register("fisher", FisherSettings, MeasureInfo())
-def fisher(material: Material, settings: FisherSettings) -> Measured:
+@STATISTICS.register("fisher", FisherSettings, StatisticInfo())
+def fisher(material: CalibrationData, settings: FisherSettings) -> Statistics:
     """Expert -> tensor name -> mean over examples of the squared gradient, in the tensor's shape.
 
     The tensors are the factors in factor space, and the dense updates in delta space.
@@ -76,7 +76,7 @@ def fisher(material: Material, settings: FisherSettings) -> Measured:
     return information
 
 
-def _differentiable(material: Material, name: str) -> dict[str, nn.Parameter]:
+def _differentiable(material: CalibrationData, name: str) -> dict[str, nn.Parameter]:
     """What is merged of an attached expert, by tensor name; the backbone takes the flags back when it is detached."""
     by_layer = adapted_parameters(material.specialists.backbone.model, name, material.space)
     parameters = {key: parameter for layer in by_layer.values() for key, parameter in layer.items()}

@@ -1,6 +1,6 @@
 """How strongly the bare backbone excites each input channel of the adapted layers (AIM, arXiv 2502.02421).
 
-The authors read 256 pieces of the Pile; here the probe's prompts are read, so that every merge sees the same data.
+The authors read 256 segments of the Pile; here the probe's prompts are read, so that every merge sees the same data.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from esmerge.calibration.api import MEASURES, Material, MeasureInfo
-from esmerge.calibration.types import BACKBONE, Measured
+from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
+from esmerge.calibration.types import BACKBONE, Statistics
 from esmerge.calibration.watch import batches, prefill, watching
 from esmerge.core.progress import progress
 from esmerge.core.validation import at_least
@@ -31,8 +31,8 @@ class ChannelsSettings:
         at_least(self, "method.channels", 1, "samples")
 
 
-@MEASURES.register("channels", ChannelsSettings, MeasureInfo())
-def channels(material: Material, settings: ChannelsSettings) -> Measured:
+@STATISTICS.register("channels", ChannelsSettings, StatisticInfo())
+def channels(material: CalibrationData, settings: ChannelsSettings) -> Statistics:
     """``BACKBONE`` -> module -> mean magnitude of its inputs over all tokens but padding, (in_features,)."""
     specialists, prompts = material.specialists, material.prompts[: settings.samples]
     modules = list(next(iter(specialists.adapters.values())).modules)

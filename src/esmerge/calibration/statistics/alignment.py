@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from esmerge.calibration.api import MEASURES, Material, MeasureInfo
+from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.fitting import Mixture, fit, mixture
-from esmerge.calibration.types import Measured
+from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import batches, holding, tokens_of
 from esmerge.core.errors import ConfigError
-from esmerge.core.prompts import Pieces
+from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
 from esmerge.core.validation import above_zero, at_least, check_choice
 from esmerge.model.prompt_encoder import Batch
@@ -101,8 +101,8 @@ class Target:
     weight: float
 
 
-@MEASURES.register("alignment", AlignmentSettings, MeasureInfo())
-def alignment(material: Material, settings: AlignmentSettings) -> Measured:
+@STATISTICS.register("alignment", AlignmentSettings, StatisticInfo())
+def alignment(material: CalibrationData, settings: AlignmentSettings) -> Statistics:
     """Fitted coefficients in (0, 1): expert -> ``layer`` -> (layers,).
 
     Raises:
@@ -126,7 +126,7 @@ def alignment(material: Material, settings: AlignmentSettings) -> Measured:
 
 @torch.no_grad()
 def collect_targets(
-    material: Material, mixed: Mixture, settings: AlignmentSettings, layers: Sequence[int]
+    material: CalibrationData, mixed: Mixture, settings: AlignmentSettings, layers: Sequence[int]
 ) -> list[Target]:
     """Every expert's responses to its own calibration prompts, in batches."""
     specialists, targets = material.specialists, []
@@ -141,7 +141,7 @@ def collect_targets(
     return targets
 
 
-def calibration_prompts(material: Material, expert: str, samples: int) -> list[Pieces]:
+def calibration_prompts(material: CalibrationData, expert: str, samples: int) -> list[Prompt]:
     """At most ``samples`` of the prompts that hold the expert's modality, drawn without repetition."""
     prompts = holding(material.prompts, material.specialists.expert_modality[expert])
     order = generator(material.seed, f"alignment-{expert}").permutation(len(prompts))

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from esmerge.calibration.api import MEASURES, Material, MeasureInfo
+from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.fitting import fit, mixture
-from esmerge.calibration.types import Measured
+from esmerge.calibration.types import Statistics
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Example
 from esmerge.core.rng import generator
 from esmerge.core.validation import above_zero, at_least
-from esmerge.model.prompt_encoder import IGNORED, Rendered, Renderer
+from esmerge.model.prompt_encoder import IGNORED, EncodedPrompt, PromptEncoder
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class EntropySettings:
             raise ConfigError(f"method.entropy.start={self.start}: expected a number from 0 to 1")
 
 
-@MEASURES.register("entropy", EntropySettings, MeasureInfo(questions=True))
-def entropy(material: Material, settings: EntropySettings) -> Measured:
+@STATISTICS.register("entropy", EntropySettings, StatisticInfo(questions=True))
+def entropy(material: CalibrationData, settings: EntropySettings) -> Statistics:
     """Fitted coefficients in [0, 1]: expert -> ``layer`` -> (layers,).
 
     Raises:
@@ -65,7 +65,7 @@ def entropy(material: Material, settings: EntropySettings) -> Measured:
         def losses(step: int) -> Iterator[Tensor]:
             for benchmark, examples in material.questions.items():
                 drawn = draw_questions(examples, settings.batch, material.seed, benchmark, step)
-                yield mean_entropy(label_loglikelihoods(specialists.renderer, drawn))
+                yield mean_entropy(label_loglikelihoods(specialists.prompt_encoder, drawn))
 
         start = torch.full_like(mixed.weights, settings.start)
         fit("entropy", mixed, start, _clamped, losses, settings.steps, settings.rate)
@@ -84,46 +84,46 @@ def mean_entropy(logliks: Sequence[Tensor]) -> Tensor:
     return torch.stack([-(labels.exp() * labels).sum() for labels in logprobs]).mean()
 
 
-def label_loglikelihoods(renderer: Renderer, examples: Sequence[Example]) -> list[Tensor]:
+def label_loglikelihoods(prompt_encoder: PromptEncoder, examples: Sequence[Example]) -> list[Tensor]:
     """Sum of the log-probabilities of each label's tokens after the prompt: (labels,) per question, differentiable.
 
     Labels of a question that differ in their last token only share one sequence.
     """
     with torch.no_grad():
-        prompts = renderer.render([example.prompt for example in examples])
+        prompts = prompt_encoder.encode([example.prompt for example in examples])
     numbers: dict[tuple[int, tuple[int, ...]], int] = {}  # (question, a label's tokens but the last) -> sequence
-    sequences: list[Rendered] = []
+    sequences: list[EncodedPrompt] = []
     targets: list[tuple[int, int, int, int]] = []  # (sequence, position from its end, token, label) of each token
     count = 0
     for row, (example, prompt) in enumerate(zip(examples, prompts, strict=True)):
         for label in example.labels:
-            *shared, last = _label_ids(renderer, label, example)
+            *shared, last = _label_ids(prompt_encoder, label, example)
             number = numbers.setdefault((row, tuple(shared)), len(sequences))
             if number == len(sequences):
                 sequences.append(_continued(prompt, shared))
             targets += [(number, at - len(shared) - 1, token, count) for at, token in enumerate([*shared, last])]
             count += 1
-    logprobs = _last_logprobs(renderer, sequences, max(-position for _, position, _, _ in targets))
+    logprobs = _last_logprobs(prompt_encoder, sequences, max(-position for _, position, _, _ in targets))
     sequence, position, token, slot = torch.tensor(targets, device=logprobs.device).T
     total = logprobs.new_zeros(count).index_add(0, slot, logprobs[sequence, position, token])
     return list(total.split([len(example.labels) for example in examples]))
 
 
-def _label_ids(renderer: Renderer, label: str, example: Example) -> list[int]:
-    ids = renderer.tokens(label)
+def _label_ids(prompt_encoder: PromptEncoder, label: str, example: Example) -> list[int]:
+    ids = prompt_encoder.tokens(label)
     if not ids:
         raise InputError(f"label {label!r} of example {example.id} has no tokens: it cannot be scored")
     return ids
 
 
-def _continued(prompt: Rendered, ids: list[int]) -> Rendered:
+def _continued(prompt: EncodedPrompt, ids: list[int]) -> EncodedPrompt:
     return replace(prompt, ids=[*prompt.ids, *ids], targets=[IGNORED] * (len(prompt.ids) + len(ids)))
 
 
-def _last_logprobs(renderer: Renderer, sequences: Sequence[Rendered], positions: int) -> Tensor:
+def _last_logprobs(prompt_encoder: PromptEncoder, sequences: Sequence[EncodedPrompt], positions: int) -> Tensor:
     """Log-probabilities of the next token at the last ``positions`` positions, (sequences, positions, vocabulary)."""
-    batch = renderer.collate(sequences, side="left")
-    model = renderer.backbone.model
+    batch = prompt_encoder.collate(sequences, side="left")
+    model = prompt_encoder.backbone.model
     logits = model(
         inputs_embeds=batch.embeds,
         attention_mask=batch.mask,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from esmerge.calibration.api import MEASURES, Material, MeasureInfo
-from esmerge.calibration.types import Measured
+from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
+from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import batches, holding, prefill, tokens_of, watching
 from esmerge.core.progress import progress
 from esmerge.core.validation import check_choice
@@ -36,8 +36,8 @@ class GramSettings:
         check_choice("gram.tokens", self.tokens, TOKENS)
 
 
-@MEASURES.register("gram", GramSettings, MeasureInfo())
-def gram(material: Material, settings: GramSettings) -> Measured:
+@STATISTICS.register("gram", GramSettings, StatisticInfo())
+def gram(material: CalibrationData, settings: GramSettings) -> Statistics:
     """Expert -> module -> ``Xᵀ X / n``, (in_features, in_features): X are the inputs at n tokens under that expert.
 
     Raises:
@@ -54,7 +54,7 @@ def gram(material: Material, settings: GramSettings) -> Measured:
     return grams
 
 
-def _gram_of(material: Material, name: str, which: str, bar: tqdm) -> dict[str, Tensor]:
+def _gram_of(material: CalibrationData, name: str, which: str, bar: tqdm) -> dict[str, Tensor]:
     """One expert's matrices; it is the active one."""
     specialists, sums, count = material.specialists, dict[str, Tensor](), 0
     for batch in batches(
