@@ -12,15 +12,17 @@ from tests.conftest import composed
 
 from esmerge.adapters.dense import DenseState, as_adapter
 from esmerge.adapters.peft_folder import load_adapter
+from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Reject
 from esmerge.experiment.config import read_sweep
+from esmerge.experiment.merge_run import statistics_settings
 from esmerge.experiment.models import load_models
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import write_rejects
 from esmerge.experiment.statistics import StatisticsStore
 from esmerge.experiment.suite import load_suite
-from esmerge.merging.api import MERGES
+from esmerge.merging.api import MERGES, MergeConfig
 from esmerge.specialists.specialists import Specialists
 from esmerge.tracking.store import RunFolder
 
@@ -97,6 +99,14 @@ def test_full_rank_factors_lose_nothing_whichever_side_is_wider() -> None:
         assert torch.equal(adapter.modules[name].delta(), update) and adapter.modules[name].rank == 3
 
 
+def test_a_merge_that_does_not_say_how_a_statistic_is_measured_is_refused(shared_cache: Path) -> None:
+    aim = prepare(shared_cache, "method=aim")
+    silent = replace(aim, method=replace(aim.method, settings=MergeConfig()))
+    assert list(statistics_settings(aim)) == ["channels"]
+    with pytest.raises(ConfigError, match="method=aim needs the statistic 'channels'.*MergeConfig.statistics_settings"):
+        statistics_settings(silent)
+
+
 def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_specialists: Specialists) -> None:
     def count() -> int:
         return sum(path.is_dir() for path in (shared_cache / "measures").glob("[!.]*"))
@@ -105,10 +115,10 @@ def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_special
         return load_models(prepare(shared_cache, "method=aim", *overrides).sweep).statistics
 
     settings = prepare(shared_cache, "method=aim").method.settings.channels
-    first, spent = statistics().measure("channels", settings, "delta")
+    first, cost = statistics().measure("channels", settings, "delta")
     before = count()
     again, stored = statistics().measure("channels", settings, "delta")
-    assert count() == before and stored == spent
+    assert count() == before and stored == cost
     for expert, tensors in first.items():
         assert all(torch.equal(tensors[key], again[expert][key]) for key in tensors)
     statistics("method.omega=0.9", "method.scale=2").measure("channels", settings, "delta")

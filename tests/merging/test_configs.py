@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from esmerge.calibration.api import STATISTICS
 from esmerge.coefficients.estimation import GRANULARITIES, check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.schema import typed
@@ -24,6 +25,14 @@ def test_every_merge_has_a_config_with_its_defaults(name: str) -> None:
     entry = MERGES.get(name)
     assert typed(entry.settings, content, "method") == entry.settings()
     assert _names(content) == _names(asdict(entry.settings())), "a config file shows every setting"
+
+
+@pytest.mark.parametrize("name", MERGES.names())
+def test_every_merge_says_how_each_statistic_that_it_needs_is_measured(name: str) -> None:
+    entry = MERGES.get(name)
+    settings = entry.settings().statistics_settings()
+    assert tuple(settings) == entry.info.needs
+    assert all(isinstance(settings[name], STATISTICS.get(name).settings) for name in settings)
 
 
 def _names(settings: dict) -> set[str]:

@@ -17,11 +17,11 @@ from tests.standalone.test_refusals import FIRST, with_tensors
 from esmerge.adapters import peft_folder, reader
 from esmerge.core.errors import AdapterError
 from esmerge.experiment.standalone import card
-from esmerge.experiment.standalone.plan import Plan
+from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.terminal import show_plan
 from esmerge.experiment.standalone.write import carry_out
 
-Planned = Callable[..., Plan]
+Planned = Callable[..., MergePlan]
 
 
 class Reads:

@@ -25,7 +25,7 @@ name_commands_in_help()
 
 
 def quiet() -> None:
-    """Libraries keep their progress bars and advice to themselves; ours are shown."""
+    """Silence the progress bars and advice of libraries; those of this program stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import transformers
@@ -45,17 +45,17 @@ def sweep_folder() -> Path:
 def finish(folder: Path) -> int:
     """Report on a sweep; returns the exit code: 1 if a run failed."""
     report = build_report(folder)
-    spent = seconds()
-    write_json(folder / "timings.json", spent)
-    _show_stages(spent)
+    stage_seconds = seconds()
+    write_json(folder / "timings.json", stage_seconds)
+    _show_stages(stage_seconds)
     show(report.tables, report.paths, report.verdict)
     return int(any(run.outcome().state == "failed" for run in run_folders(folder)))
 
 
-def _show_stages(spent: dict[str, float]) -> None:
+def _show_stages(stage_seconds: dict[str, float]) -> None:
     grid = Table(title="Where the time went", title_justify="left", header_style="bold")
     grid.add_column("stage")
     grid.add_column("seconds", justify="right")
-    for name, value in spent.items():
+    for name, value in stage_seconds.items():
         grid.add_row(name, f"{value:.1f}")
     Console().print(grid)

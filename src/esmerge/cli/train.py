@@ -24,10 +24,10 @@ def job(config: DictConfig) -> None:
     """Train what the cache lacks, and copy the adapters out if a folder is named."""
     raw = plain(config)
     try:
-        chosen = choose(SPECIALISTS, raw["specialists"], "specialists")
-        cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], chosen))
-        specialists = chosen.entry.function(chosen.settings, Context(raw["seed"], cache, raw["device"]))
-        check_renewed(cache, chosen.settings.stages)
+        selection = choose(SPECIALISTS, raw["specialists"], "specialists")
+        cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], selection))
+        specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
+        check_renewed(cache, selection.settings.stages)
         if raw["out"]:
             for name, state in specialists.adapters.items():
                 save_adapter(state, Path(raw["out"]) / name)
@@ -41,16 +41,16 @@ def job(config: DictConfig) -> None:
         screen.print(f"  {name}: {value}")
 
 
-def stages_to_renew(retrain: Sequence[str] | str, chosen: Selection) -> frozenset[str]:
+def stages_to_renew(retrain: Sequence[str] | str, selection: Selection) -> frozenset[str]:
     """The stages that ``retrain`` names.
 
     Raises:
-        ConfigError: a name is not one of the chosen specialists' stages.
+        ConfigError: a name is not one of the specialists' stages.
     """
-    names, stages = [retrain] if isinstance(retrain, str) else list(retrain), chosen.settings.stages
+    names, stages = [retrain] if isinstance(retrain, str) else list(retrain), selection.settings.stages
     if unknown := [name for name in names if name not in stages]:
         expected = f"expected some of {', '.join(stages)}" if stages else "these specialists are not trained here"
-        raise ConfigError(f"retrain={names}: specialists={chosen.name} have no stage {unknown[0]!r}: {expected}")
+        raise ConfigError(f"retrain={names}: specialists={selection.name} have no stage {unknown[0]!r}: {expected}")
     return frozenset(names)
 
 

@@ -75,7 +75,7 @@ class MergeInfo:
         rank: its place among the rows of its kind, the lowest first; equal ones stand by name.
         spaces: the merge spaces that it has, the published one first.
         granularities: of the probe's signals that weigh it; none if it reads no signals.
-        needs: names of the statistics that it reads, each also a field of its settings.
+        needs: names of the statistics that it reads; ``statistics_settings`` of its settings says how each is measured.
         convex: whether its weights sum to 1 over the experts, so that identical experts return themselves.
         per_task: whether there is a merge of its own for each set of experts that a question concerns.
         elementwise: whether its weights differ from entry to entry although it reads no signals.

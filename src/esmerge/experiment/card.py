@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from esmerge.coefficients.types import ESConfig
 from esmerge.experiment.plan import RunSpec
 from esmerge.tracking.provenance import library_versions
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Shares = tuple[Sequence[str], NDArray[np.float64]]
 """Experts and their weights, (experts, layers)."""
 
@@ -21,7 +24,7 @@ Shares = tuple[Sequence[str], NDArray[np.float64]]
 def model_card(
     spec: RunSpec,
     experts: Sequence[str],
-    settings: Any,
+    settings: DataclassInstance,
     granularity: ESConfig | None = None,
     shares: Shares | None = None,
     details: Sequence[str] = (),
@@ -53,7 +56,7 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _shown(settings: Any) -> str:
+def _shown(settings: DataclassInstance) -> str:
     return f"`{json.dumps(asdict(settings))}`"
 
 

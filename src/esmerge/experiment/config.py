@@ -15,6 +15,7 @@ from esmerge.baselines.api import FLOORS, REFERENCES
 from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
+from esmerge.core.methods import MergeInfo, ReferenceInfo
 from esmerge.core.registry import Registry
 from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
@@ -47,8 +48,8 @@ class Compute:
         threads: CPU threads of torch; None for torch's own choice.
         batch_size: prompts scored at once.
         resamples: of the bootstrap behind every interval.
-        scoring: what answers a question: the label of the highest log-likelihood (``loglik``), of the highest mean per
-            token (``loglik_normalised``), or the label in the text that the model writes (``generate``).
+        scoring: how a question is answered: by the label of the highest log-likelihood (``loglik``), of the highest
+            mean per token (``loglik_normalised``), or by the label in the text that the model writes (``generate``).
         max_new_tokens: where ``generate`` cuts a text off.
     """
 
@@ -70,7 +71,7 @@ class Compute:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f"compute.device={self.device}: torch sees no GPU here, use compute.device=cpu")
 
-    def scoring_overrides(self) -> dict[str, Any]:
+    def scoring_overrides(self) -> dict[str, str | int]:
         """The settings of scoring that differ from the default; empty for the default."""
         if self.scoring == MODES[0]:
             return {}
@@ -80,14 +81,14 @@ class Compute:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything one job of a sweep was told, checked.
+    """The checked configuration of one job of a sweep.
 
     Attributes:
         raw: the resolved config as plain containers.
-        benchmark: what every benchmark of the suite is told (root, limit), or one benchmark's whole config.
+        benchmark: settings of every benchmark of the suite (root, limit), or one benchmark's whole config.
         references: config names of the methods that stand in every table; ``name@space`` fixes a merge space.
         tuning: whether, and how, the job's method is tuned on the validation split.
-        split: which questions are asked: ``test``, or ``validation`` for searches.
+        split: which questions are answered: ``test``, or ``validation`` for searches.
     """
 
     specialists: Selection
@@ -96,7 +97,7 @@ class Sweep:
     method: Selection
     merge_space: str | None
     suite: Suite
-    benchmark: dict[str, Any]
+    benchmark: dict[str, object]
     tracking: Tracking
     compute: Compute
     tuning: Tuning
@@ -110,7 +111,7 @@ class Sweep:
         """The benchmarks to load, those of the suite or the one of ``benchmark=NAME``, with their settings."""
         name, specialists = self.benchmark.get("name"), self.specialists.settings
         return SuiteRequest(
-            names=(name,) if name else tuple(self.suite.benchmarks),
+            names=(str(name),) if name else tuple(self.suite.benchmarks),
             overrides=self.benchmark,
             language=specialists.language,
             seed=self.seed,
@@ -153,15 +154,15 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     )
 
 
-def choose_method(node: Mapping[str, Any]) -> Selection:
+def choose_method(node: Mapping[str, object]) -> Selection:
     """A merge, a reference or a floor, by its config."""
     name = node.get("kind", node.get("name"))
-    registries: tuple[Registry[Any], ...] = (MERGES, REFERENCES, FLOORS)
+    registries: tuple[Registry[MergeInfo] | Registry[ReferenceInfo], ...] = (MERGES, REFERENCES, FLOORS)
     for registry in registries:
         if name in registry.names():
             return choose(registry, node, "method")
-    known = ", ".join(sorted(known for registry in registries for known in registry.names()))
-    raise ConfigError(f"unknown method {name!r}: expected one of {known}")
+    names = ", ".join(sorted(method for registry in registries for method in registry.names()))
+    raise ConfigError(f"unknown method {name!r}: expected one of {names}")
 
 
 def check_axes(method: Selection, space: str | None, granularity: ESConfig) -> None:
@@ -175,7 +176,7 @@ def check_axes(method: Selection, space: str | None, granularity: ESConfig) -> N
         raise ConfigError(f"method={method.name} has no granularity={granularity.name}: it has {allowed}")
 
 
-def _check_keys(raw: Mapping[str, Any]) -> None:
+def _check_keys(raw: Mapping[str, object]) -> None:
     """Refuse top-level keys that are not a sweep's, and groups that are not there."""
     allowed = [f.name for f in dataclasses.fields(Sweep) if f.name != "raw"]
     unknown = sorted(set(raw) - set(allowed))
@@ -186,25 +187,25 @@ def _check_keys(raw: Mapping[str, Any]) -> None:
         raise ConfigError(f"{', '.join(absent)} must be given: a sweep consists of {', '.join(allowed)}")
 
 
-def _names(value: Any, path: str) -> list[str]:
+def _names(value: object, path: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ConfigError(f"{path}={value!r}: expected a list of names, such as [base,expert]")
     return value
 
 
-def _text(value: Any, path: str) -> str:
+def _text(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{path}={value!r}: expected a folder")
     return value
 
 
-def _split(value: Any) -> str:
+def _split(value: object) -> str:
     if value not in SPLITS:
         raise ConfigError(f"split={value!r}: expected {' or '.join(SPLITS)}")
     return str(value)
 
 
-def _whole(value: Any, path: str) -> int:
+def _whole(value: object, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigError(f"{path}={value!r}: expected a whole number from 0")
     return value

@@ -1,4 +1,4 @@
-"""What everything that runs on the language model is told."""
+"""What all work on a language model shares: the specialists, the cache, the device and the seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPECIALISTS: dict[str, Specialists] = {}  # jobs of one process share their mod
 
 @dataclass(frozen=True)
 class ExperimentContext:
-    """Who answers, where work is kept, where it runs, and the seed of all that is drawn.
+    """The specialists, the cache, the device, and the seed of all random draws.
 
     Attributes:
         specialists: the backbone, its adapters and its encoders.

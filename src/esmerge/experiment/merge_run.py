@@ -1,10 +1,10 @@
-"""One merge of a sweep: probe, signals, coefficients, merge, store; then it can be asked."""
+"""One merge of a sweep: probe, signals, coefficients, merge, store; then it can answer questions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,15 +15,19 @@ from esmerge.coefficients.summary import CoefficientSummary, summarise
 from esmerge.coefficients.types import Coefficients, ESConfig
 from esmerge.core.arrays import as_arrays
 from esmerge.core.cost import Cost, cost
+from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.card import model_card
 from esmerge.experiment.models import Models
 from esmerge.experiment.plan import RunSpec
 from esmerge.experiment.tune import tune
-from esmerge.merging.api import Merged, MergeRequest
+from esmerge.merging.api import MergeConfig, Merged, MergeRequest
 from esmerge.merging.run import merge
 from esmerge.tracking.store import RunFolder
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Task = tuple[str, ...]
 """Experts that a question concerns; empty where one merge answers everything."""
@@ -34,7 +38,7 @@ class FinishedMerge:
     """A merge that was stored.
 
     Attributes:
-        predict: asks a benchmark of given models.
+        predict: benchmark and models -> predictions.
         summary: of its coefficients, if it has any.
     """
 
@@ -43,16 +47,16 @@ class FinishedMerge:
 
 
 def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> FinishedMerge:
-    """Measure, tune if that was asked for, merge, store."""
+    """Measure, tune if the run is tuned, merge, store."""
     inputs, measuring = gather_inputs(spec, models)
     merger = Merger(spec, inputs, models.context.specialists.expert_modality)
     settings, granularity = spec.method.settings, spec.sweep.granularity if spec.uses_granularity else None
     if spec.tuned:
-        settings, granularity = tune(spec, suite, run, lambda *chosen: merger.predict_all(models, *chosen))
+        settings, granularity = tune(spec, suite, run, lambda *trial: merger.predict_all(models, *trial))
     with run.stage("merge"), cost(models.context.device) as merging:
         merges = merger.merge_all(settings, granularity, suite)
     run.write_costs({"measuring": asdict(measuring), "merging": asdict(merging)})
-    summaries = [store_merge(spec, models, run, task, made, settings, granularity) for task, made in merges.items()]
+    summaries = [store_merge(spec, models, run, task, merged, settings, granularity) for task, merged in merges.items()]
 
     def predict(benchmark: Benchmark, reporting: Models | None) -> pd.DataFrame:
         return (reporting or models).predict(merges[merger.task(benchmark)].state, benchmark)
@@ -65,15 +69,32 @@ def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
     space, costs = str(spec.space), []
     inputs = MergeRequest(models.adapters, space, spec.sweep.seed)
     if spec.uses_granularity:
-        signals, spent = models.signals.signals(space)
-        distances, measuring = models.signals.distances(space, spec.sweep.granularity)
+        signals, signals_cost = models.signals.signals(space)
+        distances, distances_cost = models.signals.distances(space, spec.sweep.granularity)
         inputs = replace(inputs, signals=signals, distances=distances)
-        costs += [spent, measuring]
+        costs += [signals_cost, distances_cost]
     statistics = {}
-    for name in spec.info.needs:
-        statistics[name], spent = models.statistics.measure(name, getattr(spec.method.settings, name), space)
-        costs.append(spent)
+    for name, settings in statistics_settings(spec).items():
+        statistics[name], statistics_cost = models.statistics.measure(name, settings, space)
+        costs.append(statistics_cost)
     return replace(inputs, statistics=statistics), Cost.total(costs)
+
+
+def statistics_settings(spec: RunSpec) -> dict[str, object]:
+    """Name of each statistic that a merge needs -> the settings that it is measured with.
+
+    Raises:
+        ConfigError: the merge's settings lack one.
+    """
+    settings: MergeConfig = spec.method.settings
+    offered = settings.statistics_settings()
+    for name in spec.statistics_needed:
+        if name not in offered:
+            raise ConfigError(
+                f"method={spec.method.name} needs the statistic {name!r}, but its settings do not say how it is "
+                f"measured: return it from {type(settings).__name__}.statistics_settings"
+            )
+    return {name: offered[name] for name in spec.statistics_needed}
 
 
 @dataclass(frozen=True)
@@ -90,21 +111,23 @@ class Merger:
     inputs: MergeRequest
     expert_modality: Mapping[str, str]
 
-    def merge(self, settings: Any, granularity: ESConfig | None, task: Task = ()) -> Merged:
+    def merge(self, settings: DataclassInstance, granularity: ESConfig | None, task: Task = ()) -> Merged:
         """Coefficients and merge, the result in memory."""
         with stage("merging"):
             inputs = replace(self.inputs, granularity=granularity, task=task)
             merged = merge(self.spec.method.name, inputs, settings)
             return replace(merged, state=merged.state.materialize())
 
-    def merge_all(self, settings: Any, granularity: ESConfig | None, suite: Sequence[Benchmark]) -> dict[Task, Merged]:
+    def merge_all(
+        self, settings: DataclassInstance, granularity: ESConfig | None, suite: Sequence[Benchmark]
+    ) -> dict[Task, Merged]:
         """One merge for each task of the suite."""
         return {task: self.merge(settings, granularity, task) for task in dict.fromkeys(map(self.task, suite))}
 
     def predict_all(
-        self, models: Models, settings: Any, granularity: ESConfig | None, suite: Sequence[Benchmark]
+        self, models: Models, settings: DataclassInstance, granularity: ESConfig | None, suite: Sequence[Benchmark]
     ) -> list[pd.DataFrame]:
-        """Merge with other settings, and ask."""
+        """Merge with other settings, and predict on benchmarks."""
         merges = self.merge_all(settings, granularity, suite)
         return [models.predict(merges[self.task(benchmark)].state, benchmark) for benchmark in suite]
 
@@ -123,7 +146,7 @@ def store_merge(
     run: RunFolder,
     task: Task,
     merged: Merged,
-    settings: Any,
+    settings: DataclassInstance,
     granularity: ESConfig | None,
 ) -> CoefficientSummary | None:
     """Write the adapter with its card and, where the merge has them, its coefficients; returns their summary."""

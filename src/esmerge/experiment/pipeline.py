@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -34,7 +33,7 @@ from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_log import log_run
 
-ResultRows = list[dict[str, Any]]
+ResultRows = list[dict[str, object]]
 """Rows of ``results.csv``."""
 
 
@@ -108,7 +107,7 @@ def answer_suite(
 ) -> ResultRows:
     """Predict, score and store each benchmark; one that the method has no answer to is left out."""
     rows: ResultRows = []
-    answered: dict[str, Any] = {}
+    answered: dict[str, dict[str, object]] = {}
     with progress(spec.name, sum(len(benchmark.test) for benchmark in suite)) as bar:
         reporting = None if models is None else models.reporting(bar.update)
         for benchmark in suite:

@@ -1,10 +1,9 @@
-"""Which runs a job consists of: the references that stand in every table, and the merge that was asked for."""
+"""Which runs a job consists of: the references that stand in every table, and the merge that the config names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from esmerge.baselines.references.expert import ExpertSettings
 from esmerge.baselines.references.finetuned import FinetunedSettings
@@ -21,7 +20,7 @@ class RunSpec:
     """One run.
 
     Attributes:
-        method: the chosen merge or reference.
+        method: the merge or reference that the run carries out.
         space: merge space; None for references.
         sweep: the job it belongs to.
         config: everything that decides its results, as plain values.
@@ -31,7 +30,7 @@ class RunSpec:
     method: Selection
     space: str | None
     sweep: Sweep
-    config: dict[str, Any]
+    config: dict[str, object]
     tuned: bool = False
 
     @property
@@ -71,7 +70,7 @@ class RunSpec:
 
     @property
     def expert(self) -> str | None:
-        """The specialist that is asked alone; None for every other method."""
+        """The specialist that answers alone; None for every other method."""
         settings = self.method.settings
         return settings.expert if isinstance(settings, ExpertSettings) else None
 
@@ -108,7 +107,7 @@ class RunSpec:
         parts += _shots(self.sweep.benchmark)
         return "-".join([*parts, f"s{self.sweep.seed}", self.hash[:6]])
 
-    def axes(self) -> dict[str, Any]:
+    def axes(self) -> dict[str, object]:
         """This run's cells in the axis columns of ``results.csv``."""
         return {
             "run": self.name,
@@ -121,20 +120,20 @@ class RunSpec:
         }
 
 
-def _shots(benchmark: Mapping[str, Any]) -> list[str]:
-    """How many solved examples stand before a question, and by which rule they were chosen if not by the default."""
+def _shots(benchmark: Mapping[str, object]) -> list[str]:
+    """How many solved examples precede a question, and the rule that selects them if it is not the default."""
     shots, choice = benchmark.get("shots"), benchmark.get("shot_choice")
     if not shots:
         return []
-    return [f"{shots}shots", *([choice] if choice not in (None, "auto") else [])]
+    return [f"{shots}shots", *([str(choice)] if choice not in (None, "auto") else [])]
 
 
 def plan_runs(sweep: Sweep) -> list[RunSpec]:
     """The references in the order of the config, then the job's own run; each once.
 
     Raises:
-        ConfigError: a reference is unknown or has not the space it was given, or the specialists cannot make the probe
-            that a run reads.
+        ConfigError: a reference is unknown or lacks its merge space, or the specialists cannot make the probe that a
+            run reads.
     """
     configs = reference_configs(sweep.references)
     specs = [spec for name, node in configs.items() for spec in _reference(sweep, name, node)]
@@ -144,7 +143,7 @@ def plan_runs(sweep: Sweep) -> list[RunSpec]:
     return list({spec.name: spec for spec in specs}.values())
 
 
-def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
+def reference_configs(references: Sequence[str]) -> dict[str, dict[str, object]]:
     """Each reference (``name`` or ``name@space``) with the config of its method.
 
     Raises:
@@ -159,7 +158,7 @@ def reference_configs(references: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: configs[method] for name, method in methods.items()}
 
 
-def _reference(sweep: Sweep, name: str, node: dict[str, Any]) -> list[RunSpec]:
+def _reference(sweep: Sweep, name: str, node: dict[str, object]) -> list[RunSpec]:
     method, _, space = name.partition("@")
     if space and not choose_method(node).entry.info.spaces:
         raise ConfigError(f"references names {name!r}: {method} does not merge, so it has no merge space")
@@ -167,7 +166,7 @@ def _reference(sweep: Sweep, name: str, node: dict[str, Any]) -> list[RunSpec]:
 
 
 def _runs(
-    sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tune: bool = False
+    sweep: Sweep, method: Selection, node: dict[str, object], space: str | None, tune: bool = False
 ) -> list[RunSpec]:
     if isinstance(method.settings, ExpertSettings):
         expert = method.settings.expert
@@ -178,9 +177,9 @@ def _runs(
             raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)
     spaces: Sequence[str] = method.entry.info.spaces
-    chosen = (space or spaces[0]) if spaces else None
+    merge_space = (space or spaces[0]) if spaces else None
     tuned = tune and bool(spaces)
-    return [RunSpec(method, chosen, sweep, _config(sweep, method, node, chosen, tuned), tuned)]
+    return [RunSpec(method, merge_space, sweep, _config(sweep, method, node, merge_space, tuned), tuned)]
 
 
 def experts_of(sweep: Sweep) -> list[str]:
@@ -188,7 +187,9 @@ def experts_of(sweep: Sweep) -> list[str]:
     return list(sweep.specialists.settings.experts)
 
 
-def _config(sweep: Sweep, method: Selection, node: dict[str, Any], space: str | None, tuned: bool) -> dict[str, Any]:
+def _config(
+    sweep: Sweep, method: Selection, node: dict[str, object], space: str | None, tuned: bool
+) -> dict[str, object]:
     info: MethodInfo = method.entry.info
     config = {
         "specialists": sweep.raw["specialists"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -25,17 +24,17 @@ ADAPTER = "adapter"  # name under which the adapter that answers is attached
 
 
 def ignore(count: int) -> None:
-    """Tell nobody how many examples were answered."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Asks benchmarks.
+    """Predictions on benchmarks, from the cache where they are there.
 
     Attributes:
         context: the backbone, its encoders, and the cache of predictions.
         compute: how questions are answered.
-        advance: told how many examples were answered, as they are.
+        advance: called with the number of examples that were answered since the last call.
     """
 
     context: ExperimentContext
@@ -49,7 +48,7 @@ class Predictor:
             one row per example: ``id, label, prediction, score, raw_answer`` and a score per label.
         """
         encoders = map(type, self.context.specialists.encoders.values())
-        key: dict[str, Any] = {
+        key: dict[str, object] = {
             "code": closure_digest(score, generate, predictions_frame, *encoders),
             "specialists": self.context.specialists.fingerprint,
             "adapter": None if adapter is None else adapter_digest(adapter),

@@ -1,10 +1,9 @@
-"""What a sweep records beside its results: what was asked, and which rows were refused."""
+"""What a sweep records beside its results: its benchmarks, and which rows were refused."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,8 +15,8 @@ from esmerge.tasks.load import terms
 REJECT_COLUMNS = ["row", "reason"]
 
 
-def describe_benchmark(benchmark: Benchmark, sweep: Sweep) -> dict[str, Any]:
-    """What was asked: titles, labels, sizes, and how the questions were chosen."""
+def describe_benchmark(benchmark: Benchmark, sweep: Sweep) -> dict[str, object]:
+    """A benchmark's title, labels and sizes, and how its questions were selected."""
     return {
         "title": benchmark.title,
         "family": benchmark.family,

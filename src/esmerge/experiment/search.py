@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.validation import at_least
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 GRANULARITY_FIELDS = {"layer": ("temperature",), "element": ("tau",), "joint": ("temperature", "tau")}
 EVERYTHING = "all"
+Settings = TypeVar("Settings", bound="DataclassInstance")
 Values = Mapping[str, float | None]
 """Setting -> value; None where a method's own rule stands, such as TSV-Merge's share of 1/N."""
 
@@ -60,28 +64,32 @@ class Tuning:
         if self.trials and not self.search:
             raise ConfigError("tuning.trials is set, but tuning.search names no setting: give it ranges")
 
-    def ranges(self, settings: Any, granularity: ESConfig | None) -> dict[str, SearchRange]:
+    def ranges(self, settings: DataclassInstance, granularity: ESConfig | None) -> dict[str, SearchRange]:
         """The ranges of what one method has."""
-        own = {item.name for item in fields(settings)}
+        tunable = {item.name for item in fields(settings)}
         if granularity is not None:
-            own |= set(GRANULARITY_FIELDS[granularity.name])
-        return {name: found for name, found in self.search.items() if name in own}
+            tunable |= set(GRANULARITY_FIELDS[granularity.name])
+        return {name: values for name, values in self.search.items() if name in tunable}
 
 
-def values_of(names: Mapping[str, SearchRange], settings: Any, granularity: ESConfig | None) -> Values:
+def values_of(names: Mapping[str, SearchRange], settings: DataclassInstance, granularity: ESConfig | None) -> Values:
     """The published values of what is tuned; a setting that both have is the method's."""
     values = {**_values(granularity), **_values(settings)}
-    return {name: values[name] for name in names}
+    return cast(Values, {name: values[name] for name in names})
 
 
-def with_values(values: Values, settings: Any, granularity: ESConfig | None) -> tuple[Any, ESConfig | None]:
+def with_values(values: Values, settings: Settings, granularity: ESConfig | None) -> tuple[Settings, ESConfig | None]:
     """Settings and granularity with other values."""
-    own = _values(settings)
-    mine: dict[str, Any] = {name: value for name, value in values.items() if name in own}
-    theirs: dict[str, Any] = {name: value for name, value in values.items() if name not in own}
-    return replace(settings, **mine), replace(granularity, **theirs) if granularity is not None else None
+    names = _values(settings).keys()
+    of_method = {name: value for name, value in values.items() if name in names}
+    of_granularity = {name: value for name, value in values.items() if name not in names}
+    return _with(settings, of_method), None if granularity is None else _with(granularity, of_granularity)
 
 
-def _values(settings: Any) -> dict[str, Any]:
+def _with(settings: Settings, values: Values) -> Settings:
+    return replace(settings, **values)
+
+
+def _values(settings: DataclassInstance | None) -> dict[str, object]:
     """Field -> value of a settings dataclass; nothing for None."""
     return {} if settings is None else {field.name: getattr(settings, field.name) for field in fields(settings)}

@@ -1,11 +1,10 @@
-"""The probe and its signals: drawn, read through every expert once, and kept by all that they depend on."""
+"""The probe and its signals: drawn, read through every expert once, and cached by all that they depend on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
@@ -49,8 +48,8 @@ class Probe:
         """Prompts whose gradients are taken together."""
         return int(self.selection.settings.batch_size)
 
-    def key(self) -> dict[str, Any]:
-        """What decides a measurement on the probe: who is probed, with which prompts, in which batches."""
+    def key(self) -> dict[str, object]:
+        """Cache key of what is measured on the probe: the specialists, the prompts and the batches."""
         return {
             "specialists": self.context.specialists.fingerprint,
             "prompts": repr(list(self.prompts)),
@@ -90,9 +89,9 @@ class SignalStore:
         }
 
         def make(folder: Path) -> None:
-            with cost(self.context.device) as spent:
+            with cost(self.context.device) as distances_cost:
                 save_distances(measured_distances(load_signals(signals), granularity, seed), folder)
-            save_cost(spent, folder)
+            save_cost(distances_cost, folder)
 
         with stage("probe"):
             folder = self.context.cache.folder("distances", key, make)
@@ -103,9 +102,9 @@ class SignalStore:
         key = {**self.probe.key(), "code": closure_digest(record_signals), "spaces": spaces, "score": self.score}
 
         def make(folder: Path) -> None:
-            with cost(self.context.device) as spent:
+            with cost(self.context.device) as signals_cost:
                 record_signals(specialists, self.probe.prompts, self.probe.batch_size, spaces, self.score, folder)
-            save_cost(spent, folder)
+            save_cost(signals_cost, folder)
 
         with stage("probe"):
             return self.context.cache.folder("signals", key, make)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.stored import load_statistics, save_statistics
@@ -32,7 +31,7 @@ class StatisticsStore:
     probe: Probe
     suite: Sequence[Benchmark]
 
-    def measure(self, name: str, settings: Any, space: str) -> tuple[Statistics, Cost]:
+    def measure(self, name: str, settings: object, space: str) -> tuple[Statistics, Cost]:
         """One measure, and what it cost when it was made.
 
         Args:
@@ -55,9 +54,9 @@ class StatisticsStore:
             material = CalibrationData(
                 context.specialists, probe.prompts, probe.batch_size, context.seed, space, questions
             )
-            with cost(context.device) as spent:
+            with cost(context.device) as statistics_cost:
                 save_statistics(entry.function(material, settings), folder)
-            save_cost(spent, folder)
+            save_cost(statistics_cost, folder)
 
         with stage("measures"):
             folder = self.context.cache.folder("measures", key, make)

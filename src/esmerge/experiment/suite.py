@@ -1,4 +1,4 @@
-"""The benchmarks that a sweep asks."""
+"""The benchmarks that a sweep evaluates on."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
 
 
 def on_validation(benchmark: Benchmark, limit: int | None = None) -> Benchmark:
-    """A benchmark that asks its validation split, or the first ``limit`` questions of it."""
+    """A benchmark whose test split is its validation split, or the first ``limit`` questions of it."""
     return replace(benchmark, title=f"{benchmark.title} (validation)", test=benchmark.validation[:limit])

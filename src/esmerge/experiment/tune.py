@@ -1,4 +1,4 @@
-"""Tuning on the validation split: Optuna proposes, the merge is made and asked, the best settings win.
+"""Tuning on the validation split: Optuna proposes settings, the merge is made and evaluated, the best settings win.
 
 The first trial is the published setting, every method has the same number of trials, and no test question is answered
 before the settings are chosen. A merge that by its own design reads test questions without their labels (AdaMerging)
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -24,13 +24,16 @@ from esmerge.experiment.search import EVERYTHING, SearchRange, Tuning, Values, v
 from esmerge.experiment.suite import load_suite, on_validation
 from esmerge.tracking.store import RunFolder
 
-PredictAll = Callable[[Any, ESConfig | None, Sequence[Benchmark]], list[pd.DataFrame]]
-"""Merges with settings and a granularity, and asks benchmarks."""
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+PredictAll = Callable[["DataclassInstance", ESConfig | None, Sequence[Benchmark]], list[pd.DataFrame]]
+"""Merges with settings and a granularity, and predicts on benchmarks."""
 
 
 def tune(
     spec: RunSpec, suite: Sequence[Benchmark], run: RunFolder, predict_all: PredictAll
-) -> tuple[Any, ESConfig | None]:
+) -> tuple[DataclassInstance, ESConfig | None]:
     """The settings and the granularity that do best on the validation split; the trials go into ``tuning.csv``.
 
     Raises:
@@ -59,14 +62,14 @@ def tune(
 
 def tuning_benchmarks(suite: Sequence[Benchmark], tuning: Tuning) -> list[Benchmark]:
     """The benchmarks whose validation questions decide."""
-    chosen = [benchmark for benchmark in suite if tuning.objective in (benchmark.family, EVERYTHING)]
-    if not chosen:
+    benchmarks = [benchmark for benchmark in suite if tuning.objective in (benchmark.family, EVERYTHING)]
+    if not benchmarks:
         families = ", ".join(sorted({benchmark.family for benchmark in suite}))
         raise ConfigError(f"tuning.objective={tuning.objective!r}: expected {EVERYTHING} or one of {families}")
-    empty = [benchmark.name for benchmark in chosen if not benchmark.validation]
+    empty = [benchmark.name for benchmark in benchmarks if not benchmark.validation]
     if empty:
         raise ConfigError(f"{', '.join(empty)} has no validation split to tune on: leave it out, or use tuning=none")
-    return [on_validation(benchmark, tuning.limit) for benchmark in chosen]
+    return [on_validation(benchmark, tuning.limit) for benchmark in benchmarks]
 
 
 def objective(run: RunFolder, spec: RunSpec) -> float | None:
@@ -78,8 +81,8 @@ def objective(run: RunFolder, spec: RunSpec) -> float | None:
         return None
     metrics = run.read_metrics()
     names = [benchmark.name for benchmark in tuning_benchmarks(load_suite(spec.sweep), spec.sweep.tuning)]
-    chosen = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
-    return float(chosen["value"].mean())
+    accuracies = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
+    return float(accuracies["value"].mean())
 
 
 def accuracy(predictions: pd.DataFrame) -> float:
@@ -101,15 +104,15 @@ def optimise(
 
         optuna.logging.set_verbosity(logging.ERROR)
         shapes = {False: optuna.distributions.UniformDistribution, True: optuna.distributions.LogUniformDistribution}
-        space: dict[str, Any] = {name: shapes[one.log](one.low, one.high) for name, one in ranges.items()}
+        space = {name: shapes[values.log](values.low, values.high) for name, values in ranges.items()}
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-        best, top = published, score(published)
-        if all(one.holds(published[name]) for name, one in ranges.items()):
-            study.add_trial(optuna.trial.create_trial(params=dict(published), distributions=space, value=top))
+        best, best_score = published, score(published)
+        if all(values.holds(published[name]) for name, values in ranges.items()):
+            study.add_trial(optuna.trial.create_trial(params=dict(published), distributions=space, value=best_score))
         for _ in range(trials - 1):
             trial = study.ask(space)
-            found = score(trial.params)
-            study.tell(trial, found)
-            if found > top:
-                best, top = trial.params, found
+            trial_score = score(trial.params)
+            study.tell(trial, trial_score)
+            if trial_score > best_score:
+                best, best_score = trial.params, trial_score
         return best

@@ -29,6 +29,10 @@ class MergeConfig:
         """Whether experts of different LoRA scales are accepted in factor space; the merge then folds them into B."""
         return False
 
+    def statistics_settings(self) -> Mapping[str, object]:
+        """Name of each statistic that the merge needs -> the settings that it is measured with."""
+        return {}
+
 
 MERGES: Registry[MergeInfo] = Registry("merge", "esmerge.merging.methods", "esmerge.merges", MergeConfig)
 

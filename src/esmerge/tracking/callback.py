@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -14,10 +13,10 @@ _FOLDERS: list[Path] = []
 class RememberFolder(Callback):
     """Notes the sweep folder, so that the front door can report on it when all jobs are over."""
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
         _FOLDERS.append(Path(config.hydra.run.dir))
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         _FOLDERS.append(Path(config.hydra.sweep.dir))
 
 

@@ -21,8 +21,8 @@ def run_folders(sweep: Path | str) -> list[RunFolder]:
     """
     if not Path(sweep).is_dir():
         raise StoreError(f"there is no sweep folder {str(sweep)!r}: give the one that holds the runs, outputs/<sweep>")
-    found = [path for path in Path(sweep).iterdir() if (path / "status.json").exists()]
-    return [RunFolder(path) for path in sorted(found, key=lambda path: _natural(path.name))]
+    folders = [path for path in Path(sweep).iterdir() if (path / "status.json").exists()]
+    return [RunFolder(path) for path in sorted(folders, key=lambda path: _natural(path.name))]
 
 
 def unfinished(sweep: Path | str) -> dict[str, Status]:

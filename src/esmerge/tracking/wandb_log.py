@@ -10,11 +10,11 @@ import netrc
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,6 +22,9 @@ import numpy as np
 from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import ConfigError, TrackingError
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
+
+if TYPE_CHECKING:
+    import wandb  # imported late: it takes most of a second and reads the environment
 
 TRACKING_MODES = ("offline", "online", "disabled")
 TAG_AXES = ("method", "granularity", "merge_space", "probe")
@@ -67,11 +70,11 @@ def check_login(settings: Tracking) -> None:
 def log_run(
     settings: Tracking,
     run_folder: RunFolder,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     group: str,
     name: str,
     job_type: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, object]],
     images: Mapping[str, Path],
     coefficients: tuple[Path, CoefficientSummary] | None = None,
 ) -> float:
@@ -97,8 +100,7 @@ def log_run(
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _environment(settings, home):
-            identity: dict[str, Any] = {"group": group, "name": name, "job_type": job_type}
-            _send(settings, home, config, identity, rows, images, coefficients)
+            _send(settings, home, config, (group, name, job_type), rows, images, coefficients)
     except Exception as error:  # whatever the client or the server does, the results are on disk already
         reason = f"{type(error).__name__}: {error}"
         run_folder.note_tracking_error(reason)
@@ -109,31 +111,34 @@ def log_run(
 def _send(
     settings: Tracking,
     home: Path,
-    config: Mapping[str, Any],
-    identity: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    config: Mapping[str, object],
+    identity: tuple[str, str, str],
+    rows: Sequence[Mapping[str, object]],
     images: Mapping[str, Path],
     coefficients: tuple[Path, CoefficientSummary] | None,
 ) -> None:
     import wandb  # late: its import takes most of a second and reads the environment
 
+    group, name, job_type = identity
     run = wandb.init(
         project=settings.project,
         entity=settings.entity,
         config=dict(config),
         tags=_tags(rows),
-        settings=_client_settings(wandb, settings, home),
+        settings=_client_settings(settings, home),
         reinit="create_new",
-        **identity,
+        group=group,
+        name=name,
+        job_type=job_type,
     )
     code = 1
     try:
         run.summary.update(_summary(rows))
         media = {title: wandb.Image(str(path)) for title, path in images.items()}
-        run.log({"metrics": _table(wandb, rows), **media})
+        run.log({"metrics": _table(rows), **media})
         if coefficients is not None:
             path, summary = coefficients
-            run.log(_histograms(wandb, summary))
+            run.log(_histograms(summary))
             artifact = wandb.Artifact(f"coefficients-{run.id}", type="coefficients")
             artifact.add_file(str(path), name="coefficients.safetensors")
             run.log_artifact(artifact)
@@ -142,37 +147,45 @@ def _send(
         run.finish(exit_code=code)
 
 
-def _histograms(wandb: Any, summary: CoefficientSummary) -> dict[str, Any]:
+def _histograms(summary: CoefficientSummary) -> dict[str, wandb.Histogram]:
     """How often each merging weight occurs, by expert."""
+    import wandb
+
     counts = summary.counts.items()
     return {f"weights/{expert}": wandb.Histogram(np_histogram=(count, summary.edges)) for expert, count in counts}
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _summary(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
     """``benchmark/metric`` -> value, without the empty ones."""
-    values = {f"{row['benchmark']}/{row['metric']}": float(row["value"]) for row in rows}
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+    values = {f"{row['benchmark']}/{row['metric']}": row["value"] for row in rows}
+    return {
+        name: float(value) for name, value in values.items() if isinstance(value, (int, float)) and np.isfinite(value)
+    }
 
 
-def _table(wandb: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
-    cells = [[_cell(row.get(column)) for column in RESULT_COLUMNS] for row in rows]
+def _table(rows: Sequence[Mapping[str, object]]) -> wandb.Table:
+    import wandb
+
+    cells: list[Iterable[object]] = [[_cell(row.get(column)) for column in RESULT_COLUMNS] for row in rows]
     return wandb.Table(columns=list(RESULT_COLUMNS), data=cells, allow_mixed_types=True)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     """Plain Python values; NaN becomes None, an empty cell."""
     plain = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain
 
 
-def _tags(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    found = {str(row[axis]) for row in rows for axis in TAG_AXES if row.get(axis)}
-    return sorted(tag[:64] for tag in found)  # W&B refuses longer ones
+def _tags(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    tags = {str(row[axis]) for row in rows for axis in TAG_AXES if row.get(axis)}
+    return sorted(tag[:64] for tag in tags)  # W&B refuses longer ones
 
 
-def _client_settings(wandb: Any, settings: Tracking, home: Path) -> Any:
+def _client_settings(settings: Tracking, home: Path) -> wandb.Settings:
     """No console capture, no git, code or machine statistics: a run costs little, and tells nothing about the user."""
-    wanted = {
+    import wandb
+
+    options: dict[str, Any] = {
         "mode": settings.mode,
         "root_dir": str(home),
         "silent": True,
@@ -188,22 +201,22 @@ def _client_settings(wandb: Any, settings: Tracking, home: Path) -> Any:
         "x_graphql_retry_max": 5,
         "x_file_transfer_retry_max": 5,
     }
-    known = type(wandb.Settings()).model_fields
-    return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+    supported = type(wandb.Settings()).model_fields  # which differ between releases
+    return wandb.Settings(**{key: value for key, value in options.items() if key in supported})
 
 
 @contextmanager
 def _environment(settings: Tracking, home: Path) -> Iterator[None]:
     """Keep W&B quiet and its staging, cache and logs beside the runs; restored afterwards."""
-    wanted = {
+    variables = {
         "WANDB_SILENT": "true",
         "WANDB_DATA_DIR": str(home / "wandb" / "data"),
         "WANDB_CACHE_DIR": str(home / "wandb" / "cache"),
     }
     if settings.mode == "offline":
-        wanted["WANDB_ERROR_REPORTING"] = "false"  # crash reports are network traffic
-    before = {key: os.environ.get(key) for key in wanted}
-    os.environ.update(wanted)
+        variables["WANDB_ERROR_REPORTING"] = "false"  # crash reports are network traffic
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -224,9 +237,9 @@ def _has_credentials(host: str) -> bool:
     usual = [str(Path.home() / ".netrc"), str(Path.home() / "_netrc")]
     for path in [os.environ["NETRC"]] if "NETRC" in os.environ else usual:
         try:
-            found = netrc.netrc(path).authenticators(urlsplit(host).netloc)
+            credentials = netrc.netrc(path).authenticators(urlsplit(host).netloc)
         except (OSError, netrc.NetrcParseError):
             continue
-        if found and found[2]:
+        if credentials and credentials[2]:
             return True
     return False

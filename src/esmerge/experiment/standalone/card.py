@@ -53,23 +53,23 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def hashing(plan: MergePlan) -> Iterator[Callable[[], dict[str, str]]]:
-    """Read and hash the input files beside the block's work; gives what waits for their digests, by what each file is.
+    """Read and hash the input files beside the block's work; yields a function that waits for the digests by file.
 
     Hashing takes about as long as merging, and both would read a file that is not in memory yet from disk.
     """
-    beside = ThreadPoolExecutor(1)
+    hasher = ThreadPoolExecutor(1)
     try:
-        digests = {name: beside.submit(_sha256, path) for name, path in _input_files(plan).items()}
+        digests = {name: hasher.submit(_sha256, path) for name, path in _input_files(plan).items()}
         yield lambda: {name: digest.result() for name, digest in digests.items()}
     finally:
-        beside.shutdown(cancel_futures=True)
+        hasher.shutdown(cancel_futures=True)
 
 
 def _input_files(plan: MergePlan) -> dict[str, Path]:
     """The files that the result depends on, by what each is."""
     files = {
-        f"expert {name}": Path(one.path).expanduser() / WEIGHTS
-        for name, one in plan.request.experts.described().items()
+        f"expert {name}": Path(expert.path).expanduser() / WEIGHTS
+        for name, expert in plan.request.experts.described().items()
     }
     config = Path(plan.backbone) / "config.json"
     if config.is_file():
@@ -81,7 +81,7 @@ def _input_files(plan: MergePlan) -> dict[str, Path]:
 
 
 def _inputs(plan: MergePlan, digests: Mapping[str, str]) -> list[str]:
-    encoders = {name: one.encoder for name, one in plan.request.experts.described().items() if one.encoder}
+    encoders = {name: expert.encoder for name, expert in plan.request.experts.described().items() if expert.encoder}
     return [
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",
         *[f"- {name}: `{path}`, SHA-256 {digests[name]}" for name, path in _input_files(plan).items()],

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from rich.filesize import decimal
@@ -24,6 +24,9 @@ from esmerge.specialists.families.custom.experts import check_fit, completed, mi
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.settings import CustomSettings
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 BACKWARD = 2  # a backward pass takes about twice a forward pass
 DISK = 300e6  # bytes per second, of a usual disk
 TRIAL = 768  # width of the matrices whose product is timed
@@ -34,7 +37,7 @@ class MergePlan:
     """A merge that may begin.
 
     Attributes:
-        request: what was asked for.
+        request: the checked configuration.
         backbone: folder or hub id.
         experts: name -> adapter with the modules of all; headers alone have been read.
         missing: expert -> modules that it lacks, taken for updates of zero.
@@ -87,17 +90,17 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
     """Check the adapters against each other and the backbone, the probe's lines, and the room on the disk.
 
     Raises:
-        AdapterError: the adapters cannot be merged as asked.
+        AdapterError: the adapters cannot be merged with these settings.
         ConfigError: backbone, tokenizer, encoder or probe file cannot be used.
         InputError: a line of the probe lacks a text, or a text has no tokens.
         StoreError: the disk has not the room.
     """
     settings, spec = request.experts, request.spec
     backbone = located(str(settings.backbone))
-    found = open_experts(settings)
-    whole = completed(found, settings.allow_partial)
+    opened = open_experts(settings)
+    whole = completed(opened, settings.allow_partial)
     experts = validate_experts(whole, str(spec.space), spec.method.settings.folds_scales())
-    model: Any = skeleton(backbone)
+    model = cast("PreTrainedModel", skeleton(backbone))
     check_fit(experts, model, backbone)
     _check_baking(request, backbone)
     lengths = _lengths(request, settings, model, backbone, experts) if request.probe else []
@@ -105,7 +108,7 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
         request=request,
         backbone=backbone,
         experts=experts,
-        missing=missing_modules(found),
+        missing=missing_modules(opened),
         depth=len(decoder_layers(model)[1]),
         weights=sum(parameter.numel() for parameter in model.parameters()),
         weight_bytes=_bytes_of(settings.dtype, model),
@@ -117,7 +120,11 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
 
 
 def _lengths(
-    request: StandaloneRequest, settings: CustomSettings, model: Any, backbone: str, experts: Mapping[str, LoraState]
+    request: StandaloneRequest,
+    settings: CustomSettings,
+    model: PreTrainedModel,
+    backbone: str,
+    experts: Mapping[str, LoraState],
 ) -> list[int]:
     """Positions of each prompt, every one of them encoded; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
@@ -133,13 +140,13 @@ def _check_baking(request: StandaloneRequest, backbone: str) -> None:
 
 
 def _check_room(plan: MergePlan) -> None:
-    place = plan.request.output.folder
-    while not place.exists():
-        place = place.parent
-    free, needed = shutil.disk_usage(place).free, plan.least_output()
+    folder = plan.request.output.folder
+    while not folder.exists():
+        folder = folder.parent
+    free, needed = shutil.disk_usage(folder).free, plan.least_output()
     if free < needed:
         raise StoreError(
-            f"out={plan.request.output.out} needs at least {decimal(needed)} and {place} has {decimal(free)}: "
+            f"out={plan.request.output.out} needs at least {decimal(needed)} and {folder} has {decimal(free)}: "
             "make room or give a folder on another disk"
         )
 

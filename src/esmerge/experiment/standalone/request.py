@@ -1,4 +1,4 @@
-"""From the composed config of ``python -m src.merge`` to what is asked for, checked before anything is loaded."""
+"""From the composed config of ``python -m src.merge`` to a request that is checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -64,13 +63,13 @@ class Output:
         self._check_folder()
 
     def _check_folder(self) -> None:
-        """Refuse to replace what was not asked to be replaced, or what no merge or training wrote."""
+        """Refuse to replace a folder without ``overwrite``, or one that no merge or training wrote."""
         if not self.folder.exists():
             return
         if not self.overwrite:
             raise ConfigError(f"out={self.out} exists: give another folder, or say overwrite=true to replace it")
-        ours = any((self.folder / name).is_file() for name in REPLACEABLE)
-        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not ours):
+        is_merge_output = any((self.folder / name).is_file() for name in REPLACEABLE)
+        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not is_merge_output):
             raise ConfigError(f"out={self.out} holds no adapter and no model, and is not replaced: give another folder")
 
     @property
@@ -81,7 +80,7 @@ class Output:
 
 @dataclass(frozen=True)
 class StandaloneRequest:
-    """A merge that was asked for.
+    """A merge, its experts and where it is written, all checked.
 
     Attributes:
         spec: the merge, as a sweep would carry it out.
@@ -107,12 +106,12 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
     """
     raw = plain(cfg)
     compute = dict(raw["compute"])
-    told = {**{key: raw[key] for key in OF_EXPERTS}, "dtype": compute.pop("dtype", "auto")}
+    specialists = {**{key: raw[key] for key in OF_EXPERTS}, "dtype": compute.pop("dtype", "auto")}
     rest = {key: value for key, value in raw.items() if key not in (*OF_EXPERTS, *GROUPS)}
     output = typed(Output, rest, "merge")
     method = _method(raw["method"])
     sweep = Sweep(
-        specialists=choose(SPECIALISTS, {"name": "custom", **told}, "custom"),
+        specialists=choose(SPECIALISTS, {"name": "custom", **specialists}, "custom"),
         probe=choose(PROBES, raw.get("probe") or {"name": "text"}, "probe"),
         granularity=typed(ESConfig, raw["granularity"], "granularity"),
         method=method,
@@ -126,7 +125,7 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
         seed=output.seed,
         split="test",
         cache=output.cache or "",
-        raw={**raw, "specialists": told, "suite": {}, "benchmark": {}, "probe": raw.get("probe")},
+        raw={**raw, "specialists": specialists, "suite": {}, "benchmark": {}, "probe": raw.get("probe")},
     )
     check_granularity(sweep.granularity)
     check_axes(method, sweep.merge_space, sweep.granularity)
@@ -136,7 +135,7 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
     return request
 
 
-def _method(node: Mapping[str, Any]) -> Selection:
+def _method(node: Mapping[str, object]) -> Selection:
     """A merge that needs no benchmark."""
     method = choose_method(node)
     info: MethodInfo = method.entry.info
@@ -144,11 +143,11 @@ def _method(node: Mapping[str, Any]) -> Selection:
         raise ConfigError(f"method={method.name} is a reference for benchmarks, not a merge: choose a merge such as es")
     if info.per_task:
         raise ConfigError(f"method={method.name} makes one adapter for each task, and a merge on its own has none")
-    asking = [name for name in info.needs if STATISTICS.get(name).info.questions]
-    if asking:
+    on_questions = [name for name in info.needs if STATISTICS.get(name).info.questions]
+    if on_questions:
         raise ConfigError(
-            f"method={method.name} measures {', '.join(asking)} on a benchmark's questions, and a merge on its own has "
-            "none: use python -m src.sweep specialists=custom"
+            f"method={method.name} measures {', '.join(on_questions)} on a benchmark's questions, and a merge on its "
+            "own has none: use python -m src.sweep specialists=custom"
         )
     return method
 
@@ -166,10 +165,10 @@ def _check_probe(request: StandaloneRequest) -> None:
 def _check_inputs_stay(request: StandaloneRequest) -> None:
     """Refuse to write over, or into, what is read."""
     out = request.output.folder.resolve()
-    read = {f"experts.{name}": one.path for name, one in request.experts.described().items()}
-    for key, place in {**read, "backbone": str(request.experts.backbone)}.items():
-        folder = Path(place).expanduser()
+    inputs = {f"experts.{name}": expert.path for name, expert in request.experts.described().items()}
+    for key, path in {**inputs, "backbone": str(request.experts.backbone)}.items():
+        folder = Path(path).expanduser()
         if folder.exists() and (out == folder.resolve() or out in folder.resolve().parents):
             raise ConfigError(
-                f"out={request.output.out} would replace {key}={place}, which is read: give another folder"
+                f"out={request.output.out} would replace {key}={path}, which is read: give another folder"
             )

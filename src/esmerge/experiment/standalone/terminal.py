@@ -1,4 +1,4 @@
-"""What the user sees: the plan before the work, the place of the result after it."""
+"""What the user sees: the plan before the work, the folder of the result after it."""
 
 from __future__ import annotations
 

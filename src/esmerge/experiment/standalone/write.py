@@ -60,23 +60,23 @@ def carry_out(plan: MergePlan) -> MergeResult:
     if plan.request.spec.sweep.compute.threads:
         torch.set_num_threads(plan.request.spec.sweep.compute.threads)
     with (
-        _said(plan),
+        _disk_errors(plan),
         plan.experts.reading(),
         whole_folder(out) as folder,
         tempfile.TemporaryDirectory(dir=folder) as scratch,
         hashing(plan) as digests,
     ):
-        made = _merged(plan, Path(scratch))
-        shares = _write_coefficients(made, folder, out.name)
-        ranks = _write_model(plan, made, folder) if plan.request.output.bake else _write_adapter(plan, made, folder)
+        merged = _merge(plan, Path(scratch))
+        shares = _write_coefficients(merged, folder, out.name)
+        ranks = _write_model(plan, merged, folder) if plan.request.output.bake else _write_adapter(plan, merged, folder)
         with (folder / CARD).open("a", encoding="utf-8") as file:
             file.write("\n" + merge_card(plan, digests(), ranks, shares, FIGURE))
     return MergeResult(out, ranks, time.perf_counter() - clock)
 
 
 @contextmanager
-def _said(plan: MergePlan) -> Iterator[None]:
-    """Turn what the system says of the disk into what a user can act on."""
+def _disk_errors(plan: MergePlan) -> Iterator[None]:
+    """Turn errors of the file system into a message that a user can act on."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -86,7 +86,7 @@ def _said(plan: MergePlan) -> Iterator[None]:
         ) from error
 
 
-def _merged(plan: MergePlan, scratch: Path) -> Merged:
+def _merge(plan: MergePlan, scratch: Path) -> Merged:
     spec = plan.request.spec
     if spec.uses_probe:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
@@ -98,25 +98,25 @@ def _merged(plan: MergePlan, scratch: Path) -> Merged:
     return merge(spec.method.name, inputs, spec.method.settings)
 
 
-def _write_coefficients(made: Merged, folder: Path, title: str) -> Shares | None:
-    if made.coefficients is None:
+def _write_coefficients(merged: Merged, folder: Path, title: str) -> Shares | None:
+    if merged.coefficients is None:
         return None
-    tensors = made.coefficients.tensors()
+    tensors = merged.coefficients.tensors()
     write_tensors(folder / COEFFICIENTS, tensors)
     summary = summarise(as_arrays(tensors))
     write_layer_map((summary.experts, summary.layer_shares), title, folder / FIGURE)
     return summary.experts, summary.layer_shares
 
 
-def _write_adapter(plan: MergePlan, made: Merged, folder: Path) -> dict[str, int]:
-    state = made.state if isinstance(made.state, LoraState) else as_adapter(made.state)
+def _write_adapter(plan: MergePlan, merged: Merged, folder: Path) -> dict[str, int]:
+    state = merged.state if isinstance(merged.state, LoraState) else as_adapter(merged.state)
     facts = write_adapter(one_scale(state), folder, plan.request.output.folder.name, plan.backbone)
     return {module: rank for module, (rank, _) in facts.items()}
 
 
-def _write_model(plan: MergePlan, made: Merged, folder: Path) -> dict[str, int]:
+def _write_model(plan: MergePlan, merged: Merged, folder: Path) -> dict[str, int]:
     """Bake beside the other files and move up: baking wants a folder of its own."""
-    bake(plan.backbone, made.state, folder / "baked")
+    bake(plan.backbone, merged.state, folder / "baked")
     for path in (folder / "baked").iterdir():
         path.rename(folder / path.name)
     (folder / "baked").rmdir()
@@ -129,11 +129,13 @@ def one_scale(state: LoraState) -> LoraState:
     Some loaders read one alpha for a whole adapter and would apply other modules' updates at the wrong scale.
     """
     first = next(iter(state.modules))
-    read = {first: state.modules[first]}  # until it is asked for, so that no module is read twice
-    scale = read[first].scale
+    cached = {first: state.modules[first]}  # until it is used, so that no module is read twice
+    scale = cached[first].scale
 
     def factors(module: str) -> LoraFactors:
-        given = read.pop(module) if module in read else state.modules[module]
-        return given if given.scale == scale else LoraFactors(given.a, given.b * (given.scale / scale), scale)
+        original = cached.pop(module) if module in cached else state.modules[module]
+        if original.scale == scale:
+            return original
+        return LoraFactors(original.a, original.b * (original.scale / scale), scale)
 
     return replace(state, modules=LazyModules(state.modules, factors))

@@ -7,6 +7,7 @@ trims the updates as TIES does before it weighs them, is not included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esmerge.calibration.statistics.entropy import EntropySettings
@@ -26,6 +27,9 @@ class AdaMergingSettings(DeltaSettings):
     """
 
     entropy: EntropySettings = field(default_factory=EntropySettings)
+
+    def statistics_settings(self) -> Mapping[str, object]:
+        return {"entropy": self.entropy}
 
 
 @MERGES.register(

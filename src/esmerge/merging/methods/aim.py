@@ -10,6 +10,7 @@ they also relax norms and the output layer, which adapters leave alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -47,6 +48,9 @@ class AimSettings(DeltaSettings):
         super().__post_init__()
         check_choice("merge", self.merge, MERGED)
         shares(self, "method", "omega")
+
+    def statistics_settings(self) -> Mapping[str, object]:
+        return {"channels": self.channels}
 
 
 @MERGES.register(

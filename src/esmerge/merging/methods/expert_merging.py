@@ -5,6 +5,7 @@ How they are fitted, and where that differs from the authors' code, stands besid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from esmerge.calibration.statistics.alignment import AlignmentSettings
@@ -24,6 +25,9 @@ class ExpertMergingSettings(DeltaSettings):
     """
 
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
+
+    def statistics_settings(self) -> Mapping[str, object]:
+        return {"alignment": self.alignment}
 
 
 @MERGES.register(

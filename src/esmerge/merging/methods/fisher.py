@@ -45,6 +45,9 @@ class FisherMergingSettings(ConvexSettings):
         super().__post_init__()
         check_positive("floor", self.floor)
 
+    def statistics_settings(self) -> Mapping[str, object]:
+        return {"fisher": self.fisher}
+
 
 @MERGES.register(
     "fisher",

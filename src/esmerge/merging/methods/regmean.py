@@ -15,7 +15,7 @@ rounding errors. A channel that is silent under every expert is averaged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +49,9 @@ class RegMeanSettings(DeltaSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         shares(self, "method", "off_diagonal")
+
+    def statistics_settings(self) -> Mapping[str, object]:
+        return {"gram": self.gram}
 
 
 @MERGES.register(
