@@ -35,13 +35,13 @@ class Reads:
         self.most_held = 0
         monkeypatch.setattr(reader, "safe_open", self.open)
         monkeypatch.setattr(peft_folder, "safe_open", self.open)
-        whole = card.sha256
+        whole = card.file_sha256
 
         def sha256(path: Path) -> str:
             self.hashed[path.parent.name] += 1
             return whole(path)
 
-        monkeypatch.setattr(card, "sha256", sha256)
+        monkeypatch.setattr(card, "file_sha256", sha256)
 
     def open(self, path: Path, framework: str) -> Any:
         reads = self

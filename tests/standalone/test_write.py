@@ -180,7 +180,7 @@ def test_an_old_merge_stays_until_the_new_one_is_whole(plan: Planned, tmp_path: 
     carry_out(plan("method=average"))
     before = load_adapter(tmp_path / "out", "out").tensors()
     ready = plan("method=task_arithmetic", "overwrite=true")
-    monkeypatch.setattr(write, "card", None)
+    monkeypatch.setattr(write, "merge_card", None)
     with pytest.raises(TypeError):
         carry_out(ready)
     monkeypatch.undo()

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,7 +24,7 @@ LIBRARIES = [
 ]
 
 
-def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None) -> dict[str, Any]:
+def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None) -> dict[str, object]:
     """The record of a run.
 
     Args:
@@ -56,7 +55,7 @@ def library_versions() -> dict[str, str | None]:
 
 
 @cache  # the code that runs is the code that was loaded
-def git_state(checkout: Path | None) -> dict[str, Any]:
+def git_state(checkout: Path | None) -> dict[str, object]:
     """Revision of the program's own checkout and whether it was changed since.
 
     Args:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
@@ -122,7 +122,7 @@ class RunFolder:
         return finished and status.config_hash == config_hash
 
     @contextmanager
-    def working(self, config: Mapping[str, Any], config_hash: str) -> Iterator[None]:
+    def working(self, config: Mapping[str, object], config_hash: str) -> Iterator[None]:
         """Mark the run as running, then as done, or as failed with the reason if the block raises.
 
         Results of another configuration are deleted first. Call it while holding the lock.
@@ -149,15 +149,15 @@ class RunFolder:
             yield
         finally:
             status = self.status()
-            spent = status.stages.get(name, 0.0) + time.perf_counter() - clock
-            self._write(replace(status, stages={**status.stages, name: round(spent, 3)}))
+            total = status.stages.get(name, 0.0) + time.perf_counter() - clock
+            self._write(replace(status, stages={**status.stages, name: round(total, 3)}))
 
     def note_tracking_error(self, reason: str) -> None:
         """Record that W&B lacks this run."""
         self._write(replace(self.status(), tracking_error=reason))
 
     def write_method(self, record: MethodRecord) -> Path:
-        """Say what the run's method is. It decides no result, so a run that is done may be told again."""
+        """Say what the run's method is. It decides no result, so it may be written again for a run that is done."""
         return write_json(self.path / "method.json", asdict(record))
 
     def read_method(self) -> MethodRecord:
@@ -184,7 +184,7 @@ class RunFolder:
         path = self.path / "predictions" / f"{benchmark}.csv"
         return read_table(path, numbers=("score",)) if path.exists() else None
 
-    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def write_metrics(self, rows: Sequence[Mapping[str, object]]) -> Path:
         """Store this run's rows of ``results.csv``; axes that do not apply may be absent or None."""
         unknown = sorted({key for row in rows for key in row} - set(RESULT_COLUMNS))
         if unknown:
@@ -199,11 +199,11 @@ class RunFolder:
             raise StoreError(f"{path} has columns {list(frame.columns)}, expected {', '.join(RESULT_COLUMNS)}")
         return frame.astype({"n": int})
 
-    def write_benchmarks(self, benchmarks: Mapping[str, Mapping[str, Any]]) -> Path:
+    def write_benchmarks(self, benchmarks: Mapping[str, Mapping[str, object]]) -> Path:
         """Store what was asked: benchmark -> ``title, family, labels, n, checksum, limit, split, shots`` and others."""
         return write_json(self.path / "benchmarks.json", benchmarks)
 
-    def read_benchmarks(self) -> dict[str, dict[str, Any]]:
+    def read_benchmarks(self) -> dict[str, dict[str, object]]:
         """What was asked; empty if nothing was stored."""
         path = self.path / "benchmarks.json"
         return read_json(path) if path.exists() else {}
@@ -225,7 +225,7 @@ class RunFolder:
         path = self.path / "costs.json"
         return read_json(path) if path.exists() else {}
 
-    def write_layer_coefficients(self, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def write_layer_coefficients(self, rows: Sequence[Mapping[str, object]]) -> Path:
         """Write ``layer_coefficients.csv``: expert, layer, coefficient, and its standard errors."""
         return write_table(self.path / "layer_coefficients.csv", pd.DataFrame(rows))
 
@@ -238,11 +238,11 @@ class RunFolder:
         path = self.path / "tuning.csv"
         return pd.read_csv(path) if path.exists() else None
 
-    def write_provenance(self, record: Mapping[str, Any]) -> Path:
+    def write_provenance(self, record: Mapping[str, object]) -> Path:
         """Store where the results came from."""
         return write_json(self.path / "provenance.json", record)
 
-    def read_config(self) -> dict[str, Any]:
+    def read_config(self) -> dict[str, object]:
         """The resolved configuration; empty if none was stored."""
         path = self.path / "config.yaml"
         if not path.exists():
@@ -263,7 +263,7 @@ class RunFolder:
         write_json(self.path / "status.json", asdict(status))
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def config_hash(config: Mapping[str, object]) -> str:
     """12 hex digits that name a configuration: SHA-256 of its sorted JSON.
 
     Raises:

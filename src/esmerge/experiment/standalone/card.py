@@ -45,7 +45,7 @@ def merge_card(
     return model_card(spec, list(plan.experts), spec.method.settings, granularity, shares, details)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -59,7 +59,7 @@ def hashing(plan: MergePlan) -> Iterator[Callable[[], dict[str, str]]]:
     """
     hasher = ThreadPoolExecutor(1)
     try:
-        digests = {name: hasher.submit(_sha256, path) for name, path in _input_files(plan).items()}
+        digests = {name: hasher.submit(file_sha256, path) for name, path in _input_files(plan).items()}
         yield lambda: {name: digest.result() for name, digest in digests.items()}
     finally:
         hasher.shutdown(cancel_futures=True)
