@@ -1,8 +1,8 @@
 """What merges measure on data, one measure per file: a function ``(CalibrationData, settings) -> Statistics``.
 
-A merge that needs a measure names it in its fact ``measures`` and holds the measure's settings in a field of the same
-name. Measures run once per specialists and data and are kept in the cache; the merges that use them stay pure functions
-of tensors.
+A merge names the measures that it needs in ``MergeInfo.needs``, and ``statistics_settings`` of its settings says how
+each is measured. Measures run once per specialists and data and are cached; the merges that use them stay pure
+functions of tensors.
 """
 
 from __future__ import annotations
