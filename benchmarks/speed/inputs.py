@@ -11,7 +11,7 @@ from torch import Tensor
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import BACKBONE, Statistics
 from esmerge.coefficients.types import ESConfig, Signals
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.merging.ops.space import tensor_shapes
 from esmerge.model.attach import PREFIX
@@ -84,7 +84,7 @@ class Adapters:
         return {f"expert{number}": self._expert(f"expert{number}") for number in range(self.experts)}
 
     def _expert(self, name: str) -> LoraState:
-        draw, dtype = generator(0, name), getattr(torch, self.dtype)
+        draw, dtype = torch_generator(0, name), getattr(torch, self.dtype)
 
         def factor(*shape: int) -> Tensor:
             return (0.02 * torch.randn(*shape, generator=draw)).to(dtype)
@@ -115,7 +115,7 @@ def make_signals(experts: Mapping[str, LoraState], space: str, shapes: Shapes) -
     depth = layer_count(next(iter(experts.values())))
 
     def responses(name: str) -> dict[str, Tensor]:
-        draw = generator(0, "responses", name)
+        draw = torch_generator(0, "responses", name)
         return {kind: torch.randn(depth, shapes.samples, shapes.hidden, generator=draw) for kind in kinds}
 
     return Signals(
@@ -132,7 +132,7 @@ def make_scores(experts: Mapping[str, LoraState], space: str) -> dict[str, dict[
     """A number in [0, 1) for every entry that is merged in ``space``."""
     found = {}
     for name, state in experts.items():
-        draw = generator(0, "scores", name)
+        draw = torch_generator(0, "scores", name)
         shapes = tensor_shapes(state, space).items()
         found[name] = {key: torch.rand(*shape, generator=draw) for key, shape in shapes}
     return found
@@ -142,7 +142,7 @@ def make_gram(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Input Gram matrices, (in, in)."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, state in experts.items():
-        draw, found[name] = generator(0, "gram", name), {}
+        draw, found[name] = torch_generator(0, "gram", name), {}
         for module, factors in state.modules.items():
             inputs = torch.randn(TOKENS, factors.a.shape[1], generator=draw)
             found[name][module] = (inputs.T @ inputs).div_(TOKENS)
@@ -152,14 +152,14 @@ def make_gram(experts: Mapping[str, LoraState], space: str) -> Statistics:
 def make_channels(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Mean magnitudes of the backbone's inputs, (in,)."""
     modules = next(iter(experts.values())).modules
-    draw = generator(0, "channels")
+    draw = torch_generator(0, "channels")
     return {BACKBONE: {module: torch.rand(f.a.shape[1], generator=draw) for module, f in modules.items()}}
 
 
 def make_layer_weights(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """One weight per expert and layer."""
     depth = layer_count(next(iter(experts.values())))
-    return {name: {"layer": torch.rand(depth, generator=generator(0, "layers", name))} for name in experts}
+    return {name: {"layer": torch.rand(depth, generator=torch_generator(0, "layers", name))} for name in experts}
 
 
 MEASURED: Mapping[str, Callable[[Mapping[str, LoraState], str], Statistics]] = {

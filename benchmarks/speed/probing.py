@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from esmerge.adapters.lora import layer_of
 from esmerge.coefficients.estimation import coefficients
 from esmerge.coefficients.formulas import (
     element_coefficients,
@@ -33,6 +32,7 @@ from esmerge.coefficients.formulas import (
 from esmerge.coefficients.types import ESConfig
 from esmerge.coefficients.uncertainty import measured_distances
 from esmerge.core.cost import Cost, cost
+from esmerge.core.names import layer_of
 from esmerge.core.prompts import Prompt
 from esmerge.merging.ops.space import tensor_shapes
 from esmerge.model.attach import adapted_parameters, attach

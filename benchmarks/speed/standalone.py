@@ -30,7 +30,7 @@ from transformers import LlamaConfig
 from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import LazyModules, LoraFactors, LoraState
 from esmerge.adapters.peft_folder import WEIGHTS, save_adapter
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 
 METHODS = ("average", "average@delta", "task_arithmetic", "robust_merge")
 SCALE = 2.0  # of every LoRA module
@@ -159,7 +159,7 @@ def drawn(adapters: Adapters, name: str) -> LoraState:
     shapes, dtype = adapters.modules(), getattr(torch, adapters.dtype)
 
     def factors(module: str) -> LoraFactors:
-        draw = generator(0, name, module)
+        draw = torch_generator(0, name, module)
         a = 0.02 * torch.randn(adapters.rank, shapes[module][1], generator=draw)
         b = 0.02 * torch.randn(shapes[module][0], adapters.rank, generator=draw)
         return LoraFactors(a.to(dtype), b.to(dtype), SCALE)

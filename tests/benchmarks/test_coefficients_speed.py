@@ -12,7 +12,7 @@ from benchmarks.speed import coefficients, growth
 from benchmarks.speed.probing import _element_stage, _prefill, floor, ours, reference, signals
 from tests.specialists.tiny_language_model import save_checkpoint
 
-from esmerge.adapters.lora import layer_of
+from esmerge.core.names import layer_of
 from esmerge.model.attach import attach
 from esmerge.probe.responses import collect
 

@@ -13,7 +13,7 @@ from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.statistics.fisher import FisherSettings, fisher
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.fisher import FisherMergingSettings
 from esmerge.merging.ops.space import tensor_shapes
@@ -68,7 +68,7 @@ def test_equals_autograd_with_the_same_labels(specialists: Specialists, space: s
         total: dict[str, Tensor] = {}
         for index, prompt in enumerate(prompts[:3]):
             rows, wanted = log_p(specialists, name, prompt, space)
-            draw = generator(3, "fisher", name, str(index))
+            draw = torch_generator(3, "fisher", name, str(index))
             labels = torch.multinomial(rows.detach().exp(), 1, generator=draw)
             for key, square in squares(rows.gather(1, labels).sum(), wanted).items():
                 total[key] = total.get(key, torch.zeros(())) + square / 3

@@ -10,9 +10,10 @@ import torch
 from tests import small
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, LoraState, layer_of
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.fitting import Mixture, fit, mixture
 from esmerge.core.errors import AdapterError
+from esmerge.core.names import layer_of
 from esmerge.model.attach import PREFIX
 from esmerge.specialists.specialists import Specialists
 

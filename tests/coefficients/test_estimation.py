@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.coefficients import oracle
 from tests.coefficients.signals import WIDTH, make_directions, make_signals, tensor_shapes
 
-from esmerge.adapters.lora import layer_of
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.names import layer_of
 
 LAYERS = 3
 SHAPES = tensor_shapes(LAYERS)

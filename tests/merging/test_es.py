@@ -9,10 +9,11 @@ import torch
 from tests.merging.builders import dense, distance, make_experts, make_input
 
 from esmerge.adapters.dense import DenseState
-from esmerge.adapters.lora import delta_name, layer_of
+from esmerge.adapters.lora import delta_name
 from esmerge.coefficients.estimation import coefficients
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
+from esmerge.core.names import layer_of
 from esmerge.merging.ops.es_family import measure, merge_by
 from esmerge.merging.ops.settings import ConvexSettings
 from esmerge.merging.ops.space import dense_delta, tensor_shapes

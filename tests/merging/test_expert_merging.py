@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from tests import small
 from tests.merging.builders import STATISTIC_MAKERS, dense, distance, make_experts
 
-from esmerge.adapters.lora import LoraFactors, LoraState, layer_of
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.fitting import mixture
 from esmerge.calibration.statistics.alignment import AlignmentSettings
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.methods import MethodKind
+from esmerge.core.names import layer_of
 from esmerge.merging.api import MERGES, MergeInput
 from esmerge.merging.methods.expert_merging import ExpertMergingSettings, expert_merging
 from esmerge.merging.run import merge

@@ -21,7 +21,7 @@ from tests.merging.matrices import (
 )
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.knots import KnotsSettings, aligned, knots
 from esmerge.merging.ops.spectral import factors_of
@@ -77,7 +77,7 @@ def test_dare_agrees_with_the_dense_formula_on_the_same_draws(spec: dict, drop: 
     for module, (u, rows) in joint(deltas_of(experts)).items():
         thinned = []
         for name, own in zip(experts, rows, strict=True):
-            draw = generator(7, "knots", name, module)
+            draw = torch_generator(7, "knots", name, module)
             numbers = torch.rand(own.shape, generator=draw, dtype=torch.float64).numpy()
             thinned.append(np.where(numbers >= drop, own, 0) / (1 - drop))
         expected[module] = u @ elected_mean(thinned)

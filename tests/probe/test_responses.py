@@ -13,9 +13,10 @@ from tests import small
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.adapters.lora import LoraFactors, LoraState, delta_name, factor_name
 from esmerge.coefficients.types import Signals
 from esmerge.core.errors import InputError
+from esmerge.core.names import layer_of
 from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.attach import PREFIX
 from esmerge.model.backbone import Backbone

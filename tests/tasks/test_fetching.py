@@ -19,8 +19,9 @@ from tests.tasks.fetching_server import Site, good, site, status
 
 from esmerge.cli.tasks.main import dispatch as main
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.storage.files import file_sha256
 from esmerge.tasks.fetch import commands
-from esmerge.tasks.fetch.integrity import check_readable, file_sha256, git_blob
+from esmerge.tasks.fetch.integrity import check_readable, git_blob
 from esmerge.tasks.fetch.ledger import NAME, Ledger
 from esmerge.tasks.fetch.making import distinct
 from esmerge.tasks.fetch.placing import PLACED, PRESENT, place_file

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import composed
 
 from esmerge.experiment.config import read_sweep
-from esmerge.tasks.fetch.integrity import file_sha256
+from esmerge.storage.files import file_sha256
 from esmerge.tasks.fetch.sources import select_tables, upstream
 from esmerge.tasks.load import check_benchmarks
 

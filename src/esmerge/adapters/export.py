@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from esmerge.adapters.card import card_text
 from esmerge.adapters.dense import FLOATS, DenseState, Update, added
 from esmerge.adapters.lora import PREFIX
 from esmerge.core.errors import AdapterError
@@ -56,7 +57,10 @@ def bake(backbone_folder: str | Path, update: Update, out_folder: str | Path, dt
         _write_weights(source, partial, shards, update, modules, dtype)
         config_text = json.dumps(config if dtype is None else _with_dtype(config, dtype), indent=2)
         (partial / CONFIG).write_text(config_text + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(_card(update, out.name, source), encoding="utf-8")
+        base = update.base_model or str(source)
+        text = f"The weights of `{base}` plus a merged update; load it as any transformers model."
+        card = card_text(out.name, "transformers", ["merge"], base, text, update.notes)
+        (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -179,11 +183,3 @@ def _with_dtype(config: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
         key: name if key in keys else _with_dtype(value, dtype) if isinstance(value, dict) else value
         for key, value in config.items()
     }
-
-
-def _card(update: Update, title: str, source: Path) -> str:
-    base = update.base_model or str(source)
-    head = ["---", "library_name: transformers", "tags:", "- merge", f"base_model: {json.dumps(base)}", "---", ""]
-    body = [f"# {title}", f"The weights of `{base}` plus a merged update; load it as any transformers model."]
-    notes = [f"- {key}: {value}" for key, value in update.notes.items()]
-    return "\n".join(head) + "\n" + "\n\n".join([*body, *(["\n".join(notes)] if notes else [])]) + "\n"

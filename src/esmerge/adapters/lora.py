@@ -18,6 +18,7 @@ from esmerge.adapters.header import AdapterHeader, ModuleHeader
 from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
 from esmerge.core.lazy import LazyMapping
+from esmerge.core.names import layer_of
 
 PREFIX = "base_model.model."  # PEFT's name of the model it wraps; patterns in its configs leave it out
 SPACES = ("factors", "delta")
@@ -151,18 +152,6 @@ def factor_name(module: str, factor: str) -> str:
 def delta_name(module: str) -> str:
     """The name under which coefficients on a module's dense update are stored."""
     return f"{module}.delta"
-
-
-def layer_of(module: str) -> int:
-    """Decoder layer that a module belongs to: the first number in its path.
-
-    Raises:
-        AdapterError: the path holds no layer number.
-    """
-    for part in module.split("."):
-        if part.isdigit():
-            return int(part)
-    raise AdapterError(f"module {module!r} has no layer number in its path: only decoder layers can be merged")
 
 
 def layer_count(state: LoraState) -> int:

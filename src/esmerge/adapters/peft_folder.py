@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from esmerge.adapters.card import card_text
 from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import (
     PREFIX,
@@ -27,6 +28,7 @@ from esmerge.storage.whole_folder import whole_folder
 
 WEIGHTS = "adapter_model.safetensors"
 CARD = "README.md"
+LOADING = "A LoRA adapter; load it with `peft.PeftModel.from_pretrained`."
 DTYPES = {stored: dtype for dtype, stored in FORMATS.items()}
 
 Header = Mapping[str, tuple[tuple[int, ...], str]]
@@ -106,7 +108,9 @@ def write_adapter(
     write_tensors(folder / WEIGHTS, state.passed_through(noted).tensors())
     base_model = base_model if base_model is not None else state.base_model
     (folder / CONFIG).write_text(json.dumps(plain_config(facts, base_model), indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(_card(state, title, base_model, card), encoding="utf-8")
+    (folder / CARD).write_text(
+        card_text(title, "peft", ["lora"], base_model, card or LOADING, state.notes), encoding="utf-8"
+    )
     return facts
 
 
@@ -153,15 +157,6 @@ def _module_header(module: str, stored: Header, configured: tuple[int, float], n
     if a[0] != rank or b[1] != rank:
         raise AdapterError(f"adapter {name!r}: {module} has A {a} and B {b}, but its config says rank {rank}")
     return ModuleHeader(rank, a[1], b[0], DTYPES[a_format], DTYPES[b_format], scale)
-
-
-def _card(state: LoraState, title: str, base_model: str | None, card: str | None) -> str:
-    head = ["---", "library_name: peft", "tags:", "- lora"]
-    if base_model is not None:
-        head.append(f"base_model: {json.dumps(base_model)}")
-    notes = [f"- {key}: {value}" for key, value in state.notes.items()]
-    body = [f"# {title}", card or "A LoRA adapter; load it with `peft.PeftModel.from_pretrained`.", "\n".join(notes)]
-    return "\n".join([*head, "---", ""]) + "\n" + "\n\n".join(part for part in body if part) + "\n"
 
 
 def natural(module: str) -> tuple[tuple[int, int | str], ...]:

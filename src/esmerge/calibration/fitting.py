@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from esmerge.adapters.experts import check_compatible
-from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, layer_count, layer_of
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import Statistics
 from esmerge.core.errors import AdapterError
+from esmerge.core.names import layer_of
 from esmerge.core.progress import progress
 
 

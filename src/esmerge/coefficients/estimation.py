@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import layer_of
 from esmerge.coefficients import formulas
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import Coefficients, ESConfig, Signals
@@ -20,6 +19,7 @@ from esmerge.coefficients.uncertainty import (
 )
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.finite import all_finite
+from esmerge.core.names import layer_of
 
 GRANULARITIES = ("layer", "element", "joint")
 SCORES = ("absolute", "squared")

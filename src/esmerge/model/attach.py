@@ -12,8 +12,9 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from esmerge.adapters.dense import DenseState, Update
-from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, delta_name, factor_name
 from esmerge.core.errors import AdapterError
+from esmerge.core.names import layer_of
 from esmerge.storage.cache import tensors_digest
 
 

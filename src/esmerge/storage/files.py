@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import uuid
@@ -75,3 +76,9 @@ def read_table(path: Path, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
     for column in [column for column in frame if str(column).startswith(numbers)] if numbers else []:
         frame[column] = [float(cell) if cell else float("nan") for cell in frame[column]]
     return frame
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

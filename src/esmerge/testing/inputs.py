@@ -11,7 +11,7 @@ from torch import Tensor
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import BACKBONE, Statistics
 from esmerge.coefficients.types import Signals
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.ops.space import tensor_shapes
 
 BASE = "backbone"
@@ -140,4 +140,4 @@ STATISTIC_MAKERS: Mapping[str, StatisticMaker] = {
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
-    return generator(seed, "measured", name)
+    return torch_generator(seed, "measured", name)

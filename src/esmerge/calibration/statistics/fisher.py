@@ -19,7 +19,7 @@ from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import batches, holding, tokens_of
 from esmerge.core.progress import progress
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.core.validation import at_least
 from esmerge.model.attach import adapted_parameters
 from esmerge.model.prompt_encoder import Batch
@@ -61,7 +61,7 @@ def fisher(material: CalibrationData, settings: FisherSettings) -> Statistics:
             sums = {key: torch.zeros_like(parameter, dtype=torch.float32) for key, parameter in parameters.items()}
             # one by one, since every example's gradient is squared
             for index, batch in enumerate(batches(specialists, expert_prompts, 1)):
-                draw = generator(material.seed, "fisher", name, str(index))
+                draw = torch_generator(material.seed, "fisher", name, str(index))
                 gradients = _gradients(
                     specialists.backbone.model,
                     batch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from esmerge.adapters.peft_folder import WEIGHTS
 from esmerge.core.command import command
 from esmerge.experiment.card import Shares, model_card
 from esmerge.experiment.standalone.plan import MergePlan
+from esmerge.storage.files import file_sha256
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.14 allows as max_lora_rank (vllm/config/lora.py)
 
@@ -43,12 +43,6 @@ def merge_card(
         *([] if shares is None else ["", f"![coefficients of each expert in each layer]({figure})"]),
     ]
     return model_card(spec, list(plan.experts), spec.method.settings, granularity, shares, details)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.core.validation import check_choice
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import elected_mean, merge_entrywise
@@ -94,5 +94,5 @@ def uniform_numbers(inputs: MergeInput, module: str) -> Tensor:
     drawn = []
     for name, state in inputs.experts.items():
         shape = state.header[module].shape
-        drawn.append(torch.rand(shape, generator=generator(inputs.seed, "drop", name, module)))
+        drawn.append(torch.rand(shape, generator=torch_generator(inputs.seed, "drop", name, module)))
     return torch.stack(drawn)

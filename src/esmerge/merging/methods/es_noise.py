@@ -13,7 +13,7 @@ from torch import Tensor
 
 from esmerge.coefficients.types import Layered
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import SOURCE, measure, merge_by, require_signals, with_signals
 from esmerge.merging.ops.settings import ConvexSettings
@@ -46,6 +46,6 @@ def es_noise(inputs: MergeInput, settings: ConvexSettings) -> Merged:
 
 def _noise(responses: Mapping[str, Layered], seed: int, owner: str) -> dict[str, Tensor]:
     return {
-        modality: torch.randn(tensor.shape, generator=generator(seed, "es_noise", owner, modality))
+        modality: torch.randn(tensor.shape, generator=torch_generator(seed, "es_noise", owner, modality))
         for modality, tensor in responses.items()
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import EVERY, SOURCE, measure, merge_by, rearrange
 from esmerge.merging.ops.settings import ConvexSettings
@@ -43,6 +43,6 @@ def es_permuted(inputs: MergeInput, settings: ConvexSettings) -> Merged:
 def _shift(weights: dict[str, Tensor], seed: int, key: str) -> dict[str, Tensor]:
     """Give every expert another's weights; sorted names make the outcome independent of the experts' order."""
     names = sorted(weights)
-    draw = generator(seed, "es_permuted", key)
+    draw = torch_generator(seed, "es_permuted", key)
     by = int(torch.randint(1, len(names), (), generator=draw))
     return {name: weights[names[(i + by) % len(names)]] for i, name in enumerate(names)}

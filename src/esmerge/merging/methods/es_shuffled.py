@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import EVERY, SOURCE, measure, merge_by, rearrange
 from esmerge.merging.ops.settings import ConvexSettings
@@ -34,7 +34,7 @@ def es_shuffled(inputs: MergeInput, settings: ConvexSettings) -> Merged:
 
     def shuffle(key: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         entries = next(iter(weights.values())).numel()
-        order = torch.randperm(entries, generator=generator(inputs.seed, "es_shuffled", key))
+        order = torch.randperm(entries, generator=torch_generator(inputs.seed, "es_shuffled", key))
         return {name: tensor.flatten()[order].reshape(tensor.shape) for name, tensor in weights.items()}
 
     return merge_by(inputs, settings, rearrange(measure(inputs, settings), shuffle))

@@ -24,7 +24,7 @@ from torch import Tensor
 from esmerge.adapters.lora import LoraFactors
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import generator
+from esmerge.core.torch_rng import torch_generator
 from esmerge.core.validation import check_choice, check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import elected_mean
@@ -137,6 +137,6 @@ def _thresholds(inputs: MergeInput, keep: float) -> Tensor:
 
 def _drop(inputs: MergeInput, module: str, basis: Aligned, drop: float) -> Tensor:
     """DARE's drop; an expert's numbers depend on its name, not on its place."""
-    draws = [generator(inputs.seed, "knots", name, module) for name in inputs.experts]
+    draws = [torch_generator(inputs.seed, "knots", name, module) for name in inputs.experts]
     numbers = torch.stack([torch.rand(basis.rows.shape[1:], generator=draw, dtype=basis.rows.dtype) for draw in draws])
     return drop_and_rescale(basis.rows, drop, numbers)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraState, delta_name, layer_count, layer_of
+from esmerge.adapters.lora import LoraState, delta_name, layer_count
 from esmerge.core.errors import AdapterError
+from esmerge.core.names import layer_of
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import combine_deltas

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.header import AdapterHeader, ModuleHeader
-from esmerge.adapters.lora import SPACES, LazyModules, LoraFactors, LoraState, delta_name, factor_name, layer_of
+from esmerge.adapters.lora import SPACES, LazyModules, LoraFactors, LoraState, delta_name, factor_name
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.errors import ConfigError
 from esmerge.core.lazy import LazyMapping
+from esmerge.core.names import layer_of
 from esmerge.merging.ops.low_rank import (
     Factored,
     assemble,

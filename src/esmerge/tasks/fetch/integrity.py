@@ -14,12 +14,6 @@ BLOCK = 1 << 20
 ARCHIVES = {".zip", ".whl", ".xlsx"}
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def git_blob(path: Path) -> str:
     """The name that git gives a file's content: SHA-1 of its length and bytes, in hexadecimal.
 

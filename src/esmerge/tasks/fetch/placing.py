@@ -11,7 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from esmerge.core.errors import InputError
-from esmerge.tasks.fetch.integrity import check_readable, file_sha256, git_blob
+from esmerge.storage.files import file_sha256
+from esmerge.tasks.fetch.integrity import check_readable, git_blob
 from esmerge.tasks.fetch.ledger import Ledger
 from esmerge.tasks.fetch.partial import Partial
 from esmerge.tasks.fetch.sources import RemoteFile
