@@ -11,7 +11,7 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from esmerge.storage.cache import digest
 
 PACKAGE = __name__.partition(".")[0]
 DATA_SUFFIXES = (".csv", ".json", ".yaml")  # of files that come with a module
+Origins = tuple[tuple[str, Path], ...]  # modules that define functions, with their files
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -38,15 +39,27 @@ def closure_digest(*functions: Callable[..., object]) -> str:
     Raises:
         TypeError: something is not defined in a Python file.
     """
-    return digest({name: _read(path, name).content for name, path in import_closure(*functions).items()})
+    return _digest(_origins(functions))
 
 
 def import_closure(*functions: Callable[..., object]) -> dict[str, Path]:
     """Module name -> source file of all that ``closure_digest`` reads, sorted by name."""
-    origins = dict(_origin(function) for function in functions)
-    packages = {PACKAGE, *(_top(name) for name in origins)} - {"__main__"}
+    return _closure(_origins(functions))
+
+
+@cache  # every run of a sweep asks for the same few
+def _digest(origins: Origins) -> str:
+    return digest({name: _read(path, name).content for name, path in _closure(origins).items()})
+
+
+def _origins(functions: Iterable[Callable[..., object]]) -> Origins:
+    return tuple(sorted({_origin(function) for function in functions}))
+
+
+def _closure(origins: Origins) -> dict[str, Path]:
+    packages = {PACKAGE, *(_top(name) for name, _ in origins)} - {"__main__"}
     sources: dict[str, Path] = {}
-    waiting = list(origins.items())
+    waiting = list(origins)
     while waiting:
         name, path = waiting.pop()
         if name in sources:
