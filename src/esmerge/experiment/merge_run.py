@@ -34,19 +34,19 @@ Task = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class FinishedMerge:
-    """A merge that was stored.
+class Method:
+    """What answers a run's questions.
 
     Attributes:
-        predict: benchmark and models -> predictions.
-        summary: of its coefficients, if it has any.
+        predict: benchmark and models -> predictions; floors get no models.
+        summary: of a merge's coefficients, if it has any.
     """
 
     predict: Callable[[Benchmark, Models | None], pd.DataFrame]
-    summary: CoefficientSummary | None
+    summary: CoefficientSummary | None = None
 
 
-def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> FinishedMerge:
+def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, run: RunFolder) -> Method:
     """Measure, tune if the run is tuned, merge, store."""
     inputs, measuring = gather_inputs(spec, models)
     merger = Merger(spec, inputs, models.context.specialists.expert_modality)
@@ -61,7 +61,7 @@ def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, r
     def predict(benchmark: Benchmark, reporting: Models | None) -> pd.DataFrame:
         return (reporting or models).predict(merges[merger.task(benchmark)].state, benchmark)
 
-    return FinishedMerge(predict, next((summary for summary in summaries if summary is not None), None))
+    return Method(predict, next((summary for summary in summaries if summary is not None), None))
 
 
 def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:

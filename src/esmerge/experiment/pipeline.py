@@ -7,8 +7,7 @@ Specialists, benchmarks and everything measured are made once and shared; a run 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +21,7 @@ from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import Sweep
-from esmerge.experiment.merge_run import carry_out_merge
+from esmerge.experiment.merge_run import Method, carry_out_merge
 from esmerge.experiment.models import Models, load_models
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import describe_benchmark, write_rejects
@@ -35,19 +34,6 @@ from esmerge.tracking.wandb_log import log_run
 
 ResultRows = list[dict[str, object]]
 """Rows of ``results.csv``."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """What answers questions.
-
-    Attributes:
-        predict: benchmark and models -> predictions; floors get no models.
-        summary: of a merge's coefficients, if it has any.
-    """
-
-    predict: Callable[[Benchmark, Models | None], pd.DataFrame]
-    summary: CoefficientSummary | None = None
 
 
 def run_job(sweep: Sweep, folder: Path) -> float | None:
@@ -98,8 +84,7 @@ def prepare(spec: RunSpec, suite: Sequence[Benchmark], models: Models | None, ru
         return Method(lambda benchmark, _: function(settings, benchmark, spec.sweep.seed))
     if not spec.is_merge:
         return Method(lambda benchmark, reference_model: function(settings, reference_model, benchmark))
-    finished = carry_out_merge(spec, suite, models, run)
-    return Method(finished.predict, finished.summary)
+    return carry_out_merge(spec, suite, models, run)
 
 
 def answer_suite(
