@@ -44,8 +44,10 @@ class ValidatedExperts(Mapping[str, LoraState]):
             yield
 
     def on_device(self, device: torch.device) -> ValidatedExperts:
-        """The same experts, each module moved to a device when it is read."""
+        """The same experts, each module moved to a device when it is read; themselves where all of them are there."""
         states = {name: state.on_device(device) for name, state in self._states.items()}
+        if all(states[name] is state for name, state in self._states.items()):
+            return self
         return ValidatedExperts(states, self.space, self.fold_scales)
 
     def fit(self, space: str, fold_scales: bool) -> bool:
