@@ -35,10 +35,10 @@ def begin(work: Path, small: bool) -> subprocess.Popen[bytes]:
     """Start the sweep on the CPU; ``exit_code`` is written beside its results when it ends."""
     folder = work / CPU
     folder.mkdir()
-    script = f'nice -n 10 "$@"; echo $? > {folder / EXIT_CODE}.partial; mv {folder / EXIT_CODE}.partial {folder / EXIT_CODE}'
+    script = 'nice -n 10 "$@"; echo $? > "$0.partial"; mv "$0.partial" "$0"'
     with (work / "sweep_on_cpu.log").open("wb") as log:
         return subprocess.Popen(
-            ["sh", "-c", script, "sh", *command(folder, CPU, small)],
+            ["sh", "-c", script, str(folder / EXIT_CODE), *command(folder, CPU, small)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
 

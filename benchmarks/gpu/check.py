@@ -25,6 +25,7 @@ from benchmarks.gpu import background
 from benchmarks.gpu.page import page
 from benchmarks.gpu.parts import PARTS, Part
 from benchmarks.gpu.runner import FAILED, Outcome, Runner
+
 from esmerge.storage.files import write_json, write_text
 
 ROOT = Path(__file__).parents[2]

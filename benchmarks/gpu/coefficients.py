@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-
 from benchmarks.gpu.models import LLAMA_8B, SMALL, Shape, adapter_bytes, random_case, random_llama, weight_bytes
 from benchmarks.gpu.report import Report, describe
 from benchmarks.gpu.setting import Setting, free, synchronize
 from benchmarks.gpu.syncs import synchronisations
 from benchmarks.speed.probing import BATCH, JOINT, Case, floor_batches, reference
+
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
 from esmerge.coefficients.types import ESConfig
 from esmerge.coefficients.uncertainty import measured_distances
@@ -174,18 +174,18 @@ def _synchronisations(setting: Setting, report: Report, case: Case) -> None:
     if not setting.on_gpu:
         report.note("Host synchronisations are counted on a GPU alone.")
         return
-    counts, counter = [], None
+    counts: list[int] = []
+    layers = len(case.specialists.backbone.layers())
     for prompts in (8, 16):
         with tempfile.TemporaryDirectory() as folder, synchronisations() as counter:
             few = case.prompts[:prompts]
             record_signals(case.specialists, few, BATCH, ["factors"], "absolute", Path(folder))
         counts.append(sum(counter.values()))
         report.row("Host synchronisations of a probe", prompts=prompts, synchronisations=counts[-1])
-    for line, count in counter.most_common(10) if counter else []:
-        report.row("Where the host waits, 16 prompts", line=line, times=count)
+        for line, count in counter.most_common(10):
+            report.row(f"Where the host waits, {prompts} prompts", line=line, times=count)
     more = counts[1] - counts[0]
-    report.goal("synchronisations that 8 more prompts add", more, f"< {len(case.specialists.backbone.layers())}, one a layer",
-                more < len(case.specialists.backbone.layers()))  # fmt: skip
+    report.goal("synchronisations that 8 more prompts add", more, f"< {layers}, one a layer", more < layers)
 
 
 def _more_experts(setting: Setting, report: Report, sizes: Sizes, body: Backbone, case: Case) -> None:
@@ -219,9 +219,7 @@ def _shortened(body: Backbone, layers: int) -> Backbone:
     return body
 
 
-def _time_reference(
-    setting: Setting, report: Report, sizes: Sizes, case: Case, shown: str, scaled: float
-) -> None:
+def _time_reference(setting: Setting, report: Report, sizes: Sizes, case: Case, shown: str, scaled: float) -> None:
     points = []
     for prompts in sizes.reference:
         free(setting.device)

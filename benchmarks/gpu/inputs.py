@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+from benchmarks.gpu.models import RANK, Shape
 from torch import Tensor
 
-from benchmarks.gpu.models import RANK, Shape
 from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import BACKBONE, Statistics
 from esmerge.coefficients.distances import Distances
@@ -28,11 +28,9 @@ def linear_shapes(shape: Shape, layers: int) -> dict[str, tuple[int, int]]:
     """Module -> (out_features, in_features) of the first layers."""
     narrow = shape.hidden // shape.heads * shape.key_value_heads
     hidden, wide = shape.hidden, shape.intermediate
-    parts = {
-        "self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (narrow, hidden), "self_attn.v_proj": (narrow, hidden),
-        "self_attn.o_proj": (hidden, hidden), "mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
-    }  # fmt: skip
+    attention = {"q_proj": (hidden, hidden), "k_proj": (narrow, hidden), "v_proj": (narrow, hidden)}
+    parts = {f"self_attn.{name}": size for name, size in (attention | {"o_proj": (hidden, hidden)}).items()}
+    parts |= {"mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden), "mlp.down_proj": (hidden, wide)}
     return {f"{PREFIX}model.layers.{n}.{part}": size for n in range(layers) for part, size in parts.items()}
 
 
@@ -103,7 +101,7 @@ class Inputs:
     @cached_property
     def _responses(self) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """The backbone's and every expert's."""
-        draw, size = self._draw(100), (self.shape.layers, self.samples, self.shape.hidden)
+        draw, size = self._draw(100), (self.layers, self.samples, self.shape.hidden)
 
         def responses() -> dict[str, Tensor]:
             return {name: torch.randn(size, generator=draw, device=self.device) for name in self._names}

@@ -17,6 +17,7 @@ from benchmarks.gpu.models import LLAMA_8B, SMALL, Shape
 from benchmarks.gpu.report import Report, describe
 from benchmarks.gpu.setting import Setting, free
 from benchmarks.speed.contenders import is_dense
+
 from esmerge.adapters.lora import LoraState
 from esmerge.core.cost import Cost, cost
 from esmerge.merging.api import MERGES
@@ -47,7 +48,7 @@ class Sizes:
     guard: float
 
 
-FULL_SIZES = Sizes(LLAMA_8B, 1, 330, 8)
+FULL_SIZES = Sizes(LLAMA_8B, 2, 330, 8)
 SMALL_SIZES = Sizes(SMALL, 1, 8, 8)
 LOW_AIM, DENSE_AIM = 5.0, 60.0
 
@@ -102,7 +103,9 @@ def measure(
             report.check(label, False, describe(error), "no error")
             continue
         times[label] = spent.seconds * scaled
-        report.row(TABLE, **values, seconds=times[label], peak_MB=round((spent.memory or 0) * MIB / 1e6), layers=inputs.layers)
+        report.row(
+            TABLE, **values, seconds=times[label], peak_MB=round((spent.memory or 0) * MIB / 1e6), layers=inputs.layers
+        )
         report.check(f"{label} is computed on the device", device == setting.device, device, setting.device)
     if times:
         slowest = max(times, key=lambda name: times[name])

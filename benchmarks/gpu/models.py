@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from benchmarks.speed.models import number_tokenizer
+from benchmarks.speed.probing import Case
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from benchmarks.speed.models import number_tokenizer
-from benchmarks.speed.probing import Case
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.attach import PREFIX
@@ -34,8 +34,12 @@ SMALL = Shape(2, 64, 4, 2, 96, 300)
 RANK = 8
 
 
-def random_llama(shape: Shape, device: str, dtype: torch.dtype, seed: int = 0) -> Backbone:
-    """A Llama with random weights, drawn on the device, and a tokenizer whose words are numbers."""
+def random_llama(shape: Shape, device: str, dtype: torch.dtype, seed: int = 0, spread: float = 0.02) -> Backbone:
+    """A Llama with random weights, drawn on the device, and a tokenizer whose words are numbers.
+
+    Args:
+        spread: standard deviation of the weights.
+    """
     config = LlamaConfig(
         vocab_size=shape.words,
         hidden_size=shape.hidden,
@@ -45,6 +49,7 @@ def random_llama(shape: Shape, device: str, dtype: torch.dtype, seed: int = 0) -
         num_key_value_heads=shape.key_value_heads,
         max_position_embeddings=8192,
         tie_word_embeddings=False,
+        initializer_range=spread,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=0,
@@ -68,12 +73,12 @@ def random_adapter(body: Backbone, seed: int, rank: int = RANK, size: float = 0.
     return LoraState(modules, "random")
 
 
-def random_case(body: Backbone, experts: int, probes: int, length: int, rank: int = RANK) -> Case:
+def random_case(body: Backbone, experts: int, probes: int, length: int, rank: int = RANK, size: float = 0.02) -> Case:
     """Experts with a modality each, and prompts of random words that hold all modalities."""
     names = [f"expert{number}" for number in range(experts)]
     specialists = Specialists(
         name="random", backbone=body,
-        adapters={name: random_adapter(body, number, rank) for number, name in enumerate(names)},
+        adapters={name: random_adapter(body, number, rank, size) for number, name in enumerate(names)},
         expert_modality={name: name for name in names}, encoders={}, language="none",
         prompt_style=PromptStyle({}, ""), pool={}, fingerprint="random",
     )  # fmt: skip

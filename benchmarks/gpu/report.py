@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-"""``kind`` is ``row``, ``check``, ``goal``, ``note`` or ``facts``; the rest is what the method of that name is given."""
+"""``kind`` is ``row``, ``check``, ``goal``, ``note`` or ``facts``; the rest is what that method is given."""
 
 
 class Report:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-
 from benchmarks.gpu.models import LLAMA_8B, SMALL, Shape, random_llama
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.setting import Setting, free, synchronize
 from benchmarks.speed.scoring import arguments, collated, examples
+
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
 from esmerge.model.generation import generate
@@ -66,7 +67,7 @@ def run(setting: Setting, report: Report) -> None:
     few = questions[: sizes.plain]
     for what, group, size in (("generation, one at a time", few, 1), ("generation, batched", some, batch)):
         with report.attempt(what):
-            rate = _rate(setting, len(group), lambda: generate(PromptEncoder(body, {}), group, size, sizes.new_tokens))
+            rate = _rate(setting, len(group), partial(_generate, body, group, size, sizes.new_tokens))
             _tell(report, f"{what}, {sizes.new_tokens} tokens", size, rate)
             if rates:
                 ratio = rates[batch] / rate
@@ -92,7 +93,7 @@ def _growing(
     while size <= sizes.last and (setting.left() > setting.seconds / 2 or not rates):
         group = questions[: 2 * size if size < 64 else size]
         try:
-            rate = _rate(setting, len(group), lambda: score(PromptEncoder(body, {}), group, size))
+            rate = _rate(setting, len(group), partial(_score, body, group, size))
         except torch.OutOfMemoryError:
             report.note(f"Scoring in batches of {size} is out of memory.")
             free(setting.device)
@@ -103,6 +104,14 @@ def _growing(
             break
         best, size = max(best, rate), 2 * size
     return rates
+
+
+def _score(body: Backbone, questions: Sequence[Example], batch: int) -> None:
+    score(PromptEncoder(body, {}), questions, batch)
+
+
+def _generate(body: Backbone, questions: Sequence[Example], batch: int, new_tokens: int) -> None:
+    generate(PromptEncoder(body, {}), questions, batch, new_tokens)
 
 
 def _forward(body: Backbone, questions: Sequence[Example], batch: int) -> Callable[[], object]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 import transformers
-
 from benchmarks.gpu.report import Report
 
 
