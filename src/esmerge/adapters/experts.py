@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+import torch
+
 from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import LazyModules, LoraState, check_finite, finite_when_read, some
 from esmerge.core.errors import AdapterError
@@ -40,6 +42,11 @@ class ValidatedExperts(Mapping[str, LoraState]):
             for state in self._states.values():
                 files.enter_context(state.reading())
             yield
+
+    def on_device(self, device: torch.device) -> ValidatedExperts:
+        """The same experts, each module moved to a device when it is read."""
+        states = {name: state.on_device(device) for name, state in self._states.items()}
+        return ValidatedExperts(states, self.space, self.fold_scales)
 
     def fit(self, space: str, fold_scales: bool) -> bool:
         """Whether they can be merged so, too; what fits in factor space fits in delta space."""

@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from esmerge.adapters.header import AdapterHeader, ModuleHeader
+from esmerge.core.devices import moved
 from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
 from esmerge.core.lazy import LazyMapping
@@ -125,6 +127,17 @@ class LoraState:
     def reading(self) -> AbstractContextManager[None]:
         """A block in which an adapter on disk is read through one open handle, which is closed at its end."""
         return self.modules.kept_open() if isinstance(self.modules, LazyModules) else nullcontext()
+
+    def on_device(self, device: torch.device) -> LoraState:
+        """The same adapter, each module moved when it is read; itself where all of it is there already."""
+        if not isinstance(self.modules, LazyMapping) and all(f.a.device == device for f in self.modules.values()):
+            return self
+
+        def read(module: str) -> LoraFactors:
+            factors = self.modules[module]
+            return LoraFactors(moved(factors.a, device), moved(factors.b, device), factors.scale)
+
+        return self.passed_through(read, finite=isinstance(self.modules, LazyModules) and self.modules.finite)
 
     def passed_through(self, compute: Callable[[str], LoraFactors], finite: bool = False) -> LoraState:
         """The same adapter with ``compute`` between it and its reader.

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from esmerge.coefficients import formulas
 from esmerge.coefficients.types import ESConfig, Layered, Signals
+from esmerge.core.devices import moved
 from esmerge.core.errors import InputError
 from esmerge.core.finite import all_finite
 
 VALUES_AT_ONCE = 2**16  # 256 KiB in single precision, which a processor's cache holds
+VALUES_AT_ONCE_ON_GPU = 2**25  # 128 MiB: large enough to fill it, small beside a backbone
 JACKKNIFE_BLOCKS = 16  # of directions, left out one by one for the standard error
 RESAMPLED_DIRECTIONS = 128  # of each bootstrap resample: enough, since all resamples share them
 
@@ -71,49 +73,56 @@ def direction_batches(signals: Signals, count: int, seed: int) -> Iterator[Tenso
 
 
 def distances_along(
-    signals: Signals, directions: Tensor, config: ESConfig, values_at_once: int = VALUES_AT_ONCE
+    signals: Signals, directions: Tensor, config: ESConfig, values_at_once: int | None = None
 ) -> Distances:
     """Distances of every expert's responses from the backbone's along given directions, (P, d).
 
-    All of them use the same directions, so that differences between experts are not projection noise.
+    All of them use the same directions, so that differences between experts are not projection noise. They are computed
+    on the device of the directions, and returned in main memory.
 
     Args:
         values_at_once: most responses, and most projections, that are held in memory; one layer's, or those on one
-            direction, at least.
+            direction, at least. By default what suits the device.
 
     Raises:
         InputError: responses are missing, not finite, or not shaped like the backbone's.
     """
     blocks = torch.arange(len(directions)) % min(JACKKNIFE_BLOCKS, len(directions))
     members = torch.nn.functional.one_hot(blocks).double()  # (P, G)
+    at_once, on_device = values_at_once or _at_once(directions.device), moved(members, directions.device)
 
     def costs_by_block(x: Tensor, y: Tensor) -> Tensor:
-        return _costs(x, y, directions, config.power, values_at_once).double().cpu() @ members
+        return _costs(x, y, directions, config.power, at_once).double() @ on_device
 
-    gaps = _over_pairs(signals, costs_by_block, values_at_once).movedim(-1, 0)
+    gaps = _over_pairs(signals, costs_by_block, at_once, directions.device).cpu().movedim(-1, 0)
     return Distances(gaps, members.sum(dim=0), config.power, torch.empty(0, *gaps.shape[1:], dtype=gaps.dtype))
 
 
 def bootstrap_distances(
-    signals: Signals, directions: Tensor, config: ESConfig, seed: int, values_at_once: int = VALUES_AT_ONCE
+    signals: Signals, directions: Tensor, config: ESConfig, seed: int, values_at_once: int | None = None
 ) -> Tensor:
     """The distances on ``config.resamples`` resamples of the probe's prompts, (R, N, M, L).
 
     A resample draws the same prompts for every model, modality and layer, and is measured along the first few of the
     directions, the same every time. Arguments and errors as of ``distances_along``.
     """
-    few = directions[:RESAMPLED_DIRECTIONS]
+    few, device = directions[:RESAMPLED_DIRECTIONS], directions.device
+    at_once = values_at_once or _at_once(device)
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(config.resamples, _most_samples(signals), generator=generator)
 
     def distances_by_resample(x: Tensor, y: Tensor) -> Tensor:
-        drawn = (uniform[:, : x.shape[1]] * x.shape[1]).long()
-        costs = torch.empty(len(x), len(drawn), dtype=torch.float64)
+        drawn = moved((uniform[:, : x.shape[1]] * x.shape[1]).long(), device)
+        costs = torch.empty(len(x), len(drawn), dtype=torch.float64, device=device)
         for column, rows in enumerate(drawn):
-            costs[:, column] = _costs(x[:, rows], y[:, rows], few, config.power, values_at_once).mean(dim=-1)
+            costs[:, column] = _costs(x[:, rows], y[:, rows], few, config.power, at_once).mean(dim=-1)
         return formulas.sliced_wasserstein(costs, config.power)
 
-    return _over_pairs(signals, distances_by_resample, values_at_once).movedim(-1, 0)
+    return _over_pairs(signals, distances_by_resample, at_once, device).cpu().movedim(-1, 0)
+
+
+def _at_once(device: torch.device) -> int:
+    return VALUES_AT_ONCE if device.type == "cpu" else VALUES_AT_ONCE_ON_GPU
 
 
 def _costs(x: Tensor, y: Tensor, directions: Tensor, power: float, values_at_once: int) -> Tensor:
@@ -124,12 +133,14 @@ def _costs(x: Tensor, y: Tensor, directions: Tensor, power: float, values_at_onc
     return torch.cat([formulas.transport_costs(x, y, part, power) for part in parts], dim=-1)
 
 
-def _over_pairs(signals: Signals, compare: _Compare, values_at_once: int) -> Tensor:
+def _over_pairs(signals: Signals, compare: _Compare, values_at_once: int, device: torch.device) -> Tensor:
     """``compare(backbone's, expert's responses of some layers) -> (layers, C)`` for all pairs: (N, M, L, C)."""
     rows = []
     for expert in signals.experts:
         responses, owner = signals.responses.get(expert, {}), f"expert {expert!r}"
-        columns = [_over_layers(signals, responses, t, owner, compare, values_at_once) for t in signals.modalities]
+        columns = [
+            _over_layers(signals, responses, t, owner, compare, values_at_once, device) for t in signals.modalities
+        ]
         rows.append(torch.stack(columns))
     return torch.stack(rows)
 
@@ -141,8 +152,9 @@ def _over_layers(
     owner: str,
     compare: _Compare,
     values_at_once: int,
+    device: torch.device,
 ) -> Tensor:
-    """One expert and modality, some layers at a time: (L, C)."""
+    """One expert and modality, some layers at a time on the device: (L, C)."""
     backbone = _response(signals.backbone, modality, "the backbone")
     expert = _response(responses, modality, owner)
     if backbone.shape != expert.shape:
@@ -152,7 +164,8 @@ def _over_layers(
 
     def compared(first: int) -> Tensor:
         layers = slice(first, first + step)
-        return compare(_upcast(backbone[layers], modality, "the backbone"), _upcast(expert[layers], modality, owner))
+        x, y = _upcast(backbone[layers], modality, "the backbone"), _upcast(expert[layers], modality, owner)
+        return compare(moved(x, device), moved(y, device))
 
     return torch.cat([compared(first) for first in range(0, depth, step)])
 

@@ -17,6 +17,7 @@ from esmerge.coefficients.uncertainty import (
     measured_distances,
     probe_errors,
 )
+from esmerge.core.devices import CPU, moved
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.finite import all_finite
 from esmerge.core.names import layer_of
@@ -31,6 +32,7 @@ def coefficients(
     shapes: Mapping[str, tuple[int, ...]],
     seed: int,
     distances: Distances | None = None,
+    device: torch.device = CPU,
 ) -> Coefficients:
     """Coefficients of every expert for every tensor that is to be merged.
 
@@ -40,6 +42,7 @@ def coefficients(
         shapes: name -> shape of each tensor to be merged: factors in factor space, dense updates in delta space.
         seed: of the random directions.
         distances: of the experts' responses from the backbone's, if they are known.
+        device: where they are computed; element-wise ones stay there, layer-wise ones are few and in main memory.
 
     Raises:
         ConfigError: an unknown granularity, or a constant out of range.
@@ -51,10 +54,13 @@ def coefficients(
     if config.name == "element":
         alpha = torch.full((len(signals.experts), depth), 1 / len(signals.experts), dtype=torch.float64)
     else:
-        alpha, errors = _alpha(signals, config, depth, distances or measured_distances(signals, config, seed))
-    elements = {} if config.name == "layer" else _beta(signals, config, shapes)
+        alpha, errors = _alpha(
+            signals, config, depth, distances or measured_distances(signals, config, seed, device=device)
+        )
+    elements = {} if config.name == "layer" else _beta(signals, config, shapes, device)
     if config.name == "joint":
-        elements = {name: formulas.joint_coefficients(alpha[:, layer_of(name)], b) for name, b in elements.items()}
+        rows = moved(alpha, device)
+        elements = {name: formulas.joint_coefficients(rows[:, layer_of(name)], b) for name, b in elements.items()}
     return _named(signals.experts, alpha, elements, errors)
 
 
@@ -96,7 +102,9 @@ def _alpha(signals: Signals, config: ESConfig, depth: int, distances: Distances)
     return alpha_from_distances(values, signals, config), errors
 
 
-def _beta(signals: Signals, config: ESConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _beta(
+    signals: Signals, config: ESConfig, shapes: Mapping[str, tuple[int, ...]], device: torch.device
+) -> dict[str, Tensor]:
     """Element-wise coefficients, name -> (N, *shape); each score is read once, since it may be on disk."""
     beta: dict[str, Tensor] = {}
     faults: list[str] = []
@@ -104,7 +112,7 @@ def _beta(signals: Signals, config: ESConfig, shapes: Mapping[str, tuple[int, ..
         scores = {expert: signals.scores.get(expert, {}).get(name) for expert in signals.experts}
         faults += [f"{e}: {name} {fault}" for e, score in scores.items() if (fault := _fault(score, shape))]
         if not faults:
-            stacked = torch.stack([score for score in scores.values() if score is not None])
+            stacked = torch.stack([moved(score, device) for score in scores.values() if score is not None])
             beta[name] = formulas.element_coefficients(stacked, config.tau)
     if faults:
         listed = "\n  ".join(faults)

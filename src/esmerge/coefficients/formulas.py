@@ -186,7 +186,8 @@ def joint_coefficients(alpha: Tensor, beta: Tensor) -> Tensor:
     column = alpha.to(beta).reshape(-1, *[1] * (beta.ndim - 1))
     products = column.log() + beta.log()
     undecided = products.isneginf().all(dim=0)
-    if undecided.any():  # rare, and as much work again
+    # rare, and as much work again; but a GPU would be waited for before it is known
+    if undecided.device.type != "cpu" or undecided.any():
         products = torch.where(undecided, _floored_log(column) + _floored_log(beta), products)
     return torch.softmax(products, dim=0)
 

@@ -8,12 +8,18 @@ from torch import Tensor
 from esmerge.coefficients import formulas
 from esmerge.coefficients.distances import Distances, bootstrap_distances, direction_batches, distances_along
 from esmerge.coefficients.types import ESConfig, Signals
+from esmerge.core.devices import CPU, moved
 
 AUTO = "auto"
 
 
 def measured_distances(
-    signals: Signals, config: ESConfig, seed: int, batch_size: int = 1024, most_directions: int = 65536
+    signals: Signals,
+    config: ESConfig,
+    seed: int,
+    batch_size: int = 1024,
+    most_directions: int = 65536,
+    device: torch.device = CPU,
 ) -> Distances:
     """The distances along as many directions as were asked for, and on resampled prompts.
 
@@ -24,12 +30,14 @@ def measured_distances(
         seed: of the directions and of the resamples.
         batch_size: directions that ``auto`` adds at a time.
         most_directions: where ``auto`` ends in any case.
+        device: where they are computed; they are returned in main memory.
 
     Raises:
         InputError: responses are missing, not finite, or not shaped like the backbone's.
     """
     auto = config.projections == AUTO
-    batches = direction_batches(signals, batch_size if auto else int(config.projections), seed)
+    drawn = direction_batches(signals, batch_size if auto else int(config.projections), seed)
+    batches = (moved(directions, device) for directions in drawn)
     first = next(batches)
     distances = distances_along(signals, first, config)
     while auto and distances.counts.sum() < most_directions and not _sure(distances, signals, config):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from esmerge.adapters.dense import as_adapter
 from esmerge.adapters.lora import LoraState
@@ -67,7 +68,7 @@ def carry_out_merge(spec: RunSpec, suite: Sequence[Benchmark], models: Models, r
 def gather_inputs(spec: RunSpec, models: Models) -> tuple[MergeRequest, Cost]:
     """Everything that the merge may look at, and what that cost when it was measured."""
     space, costs = str(spec.space), []
-    inputs = MergeRequest(models.adapters, space, spec.sweep.seed)
+    inputs = MergeRequest(models.adapters, space, spec.sweep.seed, device=torch.device(models.context.device))
     if spec.uses_granularity:
         signals, signals_cost = models.signals.signals(space)
         distances, distances_cost = models.signals.distances(space, spec.sweep.granularity)

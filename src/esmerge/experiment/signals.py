@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import measured_distances
@@ -90,7 +92,8 @@ class SignalStore:
 
         def make(folder: Path) -> None:
             with cost(self.context.device) as distances_cost:
-                save_distances(measured_distances(load_signals(signals), granularity, seed), folder)
+                device = torch.device(self.context.device)
+                save_distances(measured_distances(load_signals(signals), granularity, seed, device=device), folder)
             save_cost(distances_cost, folder)
 
         with stage("probe"):

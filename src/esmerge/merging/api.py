@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from esmerge.adapters.dense import Update
 from esmerge.adapters.experts import ValidatedExperts
 from esmerge.adapters.lora import LoraState
 from esmerge.calibration.types import Statistics
 from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import Coefficients, ESConfig, Signals
+from esmerge.core.devices import CPU
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Registry
 
@@ -50,6 +53,7 @@ class MergeRequest:
         distances: of the signals' responses, if they were measured before; else they are measured when needed.
         measured: measure -> expert -> tensor name -> tensor; only what the merge needs.
         task: experts that the question at hand concerns; only for merges that are made per task.
+        device: where the merge is computed, and where its result is.
     """
 
     experts: Mapping[str, LoraState]
@@ -60,11 +64,15 @@ class MergeRequest:
     distances: Distances | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     task: tuple[str, ...] = ()
+    device: torch.device = CPU
 
 
 @dataclass(frozen=True)
 class MergeInput(MergeRequest):
-    """What a merge is given: a request whose experts fit each other, so that no merge looks again."""
+    """What a merge is given: a request whose experts fit each other, so that no merge looks again.
+
+    Experts and statistics are on the request's device when they are read.
+    """
 
     experts: ValidatedExperts
 

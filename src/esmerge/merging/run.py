@@ -10,7 +10,7 @@ import torch
 from esmerge.adapters.dense import DenseState, Update, checked
 from esmerge.adapters.experts import validate_experts
 from esmerge.adapters.lora import LoraFactors, LoraState, check_finite
-from esmerge.calibration.types import BACKBONE
+from esmerge.calibration.types import BACKBONE, on_device
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.methods import MergeInfo
 from esmerge.core.registry import Entry
@@ -45,8 +45,10 @@ def run(entry: Entry[MergeInfo], inputs: MergeRequest, settings: Any) -> Merged:
     """
     _check_request(entry, inputs, settings)
     experts = validate_experts(inputs.experts, inputs.space, settings.folds_scales())
+    statistics = {measure: on_device(values, inputs.device) for measure, values in inputs.statistics.items()}
+    placed = {**vars(inputs), "experts": experts.on_device(inputs.device), "statistics": statistics}
     with torch.no_grad():
-        merged: Merged = entry.function(MergeInput(**{**vars(inputs), "experts": experts}), settings)
+        merged: Merged = entry.function(MergeInput(**placed), settings)
     return replace(merged, state=_checked(entry.name, inputs, merged.state))
 
 

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from esmerge.core.devices import moved
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
-from esmerge.model.batching import batches
+from esmerge.model.batching import Question, batches
+from esmerge.model.halving import Halving
 from esmerge.model.prompt_encoder import Batch, PromptEncoder
+
+LOOK_EVERY = 8  # tokens after which a GPU is waited for to learn whether all texts have ended
 
 
 def generate(
@@ -41,12 +45,16 @@ def generate(
     """
     for labels in dict.fromkeys(example.labels for example in examples):
         _check_room(prompt_encoder, labels, max_new_tokens)
-    texts = [""] * len(examples)
-    for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):
+    texts, halving = [""] * len(examples), Halving("prompts", "compute.batch_size")
+
+    def work(questions: Sequence[Question]) -> None:
         batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
         written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
         for question, ids in zip(questions, written, strict=True):
             texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
+
+    for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):
+        halving.run(questions, work)
     return texts
 
 
@@ -57,12 +65,13 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
     Args:
         batch: prompts padded on the left, as soft and hard tokens' embeddings.
     """
-    stops = torch.tensor(sorted(end_ids(backbone)), dtype=torch.long, device=batch.mask.device)
+    stops = moved(torch.tensor(sorted(end_ids(backbone)), dtype=torch.long), batch.mask.device)
+    look_every = 1 if batch.mask.device.type == "cpu" else LOOK_EVERY
     cache = DynamicCache(config=backbone.model.config)
     embeds, mask, positions = batch.embeds, batch.mask, batch.positions()
     ended = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
     steps: list[Tensor] = []
-    while len(steps) < limit and not bool(ended.all()):
+    while len(steps) < limit and not (len(steps) % look_every == 0 and bool(ended.all())):
         logits = backbone.model(
             inputs_embeds=embeds,
             attention_mask=mask,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esmerge.core.devices import moved
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.model.backbone import Backbone
@@ -95,13 +96,13 @@ class PromptEncoder:
             targets[row, where] = torch.tensor(item.targets)
             mask[row, where] = 1
         device = self.backbone.device
-        embeds = self.backbone.embed(ids.to(device))
+        embeds = self.backbone.embed(moved(ids, device))
         embeds = self._insert(embeds, encoded, offsets)
         spans = [
             [Span(s.modality, s.start + offset, s.stop + offset) for s in item.spans]
             for item, offset in zip(encoded, offsets, strict=True)
         ]
-        return Batch(embeds, mask.to(device), targets.to(device), spans)
+        return Batch(embeds, moved(mask, device), moved(targets, device), spans)
 
     def batch(self, sequences: Sequence[Prompt], side: str = "right") -> Batch:
         """Render and collate."""
@@ -150,8 +151,8 @@ class PromptEncoder:
                 values.append(tokens)
         if not values:
             return embeds
-        index = (torch.tensor(rows, device=embeds.device), torch.tensor(columns, device=embeds.device))
-        return embeds.index_put(index, torch.cat(values).to(embeds))
+        index = moved(torch.tensor([rows, columns]), embeds.device)
+        return embeds.index_put((index[0], index[1]), torch.cat(values).to(embeds))
 
 
 def _text_of(segment: str | Entity | Answer) -> str:

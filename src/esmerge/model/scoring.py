@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
+from esmerge.core.devices import moved
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
+from esmerge.model.halving import Halving
 from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 
@@ -88,20 +90,48 @@ def score(
     for example in examples:
         if example.labels not in labels_of:
             labels_of[example.labels] = _labels(prompt_encoder, example)
-    loglik = [[0.0] * len(example.labels) for example in examples]
-    greedy = [""] * len(examples)
     prefix = shared_prefix(prompt_encoder, [example.prompt for example in examples], shortest_prefix)
+    halving, read = Halving("prompts", "compute.batch_size"), list[_Read]()
 
     def stem_length(example: Example) -> int:
         return len(labels_of[example.labels].stem)
 
-    for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
+    def work(questions: Sequence[Question]) -> None:
         labels = [labels_of[question.example.labels] for question in questions]
-        words, logliks = _read(prompt_encoder, prefix, questions, labels, branches_at_once)
-        for question, word, values in zip(questions, words, logliks, strict=True):
-            greedy[question.row], loglik[question.row] = word, values
+        greedy, loglik = _read(prompt_encoder, prefix, questions, labels, branches_at_once)
+        read.append(_Read([question.row for question in questions], greedy, loglik))
+
+    for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
+        halving.run(questions, work)
     lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]
-    return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
+    return Scores(*_gathered(prompt_encoder, examples, read), torch.tensor(lengths))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a batch of B questions with C labels at most; on the device, so that nothing waits for it.
+
+    Attributes:
+        rows: of the questions among all.
+        greedy: (B,), id of the most probable token after each prompt.
+        loglik: (B, C), float64; zero beyond a question's labels.
+    """
+
+    rows: list[int]
+    greedy: Tensor
+    loglik: Tensor
+
+
+def _gathered(
+    prompt_encoder: PromptEncoder, examples: Sequence[Example], read: Sequence[_Read]
+) -> tuple[Tensor, list[str]]:
+    """Log-likelihoods and most probable words of all examples, in their order; here the host waits for the device."""
+    loglik, words = [[0.0] * len(example.labels) for example in examples], [""] * len(examples)
+    for batch in read:
+        for row, token, values in zip(batch.rows, batch.greedy.tolist(), batch.loglik.tolist(), strict=True):
+            words[row] = str(prompt_encoder.backbone.tokenizer.decode([token])).strip()
+            loglik[row] = values[: len(examples[row].labels)]
+    return torch.tensor(loglik, dtype=torch.float64), words
 
 
 def _labels(prompt_encoder: PromptEncoder, example: Example) -> _Labels:
@@ -126,8 +156,8 @@ def _read(
     questions: Sequence[Question],
     labels: Sequence[_Labels],
     branches_at_once: int,
-) -> tuple[list[str], list[list[float]]]:
-    """The most probable word after each prompt, and the log-likelihoods of its labels."""
+) -> tuple[Tensor, Tensor]:
+    """Id of the most probable token after each prompt, (B,), and the log-likelihoods of its labels, (B, C)."""
     sequences = [_with_stem(prefix.rest(q.prompt), each.stem) for q, each in zip(questions, labels, strict=True)]
     batch = prefix.before(prompt_encoder.collate(sequences, side="left"))
     read_positions = 1 + max(len(each.stem) for each in labels)
@@ -143,14 +173,41 @@ def _read(
         past_key_values=cache,
         use_cache=cache is not None,
     ).logits
-    words, logliks = [], []
-    for each, row in zip(labels, _logprobs(logits), strict=True):
-        tail = row[read_positions - 1 - len(each.stem) :]
-        words.append(str(prompt_encoder.backbone.tokenizer.decode([int(tail[0].argmax())])).strip())
-        logliks.append([_sum(tail, tokens[: len(each.stem) + 1]) for tokens in each.tokens])
+    logprobs, picks = _logprobs(logits), _Picks(max(len(each.tokens) for each in labels))
+    ends = [read_positions - 1 - len(each.stem) for each in labels]  # of each prompt, before its stem
+    for row, (each, end) in enumerate(zip(labels, ends, strict=True)):
+        for column, tokens in enumerate(each.tokens):
+            picks.add(row, column, row, end, tokens[: len(each.stem) + 1])
+    rows, last = torch.arange(len(labels)), torch.tensor(ends)
+    greedy = logprobs[moved(rows, logprobs.device), moved(last, logprobs.device)].argmax(dim=-1)
+    loglik = picks.sums(logprobs, len(labels))
     if branching and cache is not None:
-        _read_on(prompt_encoder, batch, cache, labels, branches_at_once * len(labels), logliks)
-    return words, logliks
+        loglik = loglik + _read_on(prompt_encoder, batch, cache, labels, branches_at_once * len(labels))
+    return greedy, loglik
+
+
+class _Picks:
+    """Which log-probabilities add up to which label's log-likelihood.
+
+    Args:
+        columns: C, the most labels that a question has.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._picks: list[tuple[int, int, int, int]] = []  # question and label, row, position, token
+
+    def add(self, question: int, label: int, row: int, start: int, tokens: Tokens) -> None:
+        """Of ``row``, the log-probability of each token, from position ``start`` on, counts for a question's label."""
+        slot = question * self._columns + label
+        self._picks += [(slot, row, start + position, token) for position, token in enumerate(tokens)]
+
+    def sums(self, logprobs: Tensor, questions: int) -> Tensor:
+        """Log-likelihoods, (questions, C), float64, from log-probabilities, (rows, positions, vocabulary)."""
+        index = torch.tensor(self._picks, dtype=torch.long).reshape(-1, 4).T.contiguous()
+        slots, rows, positions, tokens = moved(index, logprobs.device)
+        total = torch.zeros(questions * self._columns, dtype=torch.float64, device=logprobs.device)
+        return total.index_add_(0, slots, logprobs[rows, positions, tokens].double()).view(questions, -1)
 
 
 def _with_stem(prompt: EncodedPrompt, stem: Tokens) -> EncodedPrompt:
@@ -159,32 +216,30 @@ def _with_stem(prompt: EncodedPrompt, stem: Tokens) -> EncodedPrompt:
 
 
 def _read_on(
-    prompt_encoder: PromptEncoder,
-    batch: Batch,
-    cache: Cache,
-    labels: Sequence[_Labels],
-    at_once: int,
-    logliks: list[list[float]],
-) -> None:
-    """Add to ``logliks`` what follows the stem and one token, ``at_once`` branches in a pass."""
-    rest: dict[tuple[int, Tokens], Tensor] = {}
+    prompt_encoder: PromptEncoder, batch: Batch, cache: Cache, labels: Sequence[_Labels], at_once: int
+) -> Tensor:
+    """Log-likelihoods of what follows the stem and one token, (B, C), ``at_once`` branches in a pass."""
+    columns = max(len(each.tokens) for each in labels)
+    total = torch.zeros(len(labels), columns, dtype=torch.float64, device=batch.mask.device)
     pairs = [(row, branch) for row, each in enumerate(labels) for branch in each.branches()]
     for chunk in _chunks(sorted(pairs, key=lambda pair: len(pair[1])), at_once):
-        rest.update(zip(chunk, _branch_logprobs(prompt_encoder, batch, cache, chunk), strict=True))
-    for row, each in enumerate(labels):
-        for column, tokens in enumerate(each.tokens):
-            if branch := each.branch(column):
-                logliks[row][column] += _sum(rest[row, branch], tokens[len(each.stem) + 1 :])
+        logprobs, picks = _branch_logprobs(prompt_encoder, batch, cache, chunk), _Picks(columns)
+        for index, (row, branch) in enumerate(chunk):
+            for column, tokens in enumerate(labels[row].tokens):
+                if labels[row].branch(column) == branch:
+                    picks.add(row, column, index, 0, tokens[len(labels[row].stem) + 1 :])
+        total += picks.sums(logprobs, len(labels))
+    return total
 
 
 def _branch_logprobs(
     prompt_encoder: PromptEncoder, batch: Batch, cache: Cache, pairs: Sequence[tuple[int, Tokens]]
-) -> list[Tensor]:
-    """Log-probabilities after each token of each branch, (tokens, vocabulary); padding is on the right."""
+) -> Tensor:
+    """Log-probabilities after each token of each branch, (branches, tokens, vocabulary); padding is on the right."""
     device, width = batch.mask.device, max(len(branch) for _, branch in pairs)
-    rows = torch.tensor([row for row, _ in pairs], device=device)
+    rows = moved(torch.tensor([row for row, _ in pairs]), device)
     padding = prompt_encoder.backbone.padding_id
-    ids = torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in pairs], device=device)
+    ids = moved(torch.tensor([[*branch, *[padding] * (width - len(branch))] for _, branch in pairs]), device)
     mask = batch.mask[rows]
     logits = prompt_encoder.backbone.model(
         inputs_embeds=prompt_encoder.backbone.embed(ids),
@@ -193,16 +248,11 @@ def _branch_logprobs(
         past_key_values=rows_of(cache, rows),
         use_cache=True,
     ).logits
-    return [row[: len(branch)] for row, (_, branch) in zip(_logprobs(logits), pairs, strict=True)]
+    return _logprobs(logits)
 
 
 def _logprobs(logits: Tensor) -> Tensor:
-    return logits.float().log_softmax(dim=-1).cpu()
-
-
-def _sum(logprobs: Tensor, tokens: Tokens) -> float:
-    """Sum over tokens of the log-probability at the position of each; ``logprobs``: (at least tokens, vocabulary)."""
-    return sum(float(logprobs[position, token]) for position, token in enumerate(tokens))
+    return logits.float().log_softmax(dim=-1)
 
 
 def _chunks(items: Sequence[tuple[int, Tokens]], size: int) -> Iterator[Sequence[tuple[int, Tokens]]]:

@@ -18,7 +18,7 @@ from esmerge.coefficients.types import Signals
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Prompt
-from esmerge.probe.execution import DEFAULT, Execution
+from esmerge.probe.execution import DEFAULT, Execution, suited
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
 from esmerge.probe.lockstep import run
@@ -36,11 +36,11 @@ def collect(
     batch_size: int,
     space: str,
     score: str = "absolute",
-    execution: Execution = DEFAULT,
+    execution: Execution | None = None,
 ) -> Signals:
     """Pooled responses of the backbone and every expert, and every expert's gradient scores, in memory.
 
-    Args: as of ``record``, for one merge space.
+    Args: as of ``record``, for one merge space; without ``execution`` the block sizes that suit the device.
 
     Raises:
         InputError: a modality of the specialists is in no prompt.
@@ -51,6 +51,7 @@ def collect(
         stores.append(MemoryStore(layout.shapes, specialists.backbone.device))
         return stores[0]
 
+    execution = execution or suited(specialists.backbone.device)
     layout = record(specialists, prompts, batch_size, [space], score, in_memory, execution)
     return signals_of(layout.names(), stores[0].finished())
 

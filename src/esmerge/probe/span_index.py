@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esmerge.core.devices import moved
 from esmerge.probe.packing import PackedBatch
 
 
@@ -38,9 +39,9 @@ class SpanIndex:
         device = batch.embeds.device
         tokens = {name: torch.tensor([p for span in ranges for p in span]) for name, ranges in present.items()}
         return cls(
-            {name: _means(ranges, rows * width).to(device) for name, ranges in present.items()},
-            {name: positions.to(device) for name, positions in tokens.items()},
-            {name: _shares(torch.bucketize(p, ends, right=True)).to(device) for name, p in tokens.items()},
+            {name: moved(_means(ranges, rows * width), device) for name, ranges in present.items()},
+            {name: moved(positions, device) for name, positions in tokens.items()},
+            {name: moved(_shares(torch.bucketize(p, ends, right=True)), device) for name, p in tokens.items()},
         )
 
     def loss(self, modality: str, moved: Tensor, still: Tensor) -> Tensor:

@@ -15,10 +15,12 @@ from esmerge.coefficients.distances import Distances
 from esmerge.coefficients.types import ESConfig, Signals
 from esmerge.coefficients.uncertainty import AUTO
 from esmerge.core.prompts import Prompt
+from esmerge.probe.execution import Execution, in_smaller_passes, suited
 from esmerge.probe.layout import Layout, SignalNames, signals_of
 from esmerge.probe.responses import record
 from esmerge.probe.signal_file import SignalFile, SignalReader
-from esmerge.probe.store import MemoryStore, Store
+from esmerge.probe.store import Store
+from esmerge.probe.streamed import StreamedStore
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.files import read_json, write_json
 
@@ -36,28 +38,28 @@ def record_signals(
 ) -> None:
     """Read the probe once and leave its signals in a folder.
 
-    On a GPU they are gathered there, so that nothing waits for a copy, and written at the end; else they go to disk
-    as they come, and memory does not grow with the number of layers or prompts.
+    They go to disk as they come, so memory does not grow with the number of layers or prompts; a GPU goes on computing
+    meanwhile. Where a pass finds no room in memory, the probe is read again in passes of half the size.
 
     Args: as of ``responses.record``.
 
     Raises:
         InputError: a modality of the specialists is in no prompt.
     """
-    on_gpu = specialists.backbone.device.type != "cpu"
-    gathered: list[MemoryStore] = []
-    with ExitStack() as files:
+    device = specialists.backbone.device
 
-        def open_store(layout: Layout) -> Store:
-            if on_gpu:
-                gathered.append(MemoryStore(layout.shapes, specialists.backbone.device))
-                return gathered[0]
-            return files.enter_context(SignalFile(folder / TENSORS, layout.shapes))
+    def read(execution: Execution) -> Layout:
+        with ExitStack() as files:
 
-        layout = record(specialists, prompts, batch_size, spaces, score, open_store)
-    for store in gathered:
-        save_file(store.finished(), folder / TENSORS)
-    write_json(folder / NAMES, layout.names())
+            def open_store(layout: Layout) -> Store:
+                file = files.enter_context(SignalFile(folder / TENSORS, layout.shapes))
+                if device.type != "cuda":
+                    return file
+                return files.enter_context(StreamedStore(file, layout.shapes, device))
+
+            return record(specialists, prompts, batch_size, spaces, score, open_store, execution)
+
+    write_json(folder / NAMES, in_smaller_passes(read, suited(device)).names())
 
 
 def load_signals(folder: Path) -> Signals:

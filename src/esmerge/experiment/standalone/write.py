@@ -92,7 +92,7 @@ def _merge(plan: MergePlan, scratch: Path) -> Merged:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
         inputs, _ = gather_inputs(spec, load_models(sweep))
     else:
-        inputs = MergeRequest(plan.experts, plan.space, spec.sweep.seed)
+        inputs = MergeRequest(plan.experts, plan.space, spec.sweep.seed, device=torch.device(spec.sweep.compute.device))
     if spec.uses_granularity:
         inputs = replace(inputs, granularity=spec.sweep.granularity)
     return merge(spec.method.name, inputs, spec.method.settings)

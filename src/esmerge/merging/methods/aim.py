@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from esmerge.adapters.dense import Update
@@ -82,7 +83,7 @@ def aim(inputs: MergeInput, settings: AimSettings) -> Merged:
 def relaxation(magnitudes: Tensor, omega: float) -> Tensor:
     """``1 - (1 - ω) · I`` for each input channel, (in,), with I the magnitudes over their largest."""
     largest = magnitudes.max()
-    importance = magnitudes / largest if largest > 0 else magnitudes
+    importance = magnitudes / torch.where(largest > 0, largest, 1.0)
     return 1 - (1 - omega) * importance
 
 

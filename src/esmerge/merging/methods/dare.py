@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from esmerge.core import torch_rng
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import torch_generator
 from esmerge.core.validation import check_choice
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import elected_mean, merge_entrywise
@@ -91,8 +91,9 @@ def uniform_numbers(inputs: MergeInput, module: str) -> Tensor:
 
     Merges that drop at random share them, so that two such merges differ by their probabilities, not by luck.
     """
-    drawn = []
-    for name, state in inputs.experts.items():
-        shape = state.header[module].shape
-        drawn.append(torch.rand(shape, generator=torch_generator(inputs.seed, "drop", name, module)))
-    return torch.stack(drawn)
+    return torch.stack(
+        [
+            torch_rng.uniform(state.header[module].shape, inputs.seed, "drop", name, module, device=inputs.device)
+            for name, state in inputs.experts.items()
+        ]
+    )

@@ -70,9 +70,9 @@ def masked(deltas: Tensor, concerned: list[int]) -> Tensor:
 
 def rescaler(inputs: MergeInput, concerned: list[int]) -> float:
     """Mean over the concerned experts of ``Σ|ΔW_i|``, divided by ``Σ|masked τ|``; 0 where the mask leaves nothing."""
-    whole = remaining = 0.0
+    whole = remaining = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for module in next(iter(inputs.experts.values())).modules:
         deltas = stacked_deltas(inputs, module)
-        whole += float(deltas[concerned].abs().sum(dtype=torch.float64)) / len(concerned)
-        remaining += float(masked(deltas, concerned).abs().sum(dtype=torch.float64))
-    return whole / remaining if remaining > 0 else 0.0
+        whole = whole + deltas[concerned].abs().sum(dtype=torch.float64) / len(concerned)
+        remaining = remaining + masked(deltas, concerned).abs().sum(dtype=torch.float64)
+    return float(torch.where(remaining > 0, whole / remaining, 0.0))

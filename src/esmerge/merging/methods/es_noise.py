@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from esmerge.coefficients.types import Layered
+from esmerge.core import torch_rng
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import SOURCE, measure, merge_by, require_signals, with_signals
 from esmerge.merging.ops.settings import ConvexSettings
@@ -36,16 +36,17 @@ def es_noise(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     signals, _ = require_signals(inputs)
     noisy = with_signals(
         inputs,
-        backbone=_noise(signals.backbone, inputs.seed, "backbone"),
+        backbone=_noise(signals.backbone, inputs.seed, "backbone", inputs.device),
         responses={
-            name: _noise(responses, inputs.seed, f"expert {name}") for name, responses in signals.responses.items()
+            name: _noise(responses, inputs.seed, f"expert {name}", inputs.device)
+            for name, responses in signals.responses.items()
         },
     )
     return merge_by(inputs, settings, measure(noisy, settings))
 
 
-def _noise(responses: Mapping[str, Layered], seed: int, owner: str) -> dict[str, Tensor]:
+def _noise(responses: Mapping[str, Layered], seed: int, owner: str, device: torch.device) -> dict[str, Tensor]:
     return {
-        modality: torch.randn(tensor.shape, generator=torch_generator(seed, "es_noise", owner, modality))
+        modality: torch_rng.normal(tensor.shape, seed, "es_noise", owner, modality, device=device)
         for modality, tensor in responses.items()
     }

@@ -7,11 +7,10 @@ distribution that helps, not which parameters get which weight.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from esmerge.core import torch_rng
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import torch_generator
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import EVERY, SOURCE, measure, merge_by, rearrange
 from esmerge.merging.ops.settings import ConvexSettings
@@ -33,8 +32,8 @@ def es_shuffled(inputs: MergeInput, settings: ConvexSettings) -> Merged:
     """ES-Merging with each tensor's coefficients shuffled over its entries."""
 
     def shuffle(key: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        entries = next(iter(weights.values())).numel()
-        order = torch.randperm(entries, generator=torch_generator(inputs.seed, "es_shuffled", key))
+        first = next(iter(weights.values()))
+        order = torch_rng.permutation(first.numel(), inputs.seed, "es_shuffled", key, device=first.device)
         return {name: tensor.flatten()[order].reshape(tensor.shape) for name, tensor in weights.items()}
 
     return merge_by(inputs, settings, rearrange(measure(inputs, settings), shuffle))

@@ -87,7 +87,8 @@ def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
 
 def norm(information: Mapping[str, Tensor], floor: float) -> float:
     """Euclidean norm over all entries of all tensors, none of them below the floor."""
-    return float(sum(float(tensor.clamp_min(floor).double().square().sum()) for tensor in information.values()) ** 0.5)
+    squares = [tensor.clamp_min(floor).double().square().sum() for tensor in information.values()]
+    return float(torch.stack(squares).sum().sqrt())
 
 
 def folded(information: Mapping[str, Tensor], state: LoraState) -> dict[str, Tensor]:

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors
+from esmerge.core import torch_rng
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.torch_rng import torch_generator
 from esmerge.core.validation import check_choice, check_fraction
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.entrywise import elected_mean
@@ -105,7 +105,7 @@ class Aligned:
 def knots(inputs: MergeInput, settings: KnotsSettings) -> Merged:
     """``λ · U · merge_i(S V_iᵀ)``, entry by entry."""
     trims = settings.then == "ties" and settings.keep < 1
-    least = _thresholds(inputs, settings.keep) if trims else torch.zeros(len(inputs.experts))
+    least = _thresholds(inputs, settings.keep) if trims else torch.zeros(len(inputs.experts), device=inputs.device)
 
     def rule(module: str, parts: Mapping[str, LoraFactors]) -> LoraFactors:
         basis = aligned(parts)
@@ -137,6 +137,9 @@ def _thresholds(inputs: MergeInput, keep: float) -> Tensor:
 
 def _drop(inputs: MergeInput, module: str, basis: Aligned, drop: float) -> Tensor:
     """DARE's drop; an expert's numbers depend on its name, not on its place."""
-    draws = [torch_generator(inputs.seed, "knots", name, module) for name in inputs.experts]
-    numbers = torch.stack([torch.rand(basis.rows.shape[1:], generator=draw, dtype=basis.rows.dtype) for draw in draws])
-    return drop_and_rescale(basis.rows, drop, numbers)
+    shape, device, dtype = basis.rows.shape[1:], basis.rows.device, basis.rows.dtype
+    numbers = [
+        torch_rng.uniform(shape, inputs.seed, "knots", name, module, device=device, dtype=dtype)
+        for name in inputs.experts
+    ]
+    return drop_and_rescale(basis.rows, drop, torch.stack(numbers))

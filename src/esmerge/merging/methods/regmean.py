@@ -99,7 +99,7 @@ def through(factors: Sequence[Tensor], grams: Sequence[Tensor], off_diagonal: fl
     shrunk_diagonals = [
         (1 - factor) * diagonal + silent for diagonal in diagonals
     ]  # what shrinking leaves on the diagonal
-    total = torch.zeros(grams[0].shape, dtype=torch.float64)
+    total = torch.zeros(grams[0].shape, dtype=torch.float64, device=grams[0].device)
     for gram, shrunk in zip(grams, shrunk_diagonals, strict=True):
         total.add_(gram, alpha=factor).diagonal().add_(shrunk)
     root = torch.linalg.cholesky(total, out=total)

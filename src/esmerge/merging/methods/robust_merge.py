@@ -84,10 +84,16 @@ def merge_factors(a: Tensor, b: Tensor, settings: RobustMergeSettings) -> tuple[
 def prune(factors: Tensor, keep: float) -> Tensor:
     """Each expert's largest ``keep`` share of entries, zero elsewhere; (N, *shape) -> (N, *shape)."""
     magnitudes = factors.abs()
-    flat = magnitudes.flatten(1).cpu().numpy()
-    rank = flat.shape[1] - max(1, round(keep * flat.shape[1]))
-    least = torch.from_numpy(np.partition(flat, rank, axis=1)[:, rank])  # torch's kthvalue takes twice the time
-    return torch.where(magnitudes >= least.to(factors.device)[:, None, None], factors, 0.0)
+    flat = magnitudes.flatten(1)
+    least = _ascending(flat, flat.shape[1] - max(1, round(keep * flat.shape[1])))
+    return torch.where(magnitudes >= least[:, None, None], factors, 0.0)
+
+
+def _ascending(rows: Tensor, rank: int) -> Tensor:
+    """Each row's value at a rank counted from 0, (N, n) -> (N,)."""
+    if rows.device.type != "cpu":
+        return rows.kthvalue(rank + 1, dim=1).values
+    return torch.from_numpy(np.partition(rows.numpy(), rank, axis=1)[:, rank])  # takes half of kthvalue's time
 
 
 def compensation(a: Tensor, pruned: Tensor) -> Tensor:

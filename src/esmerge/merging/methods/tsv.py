@@ -82,7 +82,7 @@ def decorrelated(cores: Tensor, share: float) -> Tensor:
 def leading(values: Tensor, share: float) -> Tensor:
     """Which singular values are the leading share of each expert's rank: (N, m), largest first -> (N, m) of bool."""
     ranks = significant(values).sum(dim=-1, keepdim=True)
-    return torch.arange(values.shape[-1]) < (share * ranks.double() - ROUNDING).ceil()
+    return torch.arange(values.shape[-1], device=values.device) < (share * ranks.double() - ROUNDING).ceil()
 
 
 def nearest_orthonormal(columns: Tensor) -> Tensor:

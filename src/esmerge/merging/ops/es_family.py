@@ -33,7 +33,8 @@ def measure(inputs: MergeInput, settings: ConvexSettings) -> Coefficients:
     """The paper's coefficients of the experts."""
     signals, granularity = require_signals(inputs)
     first = next(iter(inputs.experts.values()))
-    return coefficients(signals, granularity, tensor_shapes(first, inputs.space), inputs.seed, inputs.distances)
+    shapes = tensor_shapes(first, inputs.space)
+    return coefficients(signals, granularity, shapes, inputs.seed, inputs.distances, inputs.device)
 
 
 def merge_by(inputs: MergeInput, settings: ConvexSettings, weights: Coefficients) -> Merged:

@@ -32,7 +32,7 @@ def merge_layerwise(inputs: MergeInput, measure: str, settings: DeltaSettings) -
 def _module_weights(
     measure: str, name: str, state: LoraState, layer_weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    coefficients, depth = layer_weights["layer"], layer_count(state)
+    coefficients, depth = layer_weights["layer"].cpu(), layer_count(state)
     if coefficients.shape != (depth,):
         raise AdapterError(
             f"the measure {measure!r} gives expert {name!r} coefficients of shape {tuple(coefficients.shape)}, its "

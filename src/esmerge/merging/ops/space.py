@@ -170,11 +170,19 @@ def _stored(factors: LoraFactors, dtype: torch.dtype) -> LoraFactors:
 
 
 def _weighted_sum(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    products = (weight.to(tensor) * tensor for weight, tensor in pairs)
+    # a single number is left where it is: a GPU reads it off the host without a copy
+    products = (
+        (weight.to(tensor.dtype) if weight.ndim == 0 else weight.to(tensor)) * tensor for weight, tensor in pairs
+    )
     total = next(products).add_(0.0)  # 0 + x: a negative zero becomes a positive one
     for product in products:
         total.add_(product)
     return total
+
+
+def _weight(weight: Tensor, tensor: Tensor) -> Tensor:
+    """A weight in a tensor's number format; a single number stays in main memory, where a GPU reads it uncopied."""
+    return weight.to(tensor.dtype) if weight.ndim == 0 else weight.to(tensor)
 
 
 def _stacked(

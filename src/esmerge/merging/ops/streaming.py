@@ -31,10 +31,11 @@ def order_statistics(read: Batches, positions: Sequence[int]) -> Tensor:
         (rows, places), float32.
     """
     upper = _total(torch.stack([_count(_upper(_keys(row))) for row in batch]) for batch in read())
-    bins, before = _locate(upper, torch.tensor(positions).expand(len(upper), -1))
+    sorted_positions = torch.tensor(positions, device=upper.device)
+    bins, before = _locate(upper, sorted_positions.expand(len(upper), -1))
     lower = _total(torch.stack([_count_within(_keys(row), at) for row, at in zip(batch, bins, strict=True)])
                    for batch in read())  # fmt: skip
-    rest, _ = _locate(lower, (torch.tensor(positions) - before)[..., None])
+    rest, _ = _locate(lower, (sorted_positions - before)[..., None])
     return _value(bins, rest[..., 0])
 
 
