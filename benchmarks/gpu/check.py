@@ -16,9 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.gpu import background
@@ -62,9 +63,10 @@ def main(given: Sequence[str] | None = None) -> int:
 def check(parts: Sequence[Part], out: Path, device: str, small: bool, budget: float) -> list[Outcome]:
     """Run parts and leave ``gpu.json``, ``gpu.md`` and ``gpu.log`` in ``out``."""
     out.mkdir(parents=True, exist_ok=True)
+    known = facts(device, small)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         work = Path(folder)
-        runner = Runner(work, device, small, budget, lambda outcomes: write(out, outcomes, small))
+        runner = Runner(work, device, small, budget, lambda outcomes: write(out, outcomes, known))
         beside = background.begin(work, small) if any(part.name == "sweep" for part in parts) else None
         try:
             outcomes = runner.run(parts)
@@ -77,22 +79,32 @@ def check(parts: Sequence[Part], out: Path, device: str, small: bool, budget: fl
     return outcomes
 
 
-def write(out: Path, outcomes: Sequence[Outcome], small: bool) -> None:
+def write(out: Path, outcomes: Sequence[Outcome], facts: Mapping[str, object]) -> None:
     """The records and the page, anew."""
-    told = [record["values"] for outcome in outcomes for record in outcome.records if record["kind"] == "facts"]
-    facts: dict[str, object] = {**(told[0] if told else {}), **_facts(small)}
     write_json(out / "gpu.json", {"facts": facts, "parts": [asdict(outcome) for outcome in outcomes]})
     write_text(out / "gpu.md", page(facts, outcomes))
 
 
-def _facts(small: bool) -> dict[str, object]:
+def facts(device: str, small: bool) -> dict[str, object]:
+    """What is measured on, with which versions; torch is not loaded for it."""
     return {
+        "device": _device(device),
+        **{package: version(package) for package in ("torch", "transformers", "peft")},
+        "python": platform.python_version(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "shapes": "tiny (--small)" if small else "Llama-3.1-8B, random weights",
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "revision": _revision(),
     }
+
+
+def _device(device: str) -> str:
+    """Name, memory and driver of the GPU, as its driver's own tool tells them; else the processor."""
+    if not device.startswith("cuda") or shutil.which("nvidia-smi") is None:
+        return f"{device}, {platform.processor() or platform.machine()}"
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or device
 
 
 def _revision() -> str:

@@ -111,17 +111,18 @@ def measured(case: Case, setting: Setting) -> Measured:
         peaks.append(torch.cuda.max_memory_allocated() if setting.on_gpu else (spent.memory or 0) * MIB)
 
     free(setting.device)
+    device = torch.device(setting.device)
     with tempfile.TemporaryDirectory() as folder:
         with watched() as probe:
             record_signals(specialists, case.prompts, BATCH, ["factors"], "absolute", Path(folder))
         signals = load_signals(Path(folder))
         with watched() as between:
-            distances = measured_distances(signals, JOINT, 0)
+            distances = measured_distances(signals, JOINT, 0, device=device)
         shapes = tensor_shapes(next(iter(specialists.adapters.values())), "factors")
         formulas = {}
         for name in GRANULARITIES:
             with watched() as formulas[name]:
-                coefficients(signals, ESConfig(name, resamples=0), shapes, 0, distances).tensors()
+                coefficients(signals, ESConfig(name, resamples=0), shapes, 0, distances, device).tensors()
     return Measured(probe, between, formulas, max(peaks))
 
 
@@ -195,19 +196,22 @@ def _more_experts(setting: Setting, report: Report, sizes: Sizes, body: Backbone
 
 def _reference(setting: Setting, report: Report, sizes: Sizes, body: Backbone) -> None:
     """The re-enacted reference procedure: its time is a constant and a part that grows with the prompts."""
-    shown, layers = f"reference, {sizes.experts + 1} models", sizes.shape.layers
-    while layers:
+    layers = sizes.shape.layers
+    while layers and not _fits(setting, report, sizes, body, layers):
+        free(setting.device)  # out here, where no traceback holds the models any more
+        layers //= 2
+
+
+def _fits(setting: Setting, report: Report, sizes: Sizes, body: Backbone, layers: int) -> bool:
+    """Time the reference on some layers; whether they find room in memory."""
+    with report.attempt("reference procedure"):
         try:
             case = random_case(_shortened(body, layers), sizes.experts, max(sizes.reference), sizes.length)
-            _time_reference(setting, report, sizes, case, shown, sizes.shape.layers / layers)
-            return
+            _time_reference(setting, report, sizes, case, sizes.shape.layers / layers)
         except torch.OutOfMemoryError as error:
             report.note(f"The reference procedure on {layers} layers ran out of memory: {describe(error)}")
-            layers //= 2
-            free(setting.device)
-        except Exception as error:
-            report.check("reference procedure", False, describe(error), "no error")
-            return
+            return False
+    return True
 
 
 def _shortened(body: Backbone, layers: int) -> Backbone:
@@ -219,8 +223,8 @@ def _shortened(body: Backbone, layers: int) -> Backbone:
     return body
 
 
-def _time_reference(setting: Setting, report: Report, sizes: Sizes, case: Case, shown: str, scaled: float) -> None:
-    points = []
+def _time_reference(setting: Setting, report: Report, sizes: Sizes, case: Case, scaled: float) -> None:
+    shown, points = f"reference, {sizes.experts + 1} models", list[tuple[int, float, float]]()
     for prompts in sizes.reference:
         free(setting.device)
         if setting.left() < 10 and points:

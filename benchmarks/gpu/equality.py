@@ -21,17 +21,16 @@ from benchmarks.speed.scoring import arguments, examples
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from esmerge.adapters.dense import Update
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
 from esmerge.coefficients.types import ESConfig, Signals
-from esmerge.merging.api import MERGES, MergeRequest
+from esmerge.merging.api import MERGES
 from esmerge.merging.ops.space import tensor_shapes
 from esmerge.model.backbone import Backbone
 from esmerge.model.generation import generate
 from esmerge.model.scoring import score
 from esmerge.probe.responses import collect
-from esmerge.testing.case import Case, cases_of
+from esmerge.testing.case import cases_of
 from esmerge.testing.case import dense as dense_updates
 from esmerge.testing.inputs import make_experts
 
@@ -96,7 +95,10 @@ def _probe(device: str, dtype: torch.dtype) -> Probe:
     """The same experts and prompts wherever they are."""
     body = random_llama(SHAPE, CPU, torch.float32, spread=SPREAD)
     case = random_case(body, 3, PROMPTS, LENGTH, size=SIZE)
-    moved = Backbone(copy.deepcopy(body.model).to(device, dtype), body.tokenizer, body.name, body.fingerprint)
+    model = copy.deepcopy(body.model).to(device)
+    for parameter in model.parameters():  # not the buffers: positions stay in float32, as in a checkpoint in bf16
+        parameter.data = parameter.data.to(dtype)
+    moved = Backbone(model, body.tokenizer, body.name, body.fingerprint)
     adapters = {name: to_device(state, device, dtype) for name, state in case.specialists.adapters.items()}
     return replace(case, specialists=replace(case.specialists, backbone=moved, adapters=adapters))
 
@@ -130,12 +132,12 @@ def _coefficients(setting: Setting, report: Report) -> None:
     for space in ("factors", "delta"):
         signals = _collected(CPU, torch.float32, space)
         first = next(iter(_probe(CPU, torch.float32).specialists.adapters.values()))
-        shapes, moved = tensor_shapes(first, space), signals_to(signals, setting.device)
+        shapes, device = tensor_shapes(first, space), torch.device(setting.device)
         for name in GRANULARITIES:
             config = ESConfig(name, projections=256, resamples=0)
             with report.attempt(f"coefficients, {space}, {name}"):
                 expected = coefficients(signals, config, shapes, 0).tensors()
-                error = largest(coefficients(moved, config, shapes, 0).tensors(), expected)
+                error = largest(coefficients(signals, config, shapes, 0, device=device).tensors(), expected)
                 report.check(f"coefficients, {space}, {name}, float32", error <= RELATIVE, error, f"<= {RELATIVE:g}")
 
 
@@ -149,7 +151,8 @@ def _merges(setting: Setting, report: Report, dtype: torch.dtype, bound: float) 
             request = case.inputs(make_experts(3, dtype=dtype))
             expected = dense_updates(case.merge(request).state)
             with CpuDraws(), torch.no_grad():
-                errors[label] = largest(dense_updates(_moved(case, request, setting.device)), expected)
+                state = case.merge(replace(request, device=torch.device(setting.device))).state
+                errors[label] = largest(dense_updates(state), expected)
             if not errors[label] <= bound:
                 report.check(f"{label}, {kind}", False, errors[label], f"<= {bound:.3g}")
     if errors:
@@ -160,34 +163,12 @@ def _merges(setting: Setting, report: Report, dtype: torch.dtype, bound: float) 
         )
 
 
-def _moved(case: Case, request: MergeRequest, device: str) -> Update:
-    """The merge of the same inputs on a device."""
-    experts = {name: to_device(state, device) for name, state in request.experts.items()}
-    statistics = {
-        measure: {owner: {key: t.to(device) for key, t in own.items()} for owner, own in measured.items()}
-        for measure, measured in request.statistics.items()
-    }
-    signals = None if request.signals is None else signals_to(request.signals, device)
-    return case.merge(replace(request, experts=experts, statistics=statistics, signals=signals)).state
-
-
-def to_device(state: LoraState, device: str, dtype: torch.dtype | None = None) -> LoraState:
-    """An adapter elsewhere and, on request, in another number format."""
+def to_device(state: LoraState, device: str, dtype: torch.dtype) -> LoraState:
+    """An adapter elsewhere, in another number format."""
     modules = {
-        name: LoraFactors(f.a.to(device, dtype or f.a.dtype), f.b.to(device, dtype or f.b.dtype), f.scale)
-        for name, f in state.modules.items()
+        name: LoraFactors(f.a.to(device, dtype), f.b.to(device, dtype), f.scale) for name, f in state.modules.items()
     }
     return replace(state, modules=modules)
-
-
-def signals_to(signals: Signals, device: str) -> Signals:
-    """Signals elsewhere."""
-    return replace(
-        signals,
-        backbone={name: t[:].to(device) for name, t in signals.backbone.items()},
-        responses={e: {name: t[:].to(device) for name, t in own.items()} for e, own in signals.responses.items()},
-        scores={e: {name: t.to(device) for name, t in own.items()} for e, own in signals.scores.items()},
-    )
 
 
 class CpuDraws(TorchFunctionMode):

@@ -56,7 +56,9 @@ class Inputs:
     def request(self, case: Case) -> MergeRequest:
         """What a merge reads."""
         measured = {name: self._statistic(name, case.space) for name in case.info.needs}
-        request = MergeRequest(self.experts, case.space, 0, statistics=measured, task=tuple(self.experts)[:1])
+        request = MergeRequest(
+            self.experts, case.space, 0, statistics=measured, task=self._names[:1], device=torch.device(self.device)
+        )
         if not case.info.needs_signals:
             return request
         granularity = ESConfig(case.granularity or "joint")
@@ -75,7 +77,7 @@ class Inputs:
         """As a sweep measures them once for all merges."""
         scores: Mapping[str, Mapping[str, Tensor]] = {name: {} for name in self._names}
         signals = Signals(self._names, self._names, tuple(range(len(self._names))), *self._responses, scores)
-        return measured_distances(signals, ESConfig("joint", resamples=0), 0)
+        return measured_distances(signals, ESConfig("joint", resamples=0), 0, device=torch.device(self.device))
 
     def drop(self, space: str) -> None:
         """Forget the scores and statistics of a merge space: those of dense updates are large."""

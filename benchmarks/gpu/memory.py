@@ -46,12 +46,14 @@ def run(setting: Setting, report: Report) -> None:
             measured = score(encoder, questions, MANY)
             error = float((measured.loglik - expected.loglik).norm() / expected.loglik.norm())
             report.check("scores after halving", error <= 1e-4, error, "<= 1e-4")
+            report.check("the last batch is smaller", rows[-1] < MANY, rows[-1], f"< {MANY} rows")
             report.row("Rows of the passes", of="scoring", batch=MANY, rows=" ".join(map(str, dict.fromkeys(rows))))
         free(setting.device)
         rows.clear()
         with report.attempt("generation goes on in smaller batches"):
             written = generate(encoder, questions, MANY, 8)
             same = sum(a == b for a, b in zip(written, texts, strict=True))
+            report.check("the last batch of generation is smaller", rows[-1] < MANY, rows[-1], f"< {MANY} rows")
             report.check("texts after halving", same >= 0.9 * MANY, f"{same} equal", f"at least 9 in 10 of {MANY}")
             report.row("Rows of the passes", of="generation", batch=MANY, rows=" ".join(map(str, dict.fromkeys(rows))))
 

@@ -23,7 +23,7 @@ def main() -> int:
     options = parser.parse_args()
 
     from benchmarks.gpu.report import Report
-    from benchmarks.gpu.setting import Setting, tell_facts
+    from benchmarks.gpu.setting import Setting
 
     module = importlib.import_module(options.module)
     print("ready", flush=True)
@@ -32,7 +32,6 @@ def main() -> int:
         return 0
     report = Report(options.records)
     setting = Setting(options.small, options.device, float(line), options.work)
-    tell_facts(setting, report)
     module.run(setting, report)
     return int(report.failed)
 

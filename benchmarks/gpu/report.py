@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-"""``kind`` is ``row``, ``check``, ``goal``, ``note`` or ``facts``; the rest is what that method is given."""
+"""``kind`` is ``row``, ``check``, ``goal`` or ``note``; the rest is what that method is given."""
 
 
 class Report:
@@ -38,10 +38,6 @@ class Report:
     def note(self, text: str) -> None:
         """A sentence."""
         self._write("note", text=text)
-
-    def facts(self, **values: object) -> None:
-        """What was measured on: device, versions."""
-        self._write("facts", values=values)
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:

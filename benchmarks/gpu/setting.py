@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
-import transformers
-from benchmarks.gpu.report import Report
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Setting:
 
     @property
     def on_gpu(self) -> bool:
-        return torch.device(self.device).type == "cuda"
+        return self.device.startswith("cuda")
 
     def left(self) -> float:
         """Seconds until the part is stopped."""
@@ -40,28 +35,16 @@ class Setting:
 
 def synchronize(device: str) -> None:
     """Wait until the device has done what it was handed."""
-    if torch.device(device).type == "cuda":
+    if device.startswith("cuda"):
+        import torch  # late: a part decides what is loaded
+
         torch.cuda.synchronize()
 
 
 def free(device: str) -> None:
     """Let the allocator of a GPU give back what nothing uses."""
-    if torch.device(device).type == "cuda":
+    if device.startswith("cuda"):
+        import torch
+
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-
-
-def tell_facts(setting: Setting, report: Report) -> None:
-    """What is measured on."""
-    facts: dict[str, object] = {
-        "device": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-    if setting.on_gpu:
-        properties = torch.cuda.get_device_properties(0)
-        facts["device"] = properties.name
-        facts["memory"] = f"{properties.total_memory / 2**30:.1f} GiB"
-        facts["cuda"] = torch.version.cuda
-    report.facts(**facts)
