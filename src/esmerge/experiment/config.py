@@ -44,7 +44,7 @@ class Compute:
     """Where and how the work runs.
 
     Attributes:
-        device: ``cpu``, ``cuda``, …
+        device: where models run and merges are computed: ``cpu``, ``cuda``, …
         threads: CPU threads of torch; None for torch's own choice.
         batch_size: prompts scored at once.
         resamples: of the bootstrap behind every interval.

@@ -21,7 +21,7 @@ class ExperimentContext:
     Attributes:
         specialists: the backbone, its adapters and its encoders.
         cache: finished work by content.
-        device: where models run.
+        device: where models run and merges are computed.
         seed: of random directions, samples and training.
     """
 
