@@ -80,9 +80,12 @@ def run(setting: Setting, report: Report) -> None:
     with report.attempt("host synchronisations"):
         _synchronisations(setting, report, case)
     with report.attempt("more experts"):
-        _more_experts(setting, report, sizes, body, case)
+        _more_experts(setting, report, sizes, body, sizes.few)
     del case
     _reference(setting, report, sizes, body)
+    if seconds and setting.left() > 3 * seconds and len(body.layers()) == sizes.shape.layers:
+        with report.attempt("more experts, all prompts"):
+            _more_experts(setting, report, sizes, body, sizes.prompts)
 
 
 @dataclass(frozen=True)
@@ -189,9 +192,9 @@ def _synchronisations(setting: Setting, report: Report, case: Case) -> None:
     report.goal("synchronisations that 8 more prompts add", more, f"< {layers}, one a layer", more < layers)
 
 
-def _more_experts(setting: Setting, report: Report, sizes: Sizes, body: Backbone, case: Case) -> None:
-    larger = random_case(body, sizes.more, sizes.few, sizes.length)
-    _tell(report, sizes.few, sizes.more, measured(larger, setting))
+def _more_experts(setting: Setting, report: Report, sizes: Sizes, body: Backbone, prompts: int) -> None:
+    larger = random_case(body, sizes.more, prompts, sizes.length)
+    _tell(report, prompts, sizes.more, measured(larger, setting))
 
 
 def _reference(setting: Setting, report: Report, sizes: Sizes, body: Backbone) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[2]
-MESSAGE = "synchroniz"  # of the warning: "called a synchronizing CUDA operation"
+MESSAGE = "called a synchronizing"  # CUDA operation: torch's warning
 
 
 @contextmanager
@@ -36,8 +36,12 @@ def synchronisations() -> Iterator[Counter[str]]:
 
 
 def _line() -> str:
-    frames = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(ROOT)]
-    inner = next((frame for frame in reversed(frames) if Path(frame.filename) != Path(__file__)), None)
+    frames = [frame for frame in traceback.extract_stack() if _is_ours(Path(frame.filename))]
+    inner = next(reversed(frames), None)
     if inner is None:
         return "elsewhere"
     return f"{Path(inner.filename).relative_to(ROOT)}:{inner.lineno} {inner.line or ''}".strip()
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts and path != Path(__file__)
