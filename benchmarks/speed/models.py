@@ -29,13 +29,17 @@ def backbone(asked: argparse.Namespace) -> Backbone:
         eos_token_id=None,
         pad_token_id=0,
     )
-    numbers = {"<pad>": 0} | {str(word): word for word in range(1, asked.words)}
-    inner = Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<pad>", pad_token="<pad>")
     torch.manual_seed(asked.seed)
     model = LlamaForCausalLM(config).eval().requires_grad_(False).to(asked.device, getattr(torch, asked.dtype))
-    return Backbone(model, tokenizer, "random", "random")
+    return Backbone(model, number_tokenizer(asked.words), "random", "random")
+
+
+def number_tokenizer(words: int) -> PreTrainedTokenizerFast:
+    """A tokenizer whose words are the numbers from 1, without an end token."""
+    numbers = {"<pad>": 0} | {str(word): word for word in range(1, words)}
+    inner = Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<pad>", pad_token="<pad>")
 
 
 def loaded(asked: argparse.Namespace) -> Backbone:

@@ -101,6 +101,12 @@ def signals(case: Case) -> Cost:
 
 def floor(case: Case) -> None:
     """One forward pass of the backbone, one forward and backward pass of every expert."""
+    for _ in floor_batches(case):
+        pass
+
+
+def floor_batches(case: Case) -> Iterator[int]:
+    """The floor batch by batch; yields the number of prompts of each when it is done."""
     with case.specialists.backbone.attached(case.specialists.adapters) as activate:
         for batch in case.batches():
             activate(None)
@@ -112,11 +118,17 @@ def floor(case: Case) -> None:
                 flat = [parameter.requires_grad_(True) for entry in own.values() for parameter in entry.values()]
                 hidden = _decode(case.specialists.backbone.model, batch).last_hidden_state
                 torch.autograd.grad(hidden.float().square().mean(), flat)
+            yield len(batch.spans)
 
 
-def reference(case: Case) -> dict[str, Tensor]:
-    """Joint coefficients by the re-enacted procedure."""
-    models = {None: copy.deepcopy(case.specialists.backbone.model)}
+def reference(case: Case, copied: bool = True) -> dict[str, Tensor]:
+    """Joint coefficients by the re-enacted procedure.
+
+    Args:
+        copied: whether the backbone is copied as well; else the one that is there is one of the N + 1 models.
+    """
+    backbone = case.specialists.backbone.model
+    models = {None: copy.deepcopy(backbone) if copied else backbone}
     for name, state in case.specialists.adapters.items():
         models[name] = copy.deepcopy(case.specialists.backbone.model)
         attach(models[name], {name: state})(name)
@@ -125,7 +137,7 @@ def reference(case: Case) -> dict[str, Tensor]:
     scores = {name: _element_stage(case, models, name) for name in case.specialists.adapters}
     for key in next(iter(scores.values())):
         beta = element_coefficients(torch.stack([own[key] for own in scores.values()]), JOINT.tau)
-        for name, value in zip(scores, joint_coefficients(alpha[:, layer_of(key)], beta), strict=True):
+        for name, value in zip(scores, joint_coefficients(alpha[:, layer_of(key)].to(beta.device), beta), strict=True):
             found[f"{name}.{key}"] = value
     return found
 
