@@ -18,7 +18,8 @@ def page(facts: Facts, outcomes: Sequence[Outcome]) -> str:
         (o.part.name, o.part.title, o.state, f"{o.seconds:.1f}", f"{o.limit:.0f}", _verdict(o)) for o in outcomes
     ]
     columns = ("part", "what", "state", "s", "limit", "checks and goals")
-    parts = [head, "", _facts(facts), "", _table(columns, overview), ""]
+    command = "Made by `benchmarks/gpu/check.sh`, which is `python -m benchmarks.gpu.check` with the paths set."
+    parts = [head, "", command, "", _facts(facts), "", _table(columns, overview), ""]
     for outcome in outcomes:
         if outcome.records or outcome.fault:
             parts += [_part(outcome), ""]
