@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 from benchmarks.gpu.models import LLAMA_8B, SMALL, Shape, adapter_bytes, random_case, random_llama, weight_bytes
-from benchmarks.gpu.report import Report, describe
+from benchmarks.gpu.report import Report
 from benchmarks.gpu.setting import Setting, free, synchronize
 from benchmarks.gpu.syncs import synchronisations
-from benchmarks.speed.probing import BATCH, JOINT, Case, floor_batches, reference
+from benchmarks.speed.probing import BATCH, JOINT, Case, floor_batches
 
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
 from esmerge.coefficients.types import ESConfig
@@ -81,8 +81,6 @@ def run(setting: Setting, report: Report) -> None:
         _synchronisations(setting, report, case)
     with report.attempt("more experts"):
         _more_experts(setting, report, sizes, body, sizes.few)
-    del case
-    _reference(setting, report, sizes, body)
     if seconds and setting.left() > 3 * seconds and len(body.layers()) == sizes.shape.layers:
         with report.attempt("more experts, all prompts"):
             _more_experts(setting, report, sizes, body, sizes.prompts)
@@ -195,52 +193,3 @@ def _synchronisations(setting: Setting, report: Report, case: Case) -> None:
 def _more_experts(setting: Setting, report: Report, sizes: Sizes, body: Backbone, prompts: int) -> None:
     larger = random_case(body, sizes.more, prompts, sizes.length)
     _tell(report, prompts, sizes.more, measured(larger, setting))
-
-
-def _reference(setting: Setting, report: Report, sizes: Sizes, body: Backbone) -> None:
-    """The re-enacted reference procedure: its time is a constant and a part that grows with the prompts."""
-    layers = sizes.shape.layers
-    while layers and not _fits(setting, report, sizes, body, layers):
-        free(setting.device)  # out here, where no traceback holds the models any more
-        layers //= 2
-
-
-def _fits(setting: Setting, report: Report, sizes: Sizes, body: Backbone, layers: int) -> bool:
-    """Time the reference on some layers; whether they find room in memory."""
-    with report.attempt("reference procedure"):
-        try:
-            case = random_case(_shortened(body, layers), sizes.experts, max(sizes.reference), sizes.length)
-            _time_reference(setting, report, sizes, case, sizes.shape.layers / layers)
-        except torch.OutOfMemoryError as error:
-            report.note(f"The reference procedure on {layers} layers ran out of memory: {describe(error)}")
-            return False
-    return True
-
-
-def _shortened(body: Backbone, layers: int) -> Backbone:
-    """The backbone with its first layers alone; what was longer is gone."""
-    kept = body.model.get_decoder()
-    if len(kept.layers) > layers:
-        kept.layers = kept.layers[:layers]
-        body.model.config.num_hidden_layers = layers
-    return body
-
-
-def _time_reference(setting: Setting, report: Report, sizes: Sizes, case: Case, scaled: float) -> None:
-    shown, points = f"reference, {sizes.experts + 1} models", list[tuple[int, float, float]]()
-    for prompts in sizes.reference:
-        free(setting.device)
-        if setting.left() < 10 and points:
-            break
-        with cost(setting.device) as spent:
-            reference(replace(case, prompts=case.prompts[:prompts]), copied=False)
-        peak = torch.cuda.max_memory_allocated() / 1e9 if setting.on_gpu else (spent.memory or 0) * MIB / 1e9
-        points.append((prompts, spent.seconds, peak))
-        report.row(PASSES, what=shown, prompts=prompts, experts=sizes.experts, seconds=spent.seconds * scaled,
-                   peak_GB=peak, measured_on=f"1/{scaled:g} of the layers" if scaled > 1 else "all layers")  # fmt: skip
-    if len(points) > 1:
-        (few, short, _), (many, long, peak) = points
-        slope = (long - short) / (many - few)
-        whole = scaled * (short + slope * (sizes.prompts - few))
-        report.row(PASSES, what=f"{shown}, extrapolated", prompts=sizes.prompts, experts=sizes.experts, seconds=whole,
-                   peak_GB=peak, measured_on=f"{few} and {many} prompts")  # fmt: skip

@@ -20,6 +20,7 @@ from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import score
 
 TABLE, AIM = "Examples per second", 5.0
+LEAST = 64  # examples that are timed
 GAIN = 1.03  # of a doubled batch, below which batches grow no further
 
 
@@ -58,15 +59,19 @@ def run(setting: Setting, report: Report) -> None:
     with report.attempt("scoring"):
         rates = _growing(setting, report, sizes, body, questions)
     batch = max(rates, key=lambda size: rates[size]) if rates else sizes.first
-    some = questions[: max(batch, sizes.first)]
+    some = questions[: max(2 * batch, LEAST)]
     with report.attempt("a bare forward pass"):
-        bare = _rate(setting, len(some), _forward(body, some, batch))
+        work = _forward(body, some, batch)
+        work()
+        bare = _rate(setting, len(some), work)
         _tell(report, "bare forward pass over the same tokens", batch, bare)
         if rates:
             report.row("Ratios", of="bare forward pass / scoring, examples per second", ratio=bare / rates[batch])
     few = questions[: sizes.plain]
-    for what, group, size in (("generation, one at a time", few, 1), ("generation, batched", some, batch)):
+    one_batch = questions[:batch]
+    for what, group, size in (("generation, one at a time", few, 1), ("generation, batched", one_batch, batch)):
         with report.attempt(what):
+            _generate(body, group[:size], size, sizes.new_tokens)
             rate = _rate(setting, len(group), partial(_generate, body, group, size, sizes.new_tokens))
             _tell(report, f"{what}, {sizes.new_tokens} tokens", size, rate)
             if rates:
@@ -91,8 +96,9 @@ def _growing(
     rates: dict[int, float] = {}
     size, best = sizes.first, 0.0
     while size <= sizes.last and (setting.left() > setting.seconds / 2 or not rates):
-        group = questions[: 2 * size if size < 64 else size]
+        group = questions[: max(2 * size, LEAST)]
         try:
+            _score(body, questions[:size], size)  # the first batch of a size loads kernels
             rate = _rate(setting, len(group), partial(_score, body, group, size))
         except torch.OutOfMemoryError:
             report.note(f"Scoring in batches of {size} is out of memory.")
@@ -129,7 +135,7 @@ def _forward(body: Backbone, questions: Sequence[Example], batch: int) -> Callab
 
 
 def _rate(setting: Setting, count: int, work: Callable[[], object]) -> float:
-    free(setting.device)
+    synchronize(setting.device)
     if setting.on_gpu:
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 
 import torch
@@ -59,22 +60,30 @@ class StreamedStore:
             if error is not None:
                 return
             self._send()
+            for name, total in self._scores.items():
+                self._submit(partial(self._file.add, [name], [total.to("cpu", non_blocking=True)]))
             while self._waiting:
                 self._waiting.popleft().result()
-        for name, total in self._scores.items():
-            self._file.add([name], [total])
 
     def _send(self) -> None:
-        """Hand the gathered segments to the thread; wait for the disk if it is far behind."""
-        self._waiting.append(self._writer.submit(self._write, _copied(self._device), self._segments))
+        """Hand the gathered segments to the thread."""
+        self._submit(partial(self._write, self._segments))
         self._segments = []
+
+    def _submit(self, write: Callable[[], None]) -> None:
+        """Let the thread write what is being copied, when it is; wait for the disk if it is far behind."""
+        self._waiting.append(self._writer.submit(_after, _copied(self._device), write))
         while len(self._waiting) > WAITING:
             self._waiting.popleft().result()
 
-    def _write(self, wait: Callable[[], None], segments: Sequence[Segment]) -> None:
-        wait()
+    def _write(self, segments: Sequence[Segment]) -> None:
         for name, block, row, values in segments:
             self._file.write_rows(name, block, row, values)
+
+
+def _after(wait: Callable[[], None], write: Callable[[], None]) -> None:
+    wait()
+    write()
 
 
 def _copied(device: torch.device) -> Callable[[], None]:
