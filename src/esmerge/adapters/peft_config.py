@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from esmerge.adapters.lora import PREFIX
+from esmerge.adapters.peft_files import CONFIG
 from esmerge.core.errors import AdapterError
-
-CONFIG = "adapter_config.json"
 
 # Options of PEFT's LoraConfig under which an adapter is more, or other, than scale * B @ A on linear layers.
 REFUSED = {

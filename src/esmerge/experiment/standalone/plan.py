@@ -66,6 +66,10 @@ class MergePlan:
         """Size of each expert's factors."""
         return {name: sum(entry.nbytes for entry in state.header.values()) for name, state in self.experts.items()}
 
+    def remarks(self) -> list[tuple[str, str]]:
+        """(expert, what was peculiar about its file) pairs."""
+        return [(name, f"{key}: {note}") for name, state in self.experts.items() for key, note in state.notes.items()]
+
     def least_output(self) -> int:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
         return self.weights * self.weight_bytes if self.request.output.bake else min(self.adapter_bytes().values())
