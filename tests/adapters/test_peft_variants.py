@@ -1,4 +1,4 @@
-"""Adapters as PEFT, trainers and what wraps models leave them: read as the same adapter, or refused for what they are."""
+"""Adapters as PEFT, trainers and wrappers leave them: read as the same adapter, or refused by what they are."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_factors_that_were_not_gathered(plain: Path, tmp_path: Path) -> None:
 
 def test_two_adapters_in_a_file(plain: Path, tmp_path: Path) -> None:
     tensors = load_file(plain / WEIGHTS)
-    named = {key.replace(".weight", f".{name}.weight"): tensors[key].clone() for key in tensors for name in ("one", "two")}
+    named = {
+        key.replace(".weight", f".{name}.weight"): tensors[key].clone() for key in tensors for name in ("one", "two")
+    }
     save_file(named, plain / WEIGHTS)
     with pytest.raises(AdapterError, match="one file holds the adapters one, two: save each in a folder of its own"):
         open_adapter(plain, "mine")
