@@ -116,6 +116,14 @@ def routed_layers(model: nn.Module) -> Iterator[tuple[str, SeparateExperts]]:
     return ((path, module) for path, module in model.named_modules() if isinstance(module, SeparateExperts))
 
 
+def routes_positions(layers: Iterable[nn.Module]) -> bool:
+    """Whether decoder layers hold lists of modules, such as experts that are given some of the positions each.
+
+    Which batch a position belongs to is not known inside such a module.
+    """
+    return any(isinstance(module, nn.ModuleList) for layer in layers for module in layer.modules())
+
+
 def _is_stacked(module: nn.Module) -> bool:
     """Whether a module holds gated experts as two stacks of (out, in) weights without biases."""
     stacks: Mapping[str, nn.Parameter | None] = dict(module.named_parameters(recurse=False))
