@@ -22,9 +22,13 @@ from transformers import AutoModelForImageTextToText as AnyWrapper
 
 import esmerge.cli.common  # noqa: F401 (says which names a config may add)
 from esmerge.core.errors import AdapterError, ConfigError
+from esmerge.core.prompts import Example
 from esmerge.experiment.standalone.plan import plan_merge
 from esmerge.experiment.standalone.request import read_request
 from esmerge.experiment.standalone.write import carry_out
+from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.model.scoring import score
+from esmerge.specialists.families.custom.backbone import load_backbone
 
 IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
 WEIGHTS = "adapter_model.safetensors"
@@ -253,3 +257,31 @@ def test_ranks_that_differ_within_a_mixture(tmp_path: Path) -> None:
         (path / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": {"w2": 8}}))
     with pytest.raises(AdapterError, match=r"several ranks or scales within the mixture .*\[\(4, 1.5\), \(4, 2.0\)\]"):
         merged(backbone, experts, tmp_path / "out", "method=average")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3", "mixtral", "llava", "qwen2_5_vl"])
+def test_answers_are_scored_as_the_model_itself_would(kind: str, tmp_path: Path) -> None:
+    make = wrapper if kind in ("llava", "qwen2_5_vl") else lambda kind, folder: save_backbone(folder, kind)
+    folder = make(kind, tmp_path / "backbone")
+    adapted = [f"model.layers.{layer}.mlp.experts.0.w1" for layer in range(3)] if kind == "mixtral" else []
+    backbone = load_backbone(str(folder), "auto", "cpu", adapted=adapted)
+    labels = ("GFAP", "no ALB TTR", "no")
+    asked = [
+        Example(str(i), (text, "? "), labels, 0) for i, text in enumerate(("CCO CCO CCO", "MKTAYIAKQR", "CCO KRT5"))
+    ]
+    model, words = model_of(folder), backbone.tokenizer
+
+    def plain(prompt: tuple[str, ...], label: str) -> float:
+        start = [] if words.bos_token_id is None else [words.bos_token_id]
+        prefix, answer = (
+            [i for part in parts for i in words(part, add_special_tokens=False)["input_ids"]]
+            for parts in (prompt, (label,))
+        )
+        ids = torch.tensor([[*start, *prefix, *answer]])
+        with torch.no_grad():
+            logprobs = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        return float(sum(logprobs[-len(answer) + k, token] for k, token in enumerate(answer)))
+
+    found = score(PromptEncoder(backbone, {}), asked, 2).loglik
+    expected = [[plain(example.prompt, label) for label in labels] for example in asked]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)

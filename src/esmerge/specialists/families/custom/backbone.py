@@ -75,9 +75,13 @@ def hollow_model(name: str, trusted: bool = False) -> PreTrainedModel:
         with torch.device("meta"):
             auto_class: Any = _auto_class(config)
             model: PreTrainedModel = auto_class.from_config(config, trust_remote_code=trusted)
-    except (ValueError, TypeError, AttributeError) as error:
+    except Exception as error:
         if _asks_for_trust(error):
             raise _untrusted(name) from error
+        if trusted:
+            raise _own_code_failed(name, error) from error
+        if not isinstance(error, ValueError):
+            raise
         raise ConfigError(
             f"backbone={name} is a {config.model_type}, no causal language model: {_first(error)}"
         ) from error
@@ -198,10 +202,7 @@ def _load(name: str, trusted: bool, load: Callable[[], Loaded]) -> Loaded:
     except Exception as error:  # whatever code of the backbone's own may raise
         if not trusted:
             raise
-        raise ConfigError(
-            f"backbone={name}: its own code failed ({type(error).__name__}: {_first(error)}); it may be made for "
-            f"another version of transformers than {transformers.__version__}"
-        ) from error
+        raise _own_code_failed(name, error) from error
 
 
 def _asks_for_trust(error: BaseException) -> bool:
@@ -212,6 +213,13 @@ def _untrusted(name: str) -> ConfigError:
     return ConfigError(
         f"backbone={name} brings code of its own, which would be run with your rights: read its .py files, then say "
         "backbone.trust_remote_code=true (in sweeps specialists.backbone.trust_remote_code=true)"
+    )
+
+
+def _own_code_failed(name: str, error: BaseException) -> ConfigError:
+    return ConfigError(
+        f"backbone={name}: its own code failed ({type(error).__name__}: {_first(error)}); it may be made for another "
+        f"version of transformers than {transformers.__version__}"
     )
 
 
