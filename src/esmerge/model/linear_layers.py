@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from peft import LoraConfig
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -47,6 +49,23 @@ class ExpertNames:
     down: str
 
 
+class ExpertLayers(nn.ModuleDict):
+    """One expert's linear layers by name.
+
+    Attributes:
+        positions: that were given to it last, among those that its mixture was given, and how many these were.
+    """
+
+    positions: tuple[Tensor, int] | None = None
+
+    def spread(self, inputs: Tensor) -> Tensor:
+        """What one of the layers is given, (rows, features), as rows of all positions, zeros elsewhere."""
+        if self.positions is None:
+            return inputs
+        index, count = self.positions
+        return inputs.new_zeros(count, inputs.shape[-1]).index_copy_(0, index, inputs)
+
+
 class SeparateExperts(nn.ModuleList):
     """The experts of a mixture as linear layers of their own, on the very weights of the module that held them as two
     stacks.
@@ -61,15 +80,15 @@ class SeparateExperts(nn.ModuleList):
         gate_up, down = fused.get_parameter(GATE_UP).detach(), fused.get_parameter(DOWN).detach()
         self.names = names
         super().__init__(
-            nn.ModuleDict({names.gate: _linear(gate), names.up: _linear(up), names.down: _linear(down[index])})
+            ExpertLayers({names.gate: _linear(gate), names.up: _linear(up), names.down: _linear(down[index])})
             for index, weight in enumerate(gate_up)
             for gate, up in [weight.chunk(2)]
         )
         self.gated, self.inner = gated, down.shape[2]
 
-    def experts(self) -> list[nn.ModuleDict]:
-        """Each expert's layers by name."""
-        return [typing.cast(nn.ModuleDict, expert) for expert in self]
+    def experts(self) -> list[ExpertLayers]:
+        """Each expert's layers."""
+        return [typing.cast(ExpertLayers, expert) for expert in self]
 
     def layer_names(self) -> tuple[str, str, str]:
         """Of each expert's layers."""
@@ -88,7 +107,7 @@ class SeparateExperts(nn.ModuleList):
             position, rank = torch.where(expert_index == index)
             if not len(position):
                 continue
-            states = hidden[position]
+            states, expert.positions = hidden[position], (position, len(hidden))
             inner = torch.cat([expert[self.names.gate](states), expert[self.names.up](states)], dim=-1)
             output = expert[self.names.down](self.gated(inner)) * expert_weight[position, rank, None]
             total.index_add_(0, position, output.to(total.dtype))
@@ -149,7 +168,15 @@ def _expert_names(model: PreTrainedModel) -> ExpertNames | None:
             names.setdefault(stack, [_layer_name(pattern) for pattern in conversion.source_patterns])
     if len(names.get(GATE_UP, [])) != 2 or len(names.get(DOWN, [])) != 1:
         return None
-    return ExpertNames(*names[GATE_UP], *names[DOWN])
+    layers = [*names[GATE_UP], *names[DOWN]]
+    return ExpertNames(*layers) if _peft_stacks(model, layers) else None
+
+
+def _peft_stacks(model: PreTrainedModel, layers: list[str]) -> bool:
+    """Whether PEFT loads adapters of single experts onto this model's stacks, and so what a merge leaves of them."""
+    config = LoraConfig(target_modules=layers)
+    convert_peft_config_for_transformers(config, model, None)
+    return {GATE_UP, DOWN} <= set(config.target_parameters or ())
 
 
 def _layer_name(pattern: str) -> str:

@@ -285,3 +285,12 @@ def test_answers_are_scored_as_the_model_itself_would(kind: str, tmp_path: Path)
     found = score(PromptEncoder(backbone, {}), asked, 2).loglik
     expected = [[plain(example.prompt, label) for label in labels] for example in asked]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["fisher", "regmean", "aim", "expert_merging"])
+def test_merges_that_measure_know_which_positions_an_expert_was_given(method: str, tmp_path: Path) -> None:
+    backbone, experts = save_backbone(tmp_path / "backbone", "mixtral"), pair(tmp_path, "model.layers", EXPERTS)
+    probe = write_probe(tmp_path / "probe.jsonl")
+    quick = ["method.alignment.steps=2"] if method == "expert_merging" else []
+    found = merged(backbone, experts, tmp_path / "out", f"probe.file={probe}", f"method={method}", *quick)
+    assert (logits(backbone, found) - logits(backbone)).abs().max() > 0.01

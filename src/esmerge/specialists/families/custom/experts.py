@@ -76,7 +76,10 @@ def on_backbone(opened: Mapping[str, LoraState], model: PreTrainedModel, backbon
     for name, state in named.items():
         for path in (module.removeprefix(PREFIX) for module in state.modules):
             if path not in linear:
-                raise AdapterError(f"expert {name!r} adapts {path}: backbone={backbone} has no such linear layer")
+                stacked = "; it stacks its experts, and PEFT does not load single ones onto it" * (".experts." in path)
+                raise AdapterError(
+                    f"expert {name!r} adapts {path}: backbone={backbone} has no such linear layer{stacked}"
+                )
             if not path.startswith(inside):
                 raise AdapterError(
                     f"expert {name!r} adapts {path}: only modules of decoder layers ({inside}…) are merged. Train it "

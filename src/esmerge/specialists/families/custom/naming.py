@@ -38,6 +38,7 @@ def check_mixtures(experts: Mapping[str, LoraState], model: PreTrainedModel) -> 
     for path, mixture in routed_layers(model):
         for name, state in experts.items():
             _check_mixture(name, state, PREFIX + path, mixture)
+            _check_beside(name, state, mixture)
 
 
 def _renamed(state: LoraState, names: ModuleNames, name: str) -> LoraState:
@@ -86,6 +87,17 @@ def _check_mixture(name: str, state: LoraState, path: str, mixture: SeparateExpe
         raise AdapterError(
             f"expert {name!r} has several ranks or scales within the mixture {path}, (rank, scale) {sorted(kinds)}: "
             "PEFT and transformers stack its experts, which takes one; train them without patterns"
+        )
+
+
+def _check_beside(name: str, state: LoraState, mixture: SeparateExperts) -> None:
+    """PEFT takes every layer of these names for a part of the stacks, wherever it stands."""
+    layers = [module for module in state.modules if module.rpartition(".")[2] in mixture.layer_names()]
+    beside = [module for module in layers if ".experts." not in module]
+    if beside:
+        raise AdapterError(
+            f"expert {name!r} adapts {some(beside)}, which are called as a mixture's layers are: PEFT would look for "
+            "them in its stacks and leave them out; train without them"
         )
 
 
