@@ -51,8 +51,13 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Pa
     return world
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma"])
-@pytest.mark.parametrize(("granularity", "space"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "granularity", "space"),
+    [
+        *[(kind, *case) for kind in ("llama", "qwen2", "gemma") for case in CASES],
+        *[(kind, *case) for kind in ("gpt2", "gemma3") for case in (("joint", "factors"), ("element", "delta"))],
+    ],
+)
 def test_merged_logits_are_those_of_the_formulas(
     kind: str, granularity: str, space: str, worlds: Callable, run: Run, tmp_path: Path
 ) -> None:
@@ -63,7 +68,7 @@ def test_merged_logits_are_those_of_the_formulas(
     ids = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
     ours = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), tmp_path / "out").eval()
     with torch.no_grad():
-        expected = torch.func.functional_call(model.model, weights, (ids,)).logits
+        expected = torch.func.functional_call(model.model, model.shaped(weights), (ids,)).logits
         torch.testing.assert_close(ours(ids).logits, expected, rtol=2e-3, atol=2e-3)
         assert (ours(ids).logits - model.model(ids).logits).abs().max() > 0.05, "the merge changes what is said"
     stored = load_file(tmp_path / "out" / "coefficients.safetensors")

@@ -174,7 +174,7 @@ def test_configs_that_say_too_little_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="not valid JSON"):
         load_adapter(tmp_path / "adapter", "mine")
     with pytest.raises(AdapterError, match="adapter_config.json does not exist"):
-        load_adapter(tmp_path, "mine")
+        load_adapter(tmp_path / "nowhere", "mine")
 
 
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
 Array = np.ndarray
 Span = tuple[int, int]
@@ -43,9 +44,9 @@ class Model:
     def __init__(self, backbone: Path) -> None:
         self.model: Any = AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32).eval()
         self.model.requires_grad_(False)
-        depth = self.model.config.num_hidden_layers
-        lists = [m for m in self.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == depth]
-        self.layers = lists[0]
+        depth = self.model.config.get_text_config().num_hidden_layers
+        named = [(name, m) for name, m in self.model.named_modules() if isinstance(m, torch.nn.ModuleList)]
+        self.layers = next(m for name, m in named if len(m) == depth and "vision" not in name)
 
     def outputs(self, ids: list[int], weights: Mapping[str, Tensor]) -> list[Tensor]:
         """What each layer hands on, (T, d), with other weights in place of the model's own."""
@@ -55,13 +56,41 @@ class Model:
             seen.append((output[0] if isinstance(output, tuple) else output)[0])
 
         handles = [layer.register_forward_hook(look) for layer in self.layers]
-        torch.func.functional_call(self.model, dict(weights), (torch.tensor([ids]),))
+        torch.func.functional_call(self.model, self.shaped(weights), (torch.tensor([ids]),))
         for handle in handles:
             handle.remove()
         return seen
 
     def weight(self, path: str) -> Tensor:
-        return self.model.get_parameter(f"{path}.weight")
+        """(out, in), whatever the model keeps it as: GPT-2 turned, a mixture in stacks with gate above up."""
+        if ".experts." not in path:
+            turned = isinstance(self.model.get_submodule(path), Conv1D)
+            kept = self.model.get_parameter(f"{path}.weight")
+            return kept.T if turned else kept
+        stack, number, name = path.rsplit(".", 2)
+        if name == "w2":
+            return self.model.get_parameter(f"{stack}.down_proj")[int(number)]
+        return self.model.get_parameter(f"{stack}.gate_up_proj")[int(number)].chunk(2)[name == "w3"]
+
+    def shaped(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights (out, in) by path, as the model's parameters."""
+        kept, stacks = {}, set()
+        for key, weight in weights.items():
+            path = key.removesuffix(".weight")
+            if ".experts." in path:
+                stacks.add(path.rsplit(".", 2)[0])
+            else:
+                kept[key] = weight.T if isinstance(self.model.get_submodule(path), Conv1D) else weight
+        for stack in stacks:
+            count = range(len(self.model.get_parameter(f"{stack}.down_proj")))
+
+            def one(number: int, name: str, stack: str = stack) -> Tensor:
+                path = f"{stack}.{number}.{name}"
+                return weights.get(f"{path}.weight", self.weight(path))
+
+            kept[f"{stack}.gate_up_proj"] = torch.stack([torch.cat([one(i, "w1"), one(i, "w3")]) for i in count])
+            kept[f"{stack}.down_proj"] = torch.stack([one(i, "w2") for i in count])
+        return kept
 
 
 class Adapter:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.standalone.conftest import World
 from tests.standalone.test_refusals import FIRST, with_tensors
 
-from esmerge.adapters import peft_folder, reader
+from esmerge.adapters import peft_files, reader
 from esmerge.core.errors import AdapterError
 from esmerge.experiment.standalone import card
 from esmerge.experiment.standalone.plan import MergePlan
@@ -34,7 +34,7 @@ class Reads:
         self.held: Counter[str] = Counter()
         self.most_held = 0
         monkeypatch.setattr(reader, "safe_open", self.open)
-        monkeypatch.setattr(peft_folder, "safe_open", self.open)
+        monkeypatch.setattr(peft_files, "safe_open", self.open)
         whole = card.file_sha256
 
         def sha256(path: Path) -> str:

@@ -155,7 +155,7 @@ def test_probe_lines(
     probe.write_text(llama.probe.read_text() + line + "\n")
     whole = planning.load_tokenizer
 
-    def deaf(name: str) -> Any:
+    def deaf(name: str, trusted: bool) -> Any:
         """Real tokenizers drop control characters; this one drops one as well."""
         words = whole(name)
         return type("Deaf", (), {"__call__": lambda self, text, **_: {"input_ids": [] if text == "\0" else [5]},
@@ -250,6 +250,6 @@ def test_a_disk_without_room_is_seen_before_the_work(plan: Planned, monkeypatch:
 def test_baking_needs_a_folder(plan: Planned, llama: World, monkeypatch: Any) -> None:
     hollow = skeleton(str(llama.backbone))
     monkeypatch.setattr(planning, "located", lambda _: "owner/name")
-    monkeypatch.setattr(planning, "skeleton", lambda _: hollow)
+    monkeypatch.setattr(planning, "skeleton", lambda *_: hollow)
     with pytest.raises(ConfigError, match="bake=true needs the backbone as a folder, owner/name is a hub id"):
         plan("bake=true")

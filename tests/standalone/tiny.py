@@ -28,9 +28,20 @@ CONFIGS = {
     "gemma": ("GemmaConfig", GROUPED),
     "phi": ("PhiConfig", {**WIDTHS, "num_key_value_heads": 2}),
     "gpt_neox": ("GPTNeoXConfig", WIDTHS),
+    "gpt2": ("GPT2Config", {"n_embd": 16, "n_inner": 24, "n_layer": 3, "n_head": 2, "n_positions": 128}),
+    "gemma3": ("Gemma3Config", GROUPED),
+    "mixtral": ("MixtralConfig", {**GROUPED, "num_local_experts": 3, "num_experts_per_tok": 2}),
 }
+VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+IMAGES = {**VISION, "image_size": 28, "patch_size": 14}  # a vision tower that is as deep as the language model
 SEPARATE = ["q_proj", "v_proj", "down_proj"]
-TARGETS = {"phi": ["q_proj", "dense", "fc2"], "gpt_neox": ["query_key_value", "dense_4h_to_h"]}
+TARGETS: dict[str, Any] = {
+    "phi": ["q_proj", "dense", "fc2"],
+    "gpt_neox": ["query_key_value", "dense_4h_to_h"],
+    "gpt2": ["c_attn", "c_fc"],
+    "gemma3": r".*language_model.*\.(q_proj|v_proj|down_proj)",
+    "mixtral": ["q_proj", "v_proj"],
+}
 LEARNT = 2  # steps of training
 PAIR = ("mol", "prot")
 
@@ -64,7 +75,10 @@ def save_backbone(folder: Path, kind: str = "llama", seed: int = 0, **changes: A
     words = tokenizer(kind)
     name, widths = CONFIGS[kind]
     settings = {"vocab_size": 330, "initializer_range": 0.2, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-    config = getattr(transformers, name)(**{**settings, **widths, **changes})
+    values = {**settings, **widths, **changes}
+    if kind == "gemma3":
+        values = {"text_config": values, "vision_config": IMAGES, "mm_tokens_per_image": 1, "initializer_range": 0.2}
+    config = getattr(transformers, name)(**values)
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)

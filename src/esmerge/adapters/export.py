@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,48 @@ Shards = Mapping[str, Mapping[str, str]]
 """File name -> tensor name -> safetensors' name of its number format."""
 
 
-def bake(backbone_folder: str | Path, update: Update, out_folder: str | Path, dtype: torch.dtype | None = None) -> None:
+@dataclass(frozen=True)
+class Placement:
+    """Where a module's weight, (out_features, in_features), stands in a checkpoint.
+
+    Attributes:
+        tensor: the tensor's name.
+        index: of a stack of weights, which one; None if the tensor is no stack.
+        rows: first and last (exclusive) output feature, where several layers are one matrix; None for all.
+        transposed: whether the matrix is stored as (in_features, out_features).
+    """
+
+    tensor: str
+    index: int | None = None
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+
+    def part(self, tensor: Tensor) -> Tensor:
+        """The module's weight as a view of the tensor."""
+        matrix = tensor if self.index is None else tensor[self.index]
+        matrix = matrix if self.rows is None else matrix[slice(*self.rows)]
+        return matrix.T if self.transposed else matrix
+
+
+Placements = Mapping[str, Placement]
+"""Module name -> where its weight stands."""
+
+
+def bake(
+    backbone_folder: str | Path,
+    update: Update,
+    out_folder: str | Path,
+    dtype: torch.dtype | None = None,
+    placements: Placements | None = None,
+) -> None:
     """Write the backbone with the update added to its weights, all of it or nothing.
 
     Args:
         backbone_folder: a Hugging Face folder with ``model.safetensors``, or with shards and their index.
-        update: an adapter or dense updates; module ``base_model.model.<path>`` changes tensor ``<path>.weight``.
+        update: an adapter or dense updates.
         out_folder: where to; it must be new or empty.
         dtype: of all weights; by default each keeps the backbone's. Sums are in float32 either way.
+        placements: of the update's modules; by default module ``base_model.model.<path>`` is tensor ``<path>.weight``.
 
     Raises:
         AdapterError: a file is missing or is not safetensors, a module has no weight in the checkpoint or one of
@@ -50,8 +85,8 @@ def bake(backbone_folder: str | Path, update: Update, out_folder: str | Path, dt
     source, out = Path(backbone_folder), Path(out_folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AdapterError(f"{out} exists and is not an empty folder: bake into a new one")
-    config, shards = _read_config(source), _read_shards(source)
-    modules = _modules_by_tensor(update, shards, source)
+    config, shards = _read_config(source, placed=placements is not None), _read_shards(source)
+    modules = _modules_by_tensor(update, placements, shards, source)
     with whole_folder(out) as partial:
         _copy_rest(source, partial)
         _write_weights(source, partial, shards, update, modules, dtype)
@@ -73,13 +108,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def _read_config(source: Path) -> dict[str, Any]:
+def checkpoint_tensors(folder: str | Path) -> list[str]:
+    """Names of the tensors that a Hugging Face folder holds; for errors see ``bake``."""
+    return [name for tensors in _read_shards(Path(folder)).values() for name in tensors]
+
+
+def _read_config(source: Path, placed: bool) -> dict[str, Any]:
     config = _read_json(source / CONFIG)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise AdapterError(f"{source} is quantised ({method}): an update can be added to plain weights only")
-    if config.get("model_type") in TRANSPOSED:
-        raise AdapterError(f"{source} is a {config['model_type']}, which stores its weights transposed: not supported")
+    if config.get("model_type") in TRANSPOSED and not placed:
+        raise AdapterError(
+            f"{source} is a {config['model_type']}, which stores its weights transposed: give placements"
+        )
     return config
 
 
@@ -111,27 +153,38 @@ def _read_header(file: Path) -> dict[str, str]:
         raise AdapterError(f"{file} cannot be read as safetensors ({error}): copy the backbone again") from error
 
 
-def _modules_by_tensor(update: Update, shards: Shards, source: Path) -> dict[str, str]:
-    """Tensor name -> the module whose update it gets; every module has its tensor, and none is quantised."""
+Placed = Mapping[str, Mapping[str, Placement]]
+"""Tensor name -> the modules whose updates it gets -> where in it each stands."""
+
+
+def _modules_by_tensor(update: Update, placements: Placements | None, shards: Shards, source: Path) -> Placed:
+    """Every module has its tensor, and none is quantised."""
     formats = {name: kind for tensors in shards.values() for name, kind in tensors.items()}
-    modules = {f"{module.removeprefix(PREFIX)}.weight": module for module in update.modules}
-    unknown = [module for name, module in modules.items() if name not in formats or not module.startswith(PREFIX)]
+    plain = {module: Placement(f"{module.removeprefix(PREFIX)}.weight") for module in update.modules}
+    located = plain if placements is None else placements
+    unknown = [m for m in update.modules if m not in located or located[m].tensor not in formats]
+    unknown += [module for module in update.modules if not module.startswith(PREFIX)]
     if unknown:
         raise AdapterError(f"{source} has no weights for {', '.join(unknown)}: is the update of another backbone?")
-    quantised = [f"{name} ({formats[name]})" for name in modules if formats[name] not in PLAIN]
+    placed: dict[str, dict[str, Placement]] = {}
+    for module in update.modules:
+        placed.setdefault(located[module].tensor, {})[module] = located[module]
+    quantised = [f"{name} ({formats[name]})" for name in placed if formats[name] not in PLAIN]
     if quantised:
         raise AdapterError(f"{source} holds quantised weights, {', '.join(quantised)}: save it dequantised")
-    return modules
+    return placed
 
 
 def _write_weights(
-    source: Path, out: Path, shards: Shards, update: Update, modules: Mapping[str, str], dtype: torch.dtype | None
+    source: Path, out: Path, shards: Shards, update: Update, placed: Placed, dtype: torch.dtype | None
 ) -> None:
     size = 0
     for file, names in shards.items():
         with safe_open(source / file, framework="pt") as stored:
             facts = {"format": "pt", **(stored.metadata() or {})}
-            tensors = {name: _baked(name, stored.get_tensor(name), update, modules.get(name), dtype) for name in names}
+            tensors = {
+                name: _baked(name, stored.get_tensor(name), update, placed.get(name, {}), dtype) for name in names
+            }
             save_file(tensors, out / file, metadata=facts)
         size += sum(tensor.nbytes for tensor in tensors.values())
         del tensors  # before the next shard is read
@@ -141,11 +194,16 @@ def _write_weights(
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _baked(name: str, weight: Tensor, update: Update, module: str | None, dtype: torch.dtype | None) -> Tensor:
-    """A tensor of the checkpoint as it is written: in another number format, and with its module's update if any."""
-    if module is None and (dtype in (None, weight.dtype) or weight.dtype not in FLOATS):
+def _baked(
+    name: str, weight: Tensor, update: Update, modules: Mapping[str, Placement], dtype: torch.dtype | None
+) -> Tensor:
+    """A tensor of the checkpoint as it is written: in another number format, and with its modules' updates if any."""
+    if not modules and (dtype in (None, weight.dtype) or weight.dtype not in FLOATS):
         return weight
-    total = weight.to(dtype) if module is None else added(module, weight, _delta(update, module), dtype)
+    total = weight.to(dtype or weight.dtype, copy=True)
+    for module, placement in modules.items():
+        part = placement.part(weight)
+        placement.part(total).copy_(added(module, part, _delta(update, module), dtype))
     if not all_finite(total):
         raise AdapterError(f"{name} is not finite in {total.dtype}: bake in a wider dtype, or look at the update")
     return total.contiguous()

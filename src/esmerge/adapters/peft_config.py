@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from esmerge.adapters.lora import PREFIX
+from esmerge.adapters.peft_files import CONFIG
 from esmerge.core.errors import AdapterError
-
-CONFIG = "adapter_config.json"
 
 # Options of PEFT's LoraConfig under which an adapter is more, or other, than scale * B @ A on linear layers.
 REFUSED = {
@@ -67,12 +66,14 @@ def plain_config(facts: Mapping[str, tuple[int, float]], base_model: str | None)
     """The config of a plain LoRA adapter.
 
     Args:
-        facts: module -> (rank, scale); patterns are written where they differ from the most common ones.
+        facts: module -> (rank, scale); patterns are written where they differ from the most common ones, those of a
+            mixture's experts if there are any: PEFT stacks these, and no pattern finds them then.
         base_model: name or path of the backbone.
     """
     ranks = {module: rank for module, (rank, _) in facts.items()}
     alphas = {module: _whole(scale * rank) for module, (rank, scale) in facts.items()}
-    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    leading = [module for module in facts if _in_stack(module)] or list(facts)
+    rank, alpha = (Counter(values[module] for module in leading).most_common(1)[0][0] for values in (ranks, alphas))
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -107,6 +108,11 @@ def _matching(patterns: Mapping[str, float] | None, path: str, default: float) -
         if re.match(rf"(.*\.)?({pattern})$", path):
             return value
     return default
+
+
+def _in_stack(module: str) -> bool:
+    """Whether a module is one of several that stand in its decoder layer in a list."""
+    return sum(part.isdigit() for part in module.split(".")) > 1
 
 
 def _anchored(module: str) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
 
 from esmerge.adapters.card import card_text
 from esmerge.adapters.header import ModuleHeader
@@ -20,19 +17,17 @@ from esmerge.adapters.lora import (
     factor_name,
     finite_when_read,
 )
-from esmerge.adapters.peft_config import CONFIG, plain_config, rank_and_scale, read_config
-from esmerge.adapters.reader import TensorReader
+from esmerge.adapters.peft_config import plain_config, rank_and_scale, read_config
+from esmerge.adapters.peft_files import CONFIG, WEIGHTS, Stored, adapter_folder, read_headers, weight_files
+from esmerge.adapters.peft_keys import factor_keys
+from esmerge.adapters.reader import TensorFiles
 from esmerge.core.errors import AdapterError
 from esmerge.storage.tensor_stream import FORMATS, write_tensors
 from esmerge.storage.whole_folder import whole_folder
 
-WEIGHTS = "adapter_model.safetensors"
 CARD = "README.md"
 LOADING = "A LoRA adapter; load it with `peft.PeftModel.from_pretrained`."
 DTYPES = {stored: dtype for dtype, stored in FORMATS.items()}
-
-Header = Mapping[str, tuple[tuple[int, ...], str]]
-"""Tensor name -> shape and safetensors' name of its number format."""
 
 
 def load_adapter(folder: str | Path, name: str) -> LoraState:
@@ -44,26 +39,30 @@ def open_adapter(folder: str | Path, name: str) -> LoraState:
     """A PEFT LoRA adapter: its header, and tensors that are read from disk when they are asked for, module by module.
 
     Args:
-        folder: a folder that PEFT's ``save_pretrained`` wrote; it must stay in place while the adapter is used.
+        folder: a folder that PEFT's ``save_pretrained`` wrote, or the one above it; it must stay in place while the
+            adapter is used.
         name: what the adapter is called in error messages.
 
     Raises:
         AdapterError: a file is missing or not safetensors, the adapter is not plain LoRA, or its tensors do not fit its
             config; when a tensor is read, that it is not finite.
     """
-    folder = Path(folder)
+    folder = adapter_folder(folder, name)
     config = read_config(folder, name)
-    stored = _read_header(folder, name)
-    modules = sorted(_modules(stored, name), key=natural)
+    tensors = read_headers(weight_files(folder, name), name)
+    keys = factor_keys({key: stored for key, (_, stored) in tensors.items()}, name)
+    stored = {plain: tensors[key][1] for plain, key in keys.stored.items()}
+    modules = sorted(keys.modules, key=natural)
     header = {module: _module_header(module, stored, rank_and_scale(config, module), name) for module in modules}
-    file = TensorReader(folder / WEIGHTS)
+    files = TensorFiles({plain: (tensors[key][0], key) for plain, key in keys.stored.items()})
 
     def read(module: str) -> LoraFactors:
-        a, b = file.read(*(factor_name(module, half) for half in "AB"))
+        a, b = files.read(*(factor_name(module, half) for half in "AB"))
         return LoraFactors(a, b, header[module].scale)
 
-    factors = LazyModules(header, read, header, kept_open=file.kept_open)
-    return finite_when_read(LoraState(factors, config.get("base_model_name_or_path")), name)
+    factors = LazyModules(header, read, header, kept_open=files.kept_open)
+    notes = {"left out of its names": ", ".join(keys.wrappers)} if keys.wrappers else {}
+    return finite_when_read(LoraState(factors, config.get("base_model_name_or_path"), notes), name)
 
 
 def save_adapter(state: LoraState, folder: str | Path, base_model: str | None = None, card: str | None = None) -> None:
@@ -114,44 +113,7 @@ def write_adapter(
     return facts
 
 
-def _read_header(folder: Path, name: str) -> Header:
-    path = folder / WEIGHTS
-    if not path.is_file():
-        pickles = sorted(file.name for file in folder.glob("*.bin"))
-        hint = f"; {', '.join(pickles)} is a pickle, save it again with safe_serialization=True" if pickles else ""
-        raise AdapterError(f"adapter {name!r}: {path} does not exist{hint}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-            return {
-                key: (tuple(tensor_slice.get_shape()), tensor_slice.get_dtype()) for key, tensor_slice in slices.items()
-            }
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"adapter {name!r}: {path} cannot be read as safetensors ({error})") from error
-
-
-def _modules(header: Header, name: str) -> list[str]:
-    """The modules that have both factors; anything else in the file is refused."""
-    halves: dict[str, set[str]] = {}
-    unknown = []
-    for key, (shape, kind) in header.items():
-        match = re.fullmatch(r"(.+)\.lora_([AB])\.weight", key)
-        if match is None or len(shape) != 2 or kind not in FORMATS.values() or not key.startswith(PREFIX):
-            unknown.append(f"{key} {shape} {kind}")
-        else:
-            halves.setdefault(match[1], set()).add(match[2])
-    if unknown:
-        raise AdapterError(
-            f"adapter {name!r} holds tensors that are not LoRA factors: {', '.join(unknown)}; embeddings, biases, "
-            "whole modules and quantised factors cannot be merged: save the adapter without them"
-        )
-    lacking = sorted(f"{module}.lora_{factor}" for module, present in halves.items() for factor in {"A", "B"} - present)
-    if lacking or not halves:
-        raise AdapterError(f"adapter {name!r} lacks LoRA factors: {', '.join(lacking) or 'it holds none at all'}")
-    return list(halves)
-
-
-def _module_header(module: str, stored: Header, configured: tuple[int, float], name: str) -> ModuleHeader:
+def _module_header(module: str, stored: Mapping[str, Stored], configured: tuple[int, float], name: str) -> ModuleHeader:
     (a, a_format), (b, b_format) = (stored[factor_name(module, factor)] for factor in "AB")
     rank, scale = configured
     if a[0] != rank or b[1] != rank:

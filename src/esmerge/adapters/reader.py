@@ -1,8 +1,8 @@
-"""Tensors of a safetensors file: one open handle while they are read, and one part of the file in memory."""
+"""Tensors of safetensors files: one open handle a file while they are read, and one part of it in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,3 +61,30 @@ class TensorReader:
             stack.close()
             self._handle = stack.enter_context(safe_open(self.path, framework="pt"))
         return self._handle
+
+
+class TensorFiles:
+    """Tensors that stand in one file or several, under names of their own.
+
+    Args:
+        tensors: name -> the file, and the tensor's name in it.
+    """
+
+    def __init__(self, tensors: Mapping[str, tuple[Path, str]]) -> None:
+        self._tensors = tensors
+        self._readers = {path: TensorReader(path) for path in dict.fromkeys(path for path, _ in tensors.values())}
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """While it lasts, reads share a handle for each file, which is closed at the end."""
+        with ExitStack() as readers:
+            for reader in self._readers.values():
+                readers.enter_context(reader.kept_open())
+            yield
+
+    def read(self, *names: str) -> list[Tensor]:
+        """The named tensors; for errors see ``TensorReader.read``. Those of one file are read through one handle."""
+        located = [self._tensors[name] for name in names]
+        if len({path for path, _ in located}) == 1:
+            return self._readers[located[0][0]].read(*(key for _, key in located))
+        return [tensor for path, key in located for tensor in self._readers[path].read(key)]

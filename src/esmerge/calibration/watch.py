@@ -8,14 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from esmerge.adapters.lora import PREFIX
+from esmerge.adapters.lora import PREFIX, some
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Entity, Prompt
+from esmerge.model.linear_layers import ExpertLayers
 from esmerge.model.prompt_encoder import Batch
 from esmerge.specialists.specialists import Specialists
 
 Look = Callable[[str, Tensor], None]
-"""(module name, what the module is given, (B, T, in_features)) -> None."""
+"""(module name, what the module is given at each position, (B · T, in_features)) -> None."""
 
 
 def holding(prompts: Sequence[Prompt], modality: str) -> list[Prompt]:
@@ -62,7 +63,9 @@ def watching(model: nn.Module, modules: Iterable[str], look: Look) -> Iterator[N
     """While it lasts, ``look`` sees what each of the named linear modules is given."""
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda _, args: look(name, args[0].detach())
+        parent = model.get_submodule(name.removeprefix(PREFIX).rpartition(".")[0])
+        spread = parent.spread if isinstance(parent, ExpertLayers) else torch.Tensor.detach
+        return lambda _, args: look(name, spread(args[0].detach()).flatten(0, -2))
 
     handles = [model.get_submodule(name.removeprefix(PREFIX)).register_forward_pre_hook(hook(name)) for name in modules]
     try:
@@ -70,3 +73,12 @@ def watching(model: nn.Module, modules: Iterable[str], look: Look) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
+
+
+def check_reached(reached: Iterable[str], modules: Iterable[str]) -> None:
+    """Raise ``InputError`` if a module was given nothing at all: a mixture may send no position to an expert."""
+    idle = sorted(set(modules) - set(reached))
+    if idle:
+        raise InputError(
+            f"no token of the probe reaches {some(idle)}: give more samples, or a method that measures less"
+        )

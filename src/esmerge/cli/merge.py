@@ -8,6 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from esmerge.cli.common import quiet
+from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.experiment.standalone.plan import plan_merge
@@ -31,6 +32,7 @@ def job(config: DictConfig) -> None:
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
+    sys.argv[1:] = with_paths(sys.argv[1:])
     job()
 
 

@@ -8,6 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from esmerge.cli.common import finish, quiet, sweep_folder
+from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import read_sweep
@@ -33,6 +34,7 @@ def job(config: DictConfig) -> float | None:
 def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
+    sys.argv[1:] = with_paths(sys.argv[1:])
     code: int | str | None = 0
     try:
         job()

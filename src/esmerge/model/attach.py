@@ -15,6 +15,7 @@ from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, delta_name, factor_name
 from esmerge.core.errors import AdapterError
 from esmerge.core.names import layer_of
+from esmerge.model.linear_layers import routed_layers
 from esmerge.storage.cache import tensors_digest
 
 
@@ -23,7 +24,7 @@ def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str |
     for name, state in states.items():
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
-            inject_adapter_in_model(_config(state), model, adapter_name=name)
+            _inject(_config(state), model, name)
         _fill(model, name, state)
 
     def activate(name: str | None) -> None:
@@ -53,7 +54,7 @@ def init_lora(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0)  # type: ignore[arg-type]
-        inject_adapter_in_model(config, model, adapter_name=name)
+        _inject(config, model, name)
     for _, layer in _lora_layers(model):
         layer.set_adapter([name])
     return [parameter for key, parameter in model.named_parameters() if f".{name}." in key and "lora_" in key]
@@ -96,6 +97,16 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
             entry[factor_name(module, "A")] = layer.lora_A[name].weight
             entry[factor_name(module, "B")] = layer.lora_B[name].weight
     return by_layer
+
+
+def _inject(config: LoraConfig, model: nn.Module, name: str) -> None:
+    """Put PEFT's layers in.
+
+    PEFT would look for the stacks of a mixture whose experts have been taken apart, which it knows by the model's own
+    config; inside a plain module it looks at names alone.
+    """
+    inside = nn.ModuleDict({"inside": model}) if any(routed_layers(model)) else model
+    inject_adapter_in_model(config, inside, adapter_name=name)
 
 
 def _fill(model: nn.Module, name: str, state: LoraState) -> None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import LoraState
+from esmerge.core.errors import ConfigError
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Backbone:
         return embeddings
 
     def layers(self) -> nn.ModuleList:
-        """The decoder layers, found as the list of modules that is as long as the config says."""
+        """The decoder layers."""
         return decoder_layers(self.model)[1]
 
     @contextmanager
@@ -87,9 +88,19 @@ class Backbone:
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Path of the decoder layers and the layers: the list of modules that is as long as the model's config says."""
-    depth = typing.cast(PreTrainedModel, model).config.get_text_config().num_hidden_layers
+    """Path of the decoder layers and the layers: the list inside the decoder that is as long as the config says.
+
+    A wrapper's other parts, such as a vision tower, may hold a list of the same length.
+
+    Raises:
+        ConfigError: there is no such list.
+    """
+    language_model = typing.cast(PreTrainedModel, model)
+    depth = language_model.config.get_text_config().num_hidden_layers
+    inside = {id(module) for module in language_model.get_decoder().modules()}
     for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
+        if isinstance(module, nn.ModuleList) and len(module) == depth and id(module) in inside:
             return path, module
-    raise ValueError(f"{type(model).__name__} has no list of {depth} decoder layers")
+    raise ConfigError(
+        f"{type(model).__name__} keeps its {depth} decoder layers in no list: expected a decoder-only language model"
+    )

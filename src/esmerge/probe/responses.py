@@ -18,6 +18,7 @@ from esmerge.coefficients.types import Signals
 from esmerge.core.errors import AdapterError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Prompt
+from esmerge.model.linear_layers import routes_positions
 from esmerge.probe.execution import DEFAULT, Execution, suited
 from esmerge.probe.layout import Layout, Parameters, response_key, score_key, scored_parameters, signals_of
 from esmerge.probe.linear import Scores
@@ -85,7 +86,8 @@ def record(
         layout = Layout.of(specialists, prompts, parameters)
         recorder = _Recorder(specialists, parameters, score, open_store(layout), execution)
         with _requiring_grad(parameters):
-            for packed in packed_batches(specialists.prompt_encoder, prompts, batch_size, execution.positions):
+            positions = 0 if routes_positions(specialists.backbone.layers()) else execution.positions
+            for packed in packed_batches(specialists.prompt_encoder, prompts, batch_size, positions):
                 experts, scores = list(specialists.adapters), recorder.begin(packed)
                 run(specialists.backbone, packed.batch, experts, recorder, scores, execution.direct)
                 bar.update(sum(packed.sizes))

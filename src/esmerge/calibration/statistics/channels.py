@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.types import BACKBONE, Statistics
-from esmerge.calibration.watch import batches, prefill, watching
+from esmerge.calibration.watch import batches, check_reached, prefill, watching
 from esmerge.core.progress import progress
 from esmerge.core.validation import at_least
 
@@ -42,11 +42,12 @@ def channels(material: CalibrationData, settings: ChannelsSettings) -> Statistic
             tokens = batch.mask.bool()
 
             def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
-                magnitude = inputs[tokens].float().abs().sum(dim=0)
+                magnitude = inputs[tokens.flatten()].float().abs().sum(dim=0)
                 sums[module] = sums.get(module, torch.zeros_like(magnitude)) + magnitude
 
             with watching(specialists.backbone.model, modules, add):
                 prefill(specialists, batch)
             count += int(tokens.sum())
             bar.update(len(batch.spans))
+    check_reached(sums, modules)
     return {BACKBONE: {module: (total / count).cpu() for module, total in sums.items()}}

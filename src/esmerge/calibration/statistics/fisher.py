@@ -96,4 +96,6 @@ def _gradients(
         log_p = output.logits[tokens].float().log_softmax(dim=-1)
         labels = torch.multinomial(log_p.detach().exp().cpu(), 1, generator=draw).to(log_p.device)
         likelihood = log_p.gather(1, labels).sum()
-    return dict(zip(parameters, torch.autograd.grad(likelihood, list(parameters.values())), strict=True))
+    return dict(
+        zip(parameters, torch.autograd.grad(likelihood, list(parameters.values()), materialize_grads=True), strict=True)
+    )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.types import Statistics
-from esmerge.calibration.watch import batches, holding, prefill, tokens_of, watching
+from esmerge.calibration.watch import batches, check_reached, holding, prefill, tokens_of, watching
 from esmerge.core.progress import progress
 from esmerge.core.validation import check_choice
 
@@ -63,11 +63,12 @@ def _gram_of(material: CalibrationData, name: str, which: str, bar: tqdm) -> dic
         tokens = batch.mask.bool() if which == "all" else tokens_of(batch, specialists.expert_modality[name])
 
         def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
-            rows = inputs[tokens].float()
+            rows = inputs[tokens.flatten()].float()
             sums[module] = sums.get(module, torch.zeros((), device=rows.device)) + rows.T @ rows
 
         with watching(specialists.backbone.model, specialists.adapters[name].modules, add):
             prefill(specialists, batch)
         count += int(tokens.sum())
         bar.update(len(batch.spans))
+    check_reached(sums, specialists.adapters[name].modules)
     return {module: (total / count).cpu() for module, total in sums.items()}

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from esmerge.adapters.peft_folder import WEIGHTS
+from esmerge.adapters.peft_files import adapter_folder, weight_files
 from esmerge.core.command import command
 from esmerge.experiment.card import Shares, model_card
 from esmerge.experiment.standalone.plan import MergePlan
@@ -61,10 +61,10 @@ def hashing(plan: MergePlan) -> Iterator[Callable[[], dict[str, str]]]:
 
 def _input_files(plan: MergePlan) -> dict[str, Path]:
     """The files that the result depends on, by what each is."""
-    files = {
-        f"expert {name}": Path(expert.path).expanduser() / WEIGHTS
-        for name, expert in plan.request.experts.described().items()
-    }
+    files: dict[str, Path] = {}
+    for name, expert in plan.request.experts.described().items():
+        paths = weight_files(adapter_folder(expert.path, name), name)
+        files |= {f"expert {name}" + (f", {path.name}" if len(paths) > 1 else ""): path for path in paths}
     config = Path(plan.backbone) / "config.json"
     if config.is_file():
         files["backbone"] = config
@@ -80,6 +80,7 @@ def _inputs(plan: MergePlan, digests: Mapping[str, str]) -> list[str]:
         f"- backbone: `{plan.backbone}`, {plan.depth} layers",
         *[f"- {name}: `{path}`, SHA-256 {digests[name]}" for name, path in _input_files(plan).items()],
         *[f"- encoder of {name}: `{entry}`" for name, entry in encoders.items()],
+        *[f"- {name}: {remark}" for name, remark in plan.remarks()],
         *([f"- probe samples: {plan.samples}"] if plan.samples else []),
     ]
 

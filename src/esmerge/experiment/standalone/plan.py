@@ -7,21 +7,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from rich.filesize import decimal
 from torch import nn
 
 from esmerge.adapters.experts import ValidatedExperts, validate_experts
-from esmerge.adapters.lora import LoraState
-from esmerge.core.errors import ConfigError, StoreError
+from esmerge.adapters.export import Placements
+from esmerge.adapters.lora import LoraState, some
+from esmerge.core.errors import AdapterError, ConfigError, StoreError
 from esmerge.experiment.standalone.request import StandaloneRequest
 from esmerge.model.backbone import Backbone, decoder_layers
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
-from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, open_experts
+from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, on_backbone, open_experts
 from esmerge.specialists.families.custom.family import assembled
+from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.settings import CustomSettings
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class MergePlan:
         weight_bytes: of one parameter in memory.
         samples: probe prompts; 0 where the method reads none.
         tokens: positions of all prompts; soft tokens are counted as their text's.
+        placements: where the checkpoint keeps the weights that a whole model's update is added to; None for an adapter.
     """
 
     request: StandaloneRequest
@@ -57,6 +60,7 @@ class MergePlan:
     weight_bytes: int
     samples: int
     tokens: int
+    placements: Placements | None = None
 
     @property
     def space(self) -> str:
@@ -65,6 +69,10 @@ class MergePlan:
     def adapter_bytes(self) -> dict[str, int]:
         """Size of each expert's factors."""
         return {name: sum(entry.nbytes for entry in state.header.values()) for name, state in self.experts.items()}
+
+    def remarks(self) -> list[tuple[str, str]]:
+        """(expert, what was peculiar about its file) pairs."""
+        return [(name, f"{key}: {note}") for name, state in self.experts.items() for key, note in state.notes.items()]
 
     def least_output(self) -> int:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
@@ -96,24 +104,26 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
         StoreError: the disk has not the room.
     """
     settings, spec = request.experts, request.spec
-    backbone = located(str(settings.backbone))
-    opened = open_experts(settings)
-    whole = completed(opened, settings.allow_partial)
+    source, opened = settings.source(), open_experts(settings)
+    backbone = located(source.path)
+    model = skeleton(backbone, source.trust_remote_code)
+    named = on_backbone(opened, model, backbone)
+    whole = completed(named, settings.allow_partial)
     experts = validate_experts(whole, str(spec.space), spec.method.settings.folds_scales())
-    model = cast("PreTrainedModel", skeleton(backbone))
     check_fit(experts, model, backbone)
-    _check_baking(request, backbone)
+    placements = _placements(request, backbone, experts) if request.output.bake else None
     lengths = _lengths(request, settings, model, backbone, experts) if request.probe else []
     plan = MergePlan(
         request=request,
         backbone=backbone,
         experts=experts,
-        missing=missing_modules(opened),
+        missing=missing_modules(named),
         depth=len(decoder_layers(model)[1]),
         weights=sum(parameter.numel() for parameter in model.parameters()),
         weight_bytes=_bytes_of(settings.dtype, model),
         samples=len(lengths),
         tokens=sum(lengths),
+        placements=placements,
     )
     _check_room(plan)
     return plan
@@ -127,16 +137,23 @@ def _lengths(
     experts: Mapping[str, LoraState],
 ) -> list[int]:
     """Positions of each prompt, every one of them encoded; what an encoder reads is counted as its text's."""
-    hollow = Backbone(model, load_tokenizer(backbone), backbone, "")
+    hollow = Backbone(model, load_tokenizer(backbone, settings.source().trust_remote_code), backbone, "")
     specialists = assembled(settings, hollow, experts)
     probe = request.spec.sweep.probe
     prompts = probe.entry.function(probe.settings, specialists, request.spec.sweep.seed)
     return [len(encoded.ids) for encoded in PromptEncoder(hollow, {}).encode(prompts)]
 
 
-def _check_baking(request: StandaloneRequest, backbone: str) -> None:
-    if request.output.bake and not Path(backbone).is_dir():
+def _placements(request: StandaloneRequest, backbone: str, experts: Mapping[str, LoraState]) -> Placements:
+    """Where the checkpoint keeps the weights that the merge changes."""
+    if not Path(backbone).is_dir():
         raise ConfigError(f"bake=true needs the backbone as a folder, {backbone} is a hub id: download it first")
+    placements = weight_placements(backbone, request.experts.source().trust_remote_code)
+    modules = next(iter(experts.values())).modules
+    lacking = [module for module in modules if module not in placements]
+    if lacking:
+        raise AdapterError(f"bake=true: {backbone} has no weights for {some(lacking)}: copy the backbone again")
+    return {module: placements[module] for module in modules}
 
 
 def _check_room(plan: MergePlan) -> None:

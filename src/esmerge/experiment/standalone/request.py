@@ -166,7 +166,7 @@ def _check_inputs_stay(request: StandaloneRequest) -> None:
     """Refuse to write over, or into, what is read."""
     out = request.output.folder.resolve()
     inputs = {f"experts.{name}": expert.path for name, expert in request.experts.described().items()}
-    for key, path in {**inputs, "backbone": str(request.experts.backbone)}.items():
+    for key, path in {**inputs, "backbone": request.experts.source().path}.items():
         folder = Path(path).expanduser()
         if folder.exists() and (out == folder.resolve() or out in folder.resolve().parents):
             raise ConfigError(

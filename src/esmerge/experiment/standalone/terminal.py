@@ -47,6 +47,7 @@ def _lines(plan: MergePlan) -> list[str]:
     fine = f", granularity {spec.sweep.granularity.name}" if spec.uses_granularity else ""
     lines = [f"method {spec.method.name}{fine}, merge space {plan.space}, {plan.depth} layers"]
     lines += [f"{name} lacks {some(modules)}: updates of zero" for name, modules in plan.missing.items()]
+    lines += [f"{name}: {remark}" for name, remark in plan.remarks()]
     if plan.samples:
         lines.append(f"probe: {plan.samples} samples, {plan.tokens} tokens")
     lines.append(f"about {decimal(plan.memory())} of memory, {max(1, round(plan.seconds()))} s")

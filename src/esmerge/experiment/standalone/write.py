@@ -116,7 +116,7 @@ def _write_adapter(plan: MergePlan, merged: Merged, folder: Path) -> dict[str, i
 
 def _write_model(plan: MergePlan, merged: Merged, folder: Path) -> dict[str, int]:
     """Bake beside the other files and move up: baking wants a folder of its own."""
-    bake(plan.backbone, merged.state, folder / "baked")
+    bake(plan.backbone, merged.state, folder / "baked", placements=plan.placements)
     for path in (folder / "baked").iterdir():
         path.rename(folder / path.name)
     (folder / "baked").rmdir()

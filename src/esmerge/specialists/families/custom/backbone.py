@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+import transformers
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
+from esmerge.adapters.lora import some
 from esmerge.core.errors import ConfigError
 from esmerge.model.backbone import Backbone
+from esmerge.model.linear_layers import replace_conv1d, separate_experts
 from esmerge.storage.cache import tensors_digest
 
 Loaded = TypeVar("Loaded")
@@ -25,14 +40,18 @@ def located(name: str) -> str:
     return os.path.abspath(path) if path.exists() else name
 
 
-def read_config(name: str) -> PretrainedConfig:
+def read_config(name: str, trusted: bool = False) -> PretrainedConfig:
     """The backbone's config.
 
+    Args:
+        name: folder or hub id.
+        trusted: whether code of the backbone's own may be run; nobody is asked in between.
+
     Raises:
-        ConfigError: there is no such folder and no such model can be reached on the hub, or it is no plain decoder-only
-            language model.
+        ConfigError: there is no such folder and no such model can be reached on the hub, it is no plain decoder-only
+            language model, or it brings code of its own that is not trusted.
     """
-    config: PretrainedConfig = _load(name, lambda: AutoConfig.from_pretrained(name))
+    config: PretrainedConfig = _load(name, trusted, lambda: AutoConfig.from_pretrained(name, trust_remote_code=trusted))
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(f"backbone={name} is a {config.model_type} with an encoder: expected a decoder-only model")
     quantised = getattr(config, "quantization_config", None)
@@ -41,41 +60,107 @@ def read_config(name: str) -> PretrainedConfig:
     return config
 
 
-def skeleton(name: str) -> nn.Module:
-    """The backbone's modules without their weights; for errors see ``read_config``."""
-    config = read_config(name)
+def skeleton(name: str, trusted: bool = False) -> PreTrainedModel:
+    """The backbone's modules without their weights, all in the form that adapters find; see ``read_config``."""
+    model = hollow_model(name, trusted)
+    replace_conv1d(model)
+    separate_experts(model)
+    return model
+
+
+def hollow_model(name: str, trusted: bool = False) -> PreTrainedModel:
+    """The backbone's modules as transformers builds them, without their weights; see ``read_config``."""
+    config = read_config(name, trusted)
     try:
         with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
+            auto_class: Any = _auto_class(config)
+            model: PreTrainedModel = auto_class.from_config(config, trust_remote_code=trusted)
+    except Exception as error:
+        if _asks_for_trust(error):
+            raise _untrusted(name) from error
+        if trusted:
+            raise _own_code_failed(name, error) from error
+        if not isinstance(error, ValueError):
+            raise
         raise ConfigError(
             f"backbone={name} is a {config.model_type}, no causal language model: {_first(error)}"
         ) from error
     return model
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, trusted: bool = False) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer; raises ``ConfigError`` if there is none."""
-    return _load(name, lambda: AutoTokenizer.from_pretrained(name))
+    return _load(name, trusted, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=trusted))
 
 
-def load_backbone(name: str, dtype: str, device: str) -> Backbone:
+def load_backbone(name: str, dtype: str, device: str, trusted: bool = False, adapted: Iterable[str] = ()) -> Backbone:
     """The frozen backbone.
 
     Args:
         name: folder or hub id.
         dtype: of its weights, as torch calls it; ``auto`` is the checkpoint's own.
         device: where it runs.
+        trusted: whether code of its own may be run.
+        adapted: paths of the linear layers that adapters change.
 
     Raises:
-        ConfigError: it cannot be loaded; the message says why and what to do.
+        ConfigError: it cannot be loaded, or lacks weights; the message says why and what to do. Of a backbone that was
+            saved without its head, this is raised when an answer is asked of it.
     """
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = _load(name, lambda: AutoModelForCausalLM.from_pretrained(name, dtype=torch_dtype))
+    model, missing = _load_weights(name, torch_dtype, trusted)
+    random_head = _refuse_random(name, model, missing)
     model.eval().requires_grad_(False).to(device)
-    tokenizer = load_tokenizer(name)
-    fingerprint = tensors_digest(dict(model.named_parameters()), sorted(tokenizer.get_vocab().items()))
+    tokenizer = load_tokenizer(name, trusted)
+    weights = {key: weight for key, weight in model.named_parameters() if key not in random_head}
+    fingerprint = tensors_digest(weights, sorted(tokenizer.get_vocab().items()))
+    replace_conv1d(model)
+    separate_experts(model, adapted)
     return Backbone(model, tokenizer, name, fingerprint)
+
+
+def _load_weights(name: str, dtype: str | torch.dtype, trusted: bool) -> tuple[PreTrainedModel, set[str]]:
+    """The model, and the names of the weights that its checkpoint lacks."""
+    auto_class: Any = _auto_class(read_config(name, trusted))
+    model, report = _load(
+        name,
+        trusted,
+        lambda: auto_class.from_pretrained(name, dtype=dtype, trust_remote_code=trusted, output_loading_info=True),
+    )
+    return model, set(report["missing_keys"])
+
+
+def _auto_class(config: PretrainedConfig) -> type:
+    """What builds the model: most wrappers with a vision tower are no causal language models to transformers."""
+    only_wrapper = (
+        config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    )
+    return AutoModelForImageTextToText if only_wrapper else AutoModelForCausalLM
+
+
+def _refuse_random(name: str, model: PreTrainedModel, missing: set[str]) -> set[str]:
+    """Refuse a checkpoint without weights that adapters build on; the head's names if it lacks them.
+
+    transformers draws at random what a checkpoint lacks. A probe reads no head, so only its use is refused.
+    """
+    head = model.get_output_embeddings()
+    of_head = {
+        path for path, weight in model.named_parameters() if head and any(weight is w for w in head.parameters())
+    }
+    lacking = sorted(missing - of_head)
+    if lacking:
+        raise ConfigError(f"backbone={name} lacks the weights {some(lacking)}: copy or download it again")
+    if missing & of_head:
+
+        def refuse(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            raise ConfigError(
+                f"backbone={name} was saved without its head ({', '.join(sorted(missing))}), so it has no answers: "
+                "give the language model with its head"
+            )
+
+        head.register_forward_pre_hook(refuse)
+    return missing & of_head
 
 
 def names_of(name: str) -> set[str]:
@@ -102,16 +187,40 @@ def _plain(name: str) -> str:
     return Path(os.path.abspath(name) if Path(name).exists() else name).name.lower()
 
 
-def _load(name: str, load: Callable[[], Loaded]) -> Loaded:
+def _load(name: str, trusted: bool, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except (OSError, ValueError, ImportError) as error:
+        if _asks_for_trust(error):
+            raise _untrusted(name) from error
         if Path(name).exists():
             raise ConfigError(f"backbone={name} cannot be loaded: {_first(error)}") from error
         raise ConfigError(
             f"backbone={name} is no folder here, and the hub has no such model or cannot be reached: give a folder "
             f"that save_pretrained wrote, or a hub id ({_first(error)})"
         ) from error
+    except Exception as error:  # whatever code of the backbone's own may raise
+        if not trusted:
+            raise
+        raise _own_code_failed(name, error) from error
+
+
+def _asks_for_trust(error: BaseException) -> bool:
+    return "trust_remote_code" in str(error)
+
+
+def _untrusted(name: str) -> ConfigError:
+    return ConfigError(
+        f"backbone={name} brings code of its own, which would be run with your rights: read its .py files, then say "
+        "backbone.trust_remote_code=true (in sweeps specialists.backbone.trust_remote_code=true)"
+    )
+
+
+def _own_code_failed(name: str, error: BaseException) -> ConfigError:
+    return ConfigError(
+        f"backbone={name}: its own code failed ({type(error).__name__}: {_first(error)}); it may be made for another "
+        f"version of transformers than {transformers.__version__}"
+    )
 
 
 def _first(error: BaseException) -> str:

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import PREFIX, LazyModules, LoraFactors, LoraState, some
 from esmerge.adapters.peft_folder import natural, open_adapter
 from esmerge.core.errors import AdapterError
 from esmerge.model.backbone import decoder_layers
+from esmerge.model.linear_layers import linear_layers
 from esmerge.specialists.families.custom.backbone import located, names_of, same_model
+from esmerge.specialists.families.custom.naming import check_mixtures, under_own_names
 from esmerge.specialists.families.custom.settings import CustomSettings
 
 
@@ -25,7 +27,7 @@ def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
     """
     experts = {name: open_adapter(expert.path, name) for name, expert in settings.described().items()}
     if not settings.allow_other_base:
-        _check_bases(experts, located(str(settings.backbone)))
+        _check_bases(experts, located(settings.source().path))
     return experts
 
 
@@ -58,32 +60,56 @@ def completed(experts: Mapping[str, LoraState], allow_partial: bool) -> dict[str
     return {name: _filled(state, givers, order) if name in missing else state for name, state in experts.items()}
 
 
-def check_fit(experts: Mapping[str, LoraState], model: nn.Module, backbone: str) -> None:
-    """Refuse adapters of another backbone: every module must be a linear decoder module of the same shape.
+def on_backbone(opened: Mapping[str, LoraState], model: PreTrainedModel, backbone: str) -> dict[str, LoraState]:
+    """Adapters as ``open_experts`` gives them under the backbone's own names of its layers.
 
     Args:
-        model: the backbone, with or without weights.
+        opened: the adapters.
+        model: the backbone's skeleton.
+        backbone: what it is called in error messages.
 
     Raises:
-        AdapterError: naming expert, module and shapes.
+        AdapterError: a module is no linear layer of a decoder layer, or two are one; it is named.
     """
-    inside = f"{decoder_layers(model)[0]}."
-    linear = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    named = under_own_names(opened, model)
+    inside, linear = f"{decoder_layers(model)[0]}.", linear_layers(model)
+    for name, state in named.items():
+        for path in (module.removeprefix(PREFIX) for module in state.modules):
+            if path not in linear:
+                stacked = "; it stacks its experts, and PEFT does not load single ones onto it" * (".experts." in path)
+                raise AdapterError(
+                    f"expert {name!r} adapts {path}: backbone={backbone} has no such linear layer{stacked}"
+                )
+            if not path.startswith(inside):
+                raise AdapterError(
+                    f"expert {name!r} adapts {path}: only modules of decoder layers ({inside}…) are merged. Train it "
+                    "with target_modules that name those alone, such as a regular expression that begins with "
+                    f"{decoder_layers(model)[0]!r}"
+                )
+    return named
+
+
+def check_fit(experts: Mapping[str, LoraState], model: PreTrainedModel, backbone: str) -> None:
+    """Refuse adapters of another backbone: every module must have the shape of the layer that it is named after.
+
+    Args:
+        experts: as ``completed`` gives them, under the backbone's names.
+        model: the backbone's skeleton.
+
+    Raises:
+        AdapterError: naming expert, module and shapes; or a part of a mixture that could not be loaded again.
+    """
+    linear = linear_layers(model)
     for name, state in experts.items():
         for module, entry in state.header.items():
             path = module.removeprefix(PREFIX)
-            if path not in linear:
-                raise AdapterError(f"expert {name!r} adapts {path}: backbone={backbone} has no such linear layer")
-            if not path.startswith(inside):
-                raise AdapterError(
-                    f"expert {name!r} adapts {path}: only modules of decoder layers ({inside}…) are merged"
-                )
             shape = tuple(linear[path].weight.shape)
             if shape != entry.shape:
                 raise AdapterError(
                     f"expert {name!r} updates {path} by {entry.shape}, backbone={backbone} has {shape}: was it trained "
                     "on another model?"
                 )
+    check_mixtures(experts, model)
 
 
 def _filled(state: LoraState, givers: Mapping[str, LoraState], order: list[str]) -> LoraState:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from esmerge.adapters.lora import LoraState
+from esmerge.adapters.lora import PREFIX, LoraState
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.lazy import LazyMapping
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.api import SPECIALISTS, Context
-from esmerge.specialists.families.custom.backbone import load_backbone, located
+from esmerge.specialists.families.custom.backbone import load_backbone, located, skeleton
 from esmerge.specialists.families.custom.encoders import EntryPointEncoder, entry_point, source_digest
-from esmerge.specialists.families.custom.experts import check_fit, completed, open_experts
+from esmerge.specialists.families.custom.experts import check_fit, completed, on_backbone, open_experts
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.storage.cache import digest
@@ -31,9 +31,13 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
         ConfigError: the backbone or an encoder cannot be loaded.
         AdapterError: an adapter is not plain LoRA, lacks modules, or is of another backbone.
     """
-    adapters = completed(open_experts(settings), settings.allow_partial)
-    backbone = load_backbone(located(str(settings.backbone)), settings.dtype, context.device)
-    check_fit(adapters, backbone.model, backbone.name)
+    source, opened = settings.source(), open_experts(settings)
+    name, trusted = located(source.path), source.trust_remote_code
+    hollow = skeleton(name, trusted)
+    adapters = completed(on_backbone(opened, hollow, name), settings.allow_partial)
+    check_fit(adapters, hollow, name)
+    adapted = {module.removeprefix(PREFIX) for state in adapters.values() for module in state.modules}
+    backbone = load_backbone(name, settings.dtype, context.device, trusted, adapted)
     specialists = assembled(settings, backbone, adapters)
     entries = [expert.encoder for expert in settings.described().values() if expert.encoder]
     parts = [

@@ -34,11 +34,25 @@ class Expert:
 
 
 @dataclass(frozen=True)
+class BackboneSource:
+    """Where the backbone comes from.
+
+    Attributes:
+        path: Hugging Face folder or hub id.
+        trust_remote_code: whether Python files that come with it may be run.
+    """
+
+    path: str
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
 class CustomSettings(SpecialistsConfig):
     """Settings of a set of the user's adapters.
 
     Attributes:
-        backbone: Hugging Face folder or hub id of the model that the adapters were trained on.
+        backbone: Hugging Face folder or hub id of the model that the adapters were trained on, or the fields of
+            ``BackboneSource``.
         experts: name -> PEFT folder, or the fields of ``Expert``.
         dtype: of the backbone's weights; ``auto`` is the checkpoint's own.
         allow_partial: take a module that an expert lacks for an update of zero.
@@ -48,7 +62,7 @@ class CustomSettings(SpecialistsConfig):
         language: wording of the benchmarks that they are asked in.
     """
 
-    backbone: str | None = None
+    backbone: Any = None
     experts: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
     allow_partial: bool = False
@@ -60,16 +74,17 @@ class CustomSettings(SpecialistsConfig):
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        if not self.backbone:
-            raise ConfigError(
-                "backbone is not set: give the Hugging Face folder or hub id that the experts were tuned on"
-            )
+        self.source()
         if len(self.experts) < 2:
             names = ", ".join(self.experts) or "none"
             raise ConfigError(
                 f"a merge needs at least two experts, got {names}: give experts.NAME=PEFT_FOLDER for each"
             )
         self.described()
+
+    def source(self) -> BackboneSource:
+        """Where the backbone comes from; raises ``ConfigError`` naming what is wrong with it."""
+        return _backbone(self.backbone)
 
     def described(self) -> dict[str, Expert]:
         """The experts in the order of the config; raises ``ConfigError`` naming what is wrong with one."""
@@ -82,6 +97,22 @@ class CustomSettings(SpecialistsConfig):
                 f"probe={probe} draws from texts of every expert's modality: use probe=text probe.file=FILE, or give "
                 "specialists.pool=FILE"
             )
+
+
+def _backbone(value: object) -> BackboneSource:
+    settings = [item.name for item in fields(BackboneSource)]
+    node = value if isinstance(value, Mapping) else {"path": value}
+    unknown = sorted(set(map(str, node)) - set(settings))
+    if unknown:
+        raise ConfigError(f"backbone.{unknown[0]} is not a setting: expected one of {', '.join(settings)}")
+    if not node.get("path"):
+        raise ConfigError("backbone is not set: give the Hugging Face folder or hub id that the experts were tuned on")
+    trusted = node.get("trust_remote_code", False)
+    if isinstance(node["path"], Mapping | list) or not isinstance(trusted, bool):
+        raise ConfigError(
+            f"backbone={value!r}: expected a folder or hub id, or {{path: FOLDER, trust_remote_code: true or false}}"
+        )
+    return BackboneSource(str(node["path"]), trusted)
 
 
 def open_experts_node() -> None:
