@@ -68,7 +68,8 @@ class Runner:
             for number, outcome in enumerate(outcomes):
                 processes += [self._process(part) for part in parts[len(processes) : number + 2]]
                 ready = _is_ready(processes[number], self._left())
-                outcome.limit = round(min(outcome.part.limit(self.small), self._left()), 1)
+                last = number == len(outcomes) - 1  # it may take the time that the others have left over
+                outcome.limit = round(self._left() if last else min(outcome.part.limit(self.small), self._left()), 1)
                 if outcome.limit < LEAST:
                     outcome.limit = 0.0
                     break
