@@ -16,7 +16,7 @@ from torch import Tensor
 from esmerge.coefficients import formulas
 from esmerge.coefficients.types import ESConfig, Layered, Signals
 from esmerge.core.errors import InputError
-from esmerge.core.finite import all_finite
+from esmerge.core.finite import all_finite, number_format
 
 VALUES_AT_ONCE = 2**16  # 256 KiB in single precision, which a processor's cache holds
 JACKKNIFE_BLOCKS = 16  # of directions, left out one by one for the standard error
@@ -169,5 +169,8 @@ def _response(responses: Mapping[str, Layered], modality: str, owner: str) -> La
 
 def _upcast(tensor: Tensor, modality: str, owner: str) -> Tensor:
     if not all_finite(tensor):
-        raise InputError(f"{owner} has NaN or infinite responses for modality {modality!r}: probe in float32")
+        raise InputError(
+            f"{owner} has NaN or infinite responses for modality {modality!r} in {number_format(tensor.dtype)}: probe "
+            "in float32"
+        )
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -17,8 +17,8 @@ from esmerge.coefficients.uncertainty import (
     measured_distances,
     probe_errors,
 )
-from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.finite import all_finite
+from esmerge.core.errors import ConfigError, InputError, NumberError
+from esmerge.core.finite import all_finite, number_format
 from esmerge.core.names import layer_of
 
 GRANULARITIES = ("layer", "element", "joint")
@@ -44,6 +44,7 @@ def coefficients(
     Raises:
         ConfigError: an unknown granularity, or a constant out of range.
         InputError: scores or layers are missing, or do not fit the tensors.
+        NumberError: a coefficient is NaN or infinite.
     """
     check_granularity(config)
     depth = 1 + max(layer_of(name) for name in shapes)
@@ -55,6 +56,7 @@ def coefficients(
     elements = {} if config.name == "layer" else _beta(signals, config, shapes)
     if config.name == "joint":
         elements = {name: formulas.joint_coefficients(alpha[:, layer_of(name)], b) for name, b in elements.items()}
+    _check_numbers({"layer": alpha, **elements}, config)
     return _named(signals.experts, alpha, elements, errors)
 
 
@@ -118,7 +120,17 @@ def _fault(score: Tensor | None, shape: tuple[int, ...]) -> str | None:
         return "is missing"
     if tuple(score.shape) != tuple(shape):
         return f"has shape {tuple(score.shape)}, expected {tuple(shape)}"
-    return None if all_finite(score) else "holds NaN or infinite values"
+    return None if all_finite(score) else f"holds NaN or infinite values in {number_format(score.dtype)}"
+
+
+def _check_numbers(stacked: Mapping[str, Tensor], config: ESConfig) -> None:
+    broken = [name for name, values in stacked.items() if not all_finite(values)]
+    if broken:
+        raise NumberError(
+            f"coefficients of {broken[0]} ({len(broken)} of {len(stacked)} tensors) are NaN or infinite in "
+            f"{number_format(stacked[broken[0]].dtype)} with granularity.temperature={config.temperature}, "
+            f"granularity.tau={config.tau}, granularity.power={config.power}: choose values closer to 1"
+        )
 
 
 def _named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -13,3 +14,8 @@ def all_finite(tensor: Tensor) -> bool:
         return True
     least, most = tensor.aminmax()  # a NaN anywhere makes both NaN
     return math.isfinite(least) and math.isfinite(most)
+
+
+def number_format(dtype: torch.dtype) -> str:
+    """A number format as configs name it, e.g. ``float16``."""
+    return str(dtype).removeprefix("torch.")

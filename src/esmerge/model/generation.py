@@ -12,11 +12,24 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from esmerge.core.errors import ConfigError
+from esmerge.core.errors import ConfigError, NumberError
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
 from esmerge.model.batching import batches
+from esmerge.model.overflow import overflow_error
 from esmerge.model.prompt_encoder import Batch, PromptEncoder
+
+
+class NoNextToken(NumberError):
+    """A model has no most probable next token after one of a batch's prompts.
+
+    Attributes:
+        row: of that prompt in its batch.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} of a batch: no next token is the most probable, the logits are not finite")
+        self.row = row
 
 
 def generate(
@@ -38,13 +51,19 @@ def generate(
     Raises:
         ConfigError: a label is longer than ``max_new_tokens``, so it could never be given.
         InputError: an entity of an example is invalid.
+        NumberError: what the model thinks of the next word is NaN or infinite; the message says after which example.
     """
     for labels in dict.fromkeys(example.labels for example in examples):
         _check_room(prompt_encoder, labels, max_new_tokens)
     texts = [""] * len(examples)
     for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):
         batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
-        written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
+        try:
+            written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
+        except NoNextToken as error:
+            question = questions[error.row]
+            subject = f"example {question.example.id}: the scores of the next word are NaN or infinite"
+            raise overflow_error(prompt_encoder, question.prompt, subject) from error
         for question, ids in zip(questions, written, strict=True):
             texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
     return texts
@@ -56,6 +75,9 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
 
     Args:
         batch: prompts padded on the left, as soft and hard tokens' embeddings.
+
+    Raises:
+        NoNextToken: a row's largest logit is NaN or infinite, so no token is the most probable one.
     """
     stops = torch.tensor(sorted(end_ids(backbone)), dtype=torch.long, device=batch.mask.device)
     cache = DynamicCache(config=backbone.model.config)
@@ -71,7 +93,9 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        next_ids = logits[:, -1].argmax(dim=-1)
+        largest, next_ids = logits[:, -1].max(dim=-1)
+        if not bool((largest.isfinite() | ended).all()):
+            raise NoNextToken(int((~largest.isfinite() & ~ended).nonzero()[0]))
         ended = ended | torch.isin(next_ids, stops)
         steps.append(next_ids.masked_fill(ended, -1))
         embeds = backbone.embed(next_ids)[:, None]

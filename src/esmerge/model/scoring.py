@@ -8,6 +8,7 @@ begin with is read once for all of them (``esmerge.model.prefix``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from transformers import Cache, DynamicCache
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
+from esmerge.model.overflow import overflow_error
 from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 
@@ -83,6 +85,7 @@ def score(
 
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
+        NumberError: a log-likelihood is NaN or infinite; the message says of which example, and where it begins.
     """
     labels_of: dict[tuple[str, ...], _Labels] = {}
     for example in examples:
@@ -99,9 +102,17 @@ def score(
         labels = [labels_of[question.example.labels] for question in questions]
         words, logliks = _read(prompt_encoder, prefix, questions, labels, branches_at_once)
         for question, word, values in zip(questions, words, logliks, strict=True):
+            _check_numbers(prompt_encoder, question, values)
             greedy[question.row], loglik[question.row] = word, values
     lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]
     return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
+
+
+def _check_numbers(prompt_encoder: PromptEncoder, question: Question, values: Sequence[float]) -> None:
+    for label, value in zip(question.example.labels, values, strict=True):
+        if not math.isfinite(value):
+            subject = f"example {question.example.id}: the log-likelihood of label {label!r} is {value}"
+            raise overflow_error(prompt_encoder, question.prompt, subject)
 
 
 def _labels(prompt_encoder: PromptEncoder, example: Example) -> _Labels:
