@@ -150,7 +150,10 @@ def refusal_text(refusals: Refusals, jobs: Sequence[Sequence[str]]) -> str:
     verb = "is" if len(refusals) == 1 else "are"
     common = set.intersection(*map(set, jobs))
     differing = {number: " ".join(text for text in jobs[number] if text not in common) for number in refusals}
-    lines = [f"  job {number}{f' ({differing[number]})' * bool(differing[number])}: {refusals[number]}" for number in refusals]
+    lines = [
+        f"  job {number}{f' ({differing[number]})' * bool(differing[number])}: {refusals[number]}"
+        for number in refusals
+    ]
     return "\n".join([f"error: {len(refusals)} of {len(jobs)} jobs {verb} refused:", *lines])
 
 

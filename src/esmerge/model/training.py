@@ -83,8 +83,8 @@ def train(
             loss = loss_at(step)
             if not torch.isfinite(loss):
                 raise NumberError(
-                    f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate, or train in a wider "
-                    f"number format than {number_format(trained[0].dtype)}"
+                    f"{title}: the loss is {float(loss.detach())} at step {step}; lower the learning rate, or train "
+                    f"in a wider number format than {number_format(trained[0].dtype)}"
                 )
             _update(loss, trained, optimisers, schedule.factor(step))
             losses.append(float(loss.detach()))
