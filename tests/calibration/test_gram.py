@@ -13,7 +13,7 @@ from torch import Tensor
 from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.statistics.gram import GramSettings, gram
 from esmerge.calibration.stored import load_statistics, save_statistics
-from esmerge.core.errors import InputError
+from esmerge.core.errors import InputError, NumberError
 from esmerge.core.prompts import Prompt
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.regmean import RegMeanSettings
@@ -87,3 +87,10 @@ def test_what_was_measured_can_be_stored_and_merged_by(specialists: Specialists,
     save_statistics(measured, tmp_path)
     inputs = MergeInput(specialists.adapters, "delta", statistics={"gram": load_statistics(tmp_path)})
     assert list(merge("regmean", inputs, RegMeanSettings()).state.modules) == list(specialists.adapters["mol"].modules)
+
+
+def test_statistics_that_are_no_numbers_are_not_stored(tmp_path: Path) -> None:
+    measured = {"mol": {"x": torch.ones(2)}, "gene": {"y": torch.tensor([1.0, float("inf")]).half()}}
+    with pytest.raises(NumberError, match=r"y of gene \(1 of 2 tensors\) is NaN or infinite in float16"):
+        save_statistics(measured, tmp_path)
+    assert not list(tmp_path.iterdir())

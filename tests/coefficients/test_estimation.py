@@ -14,7 +14,7 @@ from tests.coefficients.signals import WIDTH, make_directions, make_signals, ten
 
 from esmerge.coefficients.estimation import GRANULARITIES, coefficients
 from esmerge.coefficients.types import ESConfig
-from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.errors import ConfigError, InputError, NumberError
 from esmerge.core.names import layer_of
 
 LAYERS = 3
@@ -141,3 +141,11 @@ def test_layers_that_were_not_probed_are_refused() -> None:
     deeper = {**SHAPES, "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight": (2, WIDTH)}
     with pytest.raises(InputError, match="measured 3 layers, but the adapters reach layer 7"):
         coefficients(make_signals(2, 1), ESConfig("layer", projections=4), deeper, 0)
+
+
+@pytest.mark.parametrize("name", GRANULARITIES)
+def test_coefficients_that_are_no_numbers_are_refused_with_the_constants(name: str) -> None:
+    signals = make_signals(3, 2)
+    tiny = 1e-320  # the smallest numbers there are: dividing by one overflows
+    with pytest.raises(NumberError, match=r"are NaN or infinite in float\d\d with .*tau=1e-320"):
+        coefficients(signals, ESConfig(name, temperature=tiny, tau=tiny, projections=4), SHAPES, 0)

@@ -267,6 +267,7 @@ def test_chunks_hold_every_resample_and_every_draw() -> None:
         (lambda f: f.assign(label="maybe"), "'q0': label 'maybe'"),
         (lambda f: f.assign(prediction="perhaps"), "prediction 'perhaps'"),
         (lambda f: f.assign(label=""), "label '' is not a label"),
+        (lambda f: f.assign(**{name: np.inf for name in f if name.startswith("score")}), "no finite score"),
     ],
 )
 def test_bad_frames_are_refused_by_name(change, message: str) -> None:

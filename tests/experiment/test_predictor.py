@@ -14,6 +14,7 @@ from tests import small
 from tests.conftest import composed
 from torch import Tensor
 
+from esmerge.core.errors import NumberError
 from esmerge.core.prompts import Benchmark, Entity, Example
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.evaluation.predictions import generated_frame, predictions_frame
@@ -52,6 +53,13 @@ def test_predictions_of_more_labels_score_the_predicted_one() -> None:
     frame = predictions_frame(benchmark(("a", "b", "c"), [2, 0]), scored(shares.log(), ["", ""]))
     assert frame["prediction"].tolist() == ["b", "a"] and frame["label"].tolist() == ["c", "a"]
     assert frame["score"].tolist() == pytest.approx([0.2 / 0.4, 0.5 / 0.8])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_log_likelihoods_that_are_no_numbers_predict_nothing(value: float) -> None:
+    loglik = torch.tensor([[-1.0, -2.0], [value, -2.0]], dtype=torch.float64)
+    with pytest.raises(NumberError, match="example q1: log-likelihoods"):
+        predictions_frame(benchmark(("no", "yes"), [0, 1]), scored(loglik, ["", ""]))
 
 
 def test_hopeless_labels_still_give_probabilities() -> None:

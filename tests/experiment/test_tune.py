@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tests.conftest import composed
 
-from esmerge.core.errors import ConfigError
+from esmerge.core.errors import ConfigError, NumberError
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import RunSpec, plan_runs
@@ -44,6 +44,19 @@ def test_the_search_finds_a_known_optimum_and_starts_from_the_published_values()
     assert best["scale"] == pytest.approx(2, abs=0.2)
     assert all(0.1 <= values["scale"] <= 4 for values in tried)
     assert optimise(ranges, {"scale": 1.0}, 30, 0, score) == best, "the same seed proposes the same settings"
+
+
+@pytest.mark.parametrize("no_score", [None, float("nan"), float("inf"), float("-inf")])
+def test_values_without_a_score_never_win_and_the_others_go_on(no_score: float | None) -> None:
+    tried: list[float] = []
+
+    def score(values: dict[str, float]) -> float | None:
+        tried.append(values["scale"])
+        return no_score if values["scale"] < 2 else -values["scale"]
+
+    best = optimise({"scale": SearchRange(0.1, 4.0)}, {"scale": 1.0}, 12, 0, score)
+    assert len(tried) == 12 and best == {"scale": min(value for value in tried if value >= 2)}
+    assert optimise({"scale": SearchRange(0.1, 2.0)}, {"scale": 1.0}, 3, 0, score) is None
 
 
 def test_published_values_outside_the_range_are_tried_too() -> None:
@@ -109,6 +122,28 @@ def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
     best = trials.loc[trials["accuracy"].idxmax()]
     assert settings.scale == best["scale"]
     assert (granularity is not None) == (method == "es") and (method == "ties" or granularity.tau == best["tau"])
+
+
+def test_a_trial_that_is_refused_is_recorded_and_the_others_go_on(
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
+) -> None:
+    spec = prepare(shared_cache, "method=average", *TUNED)
+
+    def predict_all(settings: Any, granularity: Any, benchmarks: Any) -> list[pd.DataFrame]:
+        if settings.scale < limit:
+            raise NumberError(f"scale {settings.scale} overflows in float16")
+        return [pd.DataFrame({"prediction": ["1"], "label": ["1"]}) for _ in benchmarks]
+
+    limit, run = 1.1, RunFolder(tmp_path / "run")
+    settings, _ = tune(spec, load_suite(spec.sweep), run, predict_all)
+    trials = run.read_tuning()
+    assert settings.scale >= limit and len(trials) == 4
+    failed = trials[trials["accuracy"].isna()]
+    assert (failed["scale"] < limit).all() and 1.0 in set(failed["scale"])
+    assert failed["failure"].str.startswith("NumberError: scale").all()
+    limit = 99.0
+    with pytest.raises(ConfigError, match=r"method=average: every trial failed, .* NumberError: scale 1\.0 overflows"):
+        tune(spec, load_suite(spec.sweep), run, predict_all)
 
 
 def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
     monkeypatch.setattr(torch_rng, "permutation", lambda count, *names, device: torch.arange(count, device=device))
     for module in (dense, lora, estimation):
         monkeypatch.setattr(module, "all_finite", lambda tensor: True)
+    monkeypatch.setattr(estimation, "not_finite", lambda tensors: [])
     yield FakeTensorMode(allow_non_fake_inputs=True)
 
 

@@ -11,10 +11,11 @@ import torch
 from tests import small
 from transformers import MistralConfig, MistralForCausalLM
 
-from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.errors import ConfigError, InputError, NumberError
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.experiment.config import Compute
 from esmerge.model.batching import WINDOW
+from esmerge.model.generation import generate
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import Scores, score
 
@@ -208,3 +209,31 @@ def test_the_default_way_of_asking_leaves_no_trace() -> None:
 def test_unknown_ways_of_asking_are_refused(given: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Compute(**given)
+
+
+def overflowing(start_layer: int) -> PromptEncoder:
+    """A backbone whose numbers overflow in float16 from a layer on, and not in float32."""
+    encoder = small.specialists({"mol": "molecule", "gene": "cell"}).prompt_encoder
+    model = encoder.backbone.model
+    for layer in model.model.layers[start_layer:]:
+        layer.mlp.down_proj.weight.mul_(3e5)
+    return encoder
+
+
+@pytest.mark.parametrize("start_layer", [0, 2])
+def test_scores_that_are_no_numbers_are_refused_with_the_place_and_the_format(start_layer: int) -> None:
+    encoder = overflowing(start_layer)
+    assert score(encoder, examples(5), 3).loglik.isfinite().all(), "float32 holds them"
+    encoder.backbone.model.half()
+    message = (
+        rf"example \d: the log-likelihood of label '.*' is nan in float16, .* in decoder layer {start_layer}: load"
+    )
+    with pytest.raises(NumberError, match=message):
+        score(encoder, examples(5), 3)
+
+
+def test_a_next_word_that_cannot_be_told_is_refused() -> None:
+    encoder = overflowing(1)
+    encoder.backbone.model.half()
+    with pytest.raises(NumberError, match=r"example \d: the scores of the next word .* float16, .* decoder layer 1"):
+        generate(encoder, examples(5, ("no", "yes")), 3, 4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from esmerge.core.errors import NumberError
 from esmerge.core.rng import generator
 from esmerge.model import training
 from esmerge.model.training import Schedule, train
@@ -94,8 +95,18 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(bad: float) -> None
     def loss_at(step: int) -> Tensor:
         return weight.sum() * (bad if step == 3 else 1.0)
 
-    with pytest.raises(FloatingPointError, match=r"square: the loss is (nan|inf) at step 3"):
+    with pytest.raises(NumberError, match=r"square: the loss is (nan|inf) at step 3.*than float32"):
         train("square", [weight], loss_at, Schedule(10, 0.1))
+
+
+def test_weights_that_the_last_step_leaves_without_numbers_are_refused() -> None:
+    weight = nn.Parameter(torch.zeros(1))
+
+    def loss_at(step: int) -> Tensor:
+        return weight.sum().sqrt() if step == 2 else 0 * weight.sum()  # finite, with an infinite slope
+
+    with pytest.raises(NumberError, match=r"root: weights are not finite after step 2"):
+        train("root", [weight], loss_at, Schedule(3, 0.1))
 
 
 def test_the_rate_rises_stays_and_falls_to_near_zero() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 from tests.report.synthetic import SUITE, add_run, fail_run
 
 from esmerge.report.load import flatten, load_sweep
@@ -60,3 +61,15 @@ def test_failures_are_kept_by_name(tmp_path: Path) -> None:
 def test_settings_are_flattened_without_places_and_seeds() -> None:
     config = {"seed": 1, "method": {"name": "es", "scale": 2, "inner": {"p": None}}, "tracking": {"mode": "offline"}}
     assert flatten(config) == {"method.scale": "2", "method.inner.p": "None"}
+
+
+def test_a_run_whose_accuracy_is_no_number_never_ranks(tmp_path: Path) -> None:
+    for method in ("base", "average", "ties"):
+        add_run(tmp_path, method, method, 0.5)
+    broken = tmp_path / "ties" / "metrics.csv"
+    table = pd.read_csv(broken, keep_default_na=False, dtype=str)
+    table.loc[table["metric"] == "accuracy", "value"] = ""
+    table.to_csv(broken, index=False)
+    sweep = load_sweep(tmp_path)
+    assert [row.method for row in sweep.rows] == ["base", "average"]
+    assert "is not a number" in sweep.failures[broken.parent.name].reason

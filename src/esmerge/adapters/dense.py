@@ -10,7 +10,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState, delta_name
 from esmerge.core.errors import AdapterError
-from esmerge.core.finite import all_finite
+from esmerge.core.finite import all_finite, number_format
 from esmerge.core.lazy import LazyMapping
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what a weight can be stored in and added to
@@ -59,7 +59,7 @@ def checked(state: DenseState, name: str, shapes: Mapping[str, tuple[int, ...]])
         if tuple(update.shape) != shapes[module] or not all_finite(update):
             raise AdapterError(
                 f"{name}: the update of {module} is {tuple(update.shape)} and must be {shapes[module]}, without NaN or "
-                "infinite values"
+                f"infinite values in {number_format(update.dtype)}"
             )
         return update
 

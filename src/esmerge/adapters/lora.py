@@ -18,7 +18,7 @@ from torch import Tensor
 from esmerge.adapters.header import AdapterHeader, ModuleHeader
 from esmerge.core.devices import moved
 from esmerge.core.errors import AdapterError
-from esmerge.core.finite import all_finite
+from esmerge.core.finite import all_finite, number_format
 from esmerge.core.lazy import LazyMapping
 from esmerge.core.names import layer_of
 
@@ -174,9 +174,12 @@ def layer_count(state: LoraState) -> int:
 
 def check_finite(state: LoraState, name: str) -> None:
     """Raise ``AdapterError`` naming every tensor of adapter ``name`` that holds NaN or infinity."""
-    bad = [key for key, tensor in state.tensors().items() if not all_finite(tensor)]
+    bad = {key: number_format(tensor.dtype) for key, tensor in state.tensors().items() if not all_finite(tensor)}
     if bad:
-        raise AdapterError(f"adapter {name!r} holds NaN or infinite values in {some(bad)}: retrain or re-export it")
+        raise AdapterError(
+            f"adapter {name!r} holds NaN or infinite values in {some(list(bad))}: retrain or re-export it (number "
+            f"format: {', '.join(sorted(set(bad.values())))})"
+        )
 
 
 def finite_when_read(state: LoraState, name: str) -> LoraState:

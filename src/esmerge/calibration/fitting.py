@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from esmerge.adapters.experts import check_compatible
 from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, layer_count
 from esmerge.calibration.types import Statistics
-from esmerge.core.errors import AdapterError
+from esmerge.core.errors import AdapterError, NumberError
+from esmerge.core.finite import all_finite
 from esmerge.core.names import layer_of
 from esmerge.core.progress import progress
 
@@ -92,7 +93,7 @@ def fit(
         The loss at each step, before its update.
 
     Raises:
-        FloatingPointError: the loss is not finite; the message says at which step.
+        NumberError: the loss, or a coefficient after the last step, is not finite.
     """
     raw = start.to(mixed.weights).requires_grad_(True)
     optimiser = torch.optim.Adam([raw], lr=rate)
@@ -110,6 +111,8 @@ def fit(
             bar.set_postfix(loss=f"{history[-1]:.4f}", refresh=False)
             bar.update()
     mixed.weights = bound(raw).detach()
+    if not all_finite(mixed.weights):
+        raise NumberError(f"{title}: coefficients are not finite after step {steps - 1}; lower the learning rate")
     return history
 
 
@@ -119,7 +122,7 @@ def _differentiate(title: str, step: int, losses: Callable[[int], Iterable[Tenso
     for loss in losses(step):
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise FloatingPointError(f"{title}: the loss is {value} at step {step}; lower the learning rate")
+            raise NumberError(f"{title}: the loss is {value} at step {step}; lower the learning rate")
         loss.backward()
         total += value
     return total

@@ -2,50 +2,71 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from esmerge.cli.common import finish, quiet, sweep_folder
+from esmerge.cli.jobs import explain, fail_job, read_job
 from esmerge.cli.overrides import with_paths
-from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
-from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import run_job
-from esmerge.tasks.load import check_benchmarks
 from esmerge.tracking.callback import started_folder
+from esmerge.tracking.failed_jobs import forget_failed_job
 from esmerge.tracking.results import run_folders
-from esmerge.tracking.wandb_log import check_login
+
+RAISE = "HYDRA_FULL_ERROR"  # with it Hydra hands an error on, instead of printing where in its code it arose
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
 def job(config: DictConfig) -> float | None:
-    """One job of the sweep: the references that are not there yet, and one merge; returns what a search maximises."""
+    """One job of the sweep: the references that are not there yet, and one merge; returns what a search maximises.
+
+    Whatever goes wrong is recorded as this job's failure, since an error that left here would end the other jobs.
+    """
+    folder = sweep_folder()
+    forget_failed_job(folder, HydraConfig.get().overrides.task)
     try:
-        sweep = read_sweep(config)
-        check_benchmarks(sweep.suite_request())
-        check_login(sweep.tracking)
-        return run_job(sweep, sweep_folder())
-    except BenchError as error:
-        sys.exit(f"error: {error}")
+        return run_job(read_job(config), folder)
+    except Exception as error:
+        fail_job(folder, error)
+        return None
 
 
 def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
     sys.argv[1:] = with_paths(sys.argv[1:])
-    code: int | str | None = 0
-    try:
-        job()
-    except KeyboardInterrupt:
-        code = "stopped; the same command goes on from what is finished"
-    except SystemExit as stop:
-        code = stop.code
+    code = _ending(job)
     folder = started_folder()
     reportable = folder is not None and folder.is_dir() and bool(run_folders(folder))
     failed = finish(folder) if folder is not None and reportable else 0
     sys.exit(code or failed)
+
+
+def _ending(jobs: Callable[[], object]) -> int | str | None:
+    """Carry out the jobs; returns what the process should exit with."""
+    hands_on = os.environ.get(RAISE)
+    os.environ[RAISE] = "1"
+    try:
+        jobs()
+    except KeyboardInterrupt:
+        return "stopped; the same command goes on from what is finished"
+    except SystemExit as stop:
+        return stop.code
+    except Exception as error:
+        if hands_on:
+            raise
+        return f"error: {explain(error)}"
+    finally:
+        os.environ.pop(RAISE)
+        if hands_on is not None:
+            os.environ[RAISE] = hands_on
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from esmerge.coefficients import formulas
 from esmerge.coefficients.types import ESConfig, Layered, Signals
 from esmerge.core.devices import moved
 from esmerge.core.errors import InputError
-from esmerge.core.finite import all_finite
+from esmerge.core.finite import all_finite, number_format
 
 VALUES_AT_ONCE = 2**16  # 256 KiB in single precision, which a processor's cache holds
 VALUES_AT_ONCE_ON_GPU = 2**25  # 128 MiB: large enough to fill it, small beside a backbone
@@ -182,5 +182,8 @@ def _response(responses: Mapping[str, Layered], modality: str, owner: str) -> La
 
 def _upcast(tensor: Tensor, modality: str, owner: str) -> Tensor:
     if not all_finite(tensor):
-        raise InputError(f"{owner} has NaN or infinite responses for modality {modality!r}: probe in float32")
+        raise InputError(
+            f"{owner} has NaN or infinite responses for modality {modality!r} in {number_format(tensor.dtype)}: probe "
+            "in float32"
+        )
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

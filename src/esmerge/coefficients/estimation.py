@@ -18,8 +18,8 @@ from esmerge.coefficients.uncertainty import (
     probe_errors,
 )
 from esmerge.core.devices import CPU, moved
-from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.finite import all_finite
+from esmerge.core.errors import ConfigError, InputError, NumberError
+from esmerge.core.finite import all_finite, not_finite, number_format
 from esmerge.core.names import layer_of
 
 GRANULARITIES = ("layer", "element", "joint")
@@ -47,6 +47,7 @@ def coefficients(
     Raises:
         ConfigError: an unknown granularity, or a constant out of range.
         InputError: scores or layers are missing, or do not fit the tensors.
+        NumberError: a coefficient is NaN or infinite.
     """
     check_granularity(config)
     depth = 1 + max(layer_of(name) for name in shapes)
@@ -61,6 +62,7 @@ def coefficients(
     if config.name == "joint":
         rows = moved(alpha, device)
         elements = {name: formulas.joint_coefficients(rows[:, layer_of(name)], b) for name, b in elements.items()}
+    _check_numbers({"layer": alpha, **elements}, config)
     return _named(signals.experts, alpha, elements, errors)
 
 
@@ -126,7 +128,16 @@ def _fault(score: Tensor | None, shape: tuple[int, ...]) -> str | None:
         return "is missing"
     if tuple(score.shape) != tuple(shape):
         return f"has shape {tuple(score.shape)}, expected {tuple(shape)}"
-    return None if all_finite(score) else "holds NaN or infinite values"
+    return None if all_finite(score) else f"holds NaN or infinite values in {number_format(score.dtype)}"
+
+
+def _check_numbers(stacked: Mapping[str, Tensor], config: ESConfig) -> None:
+    if broken := not_finite(stacked):
+        raise NumberError(
+            f"coefficients of {broken[0]} ({len(broken)} of {len(stacked)} tensors) are NaN or infinite in "
+            f"{number_format(stacked[broken[0]].dtype)} with granularity.temperature={config.temperature}, "
+            f"granularity.tau={config.tau}, granularity.power={config.power}: choose values closer to 1"
+        )
 
 
 def _named(

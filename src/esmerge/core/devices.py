@@ -17,6 +17,23 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+class Fetching:
+    """Tensors on their way to main memory, while the device goes on computing."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        """Begin to copy tensors of one device."""
+        self._copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]  # torch pins what it copies to
+        self._event = torch.cuda.Event() if tensors[0].device.type == "cuda" else None
+        if self._event is not None:
+            self._event.record()
+
+    def wait(self) -> list[Tensor]:
+        """The tensors in main memory, when they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copies
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says that a tensor found no room, on a GPU or in main memory."""
     return isinstance(error, torch.OutOfMemoryError) or (

@@ -17,6 +17,10 @@ class InputError(BenchError):
     """A molecule, protein, cell or table row is not valid input."""
 
 
+class NumberError(BenchError, FloatingPointError):
+    """A score, coefficient, statistic or objective is NaN or infinite: what was made of it is no result."""
+
+
 class StoreError(BenchError):
     """A sweep or run folder is absent, or does not hold what the store writes."""
 

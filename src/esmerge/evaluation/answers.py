@@ -70,8 +70,8 @@ def _scores(predictions: pd.DataFrame, labels: Sequence[str]) -> tuple[Floats | 
 
 def _all_or_none(predictions: pd.DataFrame, scores: Floats) -> Floats | None:
     """No scores at all means they were not measured; some missing means that something broke."""
-    unknown = np.isnan(scores).any(axis=1)
-    if unknown.all():
+    unknown = ~np.isfinite(scores).all(axis=1)
+    if unknown.all() and not np.isinf(scores).any():
         return None
     if unknown.any():
         first = predictions["id"].iloc[int(np.flatnonzero(unknown)[0])]

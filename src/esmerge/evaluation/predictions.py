@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from esmerge.core.errors import NumberError
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.evaluation.parsing import parse_answer
 from esmerge.model.scoring import Scores
@@ -18,9 +19,16 @@ def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
     Columns: ``id, label, prediction, score, raw_answer`` and ``score:<label>`` (log-likelihood) for each label.
     ``score`` is the probability, among the labels, of the positive class of a binary set, and of the predicted label
     otherwise.
+
+    Raises:
+        NumberError: a log-likelihood is NaN or infinite: the first label would win.
     """
     labels = [label.strip() for label in benchmark.labels]
     loglik = scores.loglik.numpy()
+    if len(broken := np.flatnonzero(~np.isfinite(loglik).all(axis=1))):
+        raise NumberError(
+            f"example {benchmark.test[broken[0]].id}: log-likelihoods {loglik[broken[0]].tolist()}: expected numbers"
+        )
     predicted = loglik.argmax(axis=1)
     shares = np.exp(loglik - np.logaddexp.reduce(loglik, axis=1, keepdims=True))
     column = np.ones(len(predicted), dtype=int) if len(labels) == 2 else predicted

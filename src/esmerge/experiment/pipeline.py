@@ -21,6 +21,7 @@ from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import Sweep
+from esmerge.experiment.lengths import check_lengths
 from esmerge.experiment.merge_run import Method, carry_out_merge
 from esmerge.experiment.models import Models, load_models
 from esmerge.experiment.plan import RunSpec, plan_runs
@@ -67,6 +68,8 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
             suite = load_suite(spec.sweep)
             write_rejects(run.path.parent, suite)
             models = load_models(spec.sweep, suite) if spec.uses_model else None
+            if models is not None:
+                check_lengths(spec, suite, models.context.specialists)
             method = prepare(spec, suite, models, run)
             rows = answer_suite(spec, suite, method, models, run)
             run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in suite}, spec.sweep.seed))

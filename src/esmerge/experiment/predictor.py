@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from esmerge.adapters.dense import Update
+from esmerge.core.errors import NumberError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.evaluation.predictions import generated_frame, predictions_frame
@@ -59,7 +60,11 @@ class Predictor:
         }
 
         def make(folder: Path) -> None:
-            write_table(folder / "predictions.csv", self._answer(adapter, benchmark))
+            try:
+                predictions = self._answer(adapter, benchmark)
+            except NumberError as error:
+                raise NumberError(f"benchmark {benchmark.name!r}, {error}") from error
+            write_table(folder / "predictions.csv", predictions)
 
         with stage("scoring"):
             folder = self.context.cache.folder("predictions", key, make)

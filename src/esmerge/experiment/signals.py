@@ -16,6 +16,7 @@ from esmerge.core.prompts import Prompt
 from esmerge.core.schema import Selection
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
+from esmerge.probe.prompts import check_probe
 from esmerge.probe.stored import (
     distance_settings,
     load_distances,
@@ -43,7 +44,10 @@ class Probe:
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts, drawn once."""
         settings, context = self.selection.settings, self.context
-        return tuple(self.selection.entry.function(settings, context.specialists, context.seed))
+        prompts = tuple(self.selection.entry.function(settings, context.specialists, context.seed))
+        if settings.source_file() is None:  # what is read from a file is checked by its lines
+            check_probe(context.specialists, prompts, lambda index: f"probe={self.selection.name}, prompt {index}")
+        return prompts
 
     @property
     def batch_size(self) -> int:

@@ -10,6 +10,7 @@ from esmerge.calibration.api import STATISTICS, CalibrationData
 from esmerge.calibration.stored import load_statistics, save_statistics
 from esmerge.calibration.types import Statistics
 from esmerge.core.cost import Cost, cost, load_cost, save_cost
+from esmerge.core.errors import NumberError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
@@ -55,7 +56,11 @@ class StatisticsStore:
                 context.specialists, probe.prompts, probe.batch_size, context.seed, space, questions
             )
             with cost(context.device) as statistics_cost:
-                save_statistics(entry.function(material, settings), folder)
+                measured = entry.function(material, settings)
+            try:
+                save_statistics(measured, folder)
+            except NumberError as error:
+                raise NumberError(f"statistic {name!r}: {error}") from error
             save_cost(statistics_cost, folder)
 
         with stage("measures"):

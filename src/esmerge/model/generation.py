@@ -13,14 +13,27 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from esmerge.core.devices import moved
-from esmerge.core.errors import ConfigError
+from esmerge.core.errors import ConfigError, NumberError
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
 from esmerge.model.batching import Question, batches
 from esmerge.model.halving import Halving
+from esmerge.model.overflow import overflow_error
 from esmerge.model.prompt_encoder import Batch, PromptEncoder
 
 LOOK_EVERY = 8  # tokens after which a GPU is waited for to learn whether all texts have ended
+
+
+class NoNextToken(NumberError):
+    """A model has no most probable next token after one of a batch's prompts.
+
+    Attributes:
+        row: of that prompt in its batch.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} of a batch: no next token is the most probable, the logits are not finite")
+        self.row = row
 
 
 def generate(
@@ -42,6 +55,7 @@ def generate(
     Raises:
         ConfigError: a label is longer than ``max_new_tokens``, so it could never be given.
         InputError: an entity of an example is invalid.
+        NumberError: what the model thinks of the next word is NaN or infinite; the message says after which example.
     """
     for labels in dict.fromkeys(example.labels for example in examples):
         _check_room(prompt_encoder, labels, max_new_tokens)
@@ -49,7 +63,12 @@ def generate(
 
     def work(questions: Sequence[Question]) -> None:
         batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
-        written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
+        try:
+            written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
+        except NoNextToken as error:
+            question = questions[error.row]
+            subject = f"example {question.example.id}: the scores of the next word are NaN or infinite"
+            raise overflow_error(prompt_encoder, question.prompt, subject) from error
         for question, ids in zip(questions, written, strict=True):
             texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
 
@@ -64,6 +83,9 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
 
     Args:
         batch: prompts padded on the left, as soft and hard tokens' embeddings.
+
+    Raises:
+        NoNextToken: a row's largest logit is NaN or infinite, so no token is the most probable one.
     """
     stops = moved(torch.tensor(sorted(end_ids(backbone)), dtype=torch.long), batch.mask.device)
     look_every = 1 if batch.mask.device.type == "cpu" else LOOK_EVERY
@@ -71,7 +93,8 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
     embeds, mask, positions = batch.embeds, batch.mask, batch.positions()
     ended = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
     steps: list[Tensor] = []
-    while len(steps) < limit and not (len(steps) % look_every == 0 and bool(ended.all())):
+    broken = torch.zeros_like(ended)
+    while len(steps) < limit and not (len(steps) % look_every == 0 and _all_ended(ended, broken)):
         logits = backbone.model(
             inputs_embeds=embeds,
             attention_mask=mask,
@@ -80,13 +103,23 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
             use_cache=True,
             logits_to_keep=1,
         ).logits
-        next_ids = logits[:, -1].argmax(dim=-1)
+        largest, next_ids = logits[:, -1].max(dim=-1)
+        broken = broken | ~(largest.isfinite() | ended)
         ended = ended | torch.isin(next_ids, stops)
         steps.append(next_ids.masked_fill(ended, -1))
         embeds = backbone.embed(next_ids)[:, None]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         positions = positions[:, -1:] + 1
+    _all_ended(ended, broken)
     return [[token for token in row if token >= 0] for row in torch.stack(steps, dim=1).tolist()]
+
+
+def _all_ended(ended: Tensor, broken: Tensor) -> bool:
+    """Whether every text has ended; ``NoNextToken`` if one has had no next token. The host waits for the device once."""
+    flags = torch.stack([ended, broken]).tolist()
+    if any(flags[1]):
+        raise NoNextToken(flags[1].index(True))
+    return all(flags[0])
 
 
 def end_ids(backbone: Backbone) -> set[int]:

@@ -84,6 +84,14 @@ class PromptEncoder:
         soft = self._encode(sequences)
         return [self._render_sequence(segments, soft) for segments in sequences]
 
+    def soft_lengths(self, sequences: Sequence[Prompt]) -> dict[Entity, int]:
+        """Positions of each entity that an encoder perceives.
+
+        Raises:
+            InputError: an entity is invalid; the message holds its value.
+        """
+        return {entity: len(tokens) for entity, tokens in self._encode(sequences).items()}
+
     def collate(self, encoded: Sequence[EncodedPrompt], side: str = "right") -> Batch:
         """Pad sequences into one batch; ``side`` is where the padding goes."""
         width = max(len(item.ids) for item in encoded)
@@ -131,7 +139,7 @@ class PromptEncoder:
                 placed.append((start, soft[segment]))
                 ids += [self.backbone.padding_id] * len(soft[segment])
             else:
-                ids += self.tokens(_text_of(segment))
+                ids += self.tokens(text_of(segment))
             if isinstance(segment, Answer):
                 answers.append((start, len(ids)))
             if isinstance(segment, Entity):
@@ -155,7 +163,8 @@ class PromptEncoder:
         return embeds.index_put((index[0], index[1]), torch.cat(values).to(embeds))
 
 
-def _text_of(segment: str | Entity | Answer) -> str:
+def text_of(segment: str | Entity | Answer) -> str:
+    """What a tokenizer reads of a segment."""
     if isinstance(segment, Entity):
         return segment.value
     return segment.text if isinstance(segment, Answer) else segment

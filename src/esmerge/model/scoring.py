@@ -8,6 +8,8 @@ begin with is read once for all of them (``esmerge.model.prefix``).
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,11 +17,12 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from esmerge.core.devices import moved
+from esmerge.core.devices import Fetching, moved
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
 from esmerge.model.halving import Halving
+from esmerge.model.overflow import overflow_error
 from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 
@@ -85,53 +88,46 @@ def score(
 
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
+        NumberError: a log-likelihood is NaN or infinite; the message says of which example, and where it begins.
     """
     labels_of: dict[tuple[str, ...], _Labels] = {}
     for example in examples:
         if example.labels not in labels_of:
             labels_of[example.labels] = _labels(prompt_encoder, example)
     prefix = shared_prefix(prompt_encoder, [example.prompt for example in examples], shortest_prefix)
-    halving, read = Halving("prompts", "compute.batch_size"), list[_Read]()
+    loglik, greedy = [[0.0] * len(example.labels) for example in examples], [""] * len(examples)
+    halving, on_its_way = Halving("prompts", "compute.batch_size"), deque[tuple[Sequence[Question], Fetching]]()
 
     def stem_length(example: Example) -> int:
         return len(labels_of[example.labels].stem)
 
     def work(questions: Sequence[Question]) -> None:
         labels = [labels_of[question.example.labels] for question in questions]
-        greedy, loglik = _read(prompt_encoder, prefix, questions, labels, branches_at_once)
-        read.append(_Read([question.row for question in questions], greedy, loglik))
+        on_its_way.append((questions, Fetching(*_read(prompt_encoder, prefix, questions, labels, branches_at_once))))
+        if len(on_its_way) > 1:  # a GPU is at work on this batch while the host looks at the one before
+            finish(*on_its_way.popleft())
+
+    def finish(questions: Sequence[Question], fetching: Fetching) -> None:
+        tokens, logliks = fetching.wait()
+        for question, token, row in zip(questions, tokens.tolist(), logliks.tolist(), strict=True):
+            values = row[: len(question.example.labels)]
+            _check_numbers(prompt_encoder, question, values)
+            greedy[question.row] = str(prompt_encoder.backbone.tokenizer.decode([token])).strip()
+            loglik[question.row] = values
 
     for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
         halving.run(questions, work)
+    while on_its_way:
+        finish(*on_its_way.popleft())
     lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]
-    return Scores(*_gathered(prompt_encoder, examples, read), torch.tensor(lengths))
+    return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What was read of a batch of B questions with C labels at most; on the device, so that nothing waits for it.
-
-    Attributes:
-        rows: of the questions among all.
-        greedy: (B,), id of the most probable token after each prompt.
-        loglik: (B, C), float64; zero beyond a question's labels.
-    """
-
-    rows: list[int]
-    greedy: Tensor
-    loglik: Tensor
-
-
-def _gathered(
-    prompt_encoder: PromptEncoder, examples: Sequence[Example], read: Sequence[_Read]
-) -> tuple[Tensor, list[str]]:
-    """Log-likelihoods and most probable words of all examples, in their order; here the host waits for the device."""
-    loglik, words = [[0.0] * len(example.labels) for example in examples], [""] * len(examples)
-    for batch in read:
-        for row, token, values in zip(batch.rows, batch.greedy.tolist(), batch.loglik.tolist(), strict=True):
-            words[row] = str(prompt_encoder.backbone.tokenizer.decode([token])).strip()
-            loglik[row] = values[: len(examples[row].labels)]
-    return torch.tensor(loglik, dtype=torch.float64), words
+def _check_numbers(prompt_encoder: PromptEncoder, question: Question, values: Sequence[float]) -> None:
+    for label, value in zip(question.example.labels, values, strict=True):
+        if not math.isfinite(value):
+            subject = f"example {question.example.id}: the log-likelihood of label {label!r} is {value}"
+            raise overflow_error(prompt_encoder, question.prompt, subject)
 
 
 def _labels(prompt_encoder: PromptEncoder, example: Example) -> _Labels:

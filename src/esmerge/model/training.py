@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from esmerge.core.errors import NumberError
+from esmerge.core.finite import all_finite, number_format
 from esmerge.core.progress import progress
 from esmerge.storage.files import replacing
 
@@ -70,7 +72,7 @@ def train(
         The mean loss over the last tenth of the steps.
 
     Raises:
-        FloatingPointError: the loss is not finite; the message says at which step.
+        NumberError: the loss, or a weight after the last step, is not finite; the message says at which step.
     """
     trained = [*parameters, *matrices]
     optimisers = _optimisers(parameters, matrices, schedule)
@@ -80,7 +82,10 @@ def train(
         for step in range(start, schedule.steps):
             loss = loss_at(step)
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"{title}: the loss is {float(loss)} at step {step}; lower the learning rate")
+                raise NumberError(
+                    f"{title}: the loss is {float(loss.detach())} at step {step}; lower the learning rate, or train "
+                    f"in a wider number format than {number_format(trained[0].dtype)}"
+                )
             _update(loss, trained, optimisers, schedule.factor(step))
             losses.append(float(loss.detach()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
@@ -88,6 +93,8 @@ def train(
             if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(checkpoint, step + 1, losses, trained, optimisers)
                 saved = time.monotonic()
+    if not all(all_finite(parameter.detach()) for parameter in trained):
+        raise NumberError(f"{title}: weights are not finite after step {schedule.steps - 1}; lower the learning rate")
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / max(1, len(tail))
 

@@ -11,8 +11,10 @@ from itertools import accumulate
 
 import torch
 
+from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
 from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
+from esmerge.model.reach import Reach
 from esmerge.probe.execution import DEFAULT
 
 WASTE = 1.25  # at most this many positions for each that the batches have by themselves
@@ -46,17 +48,29 @@ def packed_batches(
         positions: of a pass, up to which batches share one.
 
     Raises:
-        InputError: an entity is invalid or has no tokens.
+        InputError: an entity is invalid or has no tokens, or a prompt is longer than the backbone reads.
     """
     waiting: list[list[EncodedPrompt]] = []
+    reach = Reach.of(prompt_encoder.backbone.model)
     for start in range(0, len(prompts), batch_size):
         following = prompt_encoder.encode(prompts[start : start + batch_size])
+        _check_lengths(following, reach, start)
         if waiting and not _fit([*waiting, following], positions):
             yield _collated(prompt_encoder, waiting)
             waiting = []
         waiting.append(following)
     if waiting:
         yield _collated(prompt_encoder, waiting)
+
+
+def _check_lengths(encoded: Sequence[EncodedPrompt], reach: Reach, start: int) -> None:
+    """Now that encoders have said how many soft tokens there are."""
+    for index, prompt in enumerate(encoded, start):
+        if reach.fixed and reach.positions is not None and len(prompt.ids) > reach.positions:
+            raise InputError(
+                f"probe prompt {index} takes {len(prompt.ids)} positions with its soft tokens, and the backbone has "
+                f"{reach.positions} (max_position_embeddings): shorten it, or let its encoders give fewer tokens"
+            )
 
 
 def _fit(batches: Sequence[Sequence[EncodedPrompt]], positions: int) -> bool:

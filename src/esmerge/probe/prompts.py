@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.rng import generator
 from esmerge.core.validation import at_least
+from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.model.reach import check_reach, without_perceived
 from esmerge.probe.api import ProbeConfig
 from esmerge.specialists.specialists import Specialists
 
@@ -34,6 +36,21 @@ def draw_entities(specialists: Specialists, modality: str, count: int, seed: int
     rng = generator(seed, f"probe-{modality}")
     rounds = [rng.permutation(len(pool)) for _ in range(-(-count // len(pool)))]
     return [Entity(modality, pool[index]) for order in rounds for index in order][:count]
+
+
+def check_probe(specialists: Specialists, prompts: Sequence[Prompt], name: Callable[[int], str]) -> None:
+    """Refuse probe prompts that are longer than the backbone reads, before one of them is read.
+
+    Entities that an encoder perceives are not counted here, since encoding them is work.
+
+    Args:
+        name: index of a prompt -> what a message calls it.
+
+    Raises:
+        InputError: naming the first prompt, its length, the limit, and how many there are.
+    """
+    remedy = "shorten the texts of the probe, or take another backbone"
+    check_reach(PromptEncoder(specialists.backbone, {}), without_perceived(prompts, specialists.encoders), name, remedy)
 
 
 def prompt(specialists: Specialists, entities: Sequence[Entity]) -> Prompt:

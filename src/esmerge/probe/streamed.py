@@ -11,12 +11,14 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from esmerge.core.devices import Fetching
 from esmerge.probe.signal_file import SignalFile
 from esmerge.probe.store import Shapes
 
 ROWS_AT_ONCE, WAITING = 256, 4  # segments that are written together; how many such lots may wait for the disk
 
-Segment = tuple[str, int, int, Tensor]
+Segment = tuple[str, int, int]
+"""Name, block and first row of what is written."""
 
 
 class StreamedStore:
@@ -35,12 +37,14 @@ class StreamedStore:
         self._file, self._shapes, self._device = file, shapes, device
         self._scores: dict[str, Tensor] = {}
         self._segments: list[Segment] = []
+        self._values: list[Tensor] = []
         self._writer = ThreadPoolExecutor(1, "signals")
         self._waiting: deque[Future[None]] = deque()
 
     def write_rows(self, name: str, block: int, row: int, values: Tensor) -> None:
         """Put rows, (n, d), into block ``block`` of a (blocks, rows, d) tensor, from its ``row``-th on."""
-        self._segments.append((name, block, row, values.to("cpu", non_blocking=True)))  # torch pins what it copies to
+        self._segments.append((name, block, row))
+        self._values.append(values)
         if len(self._segments) >= ROWS_AT_ONCE:
             self._send()
 
@@ -61,35 +65,22 @@ class StreamedStore:
                 return
             self._send()
             for name, total in self._scores.items():
-                self._submit(partial(self._file.add, [name], [total.to("cpu", non_blocking=True)]))
+                self._submit(partial(self._file.add, [name]), Fetching(total))
             while self._waiting:
                 self._waiting.popleft().result()
 
     def _send(self) -> None:
         """Hand the gathered segments to the thread."""
-        self._submit(partial(self._write, self._segments))
-        self._segments = []
+        if self._values:
+            self._submit(partial(self._write, self._segments), Fetching(*self._values))
+        self._segments, self._values = [], []
 
-    def _submit(self, write: Callable[[], None]) -> None:
-        """Let the thread write what is being copied, when it is; wait for the disk if it is far behind."""
-        self._waiting.append(self._writer.submit(_after, _copied(self._device), write))
+    def _submit(self, write: Callable[[Sequence[Tensor]], None], fetching: Fetching) -> None:
+        """Let the thread write what is being copied, when it is there; wait for the disk if it is far behind."""
+        self._waiting.append(self._writer.submit(lambda: write(fetching.wait())))
         while len(self._waiting) > WAITING:
             self._waiting.popleft().result()
 
-    def _write(self, segments: Sequence[Segment]) -> None:
-        for name, block, row, values in segments:
-            self._file.write_rows(name, block, row, values)
-
-
-def _after(wait: Callable[[], None], write: Callable[[], None]) -> None:
-    wait()
-    write()
-
-
-def _copied(device: torch.device) -> Callable[[], None]:
-    """Waits until the copies that were begun before this call are done."""
-    if device.type != "cuda":
-        return lambda: None
-    event = torch.cuda.Event()
-    event.record()
-    return event.synchronize
+    def _write(self, segments: Sequence[Segment], values: Sequence[Tensor]) -> None:
+        for (name, block, row), rows in zip(segments, values, strict=True):
+            self._file.write_rows(name, block, row, rows)

@@ -12,6 +12,7 @@ from esmerge.storage.files import write_table
 
 COLUMNS = ("method", "measuring_seconds", "measuring_mib", "merging_seconds", "merging_mib")
 HEADS = ("method", "measuring, s", "measuring, MiB", "merging, s", "merging, MiB")
+NO_SETTINGS = ("accuracy", "failure")  # columns of ``tuning.csv`` that no method has
 NOTE = (
     "Measuring: what a method reads from the probe (or from questions) before it can merge, when it was done first. "
     "Memory: the peak beyond what the process held before; empty where the system does not tell. Means over seeds."
@@ -56,11 +57,16 @@ def tuned_lines(rows: Iterable[Row], sweep: SweepResults) -> list[str]:
 
 
 def _best_trial(trials: pd.DataFrame) -> str:
-    records = trials.to_dict("records")
-    best = max(records, key=lambda trial: trial["accuracy"])  # the earlier of equals
-    numbers = {name: value for name, value in best.items() if name != "accuracy" and not pd.isna(value)}
+    records, scored = trials.to_dict("records"), trials.dropna(subset=["accuracy"]).to_dict("records")
+    if not scored:
+        return f"nothing: all {len(records)} trials failed"
+    best = max(scored, key=lambda trial: trial["accuracy"])  # the earlier of equals
+    numbers = {name: value for name, value in best.items() if name not in NO_SETTINGS and not pd.isna(value)}
     values = ", ".join(f"{name}={value:.3g}" for name, value in numbers.items()) or "published settings"
-    return f"{values} ({100 * best['accuracy']:.1f} %, published settings {100 * records[0]['accuracy']:.1f} %)"
+    published = records[0]["accuracy"]
+    first = "failed" if pd.isna(published) else f"{100 * published:.1f} %"
+    failed = f", {len(records) - len(scored)} of {len(records)} trials failed" * (len(scored) < len(records))
+    return f"{values} ({100 * best['accuracy']:.1f} %, published settings {first}{failed})"
 
 
 def _means(run_costs: list[dict[str, dict[str, float | None]]]) -> Mapping[str, float | None]:

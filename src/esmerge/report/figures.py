@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def layer_panels(sweep: SweepResults) -> dict[str, LayerShares]:
     for row in sweep.of_kind(MethodKind.ES):
         paths = {seed: sweep.run(run).coefficients for seed, run in row.runs.items()}
         by_seed = {seed: layer_weights(path) for seed, path in paths.items() if path.exists()}
+        for seed in [seed for seed, (_, weights) in by_seed.items() if not np.isfinite(weights).all()]:
+            warnings.warn(f"{paths[seed]} holds NaN or infinite weights: no figure shows them", stacklevel=2)
+            del by_seed[seed]
         if len({(*names, weights.shape) for names, weights in by_seed.values()}) == 1 < len(by_seed):
             names = next(iter(by_seed.values()))[0]
             mean = np.mean([weights for _, weights in by_seed.values()], axis=0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from esmerge.core.methods import MethodKind, MethodRecord
@@ -135,13 +136,25 @@ def load_sweep(folder: Path | str) -> SweepResults:
     Raises:
         StoreError: it is absent or damaged, or a finished run does not say what its method is.
     """
-    results = collect(folder)
+    results, broken = _without_broken_runs(collect(folder))
     runs = {run.name: run for run in run_folders(folder)}
     names = results["run"].unique()
     benchmarks = _benchmarks(results, [runs[name].read_benchmarks() for name in names])
     configs = {name: flatten(runs[name].read_config()) for name in names}
     records = {name: runs[name].read_method() for name in names}
-    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), unfinished(folder))
+    failures = {**unfinished(folder), **broken}
+    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), failures)
+
+
+def _without_broken_runs(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Status]]:
+    """The rows of runs whose accuracies are all numbers, and the other runs as failed ones: they must not rank."""
+    values = pd.to_numeric(results["value"])
+    bad = results[(results["metric"] == "accuracy") & ~np.isfinite(values)]
+    reasons = {
+        run: f"accuracy on {name} is not a number" for run, name in zip(bad["run"], bad["benchmark"], strict=True)
+    }
+    rows = results[~results["run"].isin(reasons)].reset_index(drop=True)
+    return rows, {run: Status("failed", reason) for run, reason in reasons.items()}
 
 
 def departures(description: Mapping[str, object]) -> list[str]:

@@ -1,9 +1,9 @@
 """Proteins cut to a window: the same residues for every reader, and a count of what was cut.
 
-Without a window readers differ. The embedded specialists' encoder reads the first 2,048 residues, the language model's
-encoder a chain of any length, and a protein without an encoder is read as text, whole: a chain of thousands of
-residues may then exceed what the backbone was trained to read. With a window all of them, and the floors, see the same
-chain, in training and test.
+Without a window readers differ. The embedded specialists' encoder reads the first 2,048 residues, and warns with the
+number of longer ones; the language model's encoder reads a chain of any length, and a protein without an encoder is
+read as text, whole: a prompt that then exceeds the backbone's positions is refused, or warned of where the backbone was
+merely not trained on so many. With a window all of them, and the floors, see the same chain, in training and test.
 """
 
 from __future__ import annotations

@@ -230,11 +230,11 @@ class RunFolder:
         return write_table(self.path / "layer_coefficients.csv", pd.DataFrame(rows))
 
     def write_tuning(self, trials: pd.DataFrame) -> Path:
-        """Store the trials of a tuned method: the settings, and the validation accuracy they reached."""
+        """Store the trials of a tuned method: settings, and the validation accuracy they reached or the ``failure``."""
         return write_table(self.path / "tuning.csv", trials)
 
     def read_tuning(self) -> pd.DataFrame | None:
-        """The trials, all numbers; None for a run with published settings."""
+        """The trials, numbers and texts of failures; None for a run with published settings."""
         path = self.path / "tuning.csv"
         return pd.read_csv(path) if path.exists() else None
 

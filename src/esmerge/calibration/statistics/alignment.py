@@ -107,7 +107,7 @@ def alignment(material: CalibrationData, settings: AlignmentSettings) -> Statist
 
     Raises:
         InputError: an expert's modality is in no prompt.
-        FloatingPointError: the fit diverged.
+        NumberError: the fit diverged.
     """
     specialists, depth = material.specialists, len(material.specialists.backbone.layers())
     layers = [(depth - 1) // 2] if settings.layers == "middle" else list(range(depth))

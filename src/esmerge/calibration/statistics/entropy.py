@@ -55,7 +55,7 @@ def entropy(material: CalibrationData, settings: EntropySettings) -> Statistics:
 
     Raises:
         InputError: there are no questions, or a label has no tokens.
-        FloatingPointError: the fit diverged.
+        NumberError: the fit diverged.
     """
     specialists = material.specialists
     if not material.questions:

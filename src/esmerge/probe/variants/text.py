@@ -10,6 +10,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.validation import at_least
 from esmerge.probe.api import PROBES, ProbeConfig
+from esmerge.probe.prompts import check_probe
 from esmerge.specialists.specialists import Specialists
 
 
@@ -40,7 +41,8 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Promp
 
     Raises:
         ConfigError: no file was named, or it is not there.
-        InputError: a line is not a JSON object, or lacks an expert's text; the message names line and expert.
+        InputError: a line is not a JSON object, lacks an expert's text, or is longer than the backbone reads; the
+            message names line and expert.
     """
     path = settings.source_file()
     if path is None:
@@ -53,7 +55,9 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Promp
     samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
     if not samples:
         raise InputError(f"probe.file {path} holds no samples")
-    return [_prompt(specialists, _sample(line, number, path)) for number, line in samples]
+    prompts = [_prompt(specialists, _sample(line, number, path)) for number, line in samples]
+    check_probe(specialists, prompts, lambda index: f"{path}, line {samples[index][0]}")
+    return prompts
 
 
 def _sample(line: str, number: int, path: Path) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,11 +61,20 @@ def one_hot(values: Sequence[str], settings: MotifSettings) -> Tensor:
 
     The length is that of the longest sequence, at least two motifs and at most ``longest``.
 
+    Warns of sequences that are longer, with their number.
+
     Raises:
         InputError: a letter is no amino acid's; the message names sequence and position.
     """
     for value in values:
         check_sequence(value)
+    cut = sum(len(value) > settings.longest for value in values)
+    if cut:
+        warnings.warn(
+            f"{cut} of {len(values)} proteins are longer than encoder.longest={settings.longest} residues: the first "
+            f"{settings.longest} of each are read (benchmark.protein_window cuts them for every reader)",
+            stacklevel=2,
+        )
     length = max(2 * settings.motif, min(settings.longest, max(len(value) for value in values)))
     residues = np.zeros((len(values), len(STANDARD) + 1, length), dtype=np.float32)
     for row, value in zip(residues, values, strict=True):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Example
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.model.reach import check_reach, without_perceived
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.language_model.lessons import Lesson, as_text, pools, read_lesson
 from esmerge.specialists.families.language_model.settings import LanguageModelSettings
@@ -31,6 +35,7 @@ class _Planner:
         self.settings, self.seed = settings, context.seed
         self.lessons = read_lessons(settings, context.seed)
         self.backbone = load_backbone(settings, context)
+        check_lessons(self.lessons, self.backbone, settings.encoder_choices())
 
     def encoder(self, modality: str, choice: EncoderChoice) -> EncoderPlan:
         """The trunk learns the answers of all lessons of the modality, the projector the questions."""
@@ -117,6 +122,29 @@ def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:
         check = encoder.features().check if encoder else as_text(lesson.modality, lesson.words)
         lessons.append(read_lesson(name, lesson, root, check, settings.held_out, seed))
     return lessons
+
+
+def check_lessons(lessons: Sequence[Lesson], backbone: Backbone, perceived: Container[str]) -> None:
+    """Refuse lessons that are longer than the backbone reads, before anything is trained; they are counted as text.
+
+    Raises:
+        InputError: naming lesson and entity, its length, the limit, and how many there are.
+    """
+    prompt_encoder = PromptEncoder(backbone, {})
+    for lesson in lessons:
+        examples = [lesson.ask(value, 0) for side in (lesson.train, lesson.held_out) for part in side for value in part]
+        check_reach(
+            prompt_encoder,
+            without_perceived([example.prompt for example in examples], perceived),
+            partial(_lesson_name, lesson, examples),
+            f"cut texts with specialists.lessons.{lesson.name}.words, or take another checkpoint",
+            max(len(prompt_encoder.tokens(label)) for label in lesson.labels),
+        )
+
+
+def _lesson_name(lesson: Lesson, examples: Sequence[Example], index: int) -> str:
+    entity = examples[index].entities()[0]
+    return f"lesson {lesson.name!r}, {entity.modality} {entity.value[:40]}…"
 
 
 def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone:
