@@ -23,7 +23,7 @@ QUESTIONS = 240  # per part
 WORDINGS = 3
 BATCH = 64
 TEXT = "backbone, all in words"
-LEAST_TEXT, LEAST_PERCEIVED, LEAST_GAIN = 0.85, 0.75, 0.03  # loose: a retrained world is another world
+LEAST_TEXT, LEAST_PERCEIVED, LEAST_GAIN = 0.85, 0.85, 0.05  # what every world that was trained passes with room
 
 
 def exam(specialists: Specialists, world: World, pools: Pools, questions: int = QUESTIONS) -> Exam:
@@ -71,4 +71,4 @@ def accuracy(specialists: Specialists, adapter: LoraState | None, examples: list
         activate(None if adapter is None else "examined")
         best = score(specialists.caching_prompt_encoder, examples, BATCH).loglik.argmax(1)
     answers = torch.tensor([example.answer for example in examples])
-    return float((best == answers).float().mean())
+    return float((best == answers).double().mean())
