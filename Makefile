@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-slow lint format report train tables leakage cards clean
+.PHONY: help setup sweep test test-slow lint format report train weights tables leakage cards clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,8 +37,13 @@ format: setup ## let ruff put the layout right
 report: setup ## rebuild the newest sweep's tables and figures
 	$(BIN)/python -m src.report $(ARGS)
 
-train: setup ## train the embedded backbone and specialists
+train: setup ## the embedded backbone and specialists: shipped, cached, or trained now
 	$(BIN)/python -m src.train $(ARGS)
+
+weights: setup ## train the shipped worlds anew, seeds 0 to 2 with one thread, and write them with their cards
+	for seed in 0 1 2; do OMP_NUM_THREADS=1 $(BIN)/python -m src.train seed=$$seed specialists.retrain=true \
+	    'finetuned=[drug_protein,drug_cell,drug_drug_cell,drug_drug,molecule_class,protein_family,cell_lineage]' \
+	    weights=benchmarks/specialists/textbook/seed$$seed $(ARGS) || exit 1; done
 
 tables: setup ## official benchmark tables: what there is; ARGS="fetch human root=../tables", "verify …", "list …"
 	$(BIN)/python -m src.tasks $(or $(ARGS),fetch)

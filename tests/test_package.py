@@ -121,6 +121,10 @@ def test_the_wheel_holds_the_package_its_configs_and_its_data_and_nothing_else(w
     inside = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     expected = {f"esmerge/{path.relative_to(package)}": path for path in inside if path.suffix != ".md"}
     expected |= {f"esmerge/{path.relative_to(ROOT)}": path for path in (ROOT / "conf").rglob("*.yaml")}
+    trained = ROOT / "benchmarks" / "specialists"
+    weights = [path for path in trained.glob("*/seed*/**/*") if path.is_file()]
+    assert {path.relative_to(trained).parts[:2] for path in weights} >= {("textbook", f"seed{n}") for n in range(3)}
+    expected |= {f"esmerge/weights/{path.relative_to(trained)}": path for path in weights}
     expected["esmerge/published.csv"] = ROOT / "benchmarks" / "published.csv"
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.schema import Selection
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.specialists.families.textbook import family
 from esmerge.specialists.families.textbook.settings import TextbookSettings
 from esmerge.specialists.specialists import Specialists
 
@@ -72,6 +74,30 @@ def test_it_trains_copies_adapters_that_peft_loads_and_finds_all_in_the_cache_ag
         again = load_file(tmp_path / "again" / folder.name / "adapter_model.safetensors")
         assert set(loaded) == set(again) and all(torch.equal(loaded[name], again[name]) for name in again)
         assert any(tensor.count_nonzero() for name, tensor in loaded.items() if "lora_B" in name)
+
+
+def test_weights_are_written_and_then_used_by_seed(
+    run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    weights = tmp_path / "weights"
+    options = ("seed=0", "specialists.retrain=true", "finetuned=[drug_cell,cell_lineage]")
+    run(trained, *options, f"weights={weights / 'textbook' / 'seed0'}", f"out={tmp_path / 'out'}")
+    card = json.loads((weights / "textbook" / "seed0" / "card.json").read_text())
+    assert card["command"].startswith("python -m src.train specialists=textbook_tiny seed=0")
+    assert "cache=" not in card["command"] and "out=" not in card["command"] and card["seed"] == 0
+    assert set(card["stages"]["finetuned"]) == {"drug_cell", "cell_lineage"} and len(card["config_hash"]) == 16
+    assert card["exam"]["passed"] is False, "these have learnt nothing"
+
+    monkeypatch.setattr(family, "WEIGHTS", weights)
+    assert "is trained now" in capsys.readouterr().err
+    run(tmp_path / "empty", "finetuned=[drug_cell]")
+    assert stamps(tmp_path / "empty") == {} and "is trained now" not in capsys.readouterr().err
+    run(tmp_path / "empty", "finetuned=[drug_cell,drug_protein]")
+    assert kinds(set(stamps(tmp_path / "empty"))) == {"finetuned"}
+    assert "no finetuned drug_protein is shipped" in capsys.readouterr().err
+    run(tmp_path / "empty", "retrain=[textbook-specialist]")
+    assert kinds(set(stamps(tmp_path / "empty"))) == {"finetuned", "textbook-specialist"}
+    assert "a sweep reads it with specialists.retrain=true" in capsys.readouterr().err
 
 
 def test_a_stage_is_made_again_for_the_settings_at_hand_alone(run, trained: Path) -> None:

@@ -1,12 +1,15 @@
-"""Front door: train a specialist set, or take it from the cache. ``python -m src.train specialists=textbook``."""
+"""Front door: train specialists, or take what is shipped or cached. ``python -m src.train specialists=textbook``."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -15,30 +18,65 @@ from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF
 from esmerge.core.schema import Selection, choose, plain
+from esmerge.experiment.context import ExperimentContext
+from esmerge.experiment.finetuner import FineTuner
+from esmerge.experiment.weights import write_weights
 from esmerge.specialists.api import SPECIALISTS, Context
-from esmerge.storage.cache import Cache
+from esmerge.storage.cache import Cache, digest
+from esmerge.tasks.api import SuiteRequest
+from esmerge.tasks.load import load_benchmark
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def job(config: DictConfig) -> None:
-    """Train what the cache lacks, and copy the adapters out if a folder is named."""
+    """Train what is neither shipped nor in the cache, and copy it out where a folder is named."""
     raw = plain(config)
+    screen = Console()
     try:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
         cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], selection))
         specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
+        context = ExperimentContext(specialists, cache, raw["device"], raw["seed"])
+        train_references(context, selection, raw["finetuned"])
         check_renewed(cache, selection.settings.stages)
         if raw["out"]:
             for name, state in specialists.adapters.items():
                 save_adapter(state, Path(raw["out"]) / name)
+        if raw["weights"]:
+            card = write_weights(specialists, Path(raw["weights"]), made_by(raw["seed"], selection))
+            screen.print(f"{raw['weights']}: exam {card.get('exam', 'none')}")
     except BenchError as error:
         sys.exit(f"error: {error}")
-    screen = Console()
     screen.print(f"{specialists.name}: backbone {specialists.backbone.name}")
     for name, state in specialists.adapters.items():
         screen.print(f"  {name}: {len(state.modules)} adapted modules, perceives {specialists.expert_modality[name]}")
     for name, value in specialists.metadata.items():
         screen.print(f"  {name}: {value}")
+
+
+def train_references(context: ExperimentContext, selection: Selection, names: Sequence[str]) -> None:
+    """Train the fine-tuned references of benchmarks of the embedded world.
+
+    Raises:
+        ConfigError: there is no such benchmark, or it needs tables.
+    """
+    settings = selection.settings
+    request = SuiteRequest(tuple(names), {}, settings.language, context.seed, settings.embedded_world())
+    for name in names:
+        FineTuner(context).finetuned(load_benchmark(request, name))
+
+
+def made_by(seed: int, selection: Selection) -> dict[str, object]:
+    """What a card says of the command: its words without folders of this machine, the seed, the settings' hash."""
+    words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in ("cache", "out")]
+    settings = asdict(selection.settings)
+    settings.pop("retrain", None)  # says where weights come from, not what they are
+    return {
+        "command": shlex.join(["python", "-m", "src.train", *words]),
+        "seed": seed,
+        "config_hash": digest(settings),
+        "specialists": settings,
+    }
 
 
 def stages_to_renew(retrain: Sequence[str] | str, selection: Selection) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Where the program's own files lie, in a checkout and in an installed wheel: configs and published figures."""
+"""Where the program's own files lie, in a checkout and in an installed wheel: configs, published figures, weights."""
 
 from __future__ import annotations
 
@@ -16,3 +16,4 @@ def _shipped(inside: Path, checkout: Path) -> Path:
 
 CONF = _shipped(PACKAGE / "conf", CHECKOUT / "conf")
 PUBLISHED = _shipped(PACKAGE / "published.csv", CHECKOUT / "benchmarks" / "published.csv")
+WEIGHTS = _shipped(PACKAGE / "weights", CHECKOUT / "benchmarks" / "specialists")  # <family>/seed<N>

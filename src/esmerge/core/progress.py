@@ -18,3 +18,8 @@ def progress(title: str, total: int, done: int = 0) -> tqdm:
         dynamic_ncols=lively,
         ascii=not lively,
     )
+
+
+def say(line: str) -> None:
+    """Print a line between the bars."""
+    tqdm.write(line, file=sys.stderr)

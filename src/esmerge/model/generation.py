@@ -115,7 +115,7 @@ def greedy_ids(backbone: Backbone, batch: Batch, limit: int) -> list[list[int]]:
 
 
 def _all_ended(ended: Tensor, broken: Tensor) -> bool:
-    """Whether every text has ended; ``NoNextToken`` if one has had no next token. The host waits for the device once."""
+    """Whether every text has ended; ``NoNextToken`` if one had no next token. A GPU is waited for once."""
     flags = torch.stack([ended, broken]).tolist()
     if any(flags[1]):
         raise NoNextToken(flags[1].index(True))

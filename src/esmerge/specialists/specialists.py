@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from esmerge.model.backbone import Backbone
 from esmerge.model.cached_encoder import CachedEncoder
 from esmerge.model.encoder import ModalityEncoder
 from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.specialists.stage_store import StageStore
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,24 @@ class PromptStyle:
 
     labels: Mapping[str, str]
     separator: str
+
+
+@dataclass(frozen=True)
+class Exam:
+    """How well a set of specialists learnt what it was taught.
+
+    Attributes:
+        figures: name -> share of right answers, or a difference of two.
+        required: name -> the least that a figure must be.
+    """
+
+    figures: Mapping[str, float]
+    required: Mapping[str, float]
+
+    def failures(self) -> list[str]:
+        """The figures that are too low, in words."""
+        low = [name for name, least in self.required.items() if not self.figures[name] >= least]
+        return [f"{name} is {self.figures[name]:.3f}, expected at least {self.required[name]}" for name in low]
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,8 @@ class Specialists:
         finetuning: how a reference is trained on this backbone.
         world: settings of the embedded world, if the specialists live in one.
         targets: linear modules that a new LoRA adapts.
+        stages: where what was trained came from, and where more is kept; None if nothing was trained here.
+        exam: what measures how well all was learnt; None where there is nothing to measure it by.
         metadata: anything worth recording, e.g. training losses and encoder accuracies.
     """
 
@@ -76,6 +97,8 @@ class Specialists:
     finetuning: FineTuning = field(default_factory=FineTuning)
     world: object | None = None
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    stages: StageStore | None = None
+    exam: Callable[[Specialists], Exam] | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property

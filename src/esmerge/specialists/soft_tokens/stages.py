@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import peft
@@ -32,9 +32,11 @@ from esmerge.specialists.soft_tokens.training import (
     train_adapter,
     train_trunk,
 )
+from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.code import closure_digest
 
 METADATA = "metadata.json"
+ADAPTER = "adapter"
 TRUNK = "trunk.safetensors"
 
 
@@ -82,15 +84,17 @@ class AdapterPlan:
 
 @dataclass(frozen=True)
 class Stages:
-    """Makes each stage of a family, or finds it in the cache.
+    """Makes each stage of a family, or finds it in the store.
 
     Attributes:
         family: first word of the stages' names in the cache: ``<family>-encoder``, ``-alignment``, ``-specialist``.
+        store: where stages are looked up and kept.
         encoder_settings, alignment_settings, lora_settings: of the three stages.
         targets: linear modules that an adapter adapts.
     """
 
     family: str
+    store: StageStore
     context: Context
     encoder_settings: EncoderSettings
     alignment_settings: AlignmentSettings
@@ -104,24 +108,23 @@ class Stages:
             InputError: an entity that is taught is invalid.
         """
         context, kind = self.context, f"{self.family}-alignment"
-        key = {
-            **self._trunk_key(plan),
+        settings = {
+            **self._trunk_settings(plan),
             "alignment": asdict(self.alignment_settings),
             "backbone": backbone.fingerprint,
-            "alignment_code": closure_digest(align, plan.batches),
         }
+        code = {**self._trunk_code(plan), "alignment_code": closure_digest(align, plan.batches)}
 
-        def make(out: Path) -> None:
+        def make(out: Path, scratch: Path) -> None:
             encoder, recorded = self._trunk(plan)
             encoder.eval().requires_grad_(False).to(context.device)
             prompt_encoder, start = PromptEncoder(backbone, {plan.modality: encoder}), time.perf_counter()
-            scratch = context.cache.scratch(kind, key)
             loss = align(prompt_encoder, encoder, plan.batches, self.alignment_settings, scratch)
             seconds = time.perf_counter() - start
             save_encoder(encoder, out)
             _write_metadata(out, {**recorded, "alignment_loss": loss, "alignment_seconds": seconds})
 
-        folder = context.cache.folder(kind, key, make)
+        folder = self.store.folder(kind, plan.modality, settings, code, make)
         return load_encoder(plan.untrained()[0], folder).to(context.device), _read_metadata(folder)
 
     def specialist(self, plan: AdapterPlan, prompt_encoder: PromptEncoder) -> tuple[LoraState, dict[str, object]]:
@@ -130,64 +133,66 @@ class Stages:
         Args:
             prompt_encoder: of the backbone, with the trained encoders of this family.
         """
-        cache, kind = self.context.cache, f"{self.family}-specialist"
+        kind, backbone = f"{self.family}-specialist", prompt_encoder.backbone
         encoder = prompt_encoder.encoders.get(plan.modality)
-        key = {
-            **self._base_key(),
+        settings = {
+            "seed": self.context.seed,
             "expert": plan.expert,
             "modality": plan.modality,
             "data": plan.data,
             "lora": asdict(self.lora_settings),
             "targets": list(self.targets),
             "init": plan.init_seed,
-            "backbone": prompt_encoder.backbone.fingerprint,
+            "backbone": backbone.fingerprint,
             "encoder": encoder_digest(encoder) if isinstance(encoder, SoftTokenEncoder) else None,
-            "code": closure_digest(train_adapter, plan.batches, plan.evaluate),
         }
+        code = {"versions": _versions(), "code": closure_digest(train_adapter, plan.batches, plan.evaluate)}
 
-        def make(out: Path) -> None:
-            start, scratch = time.perf_counter(), cache.scratch(kind, key)
+        def make(out: Path, scratch: Path) -> None:
+            start = time.perf_counter()
             state, loss = train_adapter(
                 prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch
             )
             recorded = {"loss": loss, "training_seconds": time.perf_counter() - start, **plan.evaluate(state)}
-            save_adapter(state, out / "adapter", prompt_encoder.backbone.name)
+            save_adapter(state, out / ADAPTER, backbone.name)
             _write_metadata(out, recorded)
 
-        folder = cache.folder(kind, key, make)
-        return load_adapter(folder / "adapter", plan.expert), _read_metadata(folder)
+        folder = self.store.folder(kind, plan.expert, settings, code, make)
+        state = load_adapter(folder / ADAPTER, plan.expert)
+        return replace(state, base_model=backbone.name), _read_metadata(folder)
 
     def _trunk(self, plan: EncoderPlan) -> tuple[SoftTokenEncoder, dict[str, object]]:
         """The encoder with a trained trunk and an untrained projector, and what the trunk's training recorded."""
-        cache, kind, key = self.context.cache, f"{self.family}-encoder", self._trunk_key(plan)
+        kind, settings, code = f"{self.family}-encoder", self._trunk_settings(plan), self._trunk_code(plan)
 
-        def make(out: Path) -> None:
+        def make(out: Path, scratch: Path) -> None:
             (encoder, heads), start = plan.untrained(), time.perf_counter()
-            scratch = cache.scratch(kind, key)
             loss = train_trunk(encoder, heads, plan.task, self.encoder_settings, self.context.seed, scratch)
             recorded = {"encoder_loss": loss, "encoder_seconds": time.perf_counter() - start}
             save_file(encoder.trunk.state_dict(), out / TRUNK)
             _write_metadata(out, {**recorded, **plan.task.evaluate(encoder, heads)})
 
-        folder = cache.folder(kind, key, make)
+        folder = self.store.folder(kind, plan.modality, settings, code, make)
         encoder, _ = plan.untrained()
         encoder.trunk.load_state_dict(load_file(folder / TRUNK))
         return encoder, _read_metadata(folder)
 
-    def _trunk_key(self, plan: EncoderPlan) -> dict[str, object]:
-        taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
+    def _trunk_settings(self, plan: EncoderPlan) -> dict[str, object]:
         return {
-            **self._base_key(),
+            "seed": self.context.seed,
             "modality": plan.modality,
             "data": plan.data,
             "kind": plan.choice.key(),
             "encoder": asdict(self.encoder_settings),
-            "code": closure_digest(train_trunk, plan.choice.function, *taught),
         }
 
-    def _base_key(self) -> dict[str, object]:
-        versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
-        return {"seed": self.context.seed, "versions": versions}
+    def _trunk_code(self, plan: EncoderPlan) -> dict[str, object]:
+        taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
+        return {"versions": _versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
+
+
+def _versions() -> dict[str, str]:
+    return {module.__name__: module.__version__ for module in (torch, transformers, peft)}
 
 
 def _write_metadata(folder: Path, metadata: Mapping[str, object]) -> None:

@@ -25,6 +25,7 @@ from esmerge.specialists.soft_tokens.api import EncoderChoice
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan, Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
+from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.cache import digest, tensors_digest
 
 
@@ -75,7 +76,8 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     planner = _Planner(settings, context)
     backbone, targets = planner.backbone, tuple(settings.targets)
     expert_modality = {expert: settings.modality_of(expert) for expert in settings.experts}
-    stages = Stages("language-model", context, settings.encoder, settings.alignment, settings.lora, targets)
+    store = StageStore(context.cache)
+    stages = Stages("language-model", store, context, settings.encoder, settings.alignment, settings.lora, targets)
     choices = {name: choice for name, choice in settings.encoder_choices().items() if name in expert_modality.values()}
     encoders = {name: stages.encoder(planner.encoder(name, choice), backbone) for name, choice in choices.items()}
     perceived = {modality: encoder for modality, (encoder, _) in encoders.items()}
@@ -97,6 +99,7 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         fingerprint=digest(parts),
         finetuning=settings.finetuning,
         targets=targets,
+        stages=store,
         metadata={f"lesson {lesson.name}": lesson.counts() for lesson in planner.lessons}
         | {f"encoder {modality}": recorded for modality, (_, recorded) in encoders.items()}
         | {f"specialist {expert}": recorded for expert, (_, recorded) in trained.items()},

@@ -1,4 +1,4 @@
-"""The embedded specialist set: every stage trained on first use and kept by what it depends on."""
+"""The embedded specialist set: every stage is shipped, or trained on first use and kept by what it depends on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from esmerge.core.paths import WEIGHTS
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.families.textbook.exam import exam
 from esmerge.specialists.families.textbook.perception import (
     kind_questions,
     parts_encoder,
@@ -20,23 +22,34 @@ from esmerge.specialists.families.textbook.perception import (
 )
 from esmerge.specialists.families.textbook.reading import TARGETS, read_textbook
 from esmerge.specialists.families.textbook.settings import TextbookSettings
+from esmerge.specialists.shipped import ShippedStages
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan, Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
+from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.cache import digest, tensors_digest
 from esmerge.storage.code import closure_digest
 from esmerge.world.entities import MODALITIES, Pools, world_and_pools
 from esmerge.world.language import HEADS
 from esmerge.world.world import World
 
+BENCHMARK_SIZES = ("questions", "train_questions")
+
 
 @SPECIALISTS.register("textbook", TextbookSettings)
 def textbook(settings: TextbookSettings, context: Context) -> Specialists:
-    """Backbone, encoders and specialists of the embedded world; trained now where the cache lacks them."""
+    """Backbone, encoders and specialists of the embedded world.
+
+    Trained now where they are neither shipped nor in the cache.
+
+    Raises:
+        StoreError: a shipped file was changed.
+    """
     world, pools = world_and_pools(context.seed, settings.world)
-    backbone = read_backbone(settings, world, context)
+    store = stage_store(settings, context)
+    backbone = read_backbone(settings, world, context, store)
     lora = settings.specialist()
-    stages = Stages("textbook", context, settings.encoder, settings.alignment, lora, TARGETS)
+    stages = Stages("textbook", store, context, settings.encoder, settings.alignment, lora, TARGETS)
     hidden = backbone.model.config.hidden_size
     plans = encoder_plans(settings, world, pools, hidden)
     encoders = {modality: stages.encoder(plan, backbone) for modality, plan in plans.items()}
@@ -61,23 +74,32 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         finetuning=settings.finetuning,
         world=settings.world,
         targets=TARGETS,
+        stages=store,
+        exam=lambda specialists: exam(specialists, world, pools),
         metadata={f"encoder {modality}": recorded for modality, (_, recorded) in encoders.items()}
         | {f"specialist {name}": recorded for name, (_, recorded) in trained.items()},
     )
 
 
-def read_backbone(settings: TextbookSettings, world: World, context: Context) -> Backbone:
-    """The frozen Llama that has read the textbook; trained now if the cache lacks it."""
-    key = {
-        "seed": context.seed,
-        "world": asdict(settings.world),
-        "reading": asdict(settings.reading),
-        "versions": (torch.__version__, transformers.__version__),
-        "code": closure_digest(read_textbook),
-    }
-    scratch = context.cache.scratch("textbook-backbone", key)
-    folder = context.cache.folder(
-        "textbook-backbone", key, lambda out: read_textbook(world, settings.reading, out, scratch)
+def stage_store(settings: TextbookSettings, context: Context) -> StageStore:
+    """The trained stages that are shipped for the seed, and the cache behind them."""
+    if settings.retrain:
+        return StageStore(context.cache, reason="specialists.retrain=true")
+    folder = WEIGHTS / "textbook" / f"seed{context.seed}"
+    if folder.is_dir():
+        return StageStore(context.cache, ShippedStages(folder))
+    seeds = sorted(path.name.removeprefix("seed") for path in folder.parent.glob("seed*"))
+    reason = f"weights are shipped for seed {', '.join(seeds) or '(none)'}, not for {context.seed}"
+    return StageStore(context.cache, reason=reason)
+
+
+def read_backbone(settings: TextbookSettings, world: World, context: Context, store: StageStore) -> Backbone:
+    """The frozen Llama that has read the textbook; trained now if the store lacks it."""
+    decided = {"seed": context.seed, "world": taught_world(settings), "reading": asdict(settings.reading)}
+    code = {"versions": (torch.__version__, transformers.__version__), "code": closure_digest(read_textbook)}
+    folder = store.folder(
+        *("textbook-backbone", "backbone", decided, code),
+        lambda out, scratch: read_textbook(world, settings.reading, out, scratch),
     )
     model = AutoModelForCausalLM.from_pretrained(folder).eval().requires_grad_(False).to(context.device)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -95,7 +117,7 @@ def encoder_plans(settings: TextbookSettings, world: World, pools: Pools, hidden
             parts_encoder(modality, features, settings.encoder, hidden, world.seed),
             parts_task(train, test, settings.encoder, world.seed),
             kind_questions(world, pools, modality, settings.alignment),
-            {"world": asdict(settings.world)},
+            {"world": taught_world(settings)},
         )
     return plans
 
@@ -104,4 +126,9 @@ def adapter_plan(settings: TextbookSettings, expert: str, world: World, pools: P
     """How a specialist is made; without a shared initial A, it has one that does not depend on who else is there."""
     offset = 0 if settings.shared_init else 1000 * (MODALITIES.index(expert) + 1)
     scenes = perceived_scenes(world, pools, expert, settings.specialist())
-    return AdapterPlan(expert, expert, scenes, world.seed + offset, {"world": asdict(settings.world)})
+    return AdapterPlan(expert, expert, scenes, world.seed + offset, {"world": taught_world(settings)})
+
+
+def taught_world(settings: TextbookSettings) -> dict[str, object]:
+    """The settings of the world that decide what is learnt; how many questions a benchmark asks does not."""
+    return {name: value for name, value in asdict(settings.world).items() if name not in BENCHMARK_SIZES}

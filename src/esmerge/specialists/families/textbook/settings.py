@@ -42,6 +42,7 @@ class TextbookSettings(SpecialistsConfig):
     )
     shared_init: bool = True
     interference: str = "mild"
+    retrain: bool = False
     world: WorldSettings = field(default_factory=WorldSettings)
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     encoder: EncoderSettings = field(
