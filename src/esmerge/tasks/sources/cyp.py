@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
+from esmerge.core.text_files import read_text
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
@@ -67,8 +69,8 @@ def cyp(settings: CypSettings, request: BenchmarkRequest) -> Benchmark:
 
 @lru_cache(maxsize=1)
 def _sequences() -> dict[str, str]:
-    with SEQUENCES.open(newline="") as file:
-        return {row["enzyme"]: row["sequence"] for row in csv.DictReader(file)}
+    rows = csv.DictReader(io.StringIO(read_text(SEQUENCES)))
+    return {row["enzyme"]: row["sequence"] for row in rows}
 
 
 def enzyme_sequence(enzyme: str) -> str:

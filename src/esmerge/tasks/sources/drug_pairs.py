@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,7 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.rng import generator
+from esmerge.core.text_files import read_text
 from esmerge.data.joining import PAIR, Names, leave_out, pair_up, read_names, read_names_of_pairs, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.negatives import unobserved
@@ -173,8 +175,7 @@ def type_labels(types: Sequence[str], language: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _type_table() -> dict[str, dict[str, str]]:
-    with TYPE_LABELS.open(newline="", encoding="utf-8") as file:
-        return {row["type"]: row for row in csv.DictReader(file)}
+    return {row["type"]: row for row in csv.DictReader(io.StringIO(read_text(TYPE_LABELS)))}
 
 
 def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence[str]) -> _Interactions:
