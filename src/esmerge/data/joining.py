@@ -56,7 +56,8 @@ def read_names_of_pairs(
     """
     from datasets import Dataset  # a second of imports that embedded benchmarks do not need
 
-    table = read_columns(path, [column for pair in columns for column in pair]).to_pandas()
+    # What is malformed is refused where the same file is read as pairs.
+    table = RowValidator(read_columns(path, [column for pair in columns for column in pair])).frame
     parts = [table[["row", *pair]].set_axis(["row", *columns[0]], axis=1) for pair in columns]
     frame = pd.concat(parts).drop_duplicates(list(columns[0]))
     validator = RowValidator(Dataset.from_pandas(frame, preserve_index=False))

@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Reject
+from esmerge.data.records import read_records
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 5  # reasons that an error quotes
-SEPARATORS = {".tsv": "\t", ".tab": "\t", ".txt": "\t"}  # by ending; a comma for any other
+FAULT = "malformed row"  # a column of why; no table's own, since its rows would have to be malformed as well
 
 
 _LOOKED_UP: list[Path] = []
@@ -58,12 +60,13 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) 
     """Read columns of a CSV or TSV file into memory, under a typed schema.
 
     Args:
-        path: a file with a header line.
+        path: a file with a header line, in any form that ``read_records`` reads.
         texts: columns read as text, blanks at either end removed; an empty cell becomes null.
-        numbers: columns read as float64; what is not a number becomes null.
+        numbers: columns read as float64; what is not a finite number becomes null.
 
     Returns:
-        These columns and ``row``, the file and line that a row comes from (the header is line 1).
+        These columns and ``row``, the file and the line of it that a row begins in (the first is 1); where rows are
+        malformed, ``FAULT`` too, which is null in the others. ``RowValidator`` refuses those that are.
 
     Raises:
         InputError: a missing column, or a file that is not a table.
@@ -75,9 +78,10 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) 
         stripped = frame[column].astype("string").str.strip()
         frame[column] = stripped.mask(stripped == "")
     for column in numbers:
-        frame[column] = pd.to_numeric(frame[column], errors="coerce")
-    frame["row"] = [f"{path.name}:{line}" for line in range(2, len(frame) + 2)]
-    schema = {**dict.fromkeys([*texts, "row"], Value("string")), **dict.fromkeys(numbers, Value("float64"))}
+        values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
+        frame[column] = values.where(np.isfinite(values))
+    faults = [FAULT] * (FAULT in frame)
+    schema = {**dict.fromkeys([*texts, "row", *faults], Value("string")), **dict.fromkeys(numbers, Value("float64"))}
     return Dataset.from_pandas(frame, features=Features(schema), preserve_index=False)
 
 
@@ -110,6 +114,9 @@ class RowValidator:
         self.frame = table.to_pandas()
         self.rejects: list[Reject] = []
         self._total = len(self.frame)
+        if FAULT in self.frame:
+            self.refuse(self.frame[FAULT])
+            self.frame = self.frame.drop(columns=FAULT)
 
     def refuse(self, reasons: pd.Series) -> None:
         """Set aside the rows that have a reason; ``reasons`` is aligned with ``frame``, null where there is none."""
@@ -172,29 +179,15 @@ def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
 
 
 def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    separator = SEPARATORS.get(path.suffix.lower(), ",")
-    try:
-        header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise InputError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}: correct the table or the "
-                "benchmark's columns setting"
-            )
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,  # "NA" is text here, not a missing value
-            na_values=[""],
-            skip_blank_lines=False,  # so that line numbers stay true
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}") from error
-    if frame.empty:
-        raise InputError(f"{path} has a header but no rows")
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes fields without a header as row names
-        raise InputError(
-            f"{path} has rows of more fields than its header ({', '.join(header)}): quote fields with {separator!r}"
-        )
-    return frame[list(columns)]
+    """The columns as text, null where a cell is empty or the row malformed; ``row`` and, if there are any, faults."""
+    table = read_records(path, columns)
+    empty = ("",) * len(table.header)
+    cells = [row.fields if len(row.fields) == len(empty) and not row.fault else empty for row in table.rows]
+    positions = {column: table.header.index(column) for column in columns}
+    frame = pd.DataFrame(
+        {column: [row[position] or None for row in cells] for column, position in positions.items()}, dtype=object
+    )
+    frame["row"] = [f"{path.name}:{row.line}" for row in table.rows]
+    if any(row.fault for row in table.rows):
+        frame[FAULT] = [row.fault for row in table.rows]
+    return frame
