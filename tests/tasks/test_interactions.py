@@ -50,7 +50,7 @@ def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., B
     [
         ("C1CC,MKV,1,train", "C1CC"),
         ("CCO,MK*V,1,train", r"'\*' at position 3"),
-        ("CCO,mkv,1,train", "'m' at position 1"),
+        ("CCO,m1v,1,train", "'1' at position 2"),
         ("CCO,,1,train", "sequence is missing"),
         (",MKV,1,train", "SMILES is missing"),
         ("CCS,MKV,,train", "label is missing"),

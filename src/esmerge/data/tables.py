@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +102,9 @@ def checksum(paths: Sequence[Path], benchmark: str, expected: str | None = None)
     return total.hexdigest()
 
 
+Same = Mapping[str, Callable[[str], str]]  # column -> what its equal values share
+
+
 class RowValidator:
     """Checks the rows of a table; bad rows are set aside, each with the first reason against it.
 
@@ -142,13 +145,18 @@ class RowValidator:
         self.refuse(self.frame[column].map(reasons))
         self.frame = self.frame.assign(**{column: self.frame[column].map(values)})
 
-    def distinct(self, keys: Sequence[str], answer: str) -> None:
-        """Refuse every row of a key that has several answers, and all but the first row of a key with one."""
-        groups = self.frame.groupby(list(keys), sort=False)
+    def distinct(self, keys: Sequence[str], answer: str, same: Same | None = None) -> None:
+        """Refuse every row of a key that has several answers, and all but the first row of a key with one.
+
+        Args:
+            same: column -> what its equal values share, for columns whose values may differ and be equal all the same.
+        """
+        compared = shared(self.frame, same or {})
+        groups = compared.groupby(list(keys), sort=False)
         name = " and ".join(keys)
         first, last = (groups["row"].transform(end) for end in ("first", "last"))
         contradicting = groups[answer].transform("nunique") > 1
-        repeated = self.frame.duplicated(list(keys)) & ~contradicting
+        repeated = compared.duplicated(list(keys)) & ~contradicting
         reasons = pd.Series(None, index=self.frame.index, dtype=object)
         reasons[contradicting] = f"the same {name} has different {answer}s between " + first + " and " + last
         reasons[repeated] = f"the same {name} and {answer} as in " + first
@@ -163,6 +171,16 @@ class RowValidator:
                 f"{count} of {self._total} rows were refused, more than benchmark.max_rejects={max_rejects:g} allows. "
                 f"First reasons: {shown}"
             )
+
+
+def shared(frame: pd.DataFrame, same: Same) -> pd.DataFrame:
+    """The frame with these columns' values replaced by what equal ones share."""
+    return frame.assign(
+        **{
+            column: frame[column].map({value: function(value) for value in frame[column].unique()})
+            for column, function in same.items()
+        }
+    )
 
 
 def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
