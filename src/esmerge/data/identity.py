@@ -116,10 +116,10 @@ def stripped_name(name: str) -> str:
 
 
 def _parent(smiles: str) -> Chem.Mol:
-    molecule = Chem.MolFromSmiles(canonical_smiles(smiles))
-    if _is_parent(molecule):  # of most drug-like molecules it is true, and standardising takes milliseconds each
-        return molecule
     with BlockLogs():
+        molecule = Chem.MolFromSmiles(canonical_smiles(smiles))
+        if _is_parent(molecule):  # of most drug-like molecules it is true, and standardising takes milliseconds each
+            return molecule
         standard = rdMolStandardize.IsotopeParent(rdMolStandardize.ChargeParent(molecule), skipStandardize=True)
         return Chem.MolFromSmiles(Chem.MolToSmiles(standard)) or standard  # isotopes may have made centres
 
