@@ -35,7 +35,6 @@ PARTS = (
     Part("scoring", "Scoring at the model's shapes", "benchmarks.gpu.scoring", 50, 60),
     Part("memory", "Out of memory", "benchmarks.gpu.memory", 25, 60),
     Part("reference", "The reference procedure at the model's shapes", "benchmarks.gpu.reference", 40, 60),
-    Part(
-        "sweep", "The default sweep, device beside CPU", "benchmarks.gpu.sweep", 110, 180
-    ),  # last: waits for the CPU's
+    # the last one, since it waits for the same sweep on the CPU
+    Part("sweep", "The default sweep, device beside CPU", "benchmarks.gpu.sweep", 110, 180),
 )

@@ -30,3 +30,9 @@ def test_only_the_first_sentence_counts_and_it_must_be_of_one_mind() -> None:
     assert place("A sterol that is a steroid") == 0
     assert place("A steroid joined to a peptide. More.") == LEFT_OUT
     assert place("An acid. It is a steroid.") == LEFT_OUT
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "NA", ""])
+def test_what_is_no_finite_number_is_refused_and_not_below_the_limit(text: str) -> None:
+    with pytest.raises(InputError, match="logp .* is not a number"):
+        above(0.0, "logp")(text)

@@ -11,6 +11,7 @@ import pytest
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Example
+from esmerge.data.identity import parent
 from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.sources.drug_pairs import (
     TYPE_LABELS,
@@ -201,3 +202,23 @@ def test_a_table_that_is_mostly_bad_is_refused(write: Callable, ask: Callable[..
     for source, settings in ((ddi, WHETHER), (ddi_type, HOW)):
         with pytest.raises(InputError, match="rows were refused"):
             source(settings, ask())
+
+
+def test_a_drug_and_its_salt_are_one_drug_under_the_parent_rule(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    rows = known(list(DRUGS))
+    salts = {f"{name}S": smiles.removesuffix("O") + "[O-].[Na+]" for name, smiles in DRUGS.items()}
+    again = [(f"{two}S", one, kind) for one, two, kind in rows] + [("DB01", "DB01S", "49")]
+    write("pairs.csv", "drug1_id,drug2_id,type\n" + "".join(",".join(row) + "\n" for row in [*rows, *again]))
+    drugs = "".join(f"{name},{smiles}\n" for name, smiles in {**DRUGS, **salts}.items())
+    write("drugs.csv", "drug_id,SMILES\n" + drugs)
+    benchmark = ddi(replace(WHETHER, identity="parent"), ask())
+    parents = [(e.answer, *sorted(map(parent, molecules(e)))) for e in examples(benchmark)]
+    assert len(set(parents)) == len(parents)
+    assert {pair[1:] for pair in parents if pair[0] == 1} == {
+        tuple(sorted((DRUGS[one], DRUGS[other]))) for one, other, _ in rows
+    }
+    assert not {pair[1:] for pair in parents if pair[0] == 1} & {pair[1:] for pair in parents if pair[0] == 0}
+    reasons = Counter(reject.reason for reject in benchmark.rejects)
+    assert reasons == {"both drugs are one molecule": 1, "the same pair as in an earlier row": len(rows)}

@@ -3,14 +3,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.tasks.wording import LABELS, PROMPT
 
+from esmerge.cli.tasks.leakage_table import leakage_markdown
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark
-from esmerge.data.molecules import scaffold
+from esmerge.data.molecules import canonical_smiles, scaffold
 from esmerge.tasks.api import BenchmarkRequest
+from esmerge.tasks.leakage import measure_leakage
 from esmerge.tasks.sources.interactions import InteractionSettings, interactions
 
 SETTINGS = InteractionSettings(prompt=PROMPT, labels=LABELS, table="dti.csv", max_rejects=0.9)
@@ -50,7 +53,7 @@ def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., B
     [
         ("C1CC,MKV,1,train", "C1CC"),
         ("CCO,MK*V,1,train", r"'\*' at position 3"),
-        ("CCO,mkv,1,train", "'m' at position 1"),
+        ("CCO,m1v,1,train", "'1' at position 2"),
         ("CCO,,1,train", "sequence is missing"),
         (",MKV,1,train", "SMILES is missing"),
         ("CCS,MKV,,train", "label is missing"),
@@ -146,3 +149,54 @@ def test_a_split_without_a_name_and_a_missing_file_are_refused(ask: Callable[...
         replace(SETTINGS, splits={"train": "train", "test": "test"})
     with pytest.raises(InputError, match="dti.csv"):
         interactions(SETTINGS, ask())
+
+
+FORMS = ("CCO", "[CH3:1][CH2:2][OH:3]", "CC[O-].[Na+]", "[13CH3]CO")
+
+
+@pytest.mark.parametrize(("rule", "left"), [(None, 3), ("exact", 3), ("parent", 1), ("connectivity", 1)])
+def test_forms_of_one_molecule_are_duplicates_by_the_rule(
+    rule: str | None, left: int, write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    rows = [f"{form},{sequence},1,train" for form, sequence in zip(FORMS, ("MKV", "mkv", "M-KV*", "MKV"), strict=True)]
+    write("dti.csv", HEAD + "\n".join([*rows, "CCC,MKV,0,train", "CCN,MLL,0,test", "CCC,MLL,1,test"]) + "\n")
+    benchmark = interactions(replace(SETTINGS, identity=rule), ask())
+    assert len(benchmark.train) == left + 1
+    assert [reject.row for reject in benchmark.rejects] == ["dti.csv:3", "dti.csv:4", "dti.csv:5"][: 4 - left]
+    assert "same SMILES and sequence and label as in dti.csv:2" in benchmark.rejects[0].reason
+
+
+def test_a_cold_split_holds_out_every_form_of_a_molecule(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
+    rows = [
+        f"{form},MKV,{length % 2},train"
+        for length in range(2, 42)
+        for form in (f"{'C' * length}N", f"{'C' * length}[NH3+].[Cl-]", f"[CH3:1]{'C' * (length - 1)}[15NH2]")
+    ]
+    write("dti.csv", HEAD + "\n".join(rows) + "\n")
+    report = {
+        rule: measure_leakage(interactions(replace(SETTINGS, split="cold_drug", identity=rule), ask()))
+        for rule in (None, "exact")
+    }
+    parents = {rule: leakage.merged[0] for rule, leakage in report.items()}
+    assert (parents[None].kind, parents[None].rule, parents[None].shared) == ("molecule", "parent", 0)
+    assert parents["exact"].shared > 5 and parents["exact"].any_share > 0.3
+    assert all(canonical_smiles(a) != canonical_smiles(b) for a, b in parents["exact"].pairs)
+    table = leakage_markdown([report["exact"]])
+    assert "| toy       | molecule       | parent       |" in table and " is ".join(parents["exact"].pairs[0]) in table
+
+
+def test_an_unknown_rule_of_identity_is_refused() -> None:
+    with pytest.raises(ConfigError, match="benchmark.identity='inchikey' must be one of exact, parent, connectivity"):
+        replace(SETTINGS, identity="inchikey")
+
+
+def test_a_table_of_another_system_is_the_same_benchmark(
+    tmp_path: Path, write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    write("dti.csv", HEAD + GOOD)
+    plain = interactions(SETTINGS, ask())
+    for encoding, separator, end in (("utf-8-sig", ",", "\r\n"), ("utf-16", ";", "\r\n"), ("utf-8", "\t", "\r")):
+        text = (HEAD + GOOD).replace(",", separator).replace("\n", end)
+        (tmp_path / "dti.csv").write_bytes(text.encode(encoding))
+        other = interactions(SETTINGS, ask())
+        assert replace(other, checksum=plain.checksum) == plain

@@ -21,8 +21,9 @@ from torch import Tensor
 from esmerge.adapters.card import card_text
 from esmerge.adapters.dense import FLOATS, DenseState, Update, added
 from esmerge.adapters.lora import PREFIX
-from esmerge.core.errors import AdapterError
+from esmerge.core.errors import AdapterError, InputError
 from esmerge.core.finite import all_finite
+from esmerge.core.json_lines import read_json_object
 from esmerge.storage.whole_folder import whole_folder
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -102,10 +103,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise AdapterError(f"{path} does not exist: expected the Hugging Face folder of the backbone")
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise AdapterError(f"{path} is not valid JSON ({error}): copy the backbone again") from error
-    return record
+        return read_json_object(path)
+    except InputError as error:
+        raise AdapterError(f"{error}: copy the backbone again") from error
 
 
 def checkpoint_tensors(folder: str | Path) -> list[str]:

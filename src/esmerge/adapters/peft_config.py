@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from typing import Any
 
 from esmerge.adapters.lora import PREFIX
 from esmerge.adapters.peft_files import CONFIG
-from esmerge.core.errors import AdapterError
+from esmerge.core.errors import AdapterError, InputError
+from esmerge.core.json_lines import read_json_object
 
 # Options of PEFT's LoraConfig under which an adapter is more, or other, than scale * B @ A on linear layers.
 REFUSED = {
@@ -42,9 +42,9 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise AdapterError(f"adapter {name!r}: {path} does not exist; expected a folder written by PEFT")
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise AdapterError(f"adapter {name!r}: {path} is not valid JSON ({error})") from error
+        config = read_json_object(path)
+    except InputError as error:
+        raise AdapterError(f"adapter {name!r}: {error}") from error
     if config.get("peft_type") != "LORA":
         raise AdapterError(f"adapter {name!r} is of type {config.get('peft_type')!r}: only LORA adapters can be merged")
     absent = [key for key in ("r", "lora_alpha") if config.get(key) is None]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from esmerge.core.command import name_commands_in_help
+from esmerge.core.config_files import read_configs_in_any_encoding
 from esmerge.core.timing import seconds
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
@@ -22,6 +23,7 @@ from esmerge.tracking.results import run_folders
 
 open_experts_node()  # before any config is composed
 name_commands_in_help()
+read_configs_in_any_encoding()
 
 
 def quiet() -> None:

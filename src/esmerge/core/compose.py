@@ -20,11 +20,13 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from esmerge.core import paths
+from esmerge.core.config_files import read_configs_in_any_encoding
 from esmerge.core.errors import ConfigError
 from esmerge.core.schema import plain
 
 Config = dict[str, Any]  # values of YAML
 
+read_configs_in_any_encoding()
 _COMPOSED: dict[tuple[str, ...], Config] = {}  # composing takes time, and a sweep asks for the same configs many times
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from esmerge.core.prompts import Reject
-from esmerge.data.tables import RowValidator, read_columns
+from esmerge.data.tables import RowValidator, Same, read_columns, shared
 
 PAIR = ["molecule_1", "molecule_2"]
 REPLICATES = ("mean", "median")
@@ -56,7 +56,8 @@ def read_names_of_pairs(
     """
     from datasets import Dataset  # a second of imports that embedded benchmarks do not need
 
-    table = read_columns(path, [column for pair in columns for column in pair]).to_pandas()
+    # What is malformed is refused where the same file is read as pairs.
+    table = RowValidator(read_columns(path, [column for pair in columns for column in pair])).frame
     parts = [table[["row", *pair]].set_axis(["row", *columns[0]], axis=1) for pair in columns]
     frame = pd.concat(parts).drop_duplicates(list(columns[0]))
     validator = RowValidator(Dataset.from_pandas(frame, preserve_index=False))
@@ -83,29 +84,42 @@ def resolve(validator: RowValidator, column: str, names: Names, into: str) -> No
     validator.frame = validator.frame.assign(**{into: validator.frame[column].map(names.values)})
 
 
-def pair_up(validator: RowValidator) -> None:
+def pair_up(validator: RowValidator, same: Same | None = None) -> None:
     """Put the two molecules of every row in alphabetical order, since both orders are one pair; refuse a molecule
-    paired with itself."""
-    first, second = (validator.frame[column] for column in PAIR)
+    paired with itself.
+
+    Args:
+        same: as in ``RowValidator.distinct``; what equal molecules share decides then.
+    """
+    first, second = (shared(validator.frame, same or {})[column] for column in PAIR)
     reason = pd.Series("both drugs are one molecule", index=first.index, dtype=object)
     validator.refuse(reason.where(first == second, None))
+    swapped = (first > second).loc[validator.frame.index]
     first, second = (validator.frame[column] for column in PAIR)
-    swapped = first > second
     validator.frame = validator.frame.assign(
         **{PAIR[0]: second.where(swapped, first), PAIR[1]: first.where(swapped, second)}
     )
 
 
-def average_replicates(validator: RowValidator, experiment: Sequence[str], value: str, how: str) -> list[Reject]:
+def average_replicates(
+    validator: RowValidator,
+    experiment: Sequence[str],
+    value: str,
+    how: str,
+    same: Same | None = None,
+) -> list[Reject]:
     """Give every experiment one value, in its first row; returns its other rows, which are left out.
 
     Args:
         experiment: columns that tell experiments apart; rows that agree in all of them are replicates.
         how: one of ``REPLICATES``.
+        same: as in ``RowValidator.distinct``.
     """
-    values = validator.frame.groupby(list(experiment), sort=False)[value].transform(how)
+    compared = shared(validator.frame, same or {})
+    keys = [compared[column] for column in experiment]
+    values = validator.frame.groupby(keys, sort=False)[value].transform(how)
     validator.frame = validator.frame.assign(**{value: values})
-    repeated = validator.frame.duplicated(list(experiment))
+    repeated = compared.duplicated(list(experiment))
     return leave_out(validator, repeated, f"a replicate: the {how} stands in the experiment's first row")
 
 

@@ -19,12 +19,18 @@ RADIUS, BITS = 2, 2048  # the Morgan fingerprint that the paper's few-shot choic
 
 @lru_cache(maxsize=200_000)
 def canonical_smiles(smiles: str) -> str:
-    """RDKit's canonical isomeric SMILES, equal for all ways to write one molecule.
+    """RDKit's canonical isomeric SMILES, equal for all ways to write one molecule, with atom maps (which number the
+    atoms of a reaction) left out.
 
     Raises:
         InputError: not a molecule, or more than one word (RDKit would read the rest as the molecule's name).
     """
-    return str(Chem.MolToSmiles(_valid(smiles)))
+    molecule = _valid(smiles)
+    if not any(atom.GetAtomMapNum() for atom in molecule.GetAtoms()):
+        return str(Chem.MolToSmiles(molecule))
+    for atom in molecule.GetAtoms():
+        atom.SetAtomMapNum(0)
+    return str(Chem.MolToSmiles(_valid(Chem.MolToSmiles(molecule))))  # read again: mapped hydrogens are atoms till then
 
 
 @lru_cache(maxsize=200_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from esmerge.core.errors import InputError
@@ -13,12 +14,20 @@ def above(limit: float, column: str) -> Callable[[str], int]:
     """1 where the value is a number above ``limit``, else 0."""
 
     def index(text: str) -> int:
-        try:
-            return int(float(text) > limit)
-        except ValueError:
-            raise InputError(f"{column} {text!r} is not a number") from None
+        return int(number(text, column) > limit)
 
     return index
+
+
+def number(text: str, column: str) -> float:
+    """A finite number; raises ``InputError`` for anything else, ``nan`` and ``inf`` among it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{column} {text!r} is not a number")
+    return value
 
 
 def contains(part: str) -> Callable[[str], int]:

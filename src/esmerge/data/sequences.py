@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 from esmerge.core.errors import InputError
+from esmerge.data.genes import check_gene
 
 STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 # Letters that IUPAC defines beyond the standard twenty and that real tables hold: U selenocysteine and O pyrrolysine
 # are residues of their own; X is any residue, B is D or N, Z is E or Q, J is I or L where sequencing could not tell.
 EXTENDED = "UOXBZJ"
 AMINO_ACIDS = frozenset(STANDARD + EXTENDED)
-# HGNC symbols are capitals and digits, with the one exception of open reading frames such as C6orf48. A dot stands
-# for the hyphen in tables that passed through R (HLA.DRA).
-GENE = re.compile(r"[A-Z0-9][A-Z0-9.@_/-]*(orf[0-9]+[A-Z0-9.-]*)?")
+GAPS = re.compile(r"[\s.-]+")
+MISSING = frozenset(("NA", "N/A", "#N/A", "NAN", "NULL", "NONE", "NIL", "MISSING"))
 
 
 def check_sequence(sequence: str) -> str:
@@ -33,6 +33,17 @@ def check_sequence(sequence: str) -> str:
     )
 
 
+def canonical_sequence(text: str) -> str:
+    """The sequence as residues alone: capitals, without blanks, alignment gaps (``-``, ``.``) and a final stop (``*``).
+
+    Raises:
+        InputError: as ``check_sequence``, and a word for a missing value, whose letters would be residues.
+    """
+    if text.strip().upper() in MISSING:
+        raise InputError(f"protein sequence {text!r} stands for a missing value: give the sequence or remove the row")
+    return check_sequence(GAPS.sub("", text).upper().removesuffix("*"))
+
+
 def gene_list(text: str, count: int | None = None) -> str:
     """The first ``count`` gene symbols of a blank-separated list, separated by single blanks.
 
@@ -43,10 +54,10 @@ def gene_list(text: str, count: int | None = None) -> str:
     if not symbols:
         raise InputError("gene list is empty: expected gene symbols separated by blanks")
     for position, symbol in enumerate(symbols[:count], start=1):
-        if not GENE.fullmatch(symbol):
-            raise InputError(
-                f"gene list has {symbol!r} at position {position}: expected a symbol in capitals, e.g. TP53 or C6orf48"
-            )
+        try:
+            check_gene(symbol)
+        except InputError as error:
+            raise InputError(f"gene list has {symbol!r} at position {position}: {error}") from None
     return " ".join(symbols[:count])
 
 

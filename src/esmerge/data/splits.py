@@ -13,7 +13,8 @@ import pandas as pd
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Reject
 from esmerge.core.rng import generator
-from esmerge.data.molecules import scaffold
+from esmerge.data import identity as identities
+from esmerge.data.identity import EXACT, LINE, STRICTEST, identity, scaffold_identity
 
 SIDES = ("test", "validation", "train")  # a row that is in several stays in the first of these
 PUBLISHED = "published"  # the table's own split, which its source reads
@@ -40,7 +41,15 @@ def check_kind(kind: str, allowed: Sequence[str]) -> None:
         raise ConfigError(f"benchmark.split={kind!r} must be one of {', '.join(allowed)}: this benchmark has no other")
 
 
-def split_rows(frame: pd.DataFrame, kind: str, seed: int, validation: float, test: float) -> pd.DataFrame:
+def side_rule(kind: str, rule: str | None) -> str:
+    """The rule of identity between the sides of a split: the one that is set, or else the strictest where something is
+    held out, so that no test molecule stands in training in another form."""
+    return rule or (EXACT if kind in ("random", PUBLISHED) else STRICTEST)
+
+
+def split_rows(
+    frame: pd.DataFrame, kind: str, seed: int, validation: float, test: float, rule: str = EXACT
+) -> pd.DataFrame:
     """Give every row a side that depends on the seed and on what the row holds, and on no other row.
 
     ``random``: by the whole combination of entities, molecules of a pair in any order. ``cold_drug``: by the canonical
@@ -57,6 +66,7 @@ def split_rows(frame: pd.DataFrame, kind: str, seed: int, validation: float, tes
         frame: rows with ``molecule``, or ``molecule_1``, ``molecule_2`` and so on (canonical SMILES), and ``protein``
             or ``line`` where there is one. Its index is unique.
         validation, test: shares of the keys; the rest is for training.
+        rule: which molecules and cell lines are one, see ``esmerge.data.identity``; all of one share their side.
 
     Returns:
         The rows that have a side, in their order, with new columns ``side`` and ``key``: what must not stand on two
@@ -66,12 +76,18 @@ def split_rows(frame: pd.DataFrame, kind: str, seed: int, validation: float, tes
         ConfigError: a kind that these rows cannot have, or shares that do not fit.
     """
     check_kind(kind, kinds(frame.columns))
+    named = frame if rule == EXACT else frame.assign(**_identities(frame, rule))
     if kind == "random":
-        return _by(_combination(frame), frame, seed, validation, test)
+        return _by(_combination(named), frame, seed, validation, test)
     if kind in PARTNERS:
-        return _by(frame[PARTNERS[kind]], frame, seed, validation, test)
-    held = frame[_molecules(frame.columns)]
-    held = held.apply(lambda column: column.map(_once(scaffold, column))) if kind == "scaffold" else held
+        return _by(named[PARTNERS[kind]], frame, seed, validation, test)
+    molecules = _molecules(frame.columns)
+    same = scaffold_identity(rule)
+    held = (
+        frame[molecules].apply(lambda column: column.map(_once(same, column)))
+        if kind == "scaffold"
+        else named[molecules]
+    )
     if held.shape[1] == 1:
         return _by(held.iloc[:, 0], frame, seed, validation, test)
     return _together(held, frame, kind == "cold_one_drug", (seed, validation, test))
@@ -165,6 +181,16 @@ def _combination(frame: pd.DataFrame) -> pd.Series:
     molecules = np.sort(frame[_molecules(frame.columns)].to_numpy(dtype=object), axis=1)
     partners = frame[[column for column in PARTNERS.values() if column in frame.columns]].to_numpy(dtype=object)
     return pd.Series([" ".join(row) for row in np.hstack([molecules, partners])], index=frame.index, dtype=object)
+
+
+def _identities(frame: pd.DataFrame, rule: str) -> dict[str, pd.Series]:
+    """The columns of molecules and cell lines, as what equal ones share."""
+    kinds_of = {**dict.fromkeys(_molecules(frame.columns), identities.MOLECULE), LINE: LINE}
+    return {
+        column: frame[column].map(_once(identity(name, rule), frame[column]))
+        for column, name in kinds_of.items()
+        if column in frame
+    }
 
 
 def _molecules(columns: Iterable[str]) -> list[str]:

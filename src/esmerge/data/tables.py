@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Reject
+from esmerge.data.records import read_records
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 5  # reasons that an error quotes
-SEPARATORS = {".tsv": "\t", ".tab": "\t", ".txt": "\t"}  # by ending; a comma for any other
+FAULT = "malformed row"  # a column of why; no table's own, since its rows would have to be malformed as well
 
 
 _LOOKED_UP: list[Path] = []
@@ -58,12 +60,13 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) 
     """Read columns of a CSV or TSV file into memory, under a typed schema.
 
     Args:
-        path: a file with a header line.
+        path: a file with a header line, in any form that ``read_records`` reads.
         texts: columns read as text, blanks at either end removed; an empty cell becomes null.
-        numbers: columns read as float64; what is not a number becomes null.
+        numbers: columns read as float64; what is not a finite number becomes null.
 
     Returns:
-        These columns and ``row``, the file and line that a row comes from (the header is line 1).
+        These columns and ``row``, the file and the line of it that a row begins in (the first is 1); where rows are
+        malformed, ``FAULT`` too, which is null in the others. ``RowValidator`` refuses those that are.
 
     Raises:
         InputError: a missing column, or a file that is not a table.
@@ -75,9 +78,10 @@ def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) 
         stripped = frame[column].astype("string").str.strip()
         frame[column] = stripped.mask(stripped == "")
     for column in numbers:
-        frame[column] = pd.to_numeric(frame[column], errors="coerce")
-    frame["row"] = [f"{path.name}:{line}" for line in range(2, len(frame) + 2)]
-    schema = {**dict.fromkeys([*texts, "row"], Value("string")), **dict.fromkeys(numbers, Value("float64"))}
+        values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
+        frame[column] = values.where(np.isfinite(values))
+    faults = [FAULT] * (FAULT in frame)
+    schema = {**dict.fromkeys([*texts, "row", *faults], Value("string")), **dict.fromkeys(numbers, Value("float64"))}
     return Dataset.from_pandas(frame, features=Features(schema), preserve_index=False)
 
 
@@ -98,6 +102,9 @@ def checksum(paths: Sequence[Path], benchmark: str, expected: str | None = None)
     return total.hexdigest()
 
 
+Same = Mapping[str, Callable[[str], str]]  # column -> what its equal values share
+
+
 class RowValidator:
     """Checks the rows of a table; bad rows are set aside, each with the first reason against it.
 
@@ -110,6 +117,9 @@ class RowValidator:
         self.frame = table.to_pandas()
         self.rejects: list[Reject] = []
         self._total = len(self.frame)
+        if FAULT in self.frame:
+            self.refuse(self.frame[FAULT])
+            self.frame = self.frame.drop(columns=FAULT)
 
     def refuse(self, reasons: pd.Series) -> None:
         """Set aside the rows that have a reason; ``reasons`` is aligned with ``frame``, null where there is none."""
@@ -135,13 +145,18 @@ class RowValidator:
         self.refuse(self.frame[column].map(reasons))
         self.frame = self.frame.assign(**{column: self.frame[column].map(values)})
 
-    def distinct(self, keys: Sequence[str], answer: str) -> None:
-        """Refuse every row of a key that has several answers, and all but the first row of a key with one."""
-        groups = self.frame.groupby(list(keys), sort=False)
+    def distinct(self, keys: Sequence[str], answer: str, same: Same | None = None) -> None:
+        """Refuse every row of a key that has several answers, and all but the first row of a key with one.
+
+        Args:
+            same: column -> what its equal values share, for columns whose values may differ and be equal all the same.
+        """
+        compared = shared(self.frame, same or {})
+        groups = compared.groupby(list(keys), sort=False)
         name = " and ".join(keys)
         first, last = (groups["row"].transform(end) for end in ("first", "last"))
         contradicting = groups[answer].transform("nunique") > 1
-        repeated = self.frame.duplicated(list(keys)) & ~contradicting
+        repeated = compared.duplicated(list(keys)) & ~contradicting
         reasons = pd.Series(None, index=self.frame.index, dtype=object)
         reasons[contradicting] = f"the same {name} has different {answer}s between " + first + " and " + last
         reasons[repeated] = f"the same {name} and {answer} as in " + first
@@ -158,6 +173,16 @@ class RowValidator:
             )
 
 
+def shared(frame: pd.DataFrame, same: Same) -> pd.DataFrame:
+    """The frame with these columns' values replaced by what equal ones share."""
+    return frame.assign(
+        **{
+            column: frame[column].map({value: function(value) for value in frame[column].unique()})
+            for column, function in same.items()
+        }
+    )
+
+
 def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
     """A conversion from a table's value to its index in ``values``; whole numbers may be written ``1`` or ``1.0``."""
     positions = {value: index for index, value in enumerate(values)}
@@ -172,29 +197,15 @@ def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
 
 
 def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    separator = SEPARATORS.get(path.suffix.lower(), ",")
-    try:
-        header = list(pd.read_csv(path, sep=separator, nrows=0).columns)
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise InputError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}: correct the table or the "
-                "benchmark's columns setting"
-            )
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,  # "NA" is text here, not a missing value
-            na_values=[""],
-            skip_blank_lines=False,  # so that line numbers stay true
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a table: {error}") from error
-    if frame.empty:
-        raise InputError(f"{path} has a header but no rows")
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes fields without a header as row names
-        raise InputError(
-            f"{path} has rows of more fields than its header ({', '.join(header)}): quote fields with {separator!r}"
-        )
-    return frame[list(columns)]
+    """The columns as text, null where a cell is empty or the row malformed; ``row`` and, if there are any, faults."""
+    table = read_records(path, columns)
+    empty = ("",) * len(table.header)
+    cells = [row.fields if len(row.fields) == len(empty) and not row.fault else empty for row in table.rows]
+    positions = {column: table.header.index(column) for column in columns}
+    frame = pd.DataFrame(
+        {column: [row[position] or None for row in cells] for column, position in positions.items()}, dtype=object
+    )
+    frame["row"] = [f"{path.name}:{row.line}" for row in table.rows]
+    if any(row.fault for row in table.rows):
+        frame[FAULT] = [row.fault for row in table.rows]
+    return frame

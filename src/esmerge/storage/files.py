@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import uuid
@@ -14,7 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from esmerge.core.errors import StoreError
+from esmerge.core.errors import InputError, StoreError
+from esmerge.core.json_lines import read_json_object
+from esmerge.core.text_files import decode_file
 
 PARTIAL = ".partial"
 
@@ -54,12 +57,9 @@ def write_json(path: Path, record: Mapping[str, object]) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a record; ``StoreError`` if the file is not a JSON object."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path} is not valid JSON ({error}): delete it and run the same command again") from error
-    if not isinstance(record, dict):
-        raise StoreError(f"{path} holds a {type(record).__name__}, expected a JSON object")
-    return record
+        return read_json_object(path)
+    except InputError as error:
+        raise StoreError(f"{error}: delete it and run the same command again") from error
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> Path:
@@ -72,7 +72,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> Path:
 
 def read_table(path: Path, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
     """Read a CSV as text (an empty cell is ``""``), the columns that start with a name in ``numbers`` as floats."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = pd.read_csv(io.StringIO(decode_file(path), newline=""), dtype=str, keep_default_na=False)
     for column in [column for column in frame if str(column).startswith(numbers)] if numbers else []:
         frame[column] = [float(cell) if cell else float("nan") for cell in frame[column]]
     return frame

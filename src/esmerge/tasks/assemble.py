@@ -13,7 +13,8 @@ import pandas as pd
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
-from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, split_rows
+from esmerge.data.identity import EXACT, Identity, check_rule, identity
+from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, side_rule, split_rows
 from esmerge.data.templates import answers, fill, in_language
 from esmerge.tasks.api import BenchmarkRequest, SourceConfig
 
@@ -31,6 +32,9 @@ class TableSettings(SourceConfig):
         max_rejects: the load fails if more than this share of the rows is refused.
         train_limit, validation_limit: sizes of label-stratified samples of these splits; None for all.
         sha256: checksum that the tables must have; None to accept any.
+        identity: which molecules and cell lines are one (``esmerge.data.identity``): ``exact``, ``parent`` or
+            ``connectivity``, for duplicates and between the sides of a split. None is ``exact`` for duplicates and
+            random splits, and ``connectivity`` between the sides of all others that are made here.
     """
 
     prompt: dict[str, str]
@@ -39,12 +43,23 @@ class TableSettings(SourceConfig):
     train_limit: int | None = 1000
     validation_limit: int | None = 500
     sha256: str | None = None
+    identity: str | None = None
 
     def __post_init__(self) -> None:
+        check_rule(self.identity)
         if not 0 <= self.max_rejects < 1:
             raise ConfigError(f"benchmark.max_rejects={self.max_rejects} must be at least 0 and less than 1")
         for name in ("train_limit", "validation_limit"):
             check_limit(name, getattr(self, name))
+
+    def identities(self, **columns: str) -> dict[str, Identity]:
+        """Column -> what its equal entries share, for columns of a kind; empty where they are compared as they are.
+
+        Args:
+            columns: column -> its kind, as ``esmerge.data.identity`` names kinds.
+        """
+        rule = self.identity or EXACT
+        return {} if rule == EXACT else {column: identity(kind, rule) for column, kind in columns.items()}
 
     def split_settings(self) -> dict[str, str | float]:
         """Name -> value of the settings that decide on which side a row stands."""
@@ -84,7 +99,8 @@ Table = TypeVar("Table", bound=TableSettings)
 
 def split_as(frame: pd.DataFrame, settings: SplitSettings, request: BenchmarkRequest) -> pd.DataFrame:
     """The rows with the sides that settings and seed give them: see ``split_rows``, which it calls."""
-    return split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share)
+    rule = side_rule(settings.split, settings.identity)
+    return split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share, rule)
 
 
 def check_limit(name: str, value: int | None) -> None:

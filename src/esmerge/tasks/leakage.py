@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,12 @@ from sklearn.metrics import roc_auc_score
 from esmerge.core.errors import InputError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark, Example
+from esmerge.data.identity import RULES, Identity, identity
 from esmerge.data.molecules import bit_vector, scaffold
 
 DRUG, SCAFFOLD, QUESTION = "molecule", "scaffold", "whole question"
 CLOSE = 0.9  # Tanimoto similarity above which two molecules are close analogues
+SHOWN = 5  # pairs of forms that a report names
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -38,6 +41,25 @@ class Overlap:
     shared: int
     any_share: float
     all_share: float
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What the test split shares with training under a rule of identity, and not as it is written.
+
+    Attributes:
+        kind: a modality, or ``whole question``.
+        rule: of ``esmerge.data.identity``.
+        shared: distinct values of the test split that training holds in another form only.
+        any_share: share of the test examples with at least one value that training holds in some form.
+        pairs: the first of them, each beside the form that training holds.
+    """
+
+    kind: str
+    rule: str
+    shared: int
+    any_share: float
+    pairs: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -77,12 +99,14 @@ class EntityBaseline:
 
 @dataclass(frozen=True)
 class Leakage:
-    """The report on one benchmark; ``nearest`` is None where no question holds a molecule."""
+    """The report on one benchmark; ``nearest`` is None where no question holds a molecule, and ``merged`` has a row
+    per kind and rule that merges what the exact one does not."""
 
     benchmark: str
     overlaps: tuple[Overlap, ...]
     nearest: Nearest | None
     baselines: tuple[EntityBaseline, ...]
+    merged: tuple[Merged, ...] = ()
 
 
 def measure_leakage(benchmark: Benchmark) -> Leakage:
@@ -107,7 +131,36 @@ def measure_leakage(benchmark: Benchmark) -> Leakage:
     overlaps.append(overlap(QUESTION, _questions(benchmark.train), _questions(benchmark.test)))
     labels = len(benchmark.labels)
     baselines = [_entity_baseline(modality, *sides, labels) for modality, sides in entities.items()]
-    return Leakage(benchmark.name, tuple(overlaps), nearest, tuple(baselines))
+    return Leakage(benchmark.name, tuple(overlaps), nearest, tuple(baselines), tuple(_merged(benchmark, entities)))
+
+
+def merged(kind: str, rule: str, train: pd.DataFrame, test: pd.DataFrame, same: Identity) -> Merged:
+    """Compare two splits under a rule; the frames are those of ``overlap``."""
+    values = pd.Series(pd.concat([train["value"], test["value"]]).unique())
+    key_of = dict(zip(values, values.map(same), strict=True))
+    exact = set(train["value"])
+    form_of = {key_of[value]: value for value in reversed(train["value"].unique())}
+    pairs = [(value, form_of[key_of[value]]) for value in test["value"].unique() if key_of[value] in form_of]
+    others = [pair for pair in pairs if pair[0] not in exact]
+    in_training = test["value"].map(key_of).isin(form_of).groupby(test["example"]).any()
+    return Merged(kind, rule, len(others), float(in_training.mean()), tuple(others[:SHOWN]))
+
+
+def _merged(benchmark: Benchmark, entities: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Iterator[Merged]:
+    """Molecules, and questions that hold some, under each rule but the exact one."""
+    if DRUG not in entities:
+        return
+    for rule in RULES[1:]:
+        same = identity(DRUG, rule)
+        yield merged(DRUG, rule, *entities[DRUG], same)
+        yield merged(
+            QUESTION, rule, _questions(benchmark.train), _questions(benchmark.test), partial(_question_key, same)
+        )
+
+
+def _question_key(same: Identity, question: str) -> str:
+    lines = (line.partition(" ") for line in question.split("\n"))
+    return "\n".join(sorted(f"{kind} {same(value) if kind == DRUG else value}" for kind, _, value in lines))
 
 
 def overlap(kind: str, train: pd.DataFrame, test: pd.DataFrame) -> Overlap:

@@ -8,6 +8,7 @@ is used again, if the configuration is the same.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import time
@@ -24,6 +25,7 @@ from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.core.text_files import read_text
 from esmerge.storage.files import read_json, read_table, remove_partial, replacing, write_json, write_table, write_text
 
 if TYPE_CHECKING:
@@ -236,7 +238,7 @@ class RunFolder:
     def read_tuning(self) -> pd.DataFrame | None:
         """The trials, numbers and texts of failures; None for a run with published settings."""
         path = self.path / "tuning.csv"
-        return pd.read_csv(path) if path.exists() else None
+        return pd.read_csv(io.StringIO(read_text(path))) if path.exists() else None
 
     def write_provenance(self, record: Mapping[str, object]) -> Path:
         """Store where the results came from."""
@@ -247,7 +249,7 @@ class RunFolder:
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        config = OmegaConf.to_container(OmegaConf.load(path))
+        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(read_text(path))))
         return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
 
     def _clear(self) -> None:

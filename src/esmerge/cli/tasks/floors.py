@@ -23,6 +23,7 @@ from esmerge.core.errors import InputError, NotApplicable
 from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.registry import Entry
+from esmerge.core.text_files import read_text
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.storage.files import write_text
 
@@ -104,13 +105,13 @@ def section(measured: Sequence[FloorCells], command: str) -> str:
 def into_card(path: Path, text: str) -> str:
     """The card with ``text`` in place of what stands between its marks; raises ``InputError`` without them."""
     _check_marks(path)
-    return BLOCK.sub(lambda _: text, path.read_text(encoding="utf-8"))
+    return BLOCK.sub(lambda _: text, read_text(path))
 
 
 def card_of(name: str) -> str:
     """The data card that a benchmark's config names in its first line; raises ``InputError`` if it names none."""
     path = paths.CONF / "benchmark" / f"{name}.yaml"  # a comment, which no composed config holds
-    match = CARD.search(path.read_text(encoding="utf-8").partition("\n")[0]) if path.is_file() else None
+    match = CARD.search(read_text(path).partition("\n")[0]) if path.is_file() else None
     if match is None:
         raise InputError(f"conf/benchmark/{name}.yaml names no card: its first line must say benchmarks/cards/NAME.md")
     return match[1]
@@ -130,7 +131,7 @@ def _measure_named(name: str, options: DictConfig) -> FloorCells:
 def _check_marks(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"there is no card {path}: give the folder of the data cards, cards=benchmarks/cards")
-    if len(BLOCK.findall(path.read_text(encoding="utf-8"))) != 1:
+    if len(BLOCK.findall(read_text(path))) != 1:
         raise InputError(f"{path} must hold {BEGIN} and {END} once, around the rows: put them where the rows belong")
 
 

@@ -14,6 +14,11 @@ OVERLAP = """\
 Distinct molecules, proteins (by sequence), cells and Bemis-Murcko scaffolds (a molecule without rings is its own), how
 many of those in the test split training holds too, and the share of test examples with at least one such, and with
 nothing but such. A whole question that training holds would be an error in the split."""
+MERGED = """\
+## One molecule, written in two ways
+
+Test molecules and whole questions that training holds in another form only: as a salt, in another charge state or with
+isotope labels (parent), or with other stereochemistry or as a tautomer too (connectivity); see `benchmark.identity`."""
 NEAREST_TEXT = """\
 ## Nearest training molecule
 
@@ -34,6 +39,8 @@ def leakage_markdown(reports: Sequence[Leakage]) -> str:
                 ["benchmark", "what", "training", "test", "shared", "share", "examples: some seen", "all seen"],
                 _overlaps(reports),
             ),
+            MERGED,
+            markdown_table(["benchmark", "what", "rule", "shared", "examples: some seen", "e.g."], _merged(reports)),
             NEAREST_TEXT,
             markdown_table(
                 ["benchmark", "molecules", "= 1", "> 0.9", "5 %", "25 %", "median", "75 %", "95 %"], _near(reports)
@@ -51,6 +58,17 @@ def _overlaps(reports: Sequence[Leakage]) -> list[list[str]]:
 def _overlap_cells(overlap: Overlap) -> list[str]:
     shares = (overlap.shared / overlap.test, overlap.any_share, overlap.all_share)
     return [overlap.kind, *map(str, (overlap.train, overlap.test, overlap.shared)), *map(_number, shares)]
+
+
+def _merged(reports: Sequence[Leakage]) -> list[list[str]]:
+    return [
+        [
+            *(report.benchmark, row.kind, row.rule, str(row.shared), _number(row.any_share)),
+            "; ".join(" is ".join(pair).replace("\n", " + ") for pair in row.pairs) or NOTHING,
+        ]
+        for report in reports
+        for row in report.merged
+    ]
 
 
 def _near(reports: Sequence[Leakage]) -> list[list[str]]:

@@ -7,7 +7,8 @@
     verify  [TABLE …]     root=FOLDER                  their checksums anew; without names, of all that are there
 
 list, leakage and floors also take suite=NAME (instead of names; default real), seed=0, limit=N (test questions),
-split=KIND (another than the config's), language=english and config_dir=FOLDER (benchmarks and suites of your own).
+split=KIND and identity=RULE (others than the config's), language=english and config_dir=FOLDER (benchmarks and suites
+of your own).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ DEFAULTS = {
     "language": "english",
     "limit": None,
     "split": None,
+    "identity": None,
     "config_dir": None,
 }
 ROOT = "root is not set: give the folder that holds the tables, e.g. root=../shared/data"
@@ -100,6 +101,8 @@ def load_from_tables(node: Config, options: DictConfig, sampled: bool = False) -
         if not issubclass(SOURCES.get(node["source"]).settings, SplitSettings):
             raise ConfigError(f"benchmark {node['name']} has no split to choose: leave split= out")
         settings_node["split"] = options.split
+    if options.identity is not None:
+        settings_node["identity"] = options.identity
     selection = choose(SOURCES, {**settings_node, "name": node["source"]}, f"benchmark {node['name']}")
     root = node.get("root") if options.root is None else options.root
     if root is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.json_lines import read_json_lines
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.validation import at_least
 from esmerge.probe.api import PROBES, ProbeConfig
@@ -51,30 +52,19 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Promp
         raise ConfigError(
             f"probe.file {path} {'is a folder' if path.exists() else 'does not exist'}: expected JSON lines"
         )
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
-    samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
+    samples = read_json_lines(path, settings.samples)
     if not samples:
         raise InputError(f"probe.file {path} holds no samples")
-    prompts = [_prompt(specialists, _sample(line, number, path)) for number, line in samples]
+    prompts = [_prompt(specialists, sample, f"{path}, line {number}") for number, sample in samples]
     check_probe(specialists, prompts, lambda index: f"{path}, line {samples[index][0]}")
     return prompts
 
 
-def _sample(line: str, number: int, path: Path) -> dict[str, object]:
-    try:
-        sample = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {number} is not JSON: {error}") from error
-    if not isinstance(sample, dict):
-        raise InputError(f"{path}, line {number} is a {type(sample).__name__}: expected an object of expert: text")
-    return {"": f"{path}, line {number}", **sample}
-
-
-def _prompt(specialists: Specialists, sample: dict[str, object]) -> Prompt:
+def _prompt(specialists: Specialists, sample: Mapping[str, object], where: str) -> Prompt:
     segments: list[PromptSegment] = []
     for expert, modality in specialists.expert_modality.items():
         value = sample.get(expert)
         if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{sample['']} has no text for expert {expert!r}: each needs a non-empty one")
+            raise InputError(f"{where} has no text for expert {expert!r}: each needs a non-empty one")
         segments += [f"{expert}: ", Entity(modality, value), "\n"]
     return tuple(segments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from esmerge.core.errors import InputError
+from esmerge.core.json_lines import read_json_object
 from esmerge.storage.files import write_json
 
 NAME = "tables.lock.json"
@@ -36,9 +36,9 @@ class Ledger:
         if not self.path.exists():
             return {}
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json_object(self.path)
             return {key: Record(**record) for key, record in content.items()}
-        except (ValueError, TypeError, AttributeError) as error:
+        except (InputError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.path} is not a lock file of tables ({error}): restore it, or delete it and fetch again, which "
                 "records the tables as they are then"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from esmerge.core.errors import InputError
+from esmerge.data.records import read_records
 from esmerge.tasks.fetch.sources import DerivedTable, RemoteFile
 
 SPLIT = "split"
@@ -17,7 +18,7 @@ def make(table: DerivedTable, root: Path) -> pd.DataFrame:
     """Rows of the parts in their order, columns renamed; repeated and contradicting rows removed if so declared.
 
     Raises:
-        InputError: a part has no such column.
+        InputError: a part has no such column, or a malformed row.
     """
     frame = pd.concat([_part(root / file, split, table.columns) for file, split in table.parts.items()])
     return distinct(frame) if table.distinct else frame
@@ -48,9 +49,10 @@ def as_remote_file(table: DerivedTable) -> RemoteFile:
 
 
 def _part(path: Path, split: str | None, columns: dict[str, str]) -> pd.DataFrame:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise InputError(f"{path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}")
+    table = read_records(path, list(columns))
+    faults = [row for row in table.rows if row.fault]
+    if faults:
+        raise InputError(f"{path}, line {faults[0].line} {faults[0].fault}; delete the file and fetch it again")
+    frame = pd.DataFrame([row.fields for row in table.rows if row.fields], columns=list(table.header))
     frame = frame[list(columns)].rename(columns=columns)
     return frame if split is None else frame.assign(**{SPLIT: split})

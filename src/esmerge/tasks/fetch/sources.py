@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.text_files import read_text
 
 UPSTREAM = Path(__file__).parents[1] / "data" / "upstream.yaml"
 
@@ -89,7 +91,7 @@ class UpstreamTable:
 def upstream(path: Path = UPSTREAM) -> dict[str, UpstreamTable]:
     """All tables by name, in the file's order; raises ``ConfigError`` for an entry that does not fit."""
     tables: dict[str, UpstreamTable] = {}
-    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    content: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(read_text(path))))
     for collection, node in content.items():
         shared = {key: node[key] for key in ("home", "licence")}
         for name, entry in node["tables"].items():

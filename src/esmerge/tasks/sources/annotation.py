@@ -3,7 +3,7 @@
 An entity's side is a hash of the entity, as in the lessons of a language model
 (``specialists/families/language_model/lessons.py``): at one seed nothing that a specialist was taught is on the test
 side, as long as ``validation_share`` and ``test_share`` together are at most its ``held_out`` and the entity is read in
-the same form.
+the same form; of a molecule, any form will do, since all that have one connectivity share a side.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from functools import partial
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.data import rules
+from esmerge.data.identity import STRICTEST, identity
 from esmerge.data.joining import leave_out
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.sequences import check_sequence, gene_list
+from esmerge.data.sequences import canonical_sequence, gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
+from esmerge.data.tables import RowValidator, checksum, read_columns, shared, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import TableSettings, assemble_benchmark
 
-CHECKS: dict[str, Callable[[str], str]] = {"molecule": canonical_smiles, "protein": check_sequence, "cell": gene_list}
+CHECKS: dict[str, Callable[[str], str]] = {
+    "molecule": canonical_smiles,
+    "protein": canonical_sequence,
+    "cell": gene_list,
+}
 RULES = ("above", "contains", "classes", "mentions")
 
 
@@ -96,14 +101,16 @@ def annotation(settings: AnnotationSettings, request: BenchmarkRequest) -> Bench
     validator.convert(settings.answer, _rule(settings))
     unasked = validator.frame[settings.answer] == rules.LEFT_OUT
     left_out += leave_out(validator, unasked, f"its {settings.answer} stands for none of the answers")
-    validator.distinct([settings.entity], settings.answer)
+    validator.distinct([settings.entity], settings.answer, settings.identities(**{settings.entity: settings.modality}))
     validator.finish(settings.max_rejects)
     value = validator.frame[settings.entity]
+    same = identity(settings.modality, settings.identity or STRICTEST)
+    key = shared(validator.frame, {settings.entity: same})[settings.entity]
     frame = validator.frame[["row"]].assign(
         **{settings.modality: value},
         answer=validator.frame[settings.answer],
-        key=value,
-        side=hashed_sides(value, request.seed, settings.validation_share, settings.test_share),
+        key=key,
+        side=hashed_sides(key, request.seed, settings.validation_share, settings.test_share),
         group="",
     )
     total = checksum([path], request.name, settings.sha256)

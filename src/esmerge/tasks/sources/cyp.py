@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import ClassVar
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
+from esmerge.core.text_files import read_text
+from esmerge.data.identity import MOLECULE
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
@@ -27,9 +30,9 @@ class CypSettings(SplitSettings):
         enzyme: a name in ``src/esmerge/tasks/data/cyp_sequences.csv``.
         columns: ``molecule`` and ``label`` -> the table's column.
         label_values: the table's labels, negative first.
-        split: ``random`` or ``cold_drug``, which are one and the same here, since a table holds a molecule once and one
-            enzyme only; or ``scaffold``, where test molecules have new scaffolds. All depend on the seed and the
-            canonical SMILES alone, so a molecule is on the same side for every enzyme.
+        split: ``random`` or ``cold_drug``, which differ in the forms of one molecule only, since a table holds a
+            molecule once and one enzyme only; or ``scaffold``, where test molecules have new scaffolds. All depend on
+            the seed and the molecule alone, so it is on the same side for every enzyme.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "scaffold")
@@ -55,7 +58,7 @@ def cyp(settings: CypSettings, request: BenchmarkRequest) -> Benchmark:
     validator.require([molecule, label])
     validator.convert(label, one_of(label, settings.label_values))
     validator.convert(molecule, canonical_smiles)
-    validator.distinct([molecule], label)
+    validator.distinct([molecule], label, settings.identities(**{molecule: MOLECULE}))
     validator.finish(settings.max_rejects)
     # Split before the enzyme is added: it must not enter the key, or sides would differ between enzymes.
     frame = validator.frame.assign(molecule=validator.frame[molecule], answer=validator.frame[label])
@@ -67,8 +70,8 @@ def cyp(settings: CypSettings, request: BenchmarkRequest) -> Benchmark:
 
 @lru_cache(maxsize=1)
 def _sequences() -> dict[str, str]:
-    with SEQUENCES.open(newline="") as file:
-        return {row["enzyme"]: row["sequence"] for row in csv.DictReader(file)}
+    rows = csv.DictReader(io.StringIO(read_text(SEQUENCES)))
+    return {row["enzyme"]: row["sequence"] for row in rows}
 
 
 def enzyme_sequence(enzyme: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,11 +16,13 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.rng import generator
+from esmerge.core.text_files import read_text
+from esmerge.data.identity import MOLECULE, Identity
 from esmerge.data.joining import PAIR, Names, leave_out, pair_up, read_names, read_names_of_pairs, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.negatives import unobserved
 from esmerge.data.splits import left_out
-from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
+from esmerge.data.tables import RowValidator, checksum, read_columns, shared, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
@@ -118,7 +121,11 @@ def ddi(settings: DdiSettings, request: BenchmarkRequest) -> Benchmark:
     interactions = _read(settings, request, DRUGS)
     interactions.validator.finish(settings.max_rejects)
     positives = interactions.validator.frame.assign(answer=1)
-    repeated = leave_out(interactions.validator, positives.duplicated(PAIR), "the same pair as in an earlier row")
+    repeated = leave_out(
+        interactions.validator,
+        shared(positives, _same(settings)).duplicated(PAIR),
+        "the same pair as in an earlier row",
+    )
     positives = positives.loc[interactions.validator.frame.index]
     frame = pd.concat([positives, _negatives(positives, interactions.drugs, settings, request.seed)], ignore_index=True)
     return _benchmark(frame, interactions, settings, request, repeated)
@@ -134,7 +141,7 @@ def ddi_type(settings: DdiTypeSettings, request: BenchmarkRequest) -> Benchmark:
     """
     interactions = _read(settings, request, (*DRUGS, "type"))
     kind = settings.columns["type"]
-    interactions.validator.distinct(PAIR, kind)
+    interactions.validator.distinct(PAIR, kind, _same(settings))
     interactions.validator.finish(settings.max_rejects)
     types = most_frequent(interactions.validator.frame[kind], settings.types)
     rare = ~interactions.validator.frame[kind].isin(types)
@@ -173,8 +180,7 @@ def type_labels(types: Sequence[str], language: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _type_table() -> dict[str, dict[str, str]]:
-    with TYPE_LABELS.open(newline="", encoding="utf-8") as file:
-        return {row["type"]: row for row in csv.DictReader(file)}
+    return {row["type"]: row for row in csv.DictReader(io.StringIO(read_text(TYPE_LABELS)))}
 
 
 def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence[str]) -> _Interactions:
@@ -188,7 +194,7 @@ def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence
     validator.require(texts)
     for name, molecule in zip(DRUGS, PAIR, strict=True):
         resolve(validator, columns[name], drugs, molecule)
-    pair_up(validator)
+    pair_up(validator, _same(settings))
     return _Interactions(validator, drugs, paths)
 
 
@@ -201,11 +207,18 @@ def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
     return read_names_of_pairs(paths[0], both, canonical_smiles, settings.max_rejects)
 
 
+def _same(settings: DrugPairSettings) -> dict[str, Identity]:
+    return settings.identities(**dict.fromkeys(PAIR, MOLECULE))
+
+
 def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, seed: int) -> pd.DataFrame:
     """Pairs of the same drugs that no row holds, in alphabetical order like the positives."""
-    molecules = np.unique(positives[PAIR].to_numpy(dtype=object))
-    index_of = {molecule: index for index, molecule in enumerate(molecules)}
-    left, right = (positives[column].map(index_of).to_numpy() for column in PAIR)
+    forms = positives[PAIR].to_numpy(dtype=object).ravel()
+    keys = shared(positives, _same(settings))
+    form_of = dict(zip(keys[PAIR].to_numpy(dtype=object).ravel(), forms, strict=True))  # of each molecule, any one
+    molecules = np.array([form_of[key] for key in sorted(form_of)], dtype=object)
+    index_of = {key: index for index, key in enumerate(sorted(form_of))}
+    left, right = (keys[column].map(index_of).to_numpy() for column in PAIR)
     observed = np.zeros((len(molecules), len(molecules)), dtype=bool)
     observed[left, right] = observed[right, left] = True
     degrees = settings.negatives * observed.sum(axis=1)

@@ -12,6 +12,7 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
+from esmerge.data.identity import LINE, MOLECULE
 from esmerge.data.joining import REPLICATES, Names, average_replicates, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
@@ -110,10 +111,13 @@ def _pairs(settings: DrugResponseSettings, paths: list[Path]) -> tuple[pd.DataFr
     resolve(validator, drug, molecules, "molecule")
     resolve(validator, line, cells, "cell")
     validator.frame = validator.frame.assign(line=validator.frame[line])
-    replicates = average_replicates(validator, EXPERIMENT, response, settings.replicates) if settings.replicates else []
+    same = settings.identities(molecule=MOLECULE, line=LINE)
+    replicates = (
+        average_replicates(validator, EXPERIMENT, response, settings.replicates, same) if settings.replicates else []
+    )
     answers = sensitive(validator.frame[response], validator.frame[drug], settings.threshold)
     validator.frame = validator.frame.assign(answer=answers)
-    validator.distinct(EXPERIMENT, "answer")
+    validator.distinct(EXPERIMENT, "answer", same)
     validator.finish(settings.max_rejects)
     return validator.frame, [*molecules.rejects, *cells.rejects, *validator.rejects, *replicates]
 

@@ -12,10 +12,11 @@ import pandas as pd
 
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
+from esmerge.data.identity import MOLECULE
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.sequences import check_sequence
+from esmerge.data.sequences import canonical_sequence
 from esmerge.data.splits import PUBLISHED, SIDES
-from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, shared, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
@@ -75,11 +76,12 @@ def interactions(settings: InteractionSettings, request: BenchmarkRequest) -> Be
         validator.require(["side"])
         validator.convert("side", _side_of(settings))
     validator.convert(label, one_of(label, settings.label_values))
-    validator.convert(protein, check_sequence)
+    validator.convert(protein, canonical_sequence)
     validator.convert(molecule, canonical_smiles)
     if settings.split == PUBLISHED:
         validator.frame = validator.frame.sort_values("side", key=lambda sides: sides.map(SIDES.index), kind="stable")
-    validator.distinct([molecule, protein], label)
+    same = settings.identities(**{molecule: MOLECULE})
+    validator.distinct([molecule, protein], label, same)
     validator.finish(settings.max_rejects)
     frame = validator.frame.sort_index()
     hashes = {value: _short_hash(value) for value in frame[protein].unique()}
@@ -94,7 +96,8 @@ def interactions(settings: InteractionSettings, request: BenchmarkRequest) -> Be
 def _split(frame: pd.DataFrame, settings: InteractionSettings, request: BenchmarkRequest) -> pd.DataFrame:
     """The checked pairs with ``key`` and ``side``."""
     if settings.split == PUBLISHED:
-        return frame.assign(key=frame["molecule"] + " " + frame["protein"])
+        molecules = shared(frame, settings.identities(molecule=MOLECULE))["molecule"]
+        return frame.assign(key=molecules + " " + frame["protein"])
     return split_as(frame, settings, request)
 
 

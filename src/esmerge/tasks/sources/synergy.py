@@ -10,6 +10,7 @@ from typing import ClassVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
+from esmerge.data.identity import LINE, MOLECULE
 from esmerge.data.joining import PAIR, REPLICATES, Names, average_replicates, leave_out, pair_up, read_names, resolve
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
@@ -101,7 +102,7 @@ def _experiments(settings: SynergySettings, paths: list[Path]) -> tuple[RowValid
     cells = _cells(settings, paths[2:])
     for names, (column, into) in zip(cells, _way_to_cell(columns, len(cells)), strict=True):
         resolve(validator, column, names, into)
-    pair_up(validator)
+    pair_up(validator, settings.identities(**dict.fromkeys(PAIR, MOLECULE)))
     validator.finish(settings.max_rejects)
     validator.frame = validator.frame.assign(
         line=validator.frame[columns["line"]], score=validator.frame[columns["score"]]
@@ -125,7 +126,8 @@ def _way_to_cell(columns: dict[str, str], steps: int) -> list[tuple[str, str]]:
 
 def _labelled(validator: RowValidator, settings: SynergySettings) -> list[Reject]:
     """Give every experiment one ``answer``; returns the replicates and the experiments without a clear one."""
-    replicates = average_replicates(validator, EXPERIMENT, "score", settings.replicates)
+    same = settings.identities(**dict.fromkeys(PAIR, MOLECULE), line=LINE)
+    replicates = average_replicates(validator, EXPERIMENT, "score", settings.replicates, same)
     validator.frame = validator.frame.assign(answer=(validator.frame["score"] > 0).astype(int))
     unclear = ~(validator.frame["score"].abs() > settings.threshold)
     reason = f"{settings.columns['score']} within {settings.threshold:g} of 0: neither synergistic nor antagonistic"

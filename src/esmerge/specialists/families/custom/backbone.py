@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,7 +25,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from esmerge.adapters.lora import some
-from esmerge.core.errors import ConfigError
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.json_lines import read_json_object
 from esmerge.model.backbone import Backbone
 from esmerge.model.linear_layers import replace_conv1d, separate_experts
 from esmerge.storage.cache import tensors_digest
@@ -169,8 +169,8 @@ def names_of(name: str) -> set[str]:
     if not path.is_file():
         return {name}
     try:
-        recorded = json.loads(path.read_text(encoding="utf-8")).get("_name_or_path")
-    except (json.JSONDecodeError, OSError):
+        recorded = read_json_object(path).get("_name_or_path")
+    except InputError:
         recorded = None
     return {name, *([recorded] if recorded else [])}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from esmerge.adapters.lora import PREFIX, LoraState
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.json_lines import Record, read_json_lines
 from esmerge.core.lazy import LazyMapping
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
@@ -95,7 +95,7 @@ def _pool(settings: CustomSettings, expert_modality: Mapping[str, str]) -> Mappi
             settings.check_probe("mixed")
         samples = _read_pool(Path(str(settings.pool)).expanduser())
         names = [name for name, perceived in expert_modality.items() if perceived == modality]
-        pool = [sample[name] for sample in samples for name in names if isinstance(sample.get(name), str)]
+        pool = [_text(sample, name, where) for where, sample in samples for name in names if name in sample]
         if not pool:
             raise InputError(f"specialists.pool={settings.pool} holds no text for {' or '.join(names)}")
         return pool
@@ -103,11 +103,18 @@ def _pool(settings: CustomSettings, expert_modality: Mapping[str, str]) -> Mappi
     return LazyMapping(expert_modality.values(), texts)
 
 
-def _read_pool(path: Path) -> list[dict[str, str]]:
+def _read_pool(path: Path) -> list[tuple[str, Record]]:
+    """Each line's place in the file, and its texts by expert name."""
     if not path.is_file():
         raise ConfigError(f"specialists.pool={path} does not exist: expected JSON lines with texts by expert name")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
+        return [(f"specialists.pool={path}, line {number}", sample) for number, sample in read_json_lines(path)]
+    except InputError as error:
         raise InputError(f"specialists.pool={path} is not JSON lines: {error}") from error
+
+
+def _text(sample: Record, expert: str, where: str) -> str:
+    text = sample[expert]
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where} has {text!r} for expert {expert!r}: expected a text that is not empty, or no entry")
+    return text

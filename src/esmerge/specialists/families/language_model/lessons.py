@@ -16,9 +16,11 @@ import pandas as pd
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Example
 from esmerge.core.rng import generator
+from esmerge.data.identity import text_identity
+from esmerge.data.rules import number
 from esmerge.data.sequences import gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import SHOWN, RowValidator, read_columns
+from esmerge.data.tables import SHOWN, RowValidator, read_columns, shared
 from esmerge.data.templates import answers, fill
 
 ANSWER_FROM = ("above", "contains", "classes")
@@ -129,7 +131,8 @@ def read_lesson(
     validator.distinct([settings.entity], settings.answer)
     _check_rejects(name, settings, validator, total)
     frame = validator.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
-    taught = hashed_sides(frame["value"], seed, held_out / 2, held_out / 2) == "train"
+    keys = shared(frame, {"value": text_identity(settings.modality)})["value"]  # salts and tautomers share a side
+    taught = hashed_sides(keys, seed, held_out / 2, held_out / 2) == "train"
     sides = {"train": _by_label(frame[taught], settings), "held_out": _by_label(frame[~taught], settings)}
     for side, columns in sides.items():
         empty = [label for label, values in zip(settings.labels, columns, strict=True) if not values]
@@ -208,7 +211,7 @@ def _check_rejects(name: str, settings: LessonSettings, validator: RowValidator,
 def _answer(settings: LessonSettings) -> Callable[[str], int]:
     """From the answer column's text to the index of the right label; -1 leaves the row out."""
     if settings.above is not None:
-        return lambda text: int(_number(text, settings.answer) > float(settings.above or 0))
+        return lambda text: int(number(text, settings.answer) > float(settings.above or 0))
     if settings.contains is not None:
         return lambda text: int(str(settings.contains) in text)
     classes = settings.classes or {}
@@ -220,13 +223,6 @@ def _answer(settings: LessonSettings) -> Callable[[str], int]:
         return -1 if label is None else settings.labels.index(label)
 
     return label_index
-
-
-def _number(text: str, column: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"{column} {text!r} is not a number") from error
 
 
 def _by_label(rows: pd.DataFrame, settings: LessonSettings) -> tuple[tuple[str, ...], ...]:
