@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
+from esmerge.core.stopping import stoppable
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import run_job
 from esmerge.tasks.load import check_benchmarks
@@ -30,6 +31,7 @@ def job(config: DictConfig) -> float | None:
         sys.exit(f"error: {error}")
 
 
+@stoppable
 def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()

@@ -15,6 +15,7 @@ from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF
 from esmerge.core.schema import Selection, choose, plain
+from esmerge.core.stopping import stoppable
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache
 
@@ -64,6 +65,7 @@ def check_renewed(cache: Cache, stages: Sequence[str]) -> None:
         )
 
 
+@stoppable
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()

@@ -1,7 +1,8 @@
 """Asked to end by a signal, as schedulers do before they take a machine back: what is at hand is kept, then it ends.
 
-``stop_on_signals`` makes an exception of SIGTERM and SIGUSR1. ``deferred_signals`` holds signals back where work must
-not be torn apart, so that it can be stored first; whoever had handled them handles them then.
+``stop_on_signals`` makes an exception of SIGTERM and SIGUSR1; a command that is ``stoppable`` ends by it with an exit
+code of its own. ``deferred_signals`` holds signals back where work must not be torn apart, so that it can be stored
+first; whoever had handled them handles them then.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from types import FrameType
+from typing import NoReturn
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -23,17 +27,43 @@ class Stopped(KeyboardInterrupt):
     """A signal asked the process to end; like Ctrl-C, it is no failure of what was being done."""
 
 
+def stoppable(main: Callable[[], object]) -> Callable[[], None]:
+    """A command that SIGTERM and SIGUSR1 end with exit code ``RESUMABLE`` once it has stored and said what it can."""
+
+    @wraps(main)
+    def command() -> None:
+        with stop_on_signals() as received:
+            try:
+                main()
+            except (Stopped, SystemExit) as ending:
+                if not received:
+                    raise
+                print(f"{ending} ({received[0]}, exit code {RESUMABLE})", file=sys.stderr)
+                sys.exit(RESUMABLE)
+
+    return command
+
+
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """While it lasts, SIGTERM and SIGUSR1 raise ``Stopped``; a handler that somebody else set stays."""
+def stop_on_signals() -> Iterator[list[str]]:
+    """While it lasts, SIGTERM and SIGUSR1 raise ``Stopped``; a handler that somebody else set stays.
+
+    Yields the names of the signals that came.
+    """
+    received: list[str] = []
     if threading.current_thread() is not threading.main_thread():  # where Python lets nobody set handlers
-        yield
+        yield received
         return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        received.append(signal.Signals(number).name)
+        raise Stopped(f"the process was asked to end by {received[-1]}")
+
     default = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
     for number in default:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
-        yield
+        yield received
     finally:
         for number in default:
             signal.signal(number, signal.SIG_DFL)
@@ -94,6 +124,3 @@ def _handle(number: int, handler: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(f"the process was asked to end by {signal.Signals(number).name}")

@@ -49,7 +49,10 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Promp
         raise ConfigError(
             f"probe.file {path} {'is a folder' if path.exists() else 'does not exist'}: expected JSON lines"
         )
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    try:
+        lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    except UnicodeDecodeError as error:
+        raise InputError(f"probe.file {path} is not UTF-8 ({error})") from error
     samples = [(number, line) for number, line in lines if line.strip()][: settings.samples]
     if not samples:
         raise InputError(f"probe.file {path} holds no samples")
@@ -59,7 +62,7 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Promp
 def _sample(line: str, number: int, path: Path) -> dict[str, object]:
     try:
         sample = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}, line {number} is not JSON: {error}") from error
     if not isinstance(sample, dict):
         raise InputError(f"{path}, line {number} is a {type(sample).__name__}: expected an object of expert: text")
