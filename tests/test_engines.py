@@ -154,7 +154,7 @@ def test_slurm_gets_one_array_and_a_job_that_is_told_to_go_is_put_back(
         assert sweep(monkeypatch, folder, "hydra/launcher=submitit_slurm") == 0
     assert methods(folder) == set(METHODS)
     script = (slurm / "script").read_text().splitlines()
-    for line in ("--array=0-1%256", "--gpus-per-node=1", "--signal=USR2@180", "--time=1440", "--open-mode=append"):
+    for line in ("--array=0-1%2", "--gpus-per-node=1", "--signal=USR2@180", "--time=1440", "--open-mode=append"):
         assert f"#SBATCH {line}" in script
 
 

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from tests.conftest import composed
 
 from esmerge.core.errors import ConfigError
@@ -13,7 +14,17 @@ from esmerge.experiment.config import read_sweep
 
 PACKAGE = Path(__file__).parents[1] / "src" / "esmerge"
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
-CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "yaml.load", "yaml.unsafe_load", "os.system", "os.popen"}
+CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "torch.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "os.system",
+    "os.popen",
+}
 
 
 def dangers(source: str) -> list[str]:
@@ -28,13 +39,15 @@ def dangers(source: str) -> list[str]:
             dangerous += [
                 f"{keyword.arg}=True"
                 for keyword in node.keywords
-                if keyword.arg in ("allow_pickle", "shell", "trust_remote_code") and ast.unparse(keyword.value) == "True"
+                if keyword.arg in ("allow_pickle", "shell", "trust_remote_code")
+                and ast.unparse(keyword.value) == "True"
             ]
     return dangerous
 
 
 @pytest.mark.parametrize(
-    "source", ["import pickle", "from joblib import load", "eval('1')", "torch.load(p)", "np.load(p, allow_pickle=True)"]
+    "source",
+    ["import pickle", "from joblib import load", "eval('1')", "torch.load(p)", "np.load(p, allow_pickle=True)"],
 )
 def test_the_test_sees_them(source: str) -> None:
     assert dangers(source)
@@ -51,6 +64,6 @@ def test_names_lead_out_of_no_folder(group: str, name: str) -> None:
     config = composed("benchmark=drug_protein", "specialists=textbook_tiny")
     config[group].name = name
     if group == "method":
-        config.method.kind = "es"
+        OmegaConf.update(config, "method.kind", "es", force_add=True)
     with pytest.raises(ConfigError, match=rf"{group}\.name="):
         read_sweep(config)

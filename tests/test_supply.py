@@ -44,7 +44,10 @@ def test_hashes_are_those_of_pips_report() -> None:
     hashes = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hashes)
     installed = [
-        {"metadata": {"name": name, "version": "1.0"}, "download_info": {"archive_info": {"hashes": {"sha256": letter * 64}}}}
+        {
+            "metadata": {"name": name, "version": "1.0"},
+            "download_info": {"archive_info": {"hashes": {"sha256": letter * 64}}},
+        }
         for name, letter in (("b", "1"), ("A", "2"), ("torch", "3"))
     ]
     assert hashes.lines({"install": installed}) == [

@@ -54,7 +54,7 @@ NASTY = st.sampled_from(
     [
         *("", " ", "\x00", "\ud800", "\u202e", "\ufeff", "nan", "inf", "-1", "1e999", "9" * 5000, "null", "true", "~"),
         *("../../etc/passwd", "/etc/passwd", "${oc.env:HOME}", "${", "$", "{}", "[]", "{a:", "'", '"', "\\", "a\nb"),
-        *("__import__('os')", "!!python/object/apply:os.system [id]", "(a+)+$", "(", "*", "%s", "C" * 10000, "é", "=")
+        *("__import__('os')", "!!python/object/apply:os.system [id]", "(a+)+$", "(", "*", "%s", "C" * 10000, "é", "="),
     ]
 )
 TEXT = NASTY | st.text(max_size=30)
@@ -73,7 +73,9 @@ def damaged(whole: bytes) -> SearchStrategy[bytes]:
     positions = st.integers(0, max(0, len(whole) - 1))
     cut = positions.map(lambda end: whole[:end])
     changes = st.lists(st.tuples(positions, st.integers(0, 255)), min_size=1, max_size=4)
-    inserted = st.tuples(positions, st.binary(min_size=1, max_size=8)).map(lambda p: whole[: p[0]] + p[1] + whole[p[0] :])
+    inserted = st.tuples(positions, st.binary(min_size=1, max_size=8)).map(
+        lambda p: whole[: p[0]] + p[1] + whole[p[0] :]
+    )
     return cut | changes.map(lambda edits: _changed(whole, edits)) | inserted | st.binary(max_size=60)
 
 
@@ -103,9 +105,15 @@ LARGE = 2**64
 DTYPES = st.sampled_from(["F32", "F16", "BF16", "I64", "F8_E4M3", "BOOL", "", "f32", "../F32"]) | TEXT
 SIZES = st.integers(-2, 40) | st.sampled_from([2**31, 2**62, LARGE, -LARGE])
 SPAN = st.fixed_dictionaries(
-    {"dtype": DTYPES, "shape": st.lists(SIZES, max_size=3) | VALUES, "data_offsets": st.lists(SIZES, max_size=3) | VALUES}
+    {
+        "dtype": DTYPES,
+        "shape": st.lists(SIZES, max_size=3) | VALUES,
+        "data_offsets": st.lists(SIZES, max_size=3) | VALUES,
+    }
 )
-NAMES = st.sampled_from([f"{MODULE}.lora_A.weight", f"{MODULE}.lora_B.weight", "__metadata__", "../x.lora_A.weight"]) | TEXT
+NAMES = (
+    st.sampled_from([f"{MODULE}.lora_A.weight", f"{MODULE}.lora_B.weight", "__metadata__", "../x.lora_A.weight"]) | TEXT
+)
 HEADERS = st.dictionaries(NAMES, SPAN | VALUES, max_size=3).map(as_json) | DEEP.map(str.encode) | VALUES.map(as_json)
 LENGTHS = st.none() | st.sampled_from([0, 1, 2**31, 2**63, 2**64 - 1]) | st.integers(0, 500)
 
@@ -159,7 +167,12 @@ def read_probe(content: bytes, folder: Path) -> object:
     return text(TextProbe(file=str(path)), cast(Specialists, SimpleNamespace(expert_modality=EXPERTS)), 0)
 
 
-CELLS = st.sampled_from(["train", "val", "test", "CCO", "c1ccccc1", "MKTAYIAKQR", "0", "1", "C" * 3000, "[U+99]", "C1CC", "MKX*"]) | TEXT
+CELLS = (
+    st.sampled_from(
+        ["train", "val", "test", "CCO", "c1ccccc1", "MKTAYIAKQR", "0", "1", "C" * 3000, "[U+99]", "C1CC", "MKX*"]
+    )
+    | TEXT
+)
 SEPARATORS = st.sampled_from([b",", b"\t", b";", b'"', b"\r", b"\r\n"])
 
 
@@ -185,18 +198,41 @@ def read_table_of_pairs(content: bytes, folder: Path) -> object:
 
 SETTINGS = st.sampled_from(
     [
-        *("seed", "split", "cache", "references", "merge_space", "method", "method.scale", "method.density", "method.name"),
+        *(
+            "seed",
+            "split",
+            "cache",
+            "references",
+            "merge_space",
+            "method",
+            "method.scale",
+            "method.density",
+            "method.name",
+        ),
         *("granularity", "granularity.tau", "granularity.temperature", "granularity.projections", "probe.samples"),
-        *("probe", "probe.file", "suite", "suite.benchmarks", "suite.name", "benchmark", "benchmark.root", "benchmark.limit"),
+        *(
+            "probe",
+            "probe.file",
+            "suite",
+            "suite.benchmarks",
+            "suite.name",
+            "benchmark",
+            "benchmark.root",
+            "benchmark.limit",
+        ),
         *("benchmark.name", "specialists", "specialists.experts", "specialists.backbone", "specialists.name"),
         *("compute.threads", "compute.device", "compute.batch_size", "compute.resamples", "compute.scoring", "tuning"),
         *("tuning.trials", "tracking.mode", "tracking.folder", "tracking.timeout", "tracking.entity", "+new", "~seed"),
     ]
 )
 NUMBERS = (st.integers() | st.floats()).map(str)
-WORDS = st.sampled_from(["0", "-1", "null", "[]", "[base]", "{a:1}", "ties", "es", "custom", "textbook", "cpu", "[null]"])
+WORDS = st.sampled_from(
+    ["0", "-1", "null", "[]", "[base]", "{a:1}", "ties", "es", "custom", "textbook", "cpu", "[null]"]
+)
 OVERRIDES = st.lists(st.tuples(SETTINGS, NUMBERS | WORDS | TEXT).map("=".join), min_size=1, max_size=3)
-OUTPUTS = st.sampled_from(["out", "overwrite", "bake", "dry_run", "backbone", "experts.mol", "experts", "method", "seed"])
+OUTPUTS = st.sampled_from(
+    ["out", "overwrite", "bake", "dry_run", "backbone", "experts.mol", "experts", "method", "seed"]
+)
 MERGES = st.lists(st.tuples(OUTPUTS | SETTINGS, NUMBERS | WORDS | TEXT).map("=".join), min_size=1, max_size=3)
 
 
@@ -209,7 +245,14 @@ def read_sweep_overrides(overrides: list[str], folder: Path) -> object:
 def read_merge_overrides(overrides: list[str], folder: Path) -> object:
     """The command line of a merge of one's own adapters."""
     open_experts_node()
-    words = ["backbone=backbone", "experts.mol=a", "experts.prot=b", f"out={folder / 'out'}", "method=average", *overrides]
+    words = [
+        "backbone=backbone",
+        "experts.mol=a",
+        "experts.prot=b",
+        f"out={folder / 'out'}",
+        "method=average",
+        *overrides,
+    ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return read_request(compose("merge", overrides=words))
 

@@ -52,7 +52,9 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise AdapterError(f"adapter {name!r}: {path} holds a {type(config).__name__}, expected a JSON object")
     if config.get("peft_type") != "LORA":
-        raise AdapterError(f"adapter {name!r} is of type {shown(config.get('peft_type'))}: only LORA adapters can be merged")
+        raise AdapterError(
+            f"adapter {name!r} is of type {shown(config.get('peft_type'))}: only LORA adapters can be merged"
+        )
     absent = [key for key in ("r", "lora_alpha") if config.get(key) is None]
     if absent:
         raise AdapterError(f"adapter {name!r}: {path} does not say {' and '.join(absent)}, so its scale is unknown")

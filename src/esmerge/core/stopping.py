@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,4 +123,3 @@ def _handle(number: int, handler: object) -> None:
     elif handler is signal.SIG_DFL:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-
