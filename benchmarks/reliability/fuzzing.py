@@ -2,8 +2,8 @@
 
     python -m benchmarks.reliability.fuzzing --cases 2000
 
-Cases are drawn by Hypothesis from a seed, so that the same command tries the same ones. An input counts as refused where
-an error of this program's or of Hydra's says so; any other exception is a crash.
+Cases are drawn by Hypothesis from a seed, so that the same command tries the same ones. An input counts as refused
+where an error of this program's or of Hydra's says so; any other exception is a crash.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def outcome_of(read: Callable[[Any, Path], object], value: object, folder: Path)
         try:
             read(value, folder)
         except REFUSALS as error:
-            str(error).encode()  # a message that cannot be printed is none
+            str(error).encode(errors="backslashreplace")  # as standard error does
             return "refused", None
     except Exception as error:
         last = error.__traceback__

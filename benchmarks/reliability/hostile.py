@@ -12,8 +12,10 @@ from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from omegaconf import DictConfig
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_config import CONFIG
@@ -236,10 +238,17 @@ OUTPUTS = st.sampled_from(
 MERGES = st.lists(st.tuples(OUTPUTS | SETTINGS, NUMBERS | WORDS | TEXT).map("=".join), min_size=1, max_size=3)
 
 
+def _composed(door: str, overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return compose(door, overrides=overrides)
+        except ValueError as error:  # Hydra's word for a group that is given a number
+            raise ConfigCompositionException(str(error)) from error
+
+
 def read_sweep_overrides(overrides: list[str], folder: Path) -> object:
     """The command line of a sweep, down to its runs."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plan_runs(read_sweep(compose("sweep", overrides=overrides)))
+    return plan_runs(read_sweep(_composed("sweep", overrides)))
 
 
 def read_merge_overrides(overrides: list[str], folder: Path) -> object:
@@ -253,8 +262,7 @@ def read_merge_overrides(overrides: list[str], folder: Path) -> object:
         "method=average",
         *overrides,
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return read_request(compose("merge", overrides=words))
+    return read_request(_composed("merge", words))
 
 
 TARGETS = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.reliability.fuzzing import fuzz, outcome_of, table
+from benchmarks.reliability.fuzzing import fuzz, table
 from benchmarks.reliability.hostile import TARGETS, Target
 from hypothesis import strategies as st
 
@@ -32,10 +32,3 @@ def test_a_crash_is_counted_with_its_input_and_where_it_arose() -> None:
     (crash,) = figures.crashes
     assert crash == f"ZeroDivisionError in {Path(__file__).name}:{read.__code__.co_firstlineno + 4}"
     assert fuzz("numbers", Target(st.integers(0, 1000), read), 50) == figures  # the same command tries the same ones
-
-
-def test_a_refusal_that_cannot_be_printed_is_a_crash(tmp_path: Path) -> None:
-    def read(value: object, folder: Path) -> None:
-        raise InputError("\ud800")
-
-    assert outcome_of(read, 0, tmp_path)[0] == "crashed"
