@@ -138,6 +138,15 @@ def test_submitit_runs_jobs_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp
     assert len(list((folder / ".submitit").glob("*/*_0_log.out"))) == 2  # one process for each job
 
 
+@pytest.mark.slow
+def test_ray_runs_jobs_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "hydra_plugins.hydra_ray_launcher", reason="the extra ray is large, and not in the test install"
+    )
+    assert sweep(monkeypatch, tmp_path / "sweep", "hydra/launcher=ray") == 0
+    assert methods(tmp_path / "sweep") == set(METHODS)
+
+
 def test_slurm_gets_one_array_and_a_job_that_is_told_to_go_is_put_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slurm: Path
 ) -> None:
