@@ -4,16 +4,21 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-slow lint format report train weights tables leakage cards clean
+.PHONY: help setup sweep test test-slow test-latest lint format audit hashes report train weights tables leakage cards clean
+
+# Files whose hashes are known: Linux x86-64 with Python 3.11. Elsewhere versions alone are pinned.
+HASHED := $(shell test "$$(uname -sm)" = "Linux x86_64" && $(PYTHON) -c 'import sys; print("yes" * (sys.version_info[:2] == (3, 11)))')
+PIP := -m pip --quiet --disable-pip-version-check install
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: .venv/ready ## create .venv and install by constraints.txt
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt constraints-hashes.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(if $(HASHED),$(BIN)/python $(PIP) --require-hashes --no-deps -r constraints-hashes.txt)
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[test]'
 	@touch $@
 
 sweep: setup ## the main job on the embedded default: three granularities beside every reference
@@ -24,6 +29,20 @@ test: setup ## the default tests (minutes)
 
 test-slow: setup ## the tests that need a real language model
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-latest: ## the default tests on the newest versions that pyproject.toml allows, in .venv-latest
+	$(PYTHON) -m venv --clear .venv-latest
+	.venv-latest/bin/python $(PIP) --upgrade --upgrade-strategy eager -e '.[test]'
+	.venv-latest/bin/python -m pip freeze --exclude-editable
+	.venv-latest/bin/python -m pytest -q $(ARGS)
+
+audit: setup ## known vulnerabilities of the pinned versions, and dangerous code
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[audit]'
+	.ci/audit $(BIN)
+
+hashes: setup ## write constraints-hashes.txt from constraints.txt
+	$(BIN)/python $(PIP) --dry-run --ignore-installed --no-deps -r constraints.txt --report .venv/report.json
+	$(BIN)/python .ci/hashes.py .venv/report.json
 
 lint: setup ## style, layout and types
 	$(BIN)/ruff check .

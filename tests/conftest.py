@@ -24,10 +24,10 @@ torch.set_num_threads(1)
 open_experts_node()  # as the front doors do
 
 
-def composed(*overrides: str, config: str = "sweep") -> DictConfig:
+def composed(*overrides: str, config: str = "sweep", return_hydra_config: bool = False) -> DictConfig:
     """A config as the front door composes it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(config, overrides=list(overrides))
+        return compose(config, overrides=list(overrides), return_hydra_config=return_hydra_config)
 
 
 def make_specialists(cache: Path, *overrides: str, seed: int = 0) -> Specialists:

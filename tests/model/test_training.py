@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from esmerge.core.errors import NumberError
 from esmerge.core.rng import generator
+from esmerge.core.stopping import stop_on_signals
 from esmerge.model import training
 from esmerge.model.training import Schedule, train
 
@@ -115,3 +118,20 @@ def test_the_rate_rises_stays_and_falls_to_near_zero() -> None:
     assert factors[0] == pytest.approx(0.1) and factors[9:60] == pytest.approx([1.0] * 51)
     assert factors[:10] == sorted(factors[:10]) and factors[60:] == sorted(factors[60:], reverse=True)
     assert 0 < factors[-1] < 0.05
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_keeps_the_step_at_hand_and_ends_training(number: signal.Signals, tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def loss_at(step: int, stop_at: int | None) -> Tensor:
+        steps.append(step)
+        if step == stop_at:
+            os.kill(os.getpid(), number)
+        return network_at_work(torch.ones(1, 4)).square().mean()
+
+    network_at_work = network()
+    with pytest.raises(KeyboardInterrupt), stop_on_signals():
+        train("fit", list(network_at_work.parameters()), lambda step: loss_at(step, 3), SCHEDULES["adamw"], tmp_path)
+    train("fit", list(network_at_work.parameters()), lambda step: loss_at(step, None), SCHEDULES["adamw"], tmp_path)
+    assert steps == list(range(STEPS))  # no step was lost, none done twice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from esmerge.adapters.lora import PREFIX
 from esmerge.adapters.peft_files import CONFIG
-from esmerge.core.errors import AdapterError, InputError
+from esmerge.core.errors import AdapterError, InputError, shown
 from esmerge.core.json_lines import read_json_object
 
 # Options of PEFT's LoraConfig under which an adapter is more, or other, than scale * B @ A on linear layers.
@@ -29,6 +30,8 @@ REFUSED = {
     "velora_config": "VeLoRA changes the forward pass",
     "monteclora_config": "MonteCLoRA samples its factors",
 }
+LARGEST_RANK = 2**20  # wider than any layer
+LARGEST_ALPHA = 1e30  # beyond, a scale times a factor is infinite in float32
 CHANGES_BACKBONE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # init_lora_weights that edit the backbone
 
 
@@ -46,11 +49,14 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     except InputError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from error
     if config.get("peft_type") != "LORA":
-        raise AdapterError(f"adapter {name!r} is of type {config.get('peft_type')!r}: only LORA adapters can be merged")
+        raise AdapterError(
+            f"adapter {name!r} is of type {shown(config.get('peft_type'))}: only LORA adapters can be merged"
+        )
     absent = [key for key in ("r", "lora_alpha") if config.get(key) is None]
     if absent:
         raise AdapterError(f"adapter {name!r}: {path} does not say {' and '.join(absent)}, so its scale is unknown")
     _refuse_unmergeable(config, name)
+    _check_numbers(config, f"adapter {name!r}: {path}")
     return config
 
 
@@ -92,14 +98,50 @@ def plain_config(facts: Mapping[str, tuple[int, float]], base_model: str | None)
 
 
 def _refuse_unmergeable(config: Mapping[str, Any], name: str) -> None:
-    reasons = [f"{key}={config[key]!r} ({why})" for key, why in REFUSED.items() if config.get(key)]
+    reasons = [f"{key}={shown(config[key])} ({why})" for key, why in REFUSED.items() if config.get(key)]
     if config.get("bias", "none") != "none":
-        reasons.append(f"bias={config['bias']!r} (biases of the backbone were trained)")
+        reasons.append(f"bias={shown(config['bias'])} (biases of the backbone were trained)")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(CHANGES_BACKBONE):
-        reasons.append(f"init_lora_weights={start!r} (the backbone was edited; save it converted to plain LoRA)")
+        reasons.append(f"init_lora_weights={shown(start)} (the backbone was edited; save it converted to plain LoRA)")
     if reasons:
         raise AdapterError(f"adapter {name!r} is not plain LoRA and cannot be merged: {'; '.join(reasons)}")
+
+
+def _check_numbers(config: Mapping[str, Any], where: str) -> None:
+    """Refuse ranks and alphas that are no such numbers, and patterns that are no regular expressions."""
+    for key, pattern_key, check, expected in (
+        ("r", "rank_pattern", _is_rank, "a whole number from 1"),
+        ("lora_alpha", "alpha_pattern", _is_alpha, "a finite number"),
+    ):
+        patterns = config.get(pattern_key) or {}
+        if not isinstance(patterns, dict):
+            raise AdapterError(f"{where} has {pattern_key}={shown(patterns)}: expected an object, pattern: value")
+        for name, value in {key: config[key], **patterns}.items():
+            if not check(value):
+                raise AdapterError(f"{where} says {shown(name)}: {shown(value)}, expected {expected}")
+        for pattern in patterns:
+            _check_pattern(pattern, f"{where} has {pattern_key} {shown(pattern)}")
+    base = config.get("base_model_name_or_path")
+    if base is not None and not isinstance(base, str):
+        raise AdapterError(f"{where} says base_model_name_or_path: {shown(base)}, expected a name or a path")
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, on expressions that it will read otherwise some day
+            re.compile(rf"(.*\.)?({pattern})$")
+    except (re.error, RecursionError, OverflowError) as error:
+        raise AdapterError(f"{where}, which is no regular expression: {error}") from error
+
+
+def _is_rank(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST_RANK
+
+
+def _is_alpha(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_ALPHA
 
 
 def _matching(patterns: Mapping[str, float] | None, path: str, default: float) -> float:

@@ -24,6 +24,9 @@ from esmerge.tracking.results import run_folders
 open_experts_node()  # before any config is composed
 name_commands_in_help()
 read_configs_in_any_encoding()
+# The launchers' packages register configs under the names of ours, and Hydra checks ours against them, as it should.
+# Here, where worker processes come by too.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 def quiet() -> None:

@@ -11,6 +11,7 @@ from esmerge.cli.common import quiet
 from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
+from esmerge.core.stopping import stoppable
 from esmerge.experiment.standalone.plan import plan_merge
 from esmerge.experiment.standalone.request import read_request
 from esmerge.experiment.standalone.terminal import show_plan, show_result
@@ -29,6 +30,7 @@ def job(config: DictConfig) -> None:
         sys.exit(f"error: {error}")
 
 
+@stoppable
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()

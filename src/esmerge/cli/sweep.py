@@ -14,6 +14,7 @@ from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.cli.jobs import explain, fail_job, read_job
 from esmerge.cli.overrides import with_paths
 from esmerge.core.paths import CONF
+from esmerge.core.stopping import stoppable
 from esmerge.experiment.pipeline import run_job
 from esmerge.tracking.callback import started_folder
 from esmerge.tracking.failed_jobs import forget_failed_job
@@ -37,6 +38,7 @@ def job(config: DictConfig) -> float | None:
         return None
 
 
+@stoppable
 def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()

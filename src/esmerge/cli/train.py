@@ -18,6 +18,7 @@ from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF
 from esmerge.core.schema import Selection, choose, plain
+from esmerge.core.stopping import stoppable
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner
 from esmerge.experiment.weights import write_weights
@@ -102,6 +103,7 @@ def check_renewed(cache: Cache, stages: Sequence[str]) -> None:
         )
 
 
+@stoppable
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()

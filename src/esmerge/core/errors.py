@@ -31,3 +31,12 @@ class TrackingError(BenchError):
 
 class NotApplicable(BenchError):
     """A reference has no answer to a benchmark; the table shows an empty cell."""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as a message quotes it: on one line, short, and printable anywhere."""
+    try:
+        text = ascii(value) if any("\ud800" <= letter <= "\udfff" for letter in repr(value)) else repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python prints, or too deep
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= most else f"{text[:most]}…"

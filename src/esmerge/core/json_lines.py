@@ -36,7 +36,7 @@ def read_json_lines(path: Path, limit: int | None = None) -> list[tuple[int, Rec
 def _object(text: str, where: str, kind: str) -> Record:
     try:
         record = json.loads(text, object_pairs_hook=_distinct)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{where} is not {kind}: {error}") from error
     except ValueError as error:
         raise InputError(f"{where} {error}") from error

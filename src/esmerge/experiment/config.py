@@ -18,7 +18,7 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, ReferenceInfo
 from esmerge.core.registry import Registry
 from esmerge.core.schema import Selection, choose, plain, typed
-from esmerge.core.validation import at_least
+from esmerge.core.validation import at_least, check_file_name
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
 from esmerge.model.scoring import MODES
@@ -127,6 +127,8 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     """
     raw = plain(cfg)
     _check_keys(raw)
+    for group in ("specialists", "probe", "granularity", "method", "suite", "benchmark"):
+        check_file_name(f"{group}.name", raw[group].get("name"))
     granularity = typed(ESConfig, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):

@@ -18,12 +18,15 @@ from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import NotApplicable
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
+from esmerge.core.secrets import redacted
+from esmerge.core.stopping import stop_on_signals
 from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import Sweep
 from esmerge.experiment.lengths import check_lengths
 from esmerge.experiment.merge_run import Method, carry_out_merge
 from esmerge.experiment.models import Models, load_models
+from esmerge.experiment.one_gpu import on_one_gpu
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
@@ -37,6 +40,8 @@ ResultRows = list[dict[str, object]]
 """Rows of ``results.csv``."""
 
 
+@stop_on_signals()
+@on_one_gpu
 def run_job(sweep: Sweep, folder: Path) -> float | None:
     """Carry out one job: the references that are not there yet, and its own method.
 
@@ -74,7 +79,7 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
             rows = answer_suite(spec, suite, method, models, run)
             run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in suite}, spec.sweep.seed))
     except Exception as error:
-        warnings.warn(f"run {spec.name} failed: {type(error).__name__}: {error}", stacklevel=2)
+        warnings.warn(redacted(f"run {spec.name} failed: {type(error).__name__}: {error}"), stacklevel=2)
         return
     with stage("tracking"):
         track(spec, run, rows, method.summary)

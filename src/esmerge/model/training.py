@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from esmerge.core.errors import NumberError
 from esmerge.core.finite import all_finite, number_format
 from esmerge.core.progress import progress
+from esmerge.core.stopping import deferred_signals
 from esmerge.storage.files import replacing
 
 CHECKPOINT_SECONDS = 20.0
@@ -66,7 +67,8 @@ def train(
 
     Args:
         title: shown beside the progress bar.
-        checkpoint: folder that keeps the state of interrupted training; None to keep none.
+        checkpoint: folder that keeps the state of interrupted training; None to keep none. A signal that ends the
+            process is held back until the step is done and its state is kept.
 
     Returns:
         The mean loss over the last tenth of the steps.
@@ -78,7 +80,7 @@ def train(
     optimisers = _optimisers(parameters, matrices, schedule)
     start, losses = _resume(checkpoint, trained, optimisers)
     saved = time.monotonic()
-    with progress(title, schedule.steps, start) as bar:
+    with progress(title, schedule.steps, start) as bar, deferred_signals() as signals:
         for step in range(start, schedule.steps):
             loss = loss_at(step)
             if not torch.isfinite(loss):
@@ -90,9 +92,10 @@ def train(
             losses.append(float(loss.detach()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update()
-            if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if checkpoint is not None and (signals.waiting or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 _save(checkpoint, step + 1, losses, trained, optimisers)
                 saved = time.monotonic()
+            signals.deliver()
     if not all(all_finite(parameter.detach()) for parameter in trained):
         raise NumberError(f"{title}: weights are not finite after step {schedule.steps - 1}; lower the learning rate")
     tail = losses[-max(1, len(losses) // 10) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +21,8 @@ class TensorArrays(Mapping[str, NDArray[np.floating]]):
     bfloat16 is given as float32, of which it is the upper half.
 
     Raises:
-        StoreError: the file is no safetensors file, or a tensor that is looked up holds no floating-point numbers.
+        StoreError: the file is no safetensors file, or a tensor that is looked up holds no floating-point numbers or
+            fewer or more than its shape says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,6 +39,11 @@ class TensorArrays(Mapping[str, NDArray[np.floating]]):
         if span.dtype not in STORED:
             raise StoreError(f"{self.path}: {name} is {span.dtype}, expected one of {', '.join(STORED)}")
         kind = np.dtype(STORED[span.dtype])
+        if span.stop - span.start != math.prod(span.shape) * kind.itemsize:
+            raise StoreError(
+                f"{self.path}: {name} has {span.stop - span.start} bytes, which are not {span.shape} {span.dtype}: "
+                "run again what wrote it"
+            )
         values = np.fromfile(self.path, kind, (span.stop - span.start) // kind.itemsize, offset=span.start)
         if span.dtype == "BF16":
             values = (values.astype("<u4") << 16).view("<f4")

@@ -56,21 +56,28 @@ def read_spans(path: Path) -> dict[str, TensorSpan]:
     """Name -> span of every tensor, in the header's order; no tensor is read.
 
     Raises:
-        StoreError: the file is no safetensors file.
+        StoreError: the file is no safetensors file, or a tensor's bytes do not lie within it.
     """
+    size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(ALIGNED), "little")
         try:
-            entries = json.loads(file.read(min(length, path.stat().st_size)))
+            entries = json.loads(file.read(min(length, size)))
             entries.pop(METADATA, None)
-            return {name: _span(entry, ALIGNED + length) for name, entry in entries.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return {name: _span(name, entry, ALIGNED + length, size) for name, entry in entries.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreError(f"{path} is not a safetensors file ({error}): run again what wrote it") from error
 
 
-def _span(entry: Mapping[str, list[int]], data: int) -> TensorSpan:
-    start, stop = entry["data_offsets"]
-    return TensorSpan(str(entry["dtype"]), tuple(entry["shape"]), data + start, data + stop)
+def _span(name: str, entry: Mapping[str, list[int]], data: int, size: int) -> TensorSpan:
+    """Where a tensor lies; ``ValueError`` where that is outside of a file of this many bytes."""
+    start, stop = (data + offset for offset in entry["data_offsets"])
+    shape = tuple(entry["shape"])
+    if not all(isinstance(number, int) for number in (start, stop, *shape)) or min(shape, default=0) < 0:
+        raise ValueError(f"the shape and offsets of {name[:80]!r} are not whole numbers from 0")
+    if not data <= start <= stop <= size:
+        raise ValueError(f"{name[:80]!r} lies outside of the file")
+    return TensorSpan(str(entry["dtype"]), shape, start, stop)
 
 
 def _text(spans: Mapping[str, TensorSpan], data: int) -> bytes:

@@ -15,6 +15,7 @@ import torch
 
 from esmerge import __version__
 from esmerge.core.paths import CHECKOUT, IN_CHECKOUT
+from esmerge.core.secrets import redacted
 from esmerge.tracking.store import utc_now
 
 LIBRARIES = [
@@ -34,7 +35,7 @@ def provenance(config_hash: str, checksums: Mapping[str, str], seed: int | None)
     """
     return {
         "time": utc_now(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(redacted, sys.argv[1:])],
         "version": __version__,
         "git": git_state(CHECKOUT if IN_CHECKOUT else None),
         "python": platform.python_version(),

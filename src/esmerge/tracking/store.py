@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.core.secrets import redacted
 from esmerge.core.text_files import read_text
 from esmerge.storage.files import read_json, read_table, remove_partial, replacing, write_json, write_table, write_text
 
@@ -133,13 +134,13 @@ class RunFolder:
         if self.status().config_hash != config_hash:
             self._write(Status())  # first: a kill while deleting must not leave half a result under the old hash
             self._clear()
-        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config)), resolve=True))
+        write_text(self.path / "config.yaml", redacted(OmegaConf.to_yaml(OmegaConf.create(dict(config)), resolve=True)))
         clock = time.perf_counter()
         self._write(Status(state="running", config_hash=config_hash, started=utc_now()))
         try:
             yield
         except BaseException as error:
-            self._end("failed", clock, f"{type(error).__name__}: {error}".removesuffix(": "))
+            self._end("failed", clock, redacted(f"{type(error).__name__}: {error}".removesuffix(": ")))
             raise
         self._end("done", clock)
 
@@ -156,7 +157,7 @@ class RunFolder:
 
     def note_tracking_error(self, reason: str) -> None:
         """Record that W&B lacks this run."""
-        self._write(replace(self.status(), tracking_error=reason))
+        self._write(replace(self.status(), tracking_error=redacted(reason)))
 
     def write_method(self, record: MethodRecord) -> Path:
         """Say what the run's method is. It decides no result, so it may be written again for a run that is done."""

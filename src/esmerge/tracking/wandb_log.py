@@ -21,6 +21,7 @@ import numpy as np
 
 from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import ConfigError, TrackingError
+from esmerge.core.secrets import redacted, redacted_values
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def log_run(
         with _environment(settings, home):
             _send(settings, home, config, (group, name, job_type), rows, images, coefficients)
     except Exception as error:  # whatever the client or the server does, the results are on disk already
-        reason = f"{type(error).__name__}: {error}"
+        reason = redacted(f"{type(error).__name__}: {error}")
         run_folder.note_tracking_error(reason)
         warnings.warn(f"run {name} was not tracked by W&B ({reason}); its results are stored regardless", stacklevel=2)
     return time.perf_counter() - clock
@@ -123,7 +124,7 @@ def _send(
     run = wandb.init(
         project=settings.project,
         entity=settings.entity,
-        config=dict(config),
+        config=redacted_values(config),
         tags=_tags(rows),
         settings=_client_settings(settings, home),
         reinit="create_new",
