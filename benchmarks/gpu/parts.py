@@ -29,12 +29,12 @@ class Part:
 
 
 PARTS = (
-    Part("equality", "The same numbers on the device as on the CPU", "benchmarks.gpu.equality", 50, 90),
-    Part("coefficients", "Coefficients at the model's shapes", "benchmarks.gpu.coefficients", 120, 90),
-    Part("merging", "Merging at the model's shapes", "benchmarks.gpu.merging", 60, 90),
-    Part("scoring", "Scoring at the model's shapes", "benchmarks.gpu.scoring", 50, 60),
-    Part("memory", "Out of memory", "benchmarks.gpu.memory", 25, 60),
-    Part("reference", "The reference procedure at the model's shapes", "benchmarks.gpu.reference", 40, 60),
+    Part("equality", "The same numbers on the device as on the CPU", "benchmarks.gpu.equality", 45, 90),
+    Part("coefficients", "Coefficients at the model's shapes", "benchmarks.gpu.coefficients", 110, 90),
+    Part("merging", "Merging at the model's shapes", "benchmarks.gpu.merging", 50, 90),
+    Part("scoring", "Scoring at the model's shapes", "benchmarks.gpu.scoring", 40, 60),
+    Part("memory", "Out of memory", "benchmarks.gpu.memory", 20, 60),
+    Part("reference", "The reference procedure at the model's shapes", "benchmarks.gpu.reference", 90, 60),
     # the last one, since it waits for the same sweep on the CPU
     Part("sweep", "The default sweep, device beside CPU", "benchmarks.gpu.sweep", 110, 180),
 )
