@@ -1,8 +1,10 @@
-"""Where the program's own files lie, in a checkout and in an installed wheel: configs and published figures."""
+"""Paths: of the program's own files, in a checkout and in an installed wheel, and those that users type."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from esmerge.core.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parents[1]  # of an editable install; elsewhere of no meaning
@@ -16,3 +18,20 @@ def _shipped(inside: Path, checkout: Path) -> Path:
 
 CONF = _shipped(PACKAGE / "conf", CHECKOUT / "conf")
 PUBLISHED = _shipped(PACKAGE / "published.csv", CHECKOUT / "benchmarks" / "published.csv")
+
+
+def user_path(text: str | Path, setting: str) -> Path:
+    """A path as users type it, with ``~`` and ``~name`` as the home folder.
+
+    Args:
+        setting: whose value it is, for the message.
+
+    Raises:
+        ConfigError: there is no such home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{setting}={text}: no such home folder: give the whole path, or ./{text} for a folder named so"
+        ) from error
