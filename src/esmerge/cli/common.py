@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from esmerge.core.command import name_commands_in_help
+from esmerge.core.terminal import show_everywhere
 from esmerge.core.timing import seconds
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
@@ -25,7 +26,8 @@ name_commands_in_help()
 
 
 def quiet() -> None:
-    """Silence the progress bars and advice of libraries; those of this program stay."""
+    """Silence the progress bars and advice of libraries; those of this program stay, on every terminal."""
+    show_everywhere()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import transformers

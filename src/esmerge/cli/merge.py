@@ -7,6 +7,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
@@ -31,6 +32,7 @@ def job(config: DictConfig) -> None:
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
+    prepare_command_line()
     job()
 
 

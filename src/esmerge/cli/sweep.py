@@ -7,6 +7,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
@@ -33,6 +34,7 @@ def job(config: DictConfig) -> float | None:
 def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
+    prepare_command_line()
     code: int | str | None = 0
     try:
         job()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
 from esmerge.adapters.peft_folder import save_adapter
+from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
-from esmerge.core.paths import CONF
+from esmerge.core.paths import CONF, user_path
 from esmerge.core.schema import Selection, choose, plain
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache
+from esmerge.storage.usable import check_folder
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -25,20 +26,26 @@ def job(config: DictConfig) -> None:
     raw = plain(config)
     try:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
-        cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], selection))
+        folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out") if raw[key]}
+        for key, folder in folders.items():
+            check_folder(folder, key)
+        cache = Cache(folders["cache"], stages_to_renew(raw["retrain"], selection))
         specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
         check_renewed(cache, selection.settings.stages)
-        if raw["out"]:
+        if "out" in folders:
             for name, state in specialists.adapters.items():
-                save_adapter(state, Path(raw["out"]) / name)
+                save_adapter(state, folders["out"] / name)
     except BenchError as error:
         sys.exit(f"error: {error}")
     screen = Console()
-    screen.print(f"{specialists.name}: backbone {specialists.backbone.name}")
+    screen.print(f"{specialists.name}: backbone {specialists.backbone.name}", markup=False)
     for name, state in specialists.adapters.items():
-        screen.print(f"  {name}: {len(state.modules)} adapted modules, perceives {specialists.expert_modality[name]}")
+        screen.print(
+            f"  {name}: {len(state.modules)} adapted modules, perceives {specialists.expert_modality[name]}",
+            markup=False,
+        )
     for name, value in specialists.metadata.items():
-        screen.print(f"  {name}: {value}")
+        screen.print(f"  {name}: {value}", markup=False)
 
 
 def stages_to_renew(retrain: Sequence[str] | str, selection: Selection) -> frozenset[str]:
@@ -67,6 +74,7 @@ def check_renewed(cache: Cache, stages: Sequence[str]) -> None:
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
+    prepare_command_line()
     job()
 
 

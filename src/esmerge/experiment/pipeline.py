@@ -28,6 +28,7 @@ from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
 from esmerge.report.figures import write_layer_map
+from esmerge.storage.usable import check_folder
 from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_client import client_mode
@@ -42,7 +43,12 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
 
     Returns:
         what a search of Hydra's maximises: see ``objective``.
+
+    Raises:
+        StoreError: the cache or the folder of W&B's files cannot be written.
     """
+    check_folder(Path(sweep.cache), "cache")
+    check_folder(sweep.tracking.parent(folder), "tracking.folder")
     if sweep.compute.threads:
         torch.set_num_threads(sweep.compute.threads)
     specs = plan_runs(sweep)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from esmerge.adapters.peft_folder import WEIGHTS
 from esmerge.core.command import command
+from esmerge.core.paths import user_path
 from esmerge.experiment.card import Shares, model_card
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.storage.files import file_sha256
@@ -62,7 +63,7 @@ def hashing(plan: MergePlan) -> Iterator[Callable[[], dict[str, str]]]:
 def _input_files(plan: MergePlan) -> dict[str, Path]:
     """The files that the result depends on, by what each is."""
     files = {
-        f"expert {name}": Path(expert.path).expanduser() / WEIGHTS
+        f"expert {name}": user_path(expert.path, f"experts.{name}") / WEIGHTS
         for name, expert in plan.request.experts.described().items()
     }
     config = Path(plan.backbone) / "config.json"

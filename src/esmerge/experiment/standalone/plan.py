@@ -23,6 +23,7 @@ from esmerge.specialists.families.custom.backbone import load_tokenizer, located
 from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, open_experts
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.storage.usable import check_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -93,8 +94,9 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
         AdapterError: the adapters cannot be merged with these settings.
         ConfigError: backbone, tokenizer, encoder or probe file cannot be used.
         InputError: a line of the probe lacks a text, or a text has no tokens.
-        StoreError: the disk has not the room.
+        StoreError: a folder cannot be written, or the disk has not the room.
     """
+    _check_folders(request)
     settings, spec = request.experts, request.spec
     backbone = located(str(settings.backbone))
     opened = open_experts(settings)
@@ -137,6 +139,12 @@ def _lengths(
 def _check_baking(request: StandaloneRequest, backbone: str) -> None:
     if request.output.bake and not Path(backbone).is_dir():
         raise ConfigError(f"bake=true needs the backbone as a folder, {backbone} is a hub id: download it first")
+
+
+def _check_folders(request: StandaloneRequest) -> None:
+    check_folder(request.output.folder.parent, "out")
+    if request.spec.sweep.cache:
+        check_folder(Path(request.spec.sweep.cache), "cache")
 
 
 def _check_room(plan: MergePlan) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.validation import at_least
 from esmerge.probe.api import PROBES, ProbeConfig
@@ -31,7 +32,7 @@ class TextProbe(ProbeConfig):
         at_least(self, "probe", 1, "samples", "batch_size")
 
     def source_file(self) -> Path | None:
-        return None if self.file is None else Path(self.file)
+        return None if self.file is None else user_path(self.file, "probe.file")
 
 
 @PROBES.register("text", TextProbe)

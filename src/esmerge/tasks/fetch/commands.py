@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.paths import user_path
 from esmerge.tasks.fetch.ledger import Ledger
 from esmerge.tasks.fetch.making import as_remote_file, bring_derived
 from esmerge.tasks.fetch.placing import check, place_file
@@ -86,7 +87,7 @@ def folder(root: str | None) -> Path:
     """The folder for the tables; raises ``ConfigError`` without one."""
     if root is None:
         raise ConfigError("root is not set: give the folder for the tables, e.g. root=../tables")
-    return Path(root).expanduser()
+    return user_path(root, "root")
 
 
 def _fetch_table(table: UpstreamTable, root: Path, wheel: str | None, retry: RetryPolicy | None) -> None:

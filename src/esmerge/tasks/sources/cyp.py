@@ -67,7 +67,7 @@ def cyp(settings: CypSettings, request: BenchmarkRequest) -> Benchmark:
 
 @lru_cache(maxsize=1)
 def _sequences() -> dict[str, str]:
-    with SEQUENCES.open(newline="") as file:
+    with SEQUENCES.open(newline="", encoding="utf-8") as file:
         return {row["enzyme"]: row["sequence"] for row in csv.DictReader(file)}
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.paths import user_path
 from esmerge.model.backbone import Backbone
 from esmerge.storage.cache import tensors_digest
 
@@ -21,7 +22,7 @@ Loaded = TypeVar("Loaded")
 
 def located(name: str) -> str:
     """The absolute path of a folder, or the hub id as it is."""
-    path = Path(name).expanduser()
+    path = user_path(name, "backbone")
     return os.path.abspath(path) if path.exists() else name
 
 
