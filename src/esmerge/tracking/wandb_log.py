@@ -36,7 +36,7 @@ from esmerge.tracking.wandb_client import (
 if TYPE_CHECKING:
     import wandb  # imported late: it takes most of a second and reads the environment
 
-NOT_IN_PROJECTS, LONGEST_PROJECT = "/\\#?%:", 128
+NOT_IN_PROJECTS, LONGEST_NAME = "/\\#?%:", 128  # W&B refuses others
 TAG_AXES = ("method", "granularity", "merge_space", "probe")
 
 
@@ -61,9 +61,9 @@ class Tracking:
     def __post_init__(self) -> None:
         if self.mode not in TRACKING_MODES:
             raise ConfigError(f"tracking.mode={self.mode!r} must be one of {', '.join(TRACKING_MODES)}")
-        if set(NOT_IN_PROJECTS) & set(self.project) or not 0 < len(self.project) <= LONGEST_PROJECT:
+        if set(NOT_IN_PROJECTS) & set(self.project) or not 0 < len(self.project) <= LONGEST_NAME:
             raise ConfigError(
-                f"tracking.project={self.project!r}: W&B takes 1 to {LONGEST_PROJECT} characters, none of "
+                f"tracking.project={self.project!r}: W&B takes 1 to {LONGEST_NAME} characters, none of "
                 f"{' '.join(NOT_IN_PROJECTS)}"
             )
         self.parent(Path())
@@ -162,8 +162,8 @@ def _send(
         settings=options,
         id=uuid.uuid4().hex[:8],  # even where the client took one from the environment before
         reinit="create_new",
-        group=group,
-        name=name,
+        group=group[:LONGEST_NAME],
+        name=name[:LONGEST_NAME],
         job_type=job_type,
     )
     code = 1

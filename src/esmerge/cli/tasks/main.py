@@ -72,3 +72,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dispatch(sys.argv[1:] if arguments is None else arguments)
     except BenchError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename} cannot be used ({error.strerror}): give a folder that can be written")
