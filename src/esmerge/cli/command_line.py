@@ -17,7 +17,6 @@ from esmerge.core.paths import user_path
 
 HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # which Hydra makes, and takes ~ for a folder's name in
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
-KEY = re.compile(r"[+~]{0,2}[A-Za-z0-9_@./$:-]+")
 TEXTS = re.compile(  # settings whose values are texts, whatever they look like
     r"\+*(out|cache|backbone|folder|outputs|sweep|tracking\.(folder|project|entity)|hydra\.(run|sweep)\.dir"
     r"|benchmark\.root|probe\.file|specialists\.(pool|root|checkpoint|backbone)|(specialists\.)?experts\.[\w-]+)"
@@ -75,14 +74,17 @@ def _parse(word: str) -> Override:
 
 
 def _unreadable(key: str, value: str) -> str:
-    if not KEY.fullmatch(key):
-        return f"{key}={value}: the name before = may hold letters from A to Z, digits, - and _, joined by dots"
-    text = f"{key}={value}: Hydra cannot read this value"
     try:
-        fits = _parse(quoted(key, value)).value() == value
+        _parse(f"{key}=plain")
     except HydraException:
-        fits = False
-    return f"{text}; if it is a text, such as a path, quote it: {shlex.quote(quoted(key, value))}" if fits else text
+        return (
+            f"{key}={value}: Hydra cannot read the name before =: it may hold letters from A to Z, digits, - and _, "
+            "joined by dots, and no part may be a number such as 1e3 or begin with -"
+        )
+    return (
+        f"{key}={value}: Hydra cannot read this value; if it is a text, such as a path, quote it: "
+        f"{shlex.quote(quoted(key, value))}"
+    )
 
 
 def _check_commas(word: str, several: bool) -> None:
