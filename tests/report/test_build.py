@@ -107,6 +107,16 @@ def test_the_command_reports_the_newest_sweep_and_leaves_nothing_else(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
+def test_an_ascii_terminal_under_an_ascii_locale_shows_the_verdict(tmp_path: Path) -> None:
+    add_run(tmp_path / "sweep[1]", "average", "average", 0.6, n=20)
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    environment = {**os.environ, **ascii_only, "PYTHONPATH": f"{os.getcwd()}/src:{os.getcwd()}"}
+    line = [sys.executable, "-m", "src.report", f'folder="{tmp_path}/sweep[1]"']
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Average is the best merge" in done.stdout and "sweep[1]/table.md" in done.stdout
+
+
 def test_the_command_says_what_to_do_when_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["report", f"outputs={tmp_path}"])
     with pytest.raises(SystemExit, match="error: no sweep was found .* run python -m src.sweep"):

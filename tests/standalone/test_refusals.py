@@ -179,7 +179,7 @@ def test_a_probe_file_that_is_not_there(plan: Planned, llama: World, tmp_path: P
         ("experts.prot={path: x, encodr: y}", "experts.prot.encodr is not a setting: expected one of path, encoder"),
         ("experts.prot=3", "experts.prot=3: expected a PEFT folder, or {path: FOLDER, encoder: MODULE:FUNCTION}"),
         ("experts.prot={path: x, encoder: y}", "encoder='y': expected package.module:function"),
-        ("experts={a: x, b c: y}", "experts.b c: a name is made of letters, digits, - and _"),
+        ("experts={a: x, b c: y}", "experts.b c: a name is made of 1 to 64 letters, digits, - and _"),
         ("backbone=null", "backbone is not set"),
         ("out=null", "out is not set: give the folder"),
         (
@@ -253,3 +253,25 @@ def test_baking_needs_a_folder(plan: Planned, llama: World, monkeypatch: Any) ->
     monkeypatch.setattr(planning, "skeleton", lambda *_: hollow)
     with pytest.raises(ConfigError, match="bake=true needs the backbone as a folder, owner/name is a hub id"):
         plan("bake=true")
+
+
+def test_folders_that_cannot_be_written_are_named_before_anything_is_loaded(
+    plan: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "open_experts", None)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=f"cache={tmp_path}/file/c cannot be written .*{tmp_path}/file is no folder"):
+        plan(f"cache={tmp_path}/file/c")
+    with pytest.raises(StoreError, match=f"out={tmp_path}/file cannot be written .*{tmp_path}/file is no folder"):
+        plan(f"out={tmp_path}/file/out")
+
+
+def test_home_is_expanded_in_every_setting(
+    llama: World, ask: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(llama.probe.parent))
+    experts = {name: f"'~/{path.relative_to(llama.probe.parent)}'" for name, path in llama.experts.items()}
+    homely = ["backbone='~/backbone'", "cache='~/cache'", "out='~/out'"]
+    planned = planning.plan_merge(ask(*homely, experts=experts, probe="'~/probe.jsonl'"))
+    assert planned.request.output.folder == llama.probe.parent / "out" and planned.samples
+    assert planned.request.spec.sweep.cache == str(llama.probe.parent / "cache")

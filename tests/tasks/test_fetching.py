@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.tasks.fetching_server import Site, good, site, status
 
 from esmerge.cli.tasks.main import dispatch as main
-from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.errors import ConfigError, InputError, StoreError
 from esmerge.storage.files import file_sha256
 from esmerge.tasks.fetch import commands
 from esmerge.tasks.fetch.integrity import check_readable, git_blob
@@ -344,3 +344,9 @@ def test_a_source_that_does_not_fit_is_named(tmp_path: Path) -> None:
         path.write_text(frame.format(f"to: {outside}"))
         with pytest.raises(ConfigError, match="must be a path under the root"):
             upstream(path)
+
+
+def test_a_root_that_cannot_be_written_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=f"root={tmp_path}/file/tables cannot be written"):
+        commands.fetch(["human"], str(tmp_path / "file" / "tables"))

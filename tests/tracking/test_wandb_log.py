@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,21 +143,160 @@ def test_disabled_does_nothing(run: RunFolder) -> None:
     assert not (run.path.parent / "wandb").exists()
 
 
-def test_online_without_a_key_is_refused_before_work(no_account: Path) -> None:
-    with pytest.raises(TrackingError, match="wandb login.*tracking=offline"):
-        check_login(Tracking(mode="online"))
-    check_login(Tracking(mode="offline"))
+SERVER = """
+import json, os, pwd, sys, warnings
+from pathlib import Path
+import wandb
+from esmerge.core.errors import TrackingError
+from esmerge.tracking.store import RunFolder
+from esmerge.tracking.wandb_log import Tracking, check_login, log_run
+warnings.simplefilter("error")
+
+def unknown(user):
+    raise KeyError(user)
+
+def check(mode):
+    try:
+        check_login(Tracking(mode=mode))
+        return "accepted"
+    except (TrackingError, UserWarning) as refusal:
+        return f"{type(refusal).__name__}: {refusal}"
+
+def log(mode):
+    for name in ("r", "s"):
+        run = RunFolder(Path.cwd() / name)
+        log_run(Tracking(mode=mode), run, {"seed": 0}, "sweep", name, "merge", [], {})
+    return "accepted"
+
+for line in sys.stdin:
+    question, mode, folder, environment = json.loads(line)
+    answers, answer = os.pipe()
+    if not os.fork():
+        os.environ.clear()
+        os.environ.update(environment)
+        if "HOME" not in environment:
+            pwd.getpwuid = unknown
+        os.chdir(folder)
+        os.write(answer, json.dumps({"check": check, "log": log}[question](mode)).encode())
+        os._exit(0)
+    os.close(answer)
+    with open(answers, "rb") as file:
+        print((file.read() or b"null").decode(), flush=True)
+    os.wait()
+"""
+KEY = "0123456789" * 4  # of the right form, and no real one
+HOST = "api.forge.coreweave.com"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """A process that has imported the client and asks it in a fork: the client reads its environment only once."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SERVER], env=environment, **pipes) as process:
+        yield process
+
+
+Ask = Callable[..., str]
+
+
+@pytest.fixture()
+def ask_client(server: subprocess.Popen[str], no_account: Path) -> Ask:
+    """``check`` what W&B would refuse, or ``log`` two runs, in a folder and with further variables."""
+
+    def ask(question: str, folder: Path, mode: str = "online", home: bool = True, **variables: str) -> str:
+        environment = {**os.environ, **variables}
+        if not home:
+            del environment["HOME"]
+        assert server.stdin is not None and server.stdout is not None
+        print(json.dumps([question, mode, str(folder), environment]), file=server.stdin, flush=True)
+        return str(json.loads(server.stdout.readline()))
+
+    return ask
+
+
+@pytest.fixture()
+def check(ask_client: Ask, no_account: Path) -> Ask:
+    return partial(ask_client, "check", no_account)
+
+
+def test_online_needs_a_key_for_the_server_that_the_client_talks_to(check: Ask, no_account: Path) -> None:
+    assert f"no W&B API key for https://{HOST}: run `wandb login`" in check()
+    (no_account / ".netrc").write_text(f"machine {HOST} login user password {KEY}\n")
+    assert check() == "accepted"
+    assert "wandb.example.org" in check(WANDB_BASE_URL="https://wandb.example.org")
+    assert check(WANDB_BASE_URL="https://wandb.example.org", WANDB_API_KEY=KEY) == "accepted"
+    assert sorted(path.name for path in no_account.rglob("*")) == [".netrc"]
+
+
+def test_the_host_of_a_login_is_in_the_clients_settings_file(check: Ask, no_account: Path) -> None:
+    stored = no_account / ".config" / "wandb" / "settings"
+    stored.parent.mkdir(parents=True)
+    (no_account / ".netrc").write_text(f"machine wandb.example.org login user password {KEY}\n")
+    stored.write_text("[default]\nbase_url = https://wandb.example.org\n")
+    assert check() == "accepted"
+    stored.write_text("[default]\nbase_url = wandb.example.org\n")
+    assert check().startswith(f"TrackingError: base_url in {stored} is 'wandb.example.org': expected")
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_an_address_without_a_scheme_is_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "wandb.example.org")
+    with pytest.raises(TrackingError, match="WANDB_BASE_URL is 'wandb.example.org': .*https://wandb.example.org"):
+        check_login(Tracking(mode=mode))
     check_login(Tracking(mode="disabled"))
 
 
-def test_online_with_a_key_is_accepted(no_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (no_account / ".netrc").write_text("machine api.wandb.ai login user password not-a-real-key\n")
-    check_login(Tracking(mode="online"))
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    with pytest.raises(TrackingError, match="wandb.example.org"):
-        check_login(Tracking(mode="online"))
-    monkeypatch.setenv("WANDB_API_KEY", "not-a-real-key")
-    check_login(Tracking(mode="online"))
+def test_a_user_without_home_and_entry_may_go_online_with_a_key(check: Ask) -> None:
+    assert check(home=False, WANDB_API_KEY=KEY) == "accepted"
+    assert "no W&B API key" in check(home=False)
+
+
+def test_variables_that_the_client_cannot_read_are_refused(check: Ask) -> None:
+    assert check(WANDB_MODE="sometimes").startswith("TrackingError: W&B cannot read its WANDB_ variables")
+    assert check(WANDB_API_KEY="short").startswith("TrackingError: tracking=online, but W&B refuses")
+
+
+def test_the_clients_own_mode_may_only_be_stricter(check: Ask) -> None:
+    assert "W&B is set to offline here" in check(WANDB_MODE="offline")
+    assert check("offline", WANDB_MODE="online") == "accepted"
+
+
+def logged(folder: Path) -> list[Path]:
+    """W&B's files of the two runs, whose names end in the runs' ids; nothing went wrong."""
+    assert [RunFolder(folder / name).status().tracking_error for name in ("r", "s")] == [None, None]
+    return sorted(folder.rglob("*.wandb"))
+
+
+def test_variables_of_one_run_do_not_reach_the_runs_of_a_sweep(ask_client: Ask, tmp_path: Path) -> None:
+    variables = {"RUN_ID": "melted", "SWEEP_ID": "sweep-of-yours", "NOTES": "a note", "RESUME": "must", "NAME": "yours"}
+    ask_client("log", tmp_path, "offline", **{f"WANDB_{name}": value for name, value in variables.items()})
+    files = logged(tmp_path)
+    assert len({path.name for path in files}) == 2
+    content = b"".join(path.read_bytes() for path in files)
+    assert b"es-merging-bench" in content
+    assert not [value for value in variables.values() if value.encode() in content]
+
+
+def test_without_home_and_entry_runs_are_tracked_offline(ask_client: Ask, tmp_path: Path) -> None:
+    assert ask_client("log", tmp_path, "offline", home=False) == "accepted"
+    assert len(logged(tmp_path)) == 2 and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("how", ["variable", "settings file"])
+def test_a_client_that_is_disabled_writes_nothing(ask_client: Ask, no_account: Path, tmp_path: Path, how: str) -> None:
+    if how == "settings file":
+        (no_account / ".config" / "wandb").mkdir(parents=True)
+        (no_account / ".config" / "wandb" / "settings").write_text("[default]\nmode = disabled\n")
+    variables = {"WANDB_MODE": "disabled"} if how == "variable" else {}
+    assert ask_client("log", tmp_path, "offline", **variables) == "accepted"
+    assert logged(tmp_path) == []
+
+
+@pytest.mark.parametrize("project", ["a/b", "", "x" * 129])
+def test_projects_that_the_server_refuses_are_refused_first(project: str) -> None:
+    with pytest.raises(ConfigError, match="tracking.project='.*W&B takes 1 to 128 characters"):
+        Tracking(project=project)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
@@ -166,7 +307,7 @@ def test_every_config_fits_the_settings(mode: str) -> None:
 
 
 def test_unknown_modes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'onlin' must be one of offline, online, disabled"):
+    with pytest.raises(ConfigError, match="'onlin' must be one of disabled, offline, online"):
         Tracking(mode="onlin")
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from esmerge.core.command import name_commands_in_help
 from esmerge.core.config_files import read_configs_in_any_encoding
+from esmerge.core.terminal import show_everywhere
 from esmerge.core.timing import seconds
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
@@ -30,7 +31,8 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 
 
 def quiet() -> None:
-    """Silence the progress bars and advice of libraries; those of this program stay."""
+    """Silence the progress bars and advice of libraries; those of this program stay, on every terminal."""
+    show_everywhere()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import transformers

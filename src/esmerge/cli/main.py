@@ -8,6 +8,7 @@ import sys
 
 import esmerge
 from esmerge.core.command import SCRIPT
+from esmerge.core.terminal import show_everywhere
 
 VERBS = {  # verb -> its module, which is imported when it is asked for, and what it does
     "sweep": ("esmerge.cli.sweep", "merge the specialists, ask the benchmarks, report"),
@@ -29,6 +30,7 @@ def usage() -> str:
 
 def main() -> None:
     """Hand the rest of the command line to the verb's own main; exits with 1 where there is no such verb."""
+    show_everywhere()
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in HELP:
         print(usage())

@@ -7,6 +7,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
 from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import BenchError
@@ -34,6 +35,7 @@ def job(config: DictConfig) -> None:
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
+    prepare_command_line()
     sys.argv[1:] = with_paths(sys.argv[1:])
     job()
 

@@ -10,6 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.cli.jobs import explain, fail_job, read_job
 from esmerge.cli.overrides import with_paths
@@ -42,6 +43,7 @@ def job(config: DictConfig) -> float | None:
 def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
+    prepare_command_line()
     sys.argv[1:] = with_paths(sys.argv[1:])
     code = _ending(job)
     folder = started_folder()

@@ -14,9 +14,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from esmerge.adapters.peft_folder import save_adapter
+from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
-from esmerge.core.paths import CONF
+from esmerge.core.paths import CONF, user_path
 from esmerge.core.schema import Selection, choose, plain
 from esmerge.core.stopping import stoppable
 from esmerge.experiment.context import ExperimentContext
@@ -24,6 +25,7 @@ from esmerge.experiment.finetuner import FineTuner
 from esmerge.experiment.weights import write_weights
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache, digest
+from esmerge.storage.usable import check_folder
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tasks.load import load_benchmark
 
@@ -35,24 +37,30 @@ def job(config: DictConfig) -> None:
     screen = Console()
     try:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
-        cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], selection))
+        folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out", "weights") if raw[key]}
+        for key, folder in folders.items():
+            check_folder(folder, key)
+        cache = Cache(folders["cache"], stages_to_renew(raw["retrain"], selection))
         specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
         context = ExperimentContext(specialists, cache, raw["device"], raw["seed"])
         train_references(context, selection, raw["finetuned"])
         check_renewed(cache, selection.settings.stages)
-        if raw["out"]:
+        if "out" in folders:
             for name, state in specialists.adapters.items():
-                save_adapter(state, Path(raw["out"]) / name)
-        if raw["weights"]:
-            card = write_weights(specialists, Path(raw["weights"]), made_by(raw["seed"], selection))
+                save_adapter(state, folders["out"] / name)
+        if "weights" in folders:
+            card = write_weights(specialists, folders["weights"], made_by(raw["seed"], selection))
             screen.print(f"{raw['weights']}: exam {card.get('exam', 'none')}")
     except BenchError as error:
         sys.exit(f"error: {error}")
-    screen.print(f"{specialists.name}: backbone {specialists.backbone.name}")
+    screen.print(f"{specialists.name}: backbone {specialists.backbone.name}", markup=False)
     for name, state in specialists.adapters.items():
-        screen.print(f"  {name}: {len(state.modules)} adapted modules, perceives {specialists.expert_modality[name]}")
+        screen.print(
+            f"  {name}: {len(state.modules)} adapted modules, perceives {specialists.expert_modality[name]}",
+            markup=False,
+        )
     for name, value in specialists.metadata.items():
-        screen.print(f"  {name}: {value}")
+        screen.print(f"  {name}: {value}", markup=False)
 
 
 def train_references(context: ExperimentContext, selection: Selection, names: Sequence[str]) -> None:
@@ -107,6 +115,7 @@ def check_renewed(cache: Cache, stages: Sequence[str]) -> None:
 def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
+    prepare_command_line()
     job()
 
 

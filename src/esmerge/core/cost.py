@@ -60,7 +60,7 @@ def _begin(on_gpu: bool) -> float | None:
         return torch.cuda.memory_allocated() / MIB**2
     _give_back()
     try:
-        RESET.write_text("5")  # the kernel's code for: set the peak to what is held now
+        RESET.write_text("5", encoding="ascii")  # the kernel's code for: set the peak to what is held now
     except OSError:
         return None
     return _read(NOW)
@@ -78,7 +78,7 @@ def _peak(on_gpu: bool) -> float | None:
 
 def _read(name: str) -> float | None:
     try:
-        lines = STATUS.read_text().splitlines()
+        lines = STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) / MIB for line in lines if line.startswith(name)), None)
@@ -86,9 +86,9 @@ def _read(name: str) -> float | None:
 
 def save_cost(cost: Cost, folder: Path) -> None:
     """Write a cost beside what it paid for."""
-    (folder / FILE).write_text(json.dumps(asdict(cost)))
+    (folder / FILE).write_text(json.dumps(asdict(cost)), encoding="utf-8")
 
 
 def load_cost(folder: Path) -> Cost:
     """Read what ``save_cost`` wrote."""
-    return Cost(**json.loads((folder / FILE).read_text()))
+    return Cost(**json.loads((folder / FILE).read_text(encoding="utf-8")))

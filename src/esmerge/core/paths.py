@@ -1,8 +1,10 @@
-"""Where the program's own files lie, in a checkout and in an installed wheel: configs, published figures, weights."""
+"""Paths: of the program's own files (configs, published figures, weights), in a checkout and in a wheel, and users'."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from esmerge.core.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parents[1]  # of an editable install; elsewhere of no meaning
@@ -17,3 +19,20 @@ def _shipped(inside: Path, checkout: Path) -> Path:
 CONF = _shipped(PACKAGE / "conf", CHECKOUT / "conf")
 PUBLISHED = _shipped(PACKAGE / "published.csv", CHECKOUT / "benchmarks" / "published.csv")
 WEIGHTS = _shipped(PACKAGE / "weights", CHECKOUT / "benchmarks" / "specialists")  # <family>/seed<N>
+
+
+def user_path(text: str | Path, setting: str) -> Path:
+    """A path as users type it, with ``~`` and ``~name`` as the home folder.
+
+    Args:
+        setting: whose value it is, for the message.
+
+    Raises:
+        ConfigError: there is no such home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{setting}={text}: no such home folder: give the whole path, or ./{text} for a folder named so"
+        ) from error

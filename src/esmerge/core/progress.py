@@ -16,7 +16,7 @@ def progress(title: str, total: int, done: int = 0) -> tqdm:
         desc=title,
         mininterval=0.2 if lively else 15.0,
         dynamic_ncols=lively,
-        ascii=not lively,
+        ascii=None if lively else True,  # on a terminal its encoding decides
     )
 
 

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.names import check_name
 from esmerge.core.registry import Entry, Registry
 
 Settings = TypeVar("Settings")
@@ -34,6 +35,7 @@ def choose(registry: Registry[Any], node: Mapping[str, object], path: str) -> Se
         raise ConfigError(f"{path} has no name: expected one of {', '.join(registry.names())}")
     entry = registry.get(str(name))
     settings: object = typed(entry.settings, node, path, dropped=("name", "kind"))
+    check_name(str(node.get("name", name)), f"{path}.name")
     return Selection(str(node.get("name", name)), entry, settings)
 
 

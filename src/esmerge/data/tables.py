@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Reject
 from esmerge.data.records import read_records
 
@@ -44,7 +45,7 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
             f"benchmark {benchmark!r} reads {file}, but benchmark.root is not set: give the folder that holds it, e.g. "
             "benchmark.root=../shared/data (benchmarks/cards says where the table comes from)"
         )
-    folder = Path(root).expanduser()
+    folder = user_path(root, "root")
     if not folder.is_dir():
         raise InputError(f"benchmark {benchmark!r}: root={root} is no folder: give the one that holds {file}")
     if not (folder / file).is_file():

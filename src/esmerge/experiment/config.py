@@ -16,6 +16,7 @@ from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, ReferenceInfo
+from esmerge.core.paths import user_path
 from esmerge.core.registry import Registry
 from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least, check_file_name
@@ -151,7 +152,7 @@ def read_sweep(cfg: DictConfig) -> Sweep:
         references=_names(raw["references"], "references"),
         seed=_whole(raw["seed"], "seed"),
         split=_split(raw["split"]),
-        cache=_text(raw["cache"], "cache"),
+        cache=str(user_path(_text(raw["cache"], "cache"), "cache")),
         raw=raw,
     )
 

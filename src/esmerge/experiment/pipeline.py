@@ -32,8 +32,10 @@ from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
 from esmerge.report.figures import write_layer_map
+from esmerge.storage.usable import check_folder
 from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
+from esmerge.tracking.wandb_client import client_mode
 from esmerge.tracking.wandb_log import log_run
 
 ResultRows = list[dict[str, object]]
@@ -47,7 +49,12 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
 
     Returns:
         what a search of Hydra's maximises: see ``objective``.
+
+    Raises:
+        StoreError: the cache or the folder of W&B's files cannot be written.
     """
+    check_folder(Path(sweep.cache), "cache")
+    check_folder(sweep.tracking.parent(folder), "tracking.folder")
     if sweep.compute.threads:
         torch.set_num_threads(sweep.compute.threads)
     specs = plan_runs(sweep)
@@ -130,7 +137,8 @@ def score_predictions(spec: RunSpec, benchmark: Benchmark, predictions: pd.DataF
 def track(spec: RunSpec, run: RunFolder, rows: ResultRows, summary: CoefficientSummary | None) -> None:
     """Log a finished run; whatever happens here, its results are stored."""
     images: dict[str, Path] = {}
-    if summary is not None and spec.sweep.tracking.mode != "disabled":
+    parent = spec.sweep.tracking.parent(run.path.parent)
+    if summary is not None and client_mode(spec.sweep.tracking.mode, parent) != "disabled":
         images["layer coefficients"] = run.path / "layer_coefficients.png"
         write_layer_map((summary.experts, summary.layer_shares), spec.name, images["layer coefficients"])
     job_type, group = "merge" if spec.is_merge else "reference", run.path.parent.name

@@ -31,10 +31,15 @@ def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str |
         for _, layer in _lora_layers(model):
             layer.enable_adapters(name is not None)
             if name is not None:
-                layer.set_adapter([name])
+                layer.set_adapter([peft_name(name)])
 
     activate(None)
     return activate
+
+
+def peft_name(name: str) -> str:
+    """What PEFT calls an attached adapter: it becomes a module's attribute, and ``forward`` alone would be taken."""
+    return f"expert_{name}"
 
 
 def detach(model: nn.Module) -> None:
@@ -56,18 +61,19 @@ def init_lora(
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0)  # type: ignore[arg-type]
         _inject(config, model, name)
     for _, layer in _lora_layers(model):
-        layer.set_adapter([name])
-    return [parameter for key, parameter in model.named_parameters() if f".{name}." in key and "lora_" in key]
+        layer.set_adapter([peft_name(name)])
+    return [parameter for key, parameter in model.named_parameters() if f".{peft_name(name)}." in key]
 
 
 def extract_lora(model: nn.Module, name: str, base_model: str) -> LoraState:
     """A copy of an attached adapter's factors."""
+    key = peft_name(name)
     modules = {
         PREFIX + path: LoraFactors(
-            layer.lora_A[name].weight.detach().clone(), layer.lora_B[name].weight.detach().clone(), layer.scaling[name]
+            layer.lora_A[key].weight.detach().clone(), layer.lora_B[key].weight.detach().clone(), layer.scaling[key]
         )
         for path, layer in _lora_layers(model)
-        if name in layer.lora_A
+        if key in layer.lora_A
     }
     return LoraState(modules, base_model)
 
@@ -85,17 +91,17 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
     In delta space these are the adapted weights themselves: the gradient with respect to a dense update is that with
     respect to the weight it is added to.
     """
-    by_layer: dict[int, dict[str, nn.Parameter]] = {}
+    key, by_layer = peft_name(name), dict[int, dict[str, nn.Parameter]]()
     for path, layer in _lora_layers(model):
-        if name not in layer.lora_A:
+        if key not in layer.lora_A:
             continue
         module = PREFIX + path
         entry = by_layer.setdefault(layer_of(module), {})
         if space == "delta":
             entry[delta_name(module)] = layer.get_base_layer().weight
         else:
-            entry[factor_name(module, "A")] = layer.lora_A[name].weight
-            entry[factor_name(module, "B")] = layer.lora_B[name].weight
+            entry[factor_name(module, "A")] = layer.lora_A[key].weight
+            entry[factor_name(module, "B")] = layer.lora_B[key].weight
     return by_layer
 
 
@@ -106,26 +112,26 @@ def _inject(config: LoraConfig, model: nn.Module, name: str) -> None:
     config; inside a plain module it looks at names alone.
     """
     inside = nn.ModuleDict({"inside": model}) if any(routed_layers(model)) else model
-    inject_adapter_in_model(config, inside, adapter_name=name)
+    inject_adapter_in_model(config, inside, adapter_name=peft_name(name))
 
 
 def _fill(model: nn.Module, name: str, state: LoraState) -> None:
     """Copy an adapter's factors into the layers that were made for it."""
-    layers = dict(_lora_layers(model))
+    key, layers = peft_name(name), dict(_lora_layers(model))
     absent = [module for module in state.modules if module.removeprefix(PREFIX) not in layers]
     if absent:
         raise AdapterError(f"adapter {name!r} adapts {', '.join(absent)}: the backbone has no such linear layers")
     for module, factors in state.modules.items():
         layer = layers[module.removeprefix(PREFIX)]
-        shapes = tuple(layer.lora_A[name].weight.shape), tuple(layer.lora_B[name].weight.shape)
+        shapes = tuple(layer.lora_A[key].weight.shape), tuple(layer.lora_B[key].weight.shape)
         if shapes != (tuple(factors.a.shape), tuple(factors.b.shape)):
             raise AdapterError(
                 f"adapter {name!r}: {module} has A {tuple(factors.a.shape)} and B {tuple(factors.b.shape)}, the "
                 f"backbone needs {shapes[0]} and {shapes[1]}"
             )
-        layer.lora_A[name].weight.data.copy_(factors.a)
-        layer.lora_B[name].weight.data.copy_(factors.b)
-        layer.scaling[name] = factors.scale
+        layer.lora_A[key].weight.data.copy_(factors.a)
+        layer.lora_B[key].weight.data.copy_(factors.b)
+        layer.scaling[key] = factors.scale
 
 
 def _lora_layers(model: nn.Module) -> Iterable[tuple[str, Any]]:

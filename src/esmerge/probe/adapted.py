@@ -40,7 +40,7 @@ class AdapterSwitch:
         self.expert: str | None = None
 
     def to(self, expert: str | None) -> None:
-        """Choose; maps that PEFT must compute itself are switched by PEFT."""
+        """Choose by PEFT's name of an adapter; maps that PEFT must compute itself are switched by PEFT."""
         self.expert = expert
         for module in self._others:
             module.enable_adapters(expert is not None)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from esmerge.model.attach import peft_name
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import Batch
 from esmerge.probe.adapted import adapter_switches
@@ -59,7 +60,7 @@ def run(
         layer_hook.backbone(index, reference)
         for name in experts:
             layer_input = hidden[name] if name in hidden else _layer_input(args, kwargs)
-            switched[index].to(name)
+            switched[index].to(peft_name(name))
             with torch.enable_grad():
                 with nullcontext() if switched[index].complete else ScoringLinear(scores):
                     passed = _hidden_of(_call(layer, layer_input, args, kwargs))

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
@@ -24,7 +25,7 @@ def show(tables: Sequence[ReportTable], paths: Sequence[Path], verdict: str, con
             screen.print(_grid(table))
     screen.print("\nWritten:")
     for path in paths:
-        screen.print(f"  {path}", soft_wrap=True, highlight=False)
+        screen.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
     screen.print()
     screen.print(Panel(Text(verdict), title="Verdict", title_align="left"))
 
@@ -38,11 +39,11 @@ def _grid(table: ReportTable) -> Grid:
     )
     grid.add_column("method")
     for index in shown:
-        grid.add_column(table.columns[index].title, justify="right")
+        grid.add_column(escape(table.columns[index].title), justify="right")
     measured = [line for line in table.lines if any(entry.cell for entry in line.entries)]
     for _, lines in groupby(measured, key=lambda line: line.block):
         for line in lines:
-            grid.add_row(line.title, *[_text(line.entries[index]) for index in shown])
+            grid.add_row(escape(line.title), *[_text(line.entries[index]) for index in shown])
         grid.add_section()
     return grid
 

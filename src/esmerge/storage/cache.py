@@ -53,7 +53,8 @@ class Cache:
                 return done
             with whole_folder(done) as building:
                 make(building)
-                (building / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True, default=str))
+                text = json.dumps(key, indent=1, sort_keys=True, default=str)
+                (building / "key.json").write_text(text, encoding="utf-8")
             self._built.add(done)
         shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
         return done

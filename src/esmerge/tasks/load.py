@@ -9,6 +9,7 @@ from typing import TypedDict, cast
 
 from esmerge.core.compose import compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
+from esmerge.core.names import check_name
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import Selection, choose
 from esmerge.data.tables import recorded_lookups
@@ -98,6 +99,7 @@ def terms(suite: SuiteRequest, name: str) -> dict[str, object]:
 
 def _select(suite: SuiteRequest, name: str) -> tuple[Selection, BenchmarkRequest]:
     """The source of a benchmark with its settings, and the suite's request to it."""
+    check_name(name, "benchmark.name")
     whole_config = suite.overrides.get("name") == name
     node: Mapping[str, object] = suite.overrides if whole_config else compose_choice("benchmark", name)
     absent = [key for key in ("title", "family", "source") if not node.get(key)]

@@ -6,28 +6,38 @@ sent later with ``wandb sync``. Tracking never decides about a result: a failure
 
 from __future__ import annotations
 
-import netrc
 import os
 import time
+import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.errors import ConfigError, TrackingError
+from esmerge.core.paths import user_path
 from esmerge.core.secrets import redacted, redacted_values
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
+from esmerge.tracking.wandb_client import (
+    TRACKING_MODES,
+    check_address,
+    client,
+    client_environment,
+    client_mode,
+    client_settings,
+    logged_in,
+    passing_client,
+    stricter,
+)
 
 if TYPE_CHECKING:
     import wandb  # imported late: it takes most of a second and reads the environment
 
-TRACKING_MODES = ("offline", "online", "disabled")
+NOT_IN_PROJECTS, LONGEST_NAME = "/\\#?%:", 128  # W&B refuses others
 TAG_AXES = ("method", "granularity", "merge_space", "probe")
 
 
@@ -52,20 +62,43 @@ class Tracking:
     def __post_init__(self) -> None:
         if self.mode not in TRACKING_MODES:
             raise ConfigError(f"tracking.mode={self.mode!r} must be one of {', '.join(TRACKING_MODES)}")
+        if set(NOT_IN_PROJECTS) & set(self.project) or not 0 < len(self.project) <= LONGEST_NAME:
+            raise ConfigError(
+                f"tracking.project={self.project!r}: W&B takes 1 to {LONGEST_NAME} characters, none of "
+                f"{' '.join(NOT_IN_PROJECTS)}"
+            )
+        self.parent(Path())
+
+    def parent(self, sweep: Path) -> Path:
+        """The folder that the ``wandb`` folder of a sweep goes into."""
+        return user_path(self.folder, "tracking.folder") if self.folder else sweep
 
 
 def check_login(settings: Tracking) -> None:
-    """Before any work is done: refuse ``online`` without credentials. Asks nothing and uses no network.
+    """Before any work is done: refuse what W&B would refuse later. Asks nothing and uses no network.
 
     Raises:
-        TrackingError: no API key is in the environment or in the netrc file.
+        TrackingError: ``online`` without credentials, a server address without a scheme, or a variable that the client
+            cannot read.
     """
-    if settings.mode != "online" or _has_credentials(_host()):
+    if settings.mode == "disabled":
         return
-    raise TrackingError(
-        f"tracking=online, but there is no W&B API key for {_host()}: run `wandb login`, or set WANDB_API_KEY, or use "
-        "tracking=offline (default) and `wandb sync` later"
-    )
+    check_address("WANDB_BASE_URL", os.environ.get("WANDB_BASE_URL"))
+    if settings.mode != "online":
+        return
+    with passing_client(settings.mode):
+        stored = client().read_system_settings()
+        check_address(f"base_url in {' or '.join(map(str, stored.sources))}", stored.all().get("base_url"))
+        mode, host = stricter(settings.mode, client().mode), client().base_url
+        if mode != settings.mode:
+            warnings.warn(
+                f"tracking=online, but W&B is set to {mode} here (WANDB_MODE or `wandb {mode}`)", stacklevel=2
+            )
+        elif not logged_in():
+            raise TrackingError(
+                f"tracking=online, but there is no W&B API key for {host}: run `wandb login`, or set WANDB_API_KEY, or "
+                "use tracking=offline (default) and `wandb sync` later"
+            )
 
 
 def log_run(
@@ -94,14 +127,15 @@ def log_run(
     Returns:
         Seconds spent; 0 when disabled.
     """
-    if settings.mode == "disabled":
+    clock, parent = time.perf_counter(), settings.parent(run_folder.path.parent)
+    mode = client_mode(settings.mode, parent)
+    if mode == "disabled":
         return 0.0
-    clock = time.perf_counter()
-    home = Path(settings.folder) if settings.folder else run_folder.path.parent
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with _environment(settings, home):
-            _send(settings, home, config, (group, name, job_type), rows, images, coefficients)
+        parent.mkdir(parents=True, exist_ok=True)
+        with client_environment(mode, parent):
+            options = client_settings(mode, parent, settings.timeout)
+            _send(settings, options, config, (group, name, job_type), rows, images, coefficients)
     except Exception as error:  # whatever the client or the server does, the results are on disk already
         reason = redacted(f"{type(error).__name__}: {error}")
         run_folder.note_tracking_error(reason)
@@ -111,7 +145,7 @@ def log_run(
 
 def _send(
     settings: Tracking,
-    home: Path,
+    options: wandb.Settings,
     config: Mapping[str, object],
     identity: tuple[str, str, str],
     rows: Sequence[Mapping[str, object]],
@@ -126,10 +160,11 @@ def _send(
         entity=settings.entity,
         config=redacted_values(config),
         tags=_tags(rows),
-        settings=_client_settings(settings, home),
+        settings=options,
+        id=uuid.uuid4().hex[:8],  # even where the client took one from the environment before
         reinit="create_new",
-        group=group,
-        name=name,
+        group=group[:LONGEST_NAME],
+        name=name[:LONGEST_NAME],
         job_type=job_type,
     )
     code = 1
@@ -180,67 +215,3 @@ def _cell(value: object) -> object:
 def _tags(rows: Sequence[Mapping[str, object]]) -> list[str]:
     tags = {str(row[axis]) for row in rows for axis in TAG_AXES if row.get(axis)}
     return sorted(tag[:64] for tag in tags)  # W&B refuses longer ones
-
-
-def _client_settings(settings: Tracking, home: Path) -> wandb.Settings:
-    """No console capture, no git, code or machine statistics: a run costs little, and tells nothing about the user."""
-    import wandb
-
-    options: dict[str, Any] = {
-        "mode": settings.mode,
-        "root_dir": str(home),
-        "silent": True,
-        "console": "off",
-        "disable_git": True,
-        "disable_code": True,
-        "disable_job_creation": True,
-        "init_timeout": settings.timeout,
-        "x_disable_stats": True,
-        "x_disable_meta": True,
-        "x_disable_machine_info": True,
-        "x_save_requirements": False,
-        "x_graphql_retry_max": 5,
-        "x_file_transfer_retry_max": 5,
-    }
-    supported = type(wandb.Settings()).model_fields  # which differ between releases
-    return wandb.Settings(**{key: value for key, value in options.items() if key in supported})
-
-
-@contextmanager
-def _environment(settings: Tracking, home: Path) -> Iterator[None]:
-    """Keep W&B quiet and its staging, cache and logs beside the runs; restored afterwards."""
-    variables = {
-        "WANDB_SILENT": "true",
-        "WANDB_DATA_DIR": str(home / "wandb" / "data"),
-        "WANDB_CACHE_DIR": str(home / "wandb" / "cache"),
-    }
-    if settings.mode == "offline":
-        variables["WANDB_ERROR_REPORTING"] = "false"  # crash reports are network traffic
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-def _host() -> str:
-    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-
-
-def _has_credentials(host: str) -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    usual = [str(Path.home() / ".netrc"), str(Path.home() / "_netrc")]
-    for path in [os.environ["NETRC"]] if "NETRC" in os.environ else usual:
-        try:
-            credentials = netrc.netrc(path).authenticators(urlsplit(host).netloc)
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if credentials and credentials[2]:
-            return True
-    return False

@@ -21,6 +21,7 @@ from esmerge.core.command import command
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, NotApplicable
 from esmerge.core.methods import ReferenceInfo
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Benchmark
 from esmerge.core.registry import Entry
 from esmerge.core.text_files import read_text
@@ -52,7 +53,7 @@ def report_floors(names: Sequence[str], options: DictConfig) -> None:
     if options.cards is None:
         print(floors_markdown([_measure_named(name, options) for name in selected]))
         return
-    folder = Path(str(options.cards))
+    folder = user_path(options.cards, "cards")
     for card in dict.fromkeys(card_of(name) for name in selected):
         _check_marks(folder / card)  # before the work
     for card in dict.fromkeys(card_of(name) for name in selected):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from esmerge.cli.tasks.options import DEFAULTS, composed_config, load_from_tables, selected_names
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Benchmark, Example, Reject
 from esmerge.storage.files import write_table
 
@@ -33,7 +33,9 @@ def listing(names: Sequence[str], options: DictConfig) -> None:
         refused += [(name, reject) for reject in benchmark.rejects]
         if options.rejects is not None:
             rows = [(owner, reject.row, reject.reason) for owner, reject in refused]
-            write_table(Path(options.rejects), pd.DataFrame(rows, columns=["benchmark", "row", "reason"]))
+            write_table(
+                user_path(options.rejects, "rejects"), pd.DataFrame(rows, columns=["benchmark", "row", "reason"])
+            )
     for text in _shown(refused):
         print(text)
 

@@ -24,6 +24,7 @@ from esmerge.cli.tasks import floors, leakage, listing
 from esmerge.cli.tasks.options import read_options
 from esmerge.core.command import command
 from esmerge.core.errors import BenchError, ConfigError
+from esmerge.core.terminal import show_everywhere
 from esmerge.tasks.fetch.commands import fetch, verify
 
 HELP = ("help", "-h", "--help")
@@ -66,8 +67,11 @@ def dispatch(arguments: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line around ``dispatch``: warnings and errors as one line each; exits with 1 after an error."""
+    show_everywhere()
     warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
     try:
         dispatch(sys.argv[1:] if arguments is None else arguments)
     except BenchError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename} cannot be used ({error.strerror}): give a folder that can be written")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from esmerge.core.compose import Config, compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import choose
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
@@ -27,6 +27,7 @@ DEFAULTS = {
     "config_dir": None,
 }
 ROOT = "root is not set: give the folder that holds the tables, e.g. root=../shared/data"
+PATHS = ("root", "rejects", "cards", "config_dir", "wheel")
 MINIMUM = {"seed": 0, "limit": 1}  # option -> its least value
 
 
@@ -36,7 +37,9 @@ def read_options(defaults: Mapping[str, object], arguments: Sequence[str]) -> Di
     Raises:
         ConfigError: an option that the verb does not have, or a value that is no whole number where it must be one.
     """
-    overrides = OmegaConf.from_cli(list(arguments))
+    texts = dict(argument.split("=", 1) for argument in arguments)
+    overrides = OmegaConf.from_dotlist([f"{key}={value}" for key, value in texts.items() if key not in PATHS])
+    overrides.update({key: value or None for key, value in texts.items() if key in PATHS})  # whatever they look like
     unknown = set(overrides) - set(defaults)
     if unknown:
         names = ", ".join(sorted(map(str, unknown)))
@@ -66,7 +69,7 @@ def config_folders(options: DictConfig) -> list[str]:
     """
     if options.config_dir is None:
         return []
-    folder = Path(str(options.config_dir)).absolute()
+    folder = user_path(options.config_dir, "config_dir").absolute()
     if not folder.is_dir():
         raise ConfigError(f"config_dir={options.config_dir} is no folder: give the one that holds benchmark/NAME.yaml")
     return [f"file://{folder}"]

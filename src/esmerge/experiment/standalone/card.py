@@ -12,6 +12,7 @@ from pathlib import Path
 
 from esmerge.adapters.peft_files import adapter_folder, weight_files
 from esmerge.core.command import command
+from esmerge.core.paths import user_path
 from esmerge.experiment.card import Shares, model_card
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.storage.files import file_sha256
@@ -63,7 +64,7 @@ def _input_files(plan: MergePlan) -> dict[str, Path]:
     """The files that the result depends on, by what each is."""
     files: dict[str, Path] = {}
     for name, expert in plan.request.experts.described().items():
-        paths = weight_files(adapter_folder(expert.path, name), name)
+        paths = weight_files(adapter_folder(user_path(expert.path, f"experts.{name}"), name), name)
         files |= {f"expert {name}" + (f", {path.name}" if len(paths) > 1 else ""): path for path in paths}
     config = Path(plan.backbone) / "config.json"
     if config.is_file():

@@ -25,6 +25,7 @@ from esmerge.specialists.families.custom.experts import check_fit, completed, mi
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.storage.usable import check_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,8 +102,9 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
         AdapterError: the adapters cannot be merged with these settings.
         ConfigError: backbone, tokenizer, encoder or probe file cannot be used.
         InputError: a line of the probe lacks a text, or a text has no tokens.
-        StoreError: the disk has not the room.
+        StoreError: a folder cannot be written, or the disk has not the room.
     """
+    _check_folders(request)
     settings, spec = request.experts, request.spec
     source, opened = settings.source(), open_experts(settings)
     backbone = located(source.path)
@@ -154,6 +156,12 @@ def _placements(request: StandaloneRequest, backbone: str, experts: Mapping[str,
     if lacking:
         raise AdapterError(f"bake=true: {backbone} has no weights for {some(lacking)}: copy the backbone again")
     return {module: placements[module] for module in modules}
+
+
+def _check_folders(request: StandaloneRequest) -> None:
+    check_folder(request.output.folder.parent, "out")
+    if request.spec.sweep.cache:
+        check_folder(Path(request.spec.sweep.cache), "cache")
 
 
 def _check_room(plan: MergePlan) -> None:

@@ -15,6 +15,7 @@ from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo
+from esmerge.core.paths import user_path
 from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
@@ -75,7 +76,7 @@ class Output:
     @property
     def folder(self) -> Path:
         """The folder's absolute path."""
-        return Path(str(self.out)).expanduser().absolute()
+        return user_path(str(self.out), "out").absolute()
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
         references=[],
         seed=output.seed,
         split="test",
-        cache=output.cache or "",
+        cache=str(user_path(output.cache, "cache")) if output.cache else "",
         raw={**raw, "specialists": specialists, "suite": {}, "benchmark": {}, "probe": raw.get("probe")},
     )
     check_granularity(sweep.granularity)
@@ -167,7 +168,7 @@ def _check_inputs_stay(request: StandaloneRequest) -> None:
     out = request.output.folder.resolve()
     inputs = {f"experts.{name}": expert.path for name, expert in request.experts.described().items()}
     for key, path in {**inputs, "backbone": request.experts.source().path}.items():
-        folder = Path(path).expanduser()
+        folder = user_path(path, key)
         if folder.exists() and (out == folder.resolve() or out in folder.resolve().parents):
             raise ConfigError(
                 f"out={request.output.out} would replace {key}={path}, which is read: give another folder"

@@ -6,6 +6,7 @@ from collections import Counter
 
 from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from esmerge.adapters.lora import LoraState, some
@@ -16,7 +17,7 @@ from esmerge.experiment.standalone.write import MergeResult
 def show_plan(plan: MergePlan, console: Console | None = None) -> None:
     """Experts with their tensors, ranks and scales; then method, probe, memory and time."""
     screen = console or Console()
-    grid = Table(title=f"Merge on {plan.backbone}", title_justify="left", header_style="bold")
+    grid = Table(title=f"Merge on {escape(plan.backbone)}", title_justify="left", header_style="bold")
     for column in ("expert", "tensors", "rank", "scale", "size", "number format"):
         grid.add_column(column)
     for name, state in plan.experts.items():

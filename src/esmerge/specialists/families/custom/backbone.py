@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import (
 from esmerge.adapters.lora import some
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.json_lines import read_json_object
+from esmerge.core.paths import user_path
 from esmerge.model.backbone import Backbone
 from esmerge.model.linear_layers import replace_conv1d, separate_experts
 from esmerge.storage.cache import tensors_digest
@@ -36,7 +37,7 @@ Loaded = TypeVar("Loaded")
 
 def located(name: str) -> str:
     """The absolute path of a folder, or the hub id as it is."""
-    path = Path(name).expanduser()
+    path = user_path(name, "backbone")
     return os.path.abspath(path) if path.exists() else name
 
 

@@ -12,6 +12,7 @@ from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import PREFIX, LazyModules, LoraFactors, LoraState, some
 from esmerge.adapters.peft_folder import natural, open_adapter
 from esmerge.core.errors import AdapterError
+from esmerge.core.paths import user_path
 from esmerge.model.backbone import decoder_layers
 from esmerge.model.linear_layers import linear_layers
 from esmerge.specialists.families.custom.backbone import located, names_of, same_model
@@ -25,7 +26,10 @@ def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
     Raises:
         AdapterError: one is not plain LoRA, or names another backbone.
     """
-    experts = {name: open_adapter(expert.path, name) for name, expert in settings.described().items()}
+    experts = {
+        name: open_adapter(user_path(expert.path, f"experts.{name}"), name)
+        for name, expert in settings.described().items()
+    }
     if not settings.allow_other_base:
         _check_bases(experts, located(settings.source().path))
     return experts

@@ -10,6 +10,7 @@ from esmerge.adapters.lora import PREFIX, LoraState
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.json_lines import Record, read_json_lines
 from esmerge.core.lazy import LazyMapping
+from esmerge.core.paths import user_path
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -93,7 +94,7 @@ def _pool(settings: CustomSettings, expert_modality: Mapping[str, str]) -> Mappi
     def texts(modality: str) -> list[str]:
         if settings.pool is None:
             settings.check_probe("mixed")
-        samples = _read_pool(Path(str(settings.pool)).expanduser())
+        samples = _read_pool(user_path(str(settings.pool), "specialists.pool"))
         names = [name for name, perceived in expert_modality.items() if perceived == modality]
         pool = [_text(sample, name, where) for where, sample in samples for name in names if name in sample]
         if not pool:

@@ -15,7 +15,7 @@ from esmerge.specialists.api import SpecialistsConfig
 from esmerge.specialists.specialists import FineTuning
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-NAME = re.compile(r"[A-Za-z0-9_-]+")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # a part of file names and of tensors' names
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def open_experts_node() -> None:
 
 def _expert(name: str, value: object) -> Expert:
     if not NAME.fullmatch(name):
-        raise ConfigError(f"experts.{name}: a name is made of letters, digits, - and _")
+        raise ConfigError(f"experts.{name}: a name is made of 1 to 64 letters, digits, - and _")
     settings = [item.name for item in fields(Expert)]
     node = value if isinstance(value, Mapping) else {"path": value}
     unknown = sorted(set(map(str, node)) - set(settings))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.paths import user_path
 from esmerge.core.prompts import Example
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
@@ -114,7 +114,7 @@ def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:
             f"{', '.join(dict.fromkeys(lesson.table for lesson in settings.lessons.values()))}, e.g. "
             "specialists.root=../data"
         )
-    root, encoders = Path(settings.root).expanduser(), settings.encoder_choices()
+    root, encoders = user_path(settings.root, "specialists.root"), settings.encoder_choices()
     if not root.is_dir():
         raise InputError(f"specialists.root={settings.root} is not a folder")
     lessons = []
@@ -164,6 +164,6 @@ def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone
 
 def _source(checkpoint: str | None) -> dict[str, object]:
     """What distinguishes the sources of converted checkpoints."""
-    path = None if checkpoint is None else Path(checkpoint).expanduser()
+    path = None if checkpoint is None else user_path(checkpoint, "specialists.checkpoint")
     state = path.stat() if path is not None and path.exists() else None
     return {"source": checkpoint, "state": state and (state.st_size, state.st_mtime_ns)}

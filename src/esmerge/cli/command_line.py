@@ -1,0 +1,112 @@
+"""Words of the command line before Hydra reads them: a value that it would misread is refused with its quoted form."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from esmerge.core.errors import ConfigError
+from esmerge.core.paths import user_path
+
+HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # which Hydra makes, and takes ~ for a folder's name in
+WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
+TEXTS = re.compile(  # settings whose values are texts, whatever they look like
+    r"\+*(out|cache|backbone(\.path)?|folder|outputs|sweep|tracking\.(folder|project|entity)|hydra\.(run|sweep)\.dir"
+    r"|benchmark\.root|probe\.file|specialists\.(pool|root|checkpoint|backbone(\.path)?)|(specialists\.)?experts\.[\w-]+)"
+)
+
+
+def prepare_command_line() -> None:
+    """Put this process's words as Hydra reads them; one that it would misread ends the process with a line on it."""
+    try:
+        sys.argv[1:] = readable(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+def readable(words: Sequence[str]) -> list[str]:
+    """The words, with texts that look like numbers quoted and ``~`` expanded where Hydra makes the folder.
+
+    Raises:
+        ConfigError: a word that Hydra cannot read, or reads as something else, with its quoted form.
+    """
+    several = any(word in ("-m", "--multirun") for word in words)
+    before = ["", *words]  # an option's value is no override
+    return [
+        _readable(word, several) if "=" in word and not word.startswith("-") and option not in WITH_VALUE else word
+        for word, option in zip(words, before, strict=False)
+    ]
+
+
+def _readable(word: str, several: bool) -> str:
+    key, _, value = word.partition("=")
+    _check_letters(word)
+    if key in HYDRAS_FOLDERS and value.lstrip("'\"").startswith("~"):
+        word = quoted(key, str(user_path(value.strip("'\""), key)))
+    try:
+        override = _parse(word)
+    except HydraException as error:
+        raise ConfigError(_unreadable(key, value)) from error
+    if override.is_choice_sweep() and "," in value and not value.startswith("choice("):
+        _check_commas(word, several)
+    elif isinstance(override.value(), str) and value != value.strip():
+        raise ConfigError(f"{word!r}: Hydra drops blanks around a value: quote it, {shlex.quote(quoted(key, value))}")
+    elif isinstance(override.value(), bool | int | float) and TEXTS.fullmatch(key):
+        return quoted(key, value)
+    return word
+
+
+def quoted(key: str, value: str) -> str:
+    """An override whose value Hydra takes as it stands."""
+    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
+    return f'{key}="{escaped}"'
+
+
+def _parse(word: str) -> Override:
+    return OverridesParser.create().parse_override(word)
+
+
+def _unreadable(key: str, value: str) -> str:
+    try:
+        _parse(f"{key}=plain")
+    except HydraException:
+        return (
+            f"{key}={value}: Hydra cannot read the name before =: it may hold letters from A to Z, digits, - and _, "
+            "joined by dots, and no part may be a number such as 1e3 or begin with -"
+        )
+    return (
+        f"{key}={value}: Hydra cannot read this value; if it is a text, such as a path, quote it: "
+        f"{shlex.quote(quoted(key, value))}"
+    )
+
+
+def _check_commas(word: str, several: bool) -> None:
+    """Refuse a list of values where there is one job, and a path that a list was made of."""
+    key, _, value = word.partition("=")
+    text = f"quote it, {shlex.quote(quoted(key, value))}"
+    if Path(value).expanduser().exists():
+        raise ConfigError(f"{word}: Hydra reads a comma as the end of a value, and there is such a path: {text}")
+    if not several:
+        raise ConfigError(
+            f"{word}: a comma parts values, one for each job of a sweep: add -m; if it belongs to one value, {text}; "
+            f"for a list, {shlex.quote(f'{key}=[{value}]')}"
+        )
+
+
+def _check_letters(word: str) -> None:
+    """Refuse what this process's locale could not decode; stored as UTF-8 it would be another name."""
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = word.encode("utf-8", "backslashreplace").decode()
+        raise ConfigError(
+            f"{shown}: the locale here ({sys.getfilesystemencoding()}) has no such letters: set LC_ALL=C.UTF-8 or "
+            "PYTHONUTF8=1"
+        ) from error
