@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +16,11 @@ from transformers import MistralConfig, MistralForCausalLM
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.experiment.config import Compute
+from esmerge.model import scoring
 from esmerge.model.batching import WINDOW
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import Scores, score
+from esmerge.storage.journal import Journal
 
 LABELS = ("no", "yes not at all", "yes not at no", "not at", "maybe at all no yes", "yes")
 SHOWN = (
@@ -208,3 +212,28 @@ def test_the_default_way_of_asking_leaves_no_trace() -> None:
 def test_unknown_ways_of_asking_are_refused(given: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Compute(**given)
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def test_scoring_that_was_killed_goes_on_after_the_last_batch_with_the_same_numbers(
+    prompt_encoder: PromptEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions, path, left = examples(3 * WINDOW), tmp_path / "answers.jsonl", [4]
+    expected, read = score(prompt_encoder, questions, 3), scoring._read
+
+    def counted(*arguments: Any) -> Any:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return read(*arguments)
+
+    monkeypatch.setattr(scoring, "_read", counted)
+    with pytest.raises(Killed):
+        score(prompt_encoder, questions, 3, journal=Journal(path))
+    assert len(Journal(path)) == 4
+    left[0] = WINDOW - 4  # what is left of the batches, and none more
+    resumed = score(prompt_encoder, questions, 3, journal=Journal(path))
+    assert torch.equal(resumed.loglik, expected.loglik) and resumed.greedy == expected.greedy

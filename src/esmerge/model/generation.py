@@ -7,6 +7,7 @@ changes an answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,8 +16,10 @@ from transformers import DynamicCache
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
-from esmerge.model.batching import batches
+from esmerge.model.batching import Question, batches
 from esmerge.model.prompt_encoder import Batch, PromptEncoder
+from esmerge.model.scoring import NO_JOURNAL
+from esmerge.storage.journal import Journal
 
 
 def generate(
@@ -25,12 +28,15 @@ def generate(
     batch_size: int,
     max_new_tokens: int,
     on_progress: Callable[[int], object] | None = None,
+    *,
+    journal: Journal = NO_JOURNAL,
 ) -> list[str]:
     """What the model writes under the adapter that is active now.
 
     Args:
         max_new_tokens: where an answer is cut off that the model does not end itself.
         on_progress: told how many examples were finished since the last call.
+        journal: keeps each batch's answers as they come; what it holds already is not written again.
 
     Returns:
         One text per example, in their order, without special tokens.
@@ -43,11 +49,16 @@ def generate(
         _check_room(prompt_encoder, labels, max_new_tokens)
     texts = [""] * len(examples)
     for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):
-        batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
-        written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
+        write = partial(_write, prompt_encoder, questions, max_new_tokens)
+        written = journal.answers([question.row for question in questions], write)
         for question, ids in zip(questions, written, strict=True):
             texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
     return texts
+
+
+def _write(prompt_encoder: PromptEncoder, questions: Sequence[Question], limit: int) -> list[list[int]]:
+    batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
+    return greedy_ids(prompt_encoder.backbone, batch, limit)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,8 +21,10 @@ from esmerge.core.prompts import Example
 from esmerge.model.batching import Question, batches
 from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
+from esmerge.storage.journal import Journal
 
 MODES = ("loglik", "loglik_normalised", "generate")  # how an answer is read off a model; the first is the default
+NO_JOURNAL = Journal()
 
 Tokens = tuple[int, ...]
 
@@ -70,6 +73,7 @@ def score(
     *,
     branches_at_once: int = 4,
     shortest_prefix: int = SHORTEST,
+    journal: Journal = NO_JOURNAL,
 ) -> Scores:
     """Score every label of every example under the adapter that is active now.
 
@@ -80,6 +84,7 @@ def score(
         branches_at_once: branches that are read together, for each prompt of a batch; bounds the copies of keys and
             values.
         shortest_prefix: positions of a start of all prompts from which it is read once for all.
+        journal: keeps each batch's answers as they come; what it holds already is not read again.
 
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
@@ -97,7 +102,8 @@ def score(
 
     for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
         labels = [labels_of[question.example.labels] for question in questions]
-        words, logliks = _read(prompt_encoder, prefix, questions, labels, branches_at_once)
+        read = partial(_read, prompt_encoder, prefix, questions, labels, branches_at_once)
+        words, logliks = journal.answers([question.row for question in questions], read)
         for question, word, values in zip(questions, words, logliks, strict=True):
             greedy[question.row], loglik[question.row] = word, values
     lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmerge.core.progress import progress
+from esmerge.storage.cache import tensors_digest
 from esmerge.storage.files import replacing
 
 CHECKPOINT_SECONDS = 20.0
@@ -121,8 +124,9 @@ def _save(
     for number, state in enumerate(states):
         for index, values in state["state"].items():
             tensors |= {f"optimiser.{number}.{index}.{name}": value for name, value in values.items()}
-    record = {"step": step, "losses": losses, "groups": [state["param_groups"] for state in states]}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    groups = [state["param_groups"] for state in states]
+    record = {"step": step, "losses": losses, "groups": groups, "digest": tensors_digest(tensors)}
     with replacing(folder / STATE) as partial:
         save_file(tensors, partial, metadata={"record": json.dumps(record)})
 
@@ -130,9 +134,11 @@ def _save(
 def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Optimisers) -> tuple[int, list[float]]:
     if folder is None or not (folder / STATE).exists():
         return 0, []
-    with safe_open(folder / STATE, framework="pt") as file:
-        record = json.loads(file.metadata()["record"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    try:
+        record, tensors = _load(folder / STATE)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"{folder / STATE} is damaged ({error}): this training starts again", stacklevel=2)
+        return 0, []
     with torch.no_grad():
         for index, parameter in enumerate(trained):
             parameter.copy_(tensors[f"parameter.{index}"])
@@ -144,3 +150,17 @@ def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Op
                 state.setdefault(int(address[1]), {})[address[2]] = tensor
         optimiser.load_state_dict({"state": state, "param_groups": groups})
     return record["step"], record["losses"]
+
+
+def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a checkpoint records, and its tensors.
+
+    Raises:
+        SafetensorError, ValueError, KeyError, TypeError: the file was cut short or altered.
+    """
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["record"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if record["digest"] != tensors_digest(tensors):
+        raise ValueError("its tensors do not have the digest that stands beside them")
+    return record, tensors

@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a record; ``StoreError`` if the file is not a JSON object."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise StoreError(f"{path} is not valid JSON ({error}): delete it and run the same command again") from error
     if not isinstance(record, dict):
         raise StoreError(f"{path} holds a {type(record).__name__}, expected a JSON object")
