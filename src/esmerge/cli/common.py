@@ -19,9 +19,11 @@ from esmerge.report.terminal import show
 from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.storage.files import write_json
 from esmerge.tracking.results import run_folders
+from esmerge.tracking.resume import name_sweep_folders
 
 open_experts_node()  # before any config is composed
 name_commands_in_help()
+name_sweep_folders()
 
 
 def quiet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -12,9 +13,11 @@ from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import run_job
+from esmerge.storage.disk import disk_message
 from esmerge.tasks.load import check_benchmarks
 from esmerge.tracking.callback import started_folder
 from esmerge.tracking.results import run_folders
+from esmerge.tracking.resume import resuming_command
 from esmerge.tracking.wandb_log import check_login
 
 
@@ -37,13 +40,24 @@ def main() -> None:
     try:
         job()
     except KeyboardInterrupt:
-        code = "stopped; the same command goes on from what is finished"
+        code = "stopped"
     except SystemExit as stop:
         code = stop.code
     folder = started_folder()
-    reportable = folder is not None and folder.is_dir() and bool(run_folders(folder))
-    failed = finish(folder) if folder is not None and reportable else 0
+    failed = 0 if folder is None else _report(folder)
+    if folder is not None and (code or failed):
+        print(f"this goes on from what is finished:\n  {resuming_command(folder)}", file=sys.stderr)
     sys.exit(code or failed)
+
+
+def _report(folder: Path) -> int | str:
+    """Report on what is finished; returns the exit code, or why there is no report."""
+    try:
+        return finish(folder) if folder.is_dir() and run_folders(folder) else 0
+    except BenchError as error:
+        return f"error: {error}"
+    except OSError as error:
+        return f"error: {disk_message(error, folder)}"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from esmerge.tasks.api import SuiteRequest
 from esmerge.tracking.wandb_log import Tracking
 
 SPLITS = ("test", "validation")
-VALUES = ("merge_space", "references", "seed", "split", "cache")  # of a sweep's keys, those that are not groups
+VALUES = ("sweep", "resume", "merge_space", "references", "seed", "split", "cache")  # of a sweep's keys, those that are not groups
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class Sweep:
         references: config names of the methods that stand in every table; ``name@space`` fixes a merge space.
         tuning: whether, and how, the job's method is tuned on the validation split.
         split: which questions are answered: ``test``, or ``validation`` for searches.
+        sweep, resume: which folder is written; Hydra reads them before any job starts.
     """
 
     specialists: Selection
@@ -105,6 +106,8 @@ class Sweep:
     seed: int
     split: str
     cache: str
+    sweep: str | None = None
+    resume: str | None = None
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
 
     def suite_request(self) -> SuiteRequest:
@@ -150,6 +153,8 @@ def read_sweep(cfg: DictConfig) -> Sweep:
         seed=_whole(raw["seed"], "seed"),
         split=_split(raw["split"]),
         cache=_text(raw["cache"], "cache"),
+        sweep=None if raw["sweep"] is None else str(raw["sweep"]),
+        resume=raw["resume"],
         raw=raw,
     )
 

@@ -15,7 +15,7 @@ import torch
 from filelock import Timeout
 
 from esmerge.coefficients.summary import CoefficientSummary
-from esmerge.core.errors import NotApplicable
+from esmerge.core.errors import NotApplicable, StoreError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
@@ -28,6 +28,7 @@ from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
 from esmerge.report.figures import write_layer_map
+from esmerge.storage.disk import disk_is_full, disk_message
 from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_log import log_run
@@ -41,11 +42,18 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
 
     Returns:
         what a search of Hydra's maximises: see ``objective``.
+
+    Raises:
+        BenchError: the configuration cannot be planned.
+        StoreError: the sweep folder cannot be written, or the disk is full.
     """
     if sweep.compute.threads:
         torch.set_num_threads(sweep.compute.threads)
     specs = plan_runs(sweep)
-    execute_all(specs, folder)
+    try:
+        execute_all(specs, folder)
+    except OSError as error:
+        raise StoreError(disk_message(error, folder)) from error
     return objective(RunFolder(folder / specs[-1].name), specs[-1])
 
 
@@ -71,6 +79,8 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
             rows = answer_suite(spec, suite, method, models, run)
             run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in suite}, spec.sweep.seed))
     except Exception as error:
+        if disk_is_full(error):
+            raise StoreError(disk_message(error, run.path)) from error  # the work of later runs could not be stored
         warnings.warn(f"run {spec.name} failed: {type(error).__name__}: {error}", stacklevel=2)
         return
     with stage("tracking"):

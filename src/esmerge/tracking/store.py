@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 AXES = ("run", "specialists", "method", "granularity", "probe", "merge_space", "seed")
 RESULT_COLUMNS = (*AXES, "benchmark", "metric", "value", "ci_low", "ci_high", "n")
 NUMBERS = ("value", "ci_low", "ci_high")
-KILLED = "stopped half-way; the same command, in the same sweep folder (resume=latest), goes on from what is finished"
+KILLED = "stopped half-way; the same command with resume=latest, or sweep=NAME of this folder, goes on"
 AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
                     "layer_coefficients.csv", "adapter", "adapters", "costs.json", "tuning.csv")  # fmt: skip
