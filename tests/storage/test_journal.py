@@ -6,7 +6,11 @@ import pytest
 
 from esmerge.storage.journal import Journal
 
-BATCHES = [([0, 2], [["a", [0.1, -1e-300]], ["b", [1 / 3]]]), ([1], [["ü", []]]), ([3, 4], [["", [2.0]], ["c", [-7.25]]])]
+BATCHES = [
+    ([0, 2], [["a", [0.1, -1e-300]], ["b", [1 / 3]]]),
+    ([1], [["ü", []]]),
+    ([3, 4], [["", [2.0]], ["c", [-7.25]]]),
+]
 
 
 def forbidden() -> list[object]:

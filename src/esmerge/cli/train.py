@@ -15,6 +15,7 @@ from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF
 from esmerge.core.schema import Selection, choose, plain
+from esmerge.model.threads import check_threads, use_threads
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache
 
@@ -25,6 +26,8 @@ def job(config: DictConfig) -> None:
     raw = plain(config)
     try:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
+        check_threads(raw["threads"], "threads")
+        use_threads(raw["threads"], raw["device"])
         cache = Cache(Path(raw["cache"]), stages_to_renew(raw["retrain"], selection))
         specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
         check_renewed(cache, selection.settings.stages)

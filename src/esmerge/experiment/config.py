@@ -22,13 +22,14 @@ from esmerge.core.validation import at_least
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
 from esmerge.model.scoring import MODES
+from esmerge.model.threads import AUTO, check_threads
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tracking.wandb_log import Tracking
 
 SPLITS = ("test", "validation")
-VALUES = ("sweep", "resume", "merge_space", "references", "seed", "split", "cache")  # of a sweep's keys, those that are not groups
+VALUES = ("sweep", "resume", "merge_space", "references", "seed", "split", "cache")  # the keys that are no groups
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Compute:
 
     Attributes:
         device: ``cpu``, ``cuda``, …
-        threads: CPU threads of torch; None for torch's own choice.
+        threads: CPU threads of torch; ``auto`` measures and chooses, None is torch's own choice.
         batch_size: prompts scored at once.
         resamples: of the bootstrap behind every interval.
         scoring: how a question is answered: by the label of the highest log-likelihood (``loglik``), of the highest
@@ -54,14 +55,15 @@ class Compute:
     """
 
     device: str = "cpu"
-    threads: int | None = None
+    threads: int | str | None = AUTO
     batch_size: int = 64
     resamples: int = 1000
     scoring: str = MODES[0]
     max_new_tokens: int = 16
 
     def __post_init__(self) -> None:
-        at_least(self, "compute", 1, "threads", "batch_size", "resamples", "max_new_tokens")
+        at_least(self, "compute", 1, "batch_size", "resamples", "max_new_tokens")
+        check_threads(self.threads, "compute.threads")
         if self.scoring not in MODES:
             raise ConfigError(f"compute.scoring={self.scoring!r}: expected one of {', '.join(MODES)}")
         try:

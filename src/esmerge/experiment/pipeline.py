@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from filelock import Timeout
 
 from esmerge.coefficients.summary import CoefficientSummary
@@ -27,6 +26,7 @@ from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
+from esmerge.model.threads import use_threads
 from esmerge.report.figures import write_layer_map
 from esmerge.storage.disk import disk_is_full, disk_message
 from esmerge.tracking.provenance import provenance
@@ -47,9 +47,8 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
         BenchError: the configuration cannot be planned.
         StoreError: the sweep folder cannot be written, or the disk is full.
     """
-    if sweep.compute.threads:
-        torch.set_num_threads(sweep.compute.threads)
     specs = plan_runs(sweep)
+    use_threads(sweep.compute.threads, sweep.compute.device)
     try:
         execute_all(specs, folder)
     except OSError as error:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from esmerge.core.progress import progress
+from esmerge.model.threads import after_step
 from esmerge.storage.cache import tensors_digest
 from esmerge.storage.files import replacing
 
@@ -88,6 +89,7 @@ def train(
             losses.append(float(loss.detach()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update()
+            after_step()
             if checkpoint is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(checkpoint, step + 1, losses, trained, optimisers)
                 saved = time.monotonic()

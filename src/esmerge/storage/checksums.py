@@ -12,7 +12,7 @@ CHECKSUMS = "checksums.json"
 
 
 def checksums(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
-    """Path relative to ``folder`` -> SHA-256 of the file, sorted; a path that is a folder stands for all files in it."""
+    """Path relative to ``folder`` -> SHA-256 of the file, sorted; a folder stands for all files in it."""
     files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()}
     return {str(file.relative_to(folder)): file_sha256(file) for file in sorted(files)}
 

@@ -34,14 +34,14 @@ def sweep_folder_name(sweep: str | int | None, resume: str | None, now: str) -> 
     """
     if resume not in (None, LATEST):
         raise ConfigError(f"resume={resume!r}: expected {LATEST}; to go on in a sweep by its name use sweep=NAME")
-    if resume and sweep:
+    if resume and sweep is not None:
         raise ConfigError(f"sweep={sweep} and resume={resume} both name a folder: give one of them")
     if resume:
         return latest_sweep(OUTPUTS, begun=True).name
     if sweep is None:
         return now
     name = str(sweep)
-    if name != Path(name).name or name.startswith(".") or name in RESERVED:
+    if not name or name != Path(name).name or name.startswith(".") or name in RESERVED:
         raise ConfigError(
             f"sweep={sweep!r}: expected a name for a folder under {OUTPUTS}, without a slash or a leading dot, and not "
             f"{' or '.join(RESERVED)}; for a folder elsewhere use hydra.sweep.dir=PATH"
