@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
+from joblib.externals.loky import get_reusable_executor
 
 from esmerge.cli import sweep as front_door
 from esmerge.tracking.store import RunFolder
@@ -106,7 +107,11 @@ class SmallSweep:
             os.dup2(handle, stream)
         sys.stdout, sys.stderr = (io.TextIOWrapper(open(stream, "wb", 0), write_through=True) for stream in (1, 2))  # noqa: SIM115
         disturb()
-        front_door.main()
+        try:
+            front_door.main()
+        finally:
+            if "hydra/launcher=joblib" in self.settings:  # a forked process leaves out what ends the workers
+                get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
 def ended(process: BaseProcess) -> int | None:
