@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from benchmarks.reliability.rows import FaultRow
-from benchmarks.reliability.sweeps import SmallSweep, ended, lost_rows, stop_after
+from benchmarks.reliability.sweeps import TINY, SmallSweep, ended, lost_rows, stop_after
 
 from esmerge.model import scoring, training
 
@@ -39,16 +39,27 @@ class Tally:
         return FaultRow(fault, how, self.injected, self.survived, self.lost, told)
 
 
-def kills(home: Path, expected: bytes, count: int, seed: int = 0) -> FaultRow:
-    """``kill -9`` at random moments, one after the other in one sweep until it ends, then in another."""
-    tally = _stopped(home, expected, count, seed, signal.SIGKILL)
+def kills(
+    home: Path,
+    expected: bytes,
+    count: int,
+    seed: int = 0,
+    settings: tuple[str, ...] = TINY,
+    moments: float = MOMENTS,
+) -> FaultRow:
+    """``kill -9`` at random moments, one after the other in one sweep until it ends, then in another.
+
+    Args:
+        moments: processor seconds over which they are drawn.
+    """
+    tally = _stopped(home, expected, count, random.Random(seed), signal.SIGKILL, settings, moments)
     told = "at the start: the command that goes on; in the table: `stopped half-way`"
     return tally.row("kill -9", "SIGKILL after a random processor time", told)
 
 
 def interrupts(home: Path, expected: bytes, count: int, seed: int = 0) -> FaultRow:
     """``Ctrl-C`` at random moments."""
-    tally = _stopped(home, expected, count, seed, signal.SIGINT)
+    tally = _stopped(home, expected, count, random.Random(seed), signal.SIGINT)
     return tally.row("Ctrl-C", "SIGINT after a random processor time", "`stopped`, and the command that goes on")
 
 
@@ -70,14 +81,22 @@ def two_at_once(home: Path, expected: bytes, settings: tuple[str, ...]) -> Fault
     return tally.row("two sweeps in one folder", "the same command twice at a time", "nothing: they share the work")
 
 
-def _stopped(home: Path, expected: bytes, count: int, seed: int, number: signal.Signals) -> Tally:
+def _stopped(
+    home: Path,
+    expected: bytes,
+    count: int,
+    rng: random.Random,
+    number: signal.Signals,
+    settings: tuple[str, ...] = TINY,
+    moments: float = MOMENTS,
+) -> Tally:
     """Stop sweeps at random moments until so many were stopped; each that gets to its end is compared."""
-    rng, tally, attempt = random.Random(seed), Tally(expected), 0
+    tally, attempt = Tally(expected), 0
     while tally.injected < count:
-        sweep, faults = SmallSweep(home / str(attempt)), 0
+        sweep, faults = SmallSweep(home / str(attempt), settings), 0
         while tally.injected + faults < count:
             before = sweep.finished()
-            moment = STARTING + rng.random() * MOMENTS
+            moment = STARTING + rng.random() * moments
             if not stop_after(sweep.start(_checkpoint_always), moment, number):
                 break
             faults += 1

@@ -44,11 +44,17 @@ def survived(*rows: FaultRow) -> bool:
     return all(row.injected == row.survived > 0 and row.lost == 0 for row in rows)
 
 
-def test_twenty_kills_lose_nothing(tmp_path: Path, whole: bytes) -> None:
-    row = kills(tmp_path, whole, 20)
+def test_twenty_kills_lose_nothing(tmp_path: Path, expected: bytes) -> None:
+    row = kills(tmp_path, expected, 20, settings=SMALLEST, moments=0.8)
     assert survived(row) and row.injected == 20
 
 
+@pytest.mark.slow
+def test_kills_of_a_larger_sweep_lose_nothing(tmp_path: Path, whole: bytes) -> None:
+    assert survived(kills(tmp_path, whole, 20, seed=1))
+
+
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing(tmp_path: Path, whole: bytes) -> None:
     assert survived(interrupts(tmp_path, whole, 1))
 
