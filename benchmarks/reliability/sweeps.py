@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -106,12 +107,18 @@ class SmallSweep:
         for stream in (1, 2):
             os.dup2(handle, stream)
         sys.stdout, sys.stderr = (io.TextIOWrapper(open(stream, "wb", 0), write_through=True) for stream in (1, 2))  # noqa: SIM115
+        warnings.showwarning = _show_warning  # whatever the process before it did with warnings
+        warnings.simplefilter("default")
         disturb()
         try:
             front_door.main()
         finally:
             if "hydra/launcher=joblib" in self.settings:  # a forked process leaves out what ends the workers
                 get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    print(f"{category.__name__}: {message}", file=sys.stderr)
 
 
 def ended(process: BaseProcess) -> int | None:
