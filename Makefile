@@ -21,7 +21,7 @@ setup: .venv/ready ## create .venv and install by constraints.txt
 	$(BIN)/python $(PIP) -c constraints.txt -e '.[test]'
 	@touch $@
 
-sweep: setup ## the main job on the embedded default: three granularities beside every reference
+sweep: setup ## the main job: three granularities beside every reference; after a kill, ARGS=resume=latest goes on
 	$(BIN)/python -m src.sweep -m granularity=layer,element,joint $(ARGS)
 
 test: setup ## the default tests (minutes)

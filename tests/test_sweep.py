@@ -364,6 +364,7 @@ def test_ctrl_c_leaves_a_report_of_what_is_finished(
     (folder / "table.md").unlink()
     with pytest.raises(SystemExit) as stop:
         sweep.main()
-    assert "goes on from what is finished" in str(stop.value.code)
-    assert "Verdict" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert stop.value.code == "stopped" and "this goes on from what is finished:\n  python -m src.sweep" in said.err
+    assert "Verdict" in said.out
     assert (folder / "table.md").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,12 @@ from transformers import MistralConfig, MistralForCausalLM
 from esmerge.core.errors import ConfigError, InputError, NumberError
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.experiment.config import Compute
+from esmerge.model import scoring
 from esmerge.model.batching import WINDOW
 from esmerge.model.generation import generate
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import Scores, score
+from esmerge.storage.journal import Journal
 
 LABELS = ("no", "yes not at all", "yes not at no", "not at", "maybe at all no yes", "yes")
 SHOWN = (
@@ -237,3 +241,28 @@ def test_a_next_word_that_cannot_be_told_is_refused() -> None:
     encoder.backbone.model.half()
     with pytest.raises(NumberError, match=r"example \d: the scores of the next word .* float16, .* decoder layer 1"):
         generate(encoder, examples(5, ("no", "yes")), 3, 4)
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def test_scoring_that_was_killed_goes_on_after_the_last_batch_with_the_same_numbers(
+    prompt_encoder: PromptEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions, path, left = examples(3 * WINDOW), tmp_path / "answers.jsonl", [4]
+    expected, read = score(prompt_encoder, questions, 3), scoring._read
+
+    def counted(*arguments: Any) -> Any:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return read(*arguments)
+
+    monkeypatch.setattr(scoring, "_read", counted)
+    with pytest.raises(Killed):
+        score(prompt_encoder, questions, 3, journal=Journal(path))
+    assert len(Journal(path)) == 3, "all but the one that was on its way"
+    left[0] = WINDOW - 3  # what is left of the batches, and none more
+    resumed = score(prompt_encoder, questions, 3, journal=Journal(path))
+    assert torch.equal(resumed.loglik, expected.loglik) and resumed.greedy == expected.greedy

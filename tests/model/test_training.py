@@ -77,6 +77,24 @@ def test_checkpoints_are_no_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
 
 
+@pytest.mark.parametrize("size", [0, 5, 400, -1])
+def test_a_damaged_checkpoint_is_told_and_training_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    whole, parts, schedule = network(), network(), SCHEDULES["muon"]
+    fit(whole, schedule, None)
+    with pytest.raises(Stopped):
+        fit(network(), schedule, tmp_path, 7)
+    (checkpoint,) = tmp_path.iterdir()
+    content = bytearray(checkpoint.read_bytes())
+    content[-1] ^= 1  # in a tensor: the file is still a safetensors file
+    checkpoint.write_bytes(content if size < 0 else content[:size])
+    with pytest.warns(UserWarning, match=r"state.safetensors is damaged \(.*\): this training starts again"):
+        fit(parts, schedule, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
 def test_training_lowers_the_loss_and_returns_the_mean_of_its_end() -> None:
     seen: list[float] = []
     weight = nn.Parameter(torch.tensor([4.0]))

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
+import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -78,7 +80,7 @@ def test_a_failing_make_leaves_nothing_but_its_checkpoints(tmp_path: Path) -> No
 def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_result(tmp_path: Path) -> None:
     assert run(PROCESSES.Process(target=die_half_way, args=(tmp_path,))) == [9]
     done = Cache(tmp_path).folder("kind", KEY, lambda folder: (folder / "result").touch())
-    assert {path.name for path in done.iterdir()} == {"result", "key.json"}
+    assert {path.name for path in done.iterdir()} == {"result", "key.json", "checksums.json"}
     assert {path.name for path in (tmp_path / "kind").iterdir()} <= {done.name, f"{done.name}.lock"}
 
 
@@ -131,3 +133,48 @@ def test_a_tensors_digest_sees_names_shapes_types_values_and_what_stands_beside(
     assert len(found) == 6
     assert tensors_digest(dict(reversed(plain.items()))) == tensors_digest(plain)
     assert tensors_digest({"a": torch.arange(8.0)[::2]}) == tensors_digest({"a": torch.tensor([0.0, 2, 4, 6])})
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("name", ["weights.safetensors", "metadata.json", "inner/table.csv", "checksums.json"])
+def test_a_damaged_folder_is_told_and_made_again(tmp_path: Path, spoil: Callable[[Path], None], name: str) -> None:
+    contents = {"weights.safetensors": b"0123456789", "metadata.json": b'{"a": 1}', "inner/table.csv": b"a,b\n1,2\n"}
+
+    def make(folder: Path) -> None:
+        (folder / "inner").mkdir()
+        for file, content in contents.items():
+            (folder / file).write_bytes(content)
+
+    made = Cache(tmp_path / "made").folder("kind", KEY, make)
+    done = Cache(tmp_path / "copied").path("kind", KEY)
+    shutil.copytree(made, done)
+    spoil(done / name)
+    if name == "checksums.json" and spoil is Path.unlink:  # as caches without checksums are
+        assert Cache(tmp_path / "copied").folder("kind", KEY, lambda folder: None) == done
+        return
+    told = r"\S+" if name == "checksums.json" else name  # an altered checksum makes its file look altered
+    with pytest.warns(UserWarning, match=rf"{done.name} is damaged: {told} .*; it is made again"):
+        assert Cache(tmp_path / "copied").folder("kind", KEY, make) == done
+    assert {file: (done / file).read_bytes() for file in contents} == contents
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Cache(tmp_path / "copied").folder("kind", KEY, lambda folder: None) == done
+
+
+def test_checkpoints_of_what_is_finished_do_not_stay(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    done = cache.folder("kind", KEY, lambda folder: (folder / "result").touch())
+    (cache.scratch("kind", KEY) / "checkpoint").mkdir(parents=True)  # of a process killed just after it had finished
+    assert cache.folder("kind", KEY, lambda folder: None) == done
+    assert not cache.scratch("kind", KEY).exists()

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.tracking import store
 from esmerge.tracking.results import collect, latest_sweep, run_folders, unfinished, write_results
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, config_hash
 
@@ -105,6 +106,28 @@ def test_another_configuration_starts_from_nothing(tmp_path: Path) -> None:
     with run.working({"seed": 1}, "other"):
         assert run.read_predictions("x") is None
         assert not run.coefficients.exists() and not (run.path / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "predictions/x.csv", "status.json"])
+def test_a_finished_run_whose_files_were_damaged_is_told_and_made_again(tmp_path: Path, name: str) -> None:
+    run = RunFolder(tmp_path / "run")
+    finish(run)
+    content = (run.path / name).read_bytes()
+    (run.path / name).write_bytes(content[: len(content) // 2])
+    assert not run.is_done("abc")
+    outcome = run.outcome()
+    assert outcome.state == "failed" and name in str(outcome.reason) and "makes it again" in str(outcome.reason)
+    assert list(unfinished(tmp_path)) == ["run"] and collect(tmp_path).empty
+    finish(run)
+    assert run.is_done("abc") and run.outcome().state == "done" and len(collect(tmp_path)) == 1
+
+
+def test_durations_do_not_follow_the_clock_on_the_wall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, clocks = RunFolder(tmp_path / "run"), ["2030-01-01T00:00:00+00:00", "1999-12-31T00:00:00+00:00"]
+    monkeypatch.setattr(store, "utc_now", lambda: clocks.pop(0))
+    finish(run)
+    status = run.status()
+    assert run.is_done("abc") and status.finished < status.started and 0 <= status.seconds < 60
 
 
 def hold(path: Path, log: Path, held: float) -> None:

@@ -21,6 +21,7 @@ from esmerge.report.terminal import show
 from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.storage.files import write_json
 from esmerge.tracking.results import run_folders
+from esmerge.tracking.resume import name_sweep_folders
 
 open_experts_node()  # before any config is composed
 name_commands_in_help()
@@ -28,6 +29,7 @@ read_configs_in_any_encoding()
 # The launchers' packages register configs under the names of ours, and Hydra checks ours against them, as it should.
 # Here, where worker processes come by too.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+name_sweep_folders()
 
 
 def quiet() -> None:

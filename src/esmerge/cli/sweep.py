@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,12 +15,15 @@ from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.cli.jobs import explain, fail_job, read_job
 from esmerge.cli.overrides import with_paths
+from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
 from esmerge.experiment.pipeline import run_job
+from esmerge.storage.disk import disk_message
 from esmerge.tracking.callback import started_folder
 from esmerge.tracking.failed_jobs import forget_failed_job
 from esmerge.tracking.results import run_folders
+from esmerge.tracking.resume import resuming_command
 
 RAISE = "HYDRA_FULL_ERROR"  # with it Hydra hands an error on, instead of printing where in its code it arose
 
@@ -47,8 +51,9 @@ def main() -> None:
     sys.argv[1:] = with_paths(sys.argv[1:])
     code = _ending(job)
     folder = started_folder()
-    reportable = folder is not None and folder.is_dir() and bool(run_folders(folder))
-    failed = finish(folder) if folder is not None and reportable else 0
+    failed = 0 if folder is None else _report(folder)
+    if folder is not None and (code or failed):
+        print(f"this goes on from what is finished:\n  {resuming_command(folder)}", file=sys.stderr)
     sys.exit(code or failed)
 
 
@@ -59,7 +64,7 @@ def _ending(jobs: Callable[[], object]) -> int | str | None:
     try:
         jobs()
     except KeyboardInterrupt:
-        return "stopped; the same command goes on from what is finished"
+        return "stopped"
     except SystemExit as stop:
         return stop.code
     except Exception as error:
@@ -71,6 +76,16 @@ def _ending(jobs: Callable[[], object]) -> int | str | None:
         if hands_on is not None:
             os.environ[RAISE] = hands_on
     return 0
+
+
+def _report(folder: Path) -> int | str:
+    """Report on what is finished; returns the exit code, or why there is no report."""
+    try:
+        return finish(folder) if folder.is_dir() and run_folders(folder) else 0
+    except BenchError as error:
+        return f"error: {error}"
+    except OSError as error:
+        return f"error: {disk_message(error, folder)}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +22,7 @@ from esmerge.core.stopping import stoppable
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner
 from esmerge.experiment.weights import write_weights
+from esmerge.model.threads import check_threads, use_threads
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.storage.cache import Cache, digest
 from esmerge.storage.usable import check_folder
@@ -37,6 +37,8 @@ def job(config: DictConfig) -> None:
     screen = Console()
     try:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
+        check_threads(raw["threads"], "threads")
+        use_threads(raw["threads"], raw["device"])
         folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out", "weights") if raw[key]}
         for key, folder in folders.items():
             check_folder(folder, key)

@@ -23,13 +23,14 @@ from esmerge.core.validation import at_least, check_file_name
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
 from esmerge.model.scoring import MODES
+from esmerge.model.threads import AUTO, check_threads
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tracking.wandb_log import Tracking
 
 SPLITS = ("test", "validation")
-VALUES = ("merge_space", "references", "seed", "split", "cache")  # of a sweep's keys, those that are not groups
+VALUES = ("sweep", "resume", "merge_space", "references", "seed", "split", "cache")  # the keys that are no groups
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Compute:
 
     Attributes:
         device: where models run and merges are computed: ``cpu``, ``cuda``, …
-        threads: CPU threads of torch; None for torch's own choice.
+        threads: CPU threads of torch; ``auto`` measures and chooses, None is torch's own choice.
         batch_size: prompts scored at once.
         resamples: of the bootstrap behind every interval.
         scoring: how a question is answered: by the label of the highest log-likelihood (``loglik``), of the highest
@@ -55,14 +56,15 @@ class Compute:
     """
 
     device: str = "cpu"
-    threads: int | None = None
+    threads: int | str | None = AUTO
     batch_size: int = 64
     resamples: int = 1000
     scoring: str = MODES[0]
     max_new_tokens: int = 16
 
     def __post_init__(self) -> None:
-        at_least(self, "compute", 1, "threads", "batch_size", "resamples", "max_new_tokens")
+        at_least(self, "compute", 1, "batch_size", "resamples", "max_new_tokens")
+        check_threads(self.threads, "compute.threads")
         if self.scoring not in MODES:
             raise ConfigError(f"compute.scoring={self.scoring!r}: expected one of {', '.join(MODES)}")
         try:
@@ -90,6 +92,7 @@ class Sweep:
         references: config names of the methods that stand in every table; ``name@space`` fixes a merge space.
         tuning: whether, and how, the job's method is tuned on the validation split.
         split: which questions are answered: ``test``, or ``validation`` for searches.
+        sweep, resume: which folder is written; Hydra reads them before any job starts.
     """
 
     specialists: Selection
@@ -106,6 +109,8 @@ class Sweep:
     seed: int
     split: str
     cache: str
+    sweep: str | None = None
+    resume: str | None = None
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
 
     def suite_request(self) -> SuiteRequest:
@@ -153,6 +158,8 @@ def read_sweep(cfg: DictConfig) -> Sweep:
         seed=_whole(raw["seed"], "seed"),
         split=_split(raw["split"]),
         cache=str(user_path(_text(raw["cache"], "cache"), "cache")),
+        sweep=None if raw["sweep"] is None else str(raw["sweep"]),
+        resume=raw["resume"],
         raw=raw,
     )
 

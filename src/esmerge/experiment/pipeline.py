@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from filelock import Timeout
 
 from esmerge.coefficients.summary import CoefficientSummary
-from esmerge.core.errors import NotApplicable
+from esmerge.core.errors import NotApplicable, StoreError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Benchmark
 from esmerge.core.secrets import redacted
@@ -31,7 +30,9 @@ from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
+from esmerge.model.threads import use_threads
 from esmerge.report.figures import write_layer_map
+from esmerge.storage.disk import disk_is_full, disk_message
 from esmerge.storage.usable import check_folder
 from esmerge.tracking.provenance import provenance
 from esmerge.tracking.store import RunFolder
@@ -51,14 +52,17 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
         what a search of Hydra's maximises: see ``objective``.
 
     Raises:
-        StoreError: the cache or the folder of W&B's files cannot be written.
+        BenchError: the configuration cannot be planned.
+        StoreError: the sweep folder, the cache or the folder of W&B's files cannot be written, or the disk is full.
     """
     check_folder(Path(sweep.cache), "cache")
     check_folder(sweep.tracking.parent(folder), "tracking.folder")
-    if sweep.compute.threads:
-        torch.set_num_threads(sweep.compute.threads)
     specs = plan_runs(sweep)
-    execute_all(specs, folder)
+    use_threads(sweep.compute.threads, sweep.compute.device)
+    try:
+        execute_all(specs, folder)
+    except OSError as error:
+        raise StoreError(disk_message(error, folder)) from error
     return objective(RunFolder(folder / specs[-1].name), specs[-1])
 
 
@@ -86,6 +90,8 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
             rows = answer_suite(spec, suite, method, models, run)
             run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in suite}, spec.sweep.seed))
     except Exception as error:
+        if disk_is_full(error):
+            raise StoreError(disk_message(error, run.path)) from error  # the work of later runs could not be stored
         warnings.warn(redacted(f"run {spec.name} failed: {type(error).__name__}: {error}"), stacklevel=2)
         return
     with stage("tracking"):

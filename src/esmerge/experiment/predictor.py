@@ -20,7 +20,9 @@ from esmerge.model.generation import generate
 from esmerge.model.scoring import score
 from esmerge.storage.code import closure_digest
 from esmerge.storage.files import read_table, write_table
+from esmerge.storage.journal import Journal
 
+ANSWERS = "answers.jsonl"  # of a benchmark that is not finished, appended batch by batch
 ADAPTER = "adapter"  # name under which the adapter that answers is attached
 
 
@@ -60,8 +62,9 @@ class Predictor:
         }
 
         def make(folder: Path) -> None:
+            journal = Journal(self.context.cache.scratch("predictions", key) / ANSWERS)
             try:
-                predictions = self._answer(adapter, benchmark)
+                predictions = self._answer(adapter, benchmark, journal)
             except NumberError as error:
                 raise NumberError(f"benchmark {benchmark.name!r}, {error}") from error
             write_table(folder / "predictions.csv", predictions)
@@ -70,13 +73,14 @@ class Predictor:
             folder = self.context.cache.folder("predictions", key, make)
             return read_table(folder / "predictions.csv", numbers=("score",))
 
-    def _answer(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
+    def _answer(self, adapter: Update | None, benchmark: Benchmark, journal: Journal) -> pd.DataFrame:
         compute, specialists = self.compute, self.context.specialists
         states = {} if adapter is None else {ADAPTER: adapter}
         questions = (specialists.caching_prompt_encoder, benchmark.test, compute.batch_size)
         with specialists.backbone.attached(states) as activate:
             activate(ADAPTER if states else None)
             if compute.scoring == "generate":
-                return generated_frame(benchmark, generate(*questions, compute.max_new_tokens, self.advance))
-            scores = score(*questions, self.advance)
+                texts = generate(*questions, compute.max_new_tokens, self.advance, journal=journal)
+                return generated_frame(benchmark, texts)
+            scores = score(*questions, self.advance, journal=journal)
         return predictions_frame(benchmark, scores.per_token() if compute.scoring == "loglik_normalised" else scores)

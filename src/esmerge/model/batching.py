@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from esmerge.core.prompts import Example
 from esmerge.model.prompt_encoder import EncodedPrompt, PromptEncoder
+from esmerge.model.threads import after_step
 
 WINDOW = 8  # batches that are encoded and sorted by length together
 
@@ -58,5 +59,6 @@ def batches(
         questions.sort(key=lambda question: question.length)
         for first in range(0, len(questions), batch_size):
             yield questions[first : first + batch_size]
+            after_step()
         if on_progress:
             on_progress(len(window))

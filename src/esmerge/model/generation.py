@@ -7,6 +7,7 @@ changes an answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from esmerge.model.batching import Question, batches
 from esmerge.model.halving import Halving
 from esmerge.model.overflow import overflow_error
 from esmerge.model.prompt_encoder import Batch, PromptEncoder
+from esmerge.model.scoring import NO_JOURNAL
+from esmerge.storage.journal import Journal
 
 LOOK_EVERY = 8  # tokens after which a GPU is waited for to learn whether all texts have ended
 
@@ -42,12 +45,15 @@ def generate(
     batch_size: int,
     max_new_tokens: int,
     on_progress: Callable[[int], object] | None = None,
+    *,
+    journal: Journal = NO_JOURNAL,
 ) -> list[str]:
     """What the model writes under the adapter that is active now.
 
     Args:
         max_new_tokens: where an answer is cut off that the model does not end itself.
         on_progress: told how many examples were finished since the last call.
+        journal: keeps each batch's answers as they come; what it holds already is not written again.
 
     Returns:
         One text per example, in their order, without special tokens.
@@ -62,19 +68,24 @@ def generate(
     texts, halving = [""] * len(examples), Halving("prompts", "compute.batch_size")
 
     def work(questions: Sequence[Question]) -> None:
-        batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
-        try:
-            written = greedy_ids(prompt_encoder.backbone, batch, max_new_tokens)
-        except NoNextToken as error:
-            question = questions[error.row]
-            subject = f"example {question.example.id}: the scores of the next word are NaN or infinite"
-            raise overflow_error(prompt_encoder, question.prompt, subject) from error
+        rows = [question.row for question in questions]
+        written = journal.answers(rows, partial(_write, prompt_encoder, questions, max_new_tokens))
         for question, ids in zip(questions, written, strict=True):
             texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
 
     for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):
         halving.run(questions, work)
     return texts
+
+
+def _write(prompt_encoder: PromptEncoder, questions: Sequence[Question], limit: int) -> list[list[int]]:
+    batch = prompt_encoder.collate([question.prompt for question in questions], side="left")
+    try:
+        return greedy_ids(prompt_encoder.backbone, batch, limit)
+    except NoNextToken as error:
+        question = questions[error.row]
+        subject = f"example {question.example.id}: the scores of the next word are NaN or infinite"
+        raise overflow_error(prompt_encoder, question.prompt, subject) from error
 
 
 @torch.no_grad()

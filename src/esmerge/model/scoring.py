@@ -25,8 +25,10 @@ from esmerge.model.halving import Halving
 from esmerge.model.overflow import overflow_error
 from esmerge.model.prefix import SHORTEST, Prefix, rows_of, shared_prefix
 from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
+from esmerge.storage.journal import Journal
 
 MODES = ("loglik", "loglik_normalised", "generate")  # how an answer is read off a model; the first is the default
+NO_JOURNAL = Journal()
 
 Tokens = tuple[int, ...]
 
@@ -75,6 +77,7 @@ def score(
     *,
     branches_at_once: int = 4,
     shortest_prefix: int = SHORTEST,
+    journal: Journal = NO_JOURNAL,
 ) -> Scores:
     """Score every label of every example under the adapter that is active now.
 
@@ -85,6 +88,7 @@ def score(
         branches_at_once: branches that are read together, for each prompt of a batch; bounds the copies of keys and
             values.
         shortest_prefix: positions of a start of all prompts from which it is read once for all.
+        journal: keeps each batch's answers as they come; what it holds already is not read again.
 
     Raises:
         InputError: an entity of an example is invalid, or a label has no tokens or another's.
@@ -103,17 +107,26 @@ def score(
 
     def work(questions: Sequence[Question]) -> None:
         labels = [labels_of[question.example.labels] for question in questions]
+        rows = [question.row for question in questions]
+        stored = journal.stored(rows)
+        if stored is not None:
+            keep(questions, *stored)
+            return
         on_its_way.append((questions, Fetching(*_read(prompt_encoder, prefix, questions, labels, branches_at_once))))
         if len(on_its_way) > 1:  # a GPU is at work on this batch while the host looks at the one before
             finish(*on_its_way.popleft())
 
     def finish(questions: Sequence[Question], fetching: Fetching) -> None:
-        tokens, logliks = fetching.wait()
-        for question, token, row in zip(questions, tokens.tolist(), logliks.tolist(), strict=True):
-            values = row[: len(question.example.labels)]
+        tokens, logliks = (tensor.tolist() for tensor in fetching.wait())
+        for question, values in zip(questions, logliks, strict=True):
             _check_numbers(prompt_encoder, question, values)
+        journal.append([question.row for question in questions], (tokens, logliks))
+        keep(questions, tokens, logliks)
+
+    def keep(questions: Sequence[Question], tokens: list[int], logliks: list[list[float]]) -> None:
+        for question, token, values in zip(questions, tokens, logliks, strict=True):
             greedy[question.row] = str(prompt_encoder.backbone.tokenizer.decode([token])).strip()
-            loglik[question.row] = values
+            loglik[question.row] = values[: len(question.example.labels)]
 
     for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
         halving.run(questions, work)
@@ -124,7 +137,7 @@ def score(
 
 
 def _check_numbers(prompt_encoder: PromptEncoder, question: Question, values: Sequence[float]) -> None:
-    for label, value in zip(question.example.labels, values, strict=True):
+    for label, value in zip(question.example.labels, values, strict=False):  # rows are as wide as the widest
         if not math.isfinite(value):
             subject = f"example {question.example.id}: the log-likelihood of label {label!r} is {value}"
             raise overflow_error(prompt_encoder, question.prompt, subject)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ from esmerge.core.errors import NumberError
 from esmerge.core.finite import all_finite, number_format
 from esmerge.core.progress import progress
 from esmerge.core.stopping import deferred_signals
+from esmerge.model.threads import after_step
+from esmerge.storage.cache import tensors_digest
 from esmerge.storage.files import replacing
 
 CHECKPOINT_SECONDS = 20.0
@@ -92,6 +96,7 @@ def train(
             losses.append(float(loss.detach()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update()
+            after_step()
             if checkpoint is not None and (signals.waiting or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 _save(checkpoint, step + 1, losses, trained, optimisers)
                 saved = time.monotonic()
@@ -131,8 +136,9 @@ def _save(
     for number, state in enumerate(states):
         for index, values in state["state"].items():
             tensors |= {f"optimiser.{number}.{index}.{name}": value for name, value in values.items()}
-    record = {"step": step, "losses": losses, "groups": [state["param_groups"] for state in states]}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    groups = [state["param_groups"] for state in states]
+    record = {"step": step, "losses": losses, "groups": groups, "digest": tensors_digest(tensors)}
     with replacing(folder / STATE) as partial:
         save_file(tensors, partial, metadata={"record": json.dumps(record)})
 
@@ -140,9 +146,11 @@ def _save(
 def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Optimisers) -> tuple[int, list[float]]:
     if folder is None or not (folder / STATE).exists():
         return 0, []
-    with safe_open(folder / STATE, framework="pt") as file:
-        record = json.loads(file.metadata()["record"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    try:
+        record, tensors = _load(folder / STATE)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"{folder / STATE} is damaged ({error}): this training starts again", stacklevel=2)
+        return 0, []
     with torch.no_grad():
         for index, parameter in enumerate(trained):
             parameter.copy_(tensors[f"parameter.{index}"])
@@ -154,3 +162,17 @@ def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Op
                 state.setdefault(int(address[1]), {})[address[2]] = tensor
         optimiser.load_state_dict({"state": state, "param_groups": groups})
     return record["step"], record["losses"]
+
+
+def _load(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a checkpoint records, and its tensors.
+
+    Raises:
+        SafetensorError, ValueError, KeyError, TypeError: the file was cut short or altered.
+    """
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()["record"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if record["digest"] != tensors_digest(tensors):
+        raise ValueError("its tensors do not have the digest that stands beside them")
+    return record, tensors

@@ -1,7 +1,8 @@
 """A content-addressed store: work is done once for all that it depends on, and shared by runs and processes.
 
-A stage's folder is named by the hash of its key. What exists is whole; a file lock lets one process build while the
-others wait. A key holds the settings, the content of the inputs, and ``code.closure_digest`` of what makes the result.
+A stage's folder is named by the hash of its key. What exists is whole, and is checked against its checksums when a
+process first asks for it; a damaged folder is made again. A file lock lets one process build while the others wait. A
+key holds the settings, the content of the inputs, and ``code.closure_digest`` of what makes the result.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from esmerge.storage.checksums import broken_seal, seal
 from esmerge.storage.whole_folder import whole_folder
+
+_INTACT: dict[Path, int] = {}  # folder that this process has checked -> when that folder was put there, in ns
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,19 @@ class Cache:
         checkpoints of long work belong there (see ``scratch``).
         """
         done = self.path(kind, key)
-        if self._is_there(kind, done):
+        if self._is_there(kind, done) and _damage(done) is None:
+            self._remove_scratch(kind, key)  # which stays behind where a process was killed just after it had finished
             return done
         done.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{done}.lock"):
-            if self._is_there(kind, done):
-                return done
-            with whole_folder(done) as building:
-                make(building)
-                text = json.dumps(key, indent=1, sort_keys=True, default=str)
-                (building / "key.json").write_text(text, encoding="utf-8")
-            self._built.add(done)
-        shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
+            if not self._is_there(kind, done) or _is_damaged(done):
+                with whole_folder(done) as building:
+                    make(building)
+                    text = json.dumps(key, indent=1, sort_keys=True, default=str)
+                    (building / "key.json").write_text(text, encoding="utf-8")
+                    seal(building)
+                self._built.add(done)
+            self._remove_scratch(kind, key)
         return done
 
     def never_renewed(self) -> list[str]:
@@ -70,6 +76,28 @@ class Cache:
         """A folder for checkpoints of a stage that is not finished."""
         path = self.path(kind, key)
         return path.with_name(f"{path.name}.partial")
+
+    def _remove_scratch(self, kind: str, key: Mapping[str, object]) -> None:
+        shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
+
+
+def _is_damaged(done: Path) -> bool:
+    """Whether a file of a finished folder is not what it was, which is then told."""
+    if (reason := _damage(done)) is None:
+        return False
+    warnings.warn(f"{done} is damaged: {reason}; it is made again", stacklevel=3)
+    return True
+
+
+def _damage(done: Path) -> str | None:
+    """What is damaged in a finished folder; looked at once per process, since hashing a large folder takes seconds."""
+    stamp = done.stat().st_ctime_ns
+    if _INTACT.get(done) == stamp:
+        return None
+    reason = broken_seal(done)
+    if reason is None:
+        _INTACT[done] = stamp
+    return reason
 
 
 def digest(key: object) -> str:

@@ -12,6 +12,8 @@ from esmerge.core.errors import StoreError
 from esmerge.storage.files import write_table
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, Status
 
+COMMAND = "command.txt"  # in a sweep folder: the command that goes on in it
+
 
 def run_folders(sweep: Path | str) -> list[RunFolder]:
     """The runs of a sweep, in natural order (run 2 before run 10).
@@ -48,15 +50,20 @@ def write_results(sweep: Path | str) -> Path:
         return write_table(path, collect(sweep))
 
 
-def latest_sweep(outputs: Path | str) -> Path:
+def latest_sweep(outputs: Path | str, begun: bool = False) -> Path:
     """The sweep folder under ``outputs`` whose runs changed last.
+
+    Args:
+        begun: count sweeps that were started, too, whether or not a run of theirs was.
 
     Raises:
         StoreError: there is none.
     """
     changed: dict[Path, float] = {}
-    for path in Path(outputs).glob("*/*/status.json"):
-        sweep = path.parent.parent
+    stamps = {path: path.parent.parent for path in Path(outputs).glob("*/*/status.json")}
+    if begun:
+        stamps |= {path: path.parent for path in Path(outputs).glob(f"*/{COMMAND}")}
+    for path, sweep in stamps.items():
         changed[sweep] = max(changed.get(sweep, 0.0), path.stat().st_mtime)
     if not changed:
         raise StoreError(f"no sweep was found under {str(outputs)!r}: run python -m src.sweep, or give folder=PATH")

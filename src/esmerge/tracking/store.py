@@ -27,6 +27,7 @@ from esmerge.core.errors import ConfigError, StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.core.secrets import redacted
 from esmerge.core.text_files import read_text
+from esmerge.storage.checksums import checksums, damage
 from esmerge.storage.files import read_json, read_table, remove_partial, replacing, write_json, write_table, write_text
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 AXES = ("run", "specialists", "method", "granularity", "probe", "merge_space", "seed")
 RESULT_COLUMNS = (*AXES, "benchmark", "metric", "value", "ci_low", "ci_high", "n")
 NUMBERS = ("value", "ci_low", "ci_high")
-KILLED = "stopped half-way; the same command goes on from what is finished"
+KILLED = "stopped half-way; the same command with resume=latest, or sweep=NAME of this folder, goes on"
+AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
                     "layer_coefficients.csv", "adapter", "adapters", "costs.json", "tuning.csv")  # fmt: skip
+REPORTED = ("predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv", "costs.json", "tuning.csv")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Status:
         seconds: wall time of the last attempt.
         stages: name -> seconds, of the last attempt.
         tracking_error: why W&B lacks this run, if it does; the results are not touched by it.
+        checksums: SHA-256 of each file that a report reads, by its path in the folder; of a finished run.
     """
 
     state: str = "pending"
@@ -62,6 +66,7 @@ class Status:
     seconds: float | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
     tracking_error: str | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -100,17 +105,23 @@ class RunFolder:
             return True
 
     def status(self) -> Status:
-        """What the folder says of itself."""
+        """What the folder says of itself; a run whose ``status.json`` is damaged counts as failed.
+
+        Raises:
+            StoreError: the record has fields that a status does not.
+        """
         path = self.path / "status.json"
-        if not path.exists():
-            return Status()
         try:
-            return Status(**read_json(path))
+            return Status(**read_json(path)) if path.exists() else Status()
+        except StoreError:
+            return Status(state="failed", reason=f"{path.name} is damaged; {AGAIN}")
         except TypeError as error:
             raise StoreError(f"{path} has fields that a status does not ({error}): delete it and run again") from error
 
     def outcome(self) -> Status:
-        """The status, where a run that was killed counts as failed."""
+        """The status, where a run that was killed, or whose results are damaged, counts as failed."""
+        if self.status().state == "done" and (reason := self.damage()):
+            return replace(self.status(), state="failed", reason=f"{reason}; {AGAIN}")
         if self.status().state != "running" or self.is_locked():
             return self.status()
         status = self.status()  # read again: it may have ended before its lock was looked at
@@ -119,10 +130,14 @@ class RunFolder:
         return replace(status, state="failed", reason=KILLED)
 
     def is_done(self, config_hash: str) -> bool:
-        """Whether this very configuration has finished here."""
+        """Whether this very configuration has finished here, with its results as they were written."""
         status = self.status()
         finished = status.state == "done" and (self.path / "metrics.csv").exists()
-        return finished and status.config_hash == config_hash
+        return finished and status.config_hash == config_hash and self.damage() is None
+
+    def damage(self) -> str | None:
+        """Which file that a report reads is not what it was, in words; None where every file is."""
+        return damage(self.path, self.status().checksums)
 
     @contextmanager
     def working(self, config: Mapping[str, object], config_hash: str) -> Iterator[None]:
@@ -260,7 +275,9 @@ class RunFolder:
 
     def _end(self, state: str, clock: float, reason: str | None = None) -> None:
         seconds = round(time.perf_counter() - clock, 3)
-        self._write(replace(self.status(), state=state, reason=reason, finished=utc_now(), seconds=seconds))
+        files = checksums(self.path, [self.path / name for name in REPORTED]) if state == "done" else {}
+        ended = replace(self.status(), state=state, reason=reason, finished=utc_now(), seconds=seconds, checksums=files)
+        self._write(ended)
 
     def _write(self, status: Status) -> None:
         write_json(self.path / "status.json", asdict(status))

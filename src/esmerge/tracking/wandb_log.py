@@ -11,6 +11,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +140,7 @@ def log_run(
     except Exception as error:  # whatever the client or the server does, the results are on disk already
         reason = redacted(f"{type(error).__name__}: {error}")
         run_folder.note_tracking_error(reason)
+        _restart_client()
         warnings.warn(f"run {name} was not tracked by W&B ({reason}); its results are stored regardless", stacklevel=2)
     return time.perf_counter() - clock
 
@@ -181,6 +183,14 @@ def _send(
         code = 0
     finally:
         run.finish(exit_code=code)
+
+
+def _restart_client() -> None:
+    """Let the next run start W&B's process anew: one that has died would fail every later run, too."""
+    with suppress(Exception):  # a client whose process is gone says so in many ways
+        import wandb
+
+        wandb.teardown()
 
 
 def _histograms(summary: CoefficientSummary) -> dict[str, wandb.Histogram]:

@@ -27,6 +27,7 @@ from esmerge.experiment.standalone.card import hashing, merge_card
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import merge
+from esmerge.model.threads import use_threads
 from esmerge.report.figures import write_layer_map
 from esmerge.storage.tensor_stream import write_tensors
 from esmerge.storage.whole_folder import whole_folder
@@ -57,8 +58,8 @@ def carry_out(plan: MergePlan) -> MergeResult:
         BenchError: the probe or the merge cannot be done; the message says why.
     """
     clock, out = time.perf_counter(), plan.request.output.folder
-    if plan.request.spec.sweep.compute.threads:
-        torch.set_num_threads(plan.request.spec.sweep.compute.threads)
+    compute = plan.request.spec.sweep.compute
+    use_threads(compute.threads, compute.device)
     with (
         _disk_errors(plan),
         plan.experts.reading(),

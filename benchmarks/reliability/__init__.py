@@ -1,0 +1,1 @@
+"""What sweeps survive, and what readers of foreign files refuse: ``python -m benchmarks.reliability``."""

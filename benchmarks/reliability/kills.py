@@ -1,0 +1,126 @@
+"""Processes that end at random moments: SIGKILL, SIGINT, running out of memory, and two sweeps at a time."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from benchmarks.reliability.rows import FaultRow
+from benchmarks.reliability.sweeps import TINY, SmallSweep, ended, lost_rows, stop_after
+
+from esmerge.model import scoring, training
+
+STARTING = 0.4  # processor seconds in which a sweep does nothing that could be lost
+MOMENTS = 1.2  # processor seconds over which moments are drawn, counted from there
+
+
+@dataclass
+class Tally:
+    """What is counted over the faults of one kind."""
+
+    expected: bytes
+    injected: int = 0
+    survived: int = 0
+    lost: int = 0
+
+    def check(self, sweep: SmallSweep, faults: int, code: int | None) -> None:
+        """Compare what a sweep left after ``faults`` faults and the command that should mend them."""
+        lost = lost_rows(self.expected, sweep.results()) + len(sweep.leftovers())
+        self.injected += faults
+        self.survived += faults if code == 0 and sweep.results() == self.expected else 0
+        self.lost += lost
+
+    def row(self, fault: str, how: str, told: str) -> FaultRow:
+        """The row of the page."""
+        return FaultRow(fault, how, self.injected, self.survived, self.lost, told)
+
+
+def kills(
+    home: Path,
+    expected: bytes,
+    count: int,
+    seed: int = 0,
+    settings: tuple[str, ...] = TINY,
+    moments: float = MOMENTS,
+) -> FaultRow:
+    """``kill -9`` at random moments, one after the other in one sweep until it ends, then in another.
+
+    Args:
+        moments: processor seconds over which they are drawn.
+    """
+    tally = _stopped(home, expected, count, random.Random(seed), signal.SIGKILL, settings, moments)
+    told = "at the start: the command that goes on; in the table: `stopped half-way`"
+    return tally.row("kill -9", "SIGKILL after a random processor time", told)
+
+
+def interrupts(home: Path, expected: bytes, count: int, seed: int = 0) -> FaultRow:
+    """``Ctrl-C`` at random moments."""
+    tally = _stopped(home, expected, count, random.Random(seed), signal.SIGINT)
+    return tally.row("Ctrl-C", "SIGINT after a random processor time", "`stopped`, and the command that goes on")
+
+
+def out_of_memory(home: Path, expected: bytes, settings: tuple[str, ...], batch: int = 3) -> FaultRow:
+    """Scoring that runs out of memory at its n-th batch, however small the batch."""
+    tally, sweep = Tally(expected), SmallSweep(home, settings)
+    code = sweep.finish(lambda: _exhaust(batch))
+    reported = code == 1 and "out of memory" in sweep.said()
+    tally.check(sweep, int(reported), sweep.finish())
+    told = "the run is failed with torch's message; the same command makes it again, from the batches that were scored"
+    return tally.row("out of memory in scoring", f"every forward pass from the {batch + 1}th on raises", told)
+
+
+def two_at_once(home: Path, expected: bytes, settings: tuple[str, ...]) -> FaultRow:
+    """Two processes with the same command, started together."""
+    tally, sweep = Tally(expected), SmallSweep(home, settings)
+    both = [sweep.start(), sweep.start()]
+    tally.check(sweep, 1, max(ended(process) or 0 for process in both))
+    return tally.row("two sweeps in one folder", "the same command twice at a time", "nothing: they share the work")
+
+
+def _stopped(
+    home: Path,
+    expected: bytes,
+    count: int,
+    rng: random.Random,
+    number: signal.Signals,
+    settings: tuple[str, ...] = TINY,
+    moments: float = MOMENTS,
+) -> Tally:
+    """Stop sweeps at random moments until so many were stopped; each that gets to its end is compared."""
+    tally, attempt = Tally(expected), 0
+    while tally.injected < count:
+        sweep, faults = SmallSweep(home / str(attempt), settings), 0
+        while tally.injected + faults < count:
+            before = sweep.finished()
+            moment = STARTING + rng.random() * moments
+            if not stop_after(sweep.start(_checkpoint_always), moment, number):
+                break
+            faults += 1
+            after = sweep.finished()
+            tally.lost += sum(after.get(name) != stamp for name, stamp in before.items())
+        tally.check(sweep, faults, sweep.finish(_checkpoint_always))
+        attempt += 1
+    return tally
+
+
+def _checkpoint_always() -> None:
+    """Checkpoint training after every step: small trainings would be over before the first."""
+    training.CHECKPOINT_SECONDS = -1.0
+
+
+def _exhaust(batch: int) -> None:
+    """Let scoring run out of memory from a batch on."""
+    passes: list[None] = []
+    read: Callable[..., object] = scoring._read
+
+    def exhausted(*arguments: object) -> object:
+        passes.append(None)
+        if len(passes) > batch:
+            raise torch.OutOfMemoryError("out of memory: tried to allocate 20.00 GiB")
+        return read(*arguments)
+
+    scoring._read = exhausted  # type: ignore[assignment]
