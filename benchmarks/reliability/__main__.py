@@ -61,17 +61,18 @@ def main(words: Sequence[str] | None = None) -> int:
     """Inject, print, write; returns 1 if anything was lost."""
     options = arguments(words)
     home = Path(tempfile.mkdtemp(prefix="reliability-"))
-    try:
-        rows, soaked = _measure(options, home)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    rows, soaked = _measure(options, home)
     inputs = input_rows() if _selected(options, "inputs") else []
     text = page(rows, inputs, soaked, sys.argv[1:] if words is None else list(words))
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     lost = sum(row.lost + row.injected - row.survived for row in rows) + sum(row.crashes for row in inputs)
-    return int(lost > 0 or (soaked is not None and soaked.lost > 0))
+    if lost > 0 or (soaked is not None and soaked.lost + soaked.files > 0):
+        print(f"something was lost; every sweep's folder, cache and output stay in {home}", file=sys.stderr)
+        return 1
+    shutil.rmtree(home, ignore_errors=True)
+    return 0
 
 
 def _measure(options: argparse.Namespace, home: Path) -> tuple[list[FaultRow], Soak | None]:

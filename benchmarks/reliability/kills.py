@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import os
 import random
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +19,7 @@ from benchmarks.reliability.sweeps import TINY, SmallSweep, ended, lost_rows, st
 from esmerge.model import scoring, training
 
 STARTING = 0.4  # processor seconds in which a sweep does nothing that could be lost
+OPERATIONS = 120  # operations on files before one of which a sweep is killed
 MOMENTS = 1.2  # processor seconds over which moments are drawn, counted from there
 
 
@@ -49,12 +54,14 @@ def kills(
 ) -> FaultRow:
     """``kill -9`` at random moments, one after the other in one sweep until it ends, then in another.
 
+    Every other moment is a processor time, the rest are just before a file or folder is made, forced out or renamed.
+
     Args:
         moments: processor seconds over which they are drawn.
     """
     tally = _stopped(home, expected, count, random.Random(seed), signal.SIGKILL, settings, moments)
     told = "at the start: the command that goes on; in the table: `stopped half-way`"
-    return tally.row("kill -9", "SIGKILL after a random processor time", told)
+    return tally.row("kill -9", "SIGKILL after a random processor time, or before a random file operation", told)
 
 
 def interrupts(home: Path, expected: bytes, count: int, seed: int = 0) -> FaultRow:
@@ -96,8 +103,12 @@ def _stopped(
         sweep, faults = SmallSweep(home / str(attempt), settings), 0
         while tally.injected + faults < count:
             before = sweep.finished()
-            moment = STARTING + rng.random() * moments
-            if not stop_after(sweep.start(_checkpoint_always), moment, number):
+            if number == signal.SIGKILL and faults % 2:
+                stopped = sweep.finish(partial(_die_at, rng.randrange(OPERATIONS))) == -number
+            else:
+                moment = STARTING + rng.random() * moments
+                stopped = stop_after(sweep.start(_checkpoint_always), moment, number)
+            if not stopped:
                 break
             faults += 1
             after = sweep.finished()
@@ -110,6 +121,23 @@ def _stopped(
 def _checkpoint_always() -> None:
     """Checkpoint training after every step: small trainings would be over before the first."""
     training.CHECKPOINT_SECONDS = -1.0
+
+
+def _die_at(number: int) -> None:
+    """Let this process be killed just before its n-th operation on a file or folder."""
+    _checkpoint_always()
+    count = itertools.count()
+
+    def deadly(operation: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(operation)
+        def counted(*arguments: object, **named: object) -> object:
+            if next(count) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*arguments, **named)
+
+        return counted
+
+    os.mkdir, os.fsync, os.rename, os.replace = map(deadly, (os.mkdir, os.fsync, os.rename, os.replace))
 
 
 def _exhaust(batch: int) -> None:

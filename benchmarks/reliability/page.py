@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from benchmarks.reliability.rows import FaultRow, InputRow, table
-from benchmarks.reliability.soak import Soak
+from benchmarks.reliability.soak import SETTLED, Soak
 
 HEAD = """# What sweeps survive
 
@@ -31,8 +31,10 @@ INPUTS = """
 SOAK = """
 ## Soak
 
-{runs} small runs through joblib (two workers); {kills} times a worker, or the sweep with its workers, was killed at a
-random moment. The command was given {commands} times: {finished} runs done, {lost} rows of the results lost.
+{runs} small runs through joblib (two workers), once undisturbed and once with kills: {kills} times a worker, or the
+sweep with its workers, was killed at a random moment. The command was given {commands} times until it ended well:
+{finished} runs done, {lost} rows of the results lost. Growth is the most that any of {workers} workers had more at its
+end than after the first {settled} runs.
 
 | of a worker, once warm | grew by |
 | --- | ---: |
@@ -57,5 +59,5 @@ def page(faults: Sequence[FaultRow], inputs: Sequence[InputRow], soaked: Soak | 
         cases, crashes = sum(row.cases for row in inputs), sum(row.crashes for row in inputs)
         text += INPUTS.format(inputs=table(inputs), cases=cases, crashes=crashes)
     if soaked is not None:
-        text += SOAK.format(**vars(soaked))
+        text += SOAK.format(**vars(soaked), settled=SETTLED)
     return text

@@ -16,24 +16,26 @@ from pathlib import Path
 from benchmarks.reliability.processes import JOBLIB, joblib_workers
 from benchmarks.reliability.sweeps import TINY, SmallSweep, ended, lost_rows
 
-WARM = 0.4  # share of a worker's life in which it loads what it keeps
+SETTLED, LONG = 20, 30  # runs of a sweep that a worker lives through until it is warm, and then until it is looked at
 PERIOD = 0.25  # seconds between two looks
 
 
 @dataclass
 class Watched:
-    """What was seen of one worker, look by look: (seconds, resident MiB, open handles)."""
+    """What was seen of one worker, look by look: (runs of the sweep that were over, resident MiB, open handles)."""
 
-    looks: list[tuple[float, float, int]] = field(default_factory=list)
+    looks: list[tuple[int, float, int]] = field(default_factory=list)
 
-    def growth(self) -> tuple[float, int]:
-        """MiB and handles that the last fifth of its life has more than the fifth after it was warm; medians."""
-        fifth = len(self.looks) // 5
-        early = self.looks[int(WARM * len(self.looks)) :][:fifth]
-        late = self.looks[-fifth:]
-        return _middle([look[1] for look in late]) - _middle([look[1] for look in early]), int(
-            _middle([look[2] for look in late]) - _middle([look[2] for look in early])
-        )
+    def growth(self) -> tuple[float, int] | None:
+        """MiB and handles that it has more at the end than once it was warm, medians over ten runs each; None if it
+        did not live so long."""
+        begin, end = self.looks[0][0] + SETTLED, self.looks[-1][0]
+        if end - begin < LONG:
+            return None
+        early = [look for look in self.looks if begin <= look[0] < begin + 10]
+        late = [look for look in self.looks if look[0] > end - 10]
+        memory, handles = (_middle([look[i] for look in late]) - _middle([look[i] for look in early]) for i in (1, 2))
+        return memory, int(handles)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Soak:
         commands: how often the command was given until it ended well.
         finished: runs done in the end.
         lost: rows of the results that an undisturbed sweep has and this one has not.
-        memory: MiB by which a worker grew after it was warm, the largest.
-        handles: open handles by which a worker grew, the largest.
+        workers: that lived through so many runs that their growth could be measured.
+        memory: MiB by which one of them grew after it was warm, the most.
+        handles: open handles by which one of them grew, the most.
         files: temporary files left in the cache, the sweep's folder, the system's temporary folder and shared memory.
         seconds: that it took.
     """
@@ -57,6 +60,7 @@ class Soak:
     commands: int
     finished: int
     lost: int
+    workers: int
     memory: float
     handles: int
     files: int
@@ -70,24 +74,23 @@ def soak(home: Path, runs: int = 200, kills: int = 6, seed: int = 0) -> Soak:
         *(*TINY, "suite.benchmarks=[molecule_class]", "references=[]", "granularity=layer", "method=task_arithmetic"),
         f"method.scale={scales}",
     )
-    calm = SmallSweep(home / "calm", settings)
-    calm.finish()
-    clock, before = time.monotonic(), _temporary()
-    sweep, watched = SmallSweep(home / "disturbed", (*settings, *JOBLIB)), defaultdict[int, Watched](Watched)
+    clock, before, watched = time.monotonic(), _temporary(), defaultdict[int, Watched](Watched)
+    calm, sweep = (SmallSweep(home / name, (*settings, *JOBLIB)) for name in ("calm", "disturbed"))
+    _disturb(calm, runs, 0, random.Random(seed), watched)
     killed, commands = _disturb(sweep, runs, kills, random.Random(seed), watched)
-    grown = [each.growth() for each in watched.values() if len(each.looks) >= 20]
+    grown = [growth for each in watched.values() if (growth := each.growth()) is not None]
     left = sweep.leftovers() + sorted(_temporary() - before)
-    return Soak(
-        runs, killed, commands, len(sweep.finished()), lost_rows(calm.results(), sweep.results()),
-        round(max((memory for memory, _ in grown), default=0.0), 1), max((handles for _, handles in grown), default=0),
-        len(left), round(time.monotonic() - clock, 1),
-    )  # fmt: skip
+    lost, done = lost_rows(calm.results(), sweep.results()), len(sweep.finished())
+    memory = max((memory for memory, _ in grown), default=0.0)
+    handles = max((handles for _, handles in grown), default=0)
+    seconds = round(time.monotonic() - clock, 1)
+    return Soak(runs, killed, commands, done, lost, len(grown), round(memory, 1), handles, len(left), seconds)
 
 
 def _disturb(
     sweep: SmallSweep, runs: int, kills: int, rng: random.Random, watched: dict[int, Watched]
 ) -> tuple[int, int]:
-    """Give the command again and again until it ends well; returns how many kills there were, and how many commands."""
+    """Give the command until it ends well, with ``kills`` kills; returns how many there were, and how many commands."""
     killed, commands, code = 0, 0, 1
     while code != 0 and commands < kills + 3:
         commands += 1
@@ -96,8 +99,9 @@ def _disturb(
         process, victim = sweep.start(), rng.random()
         while process.exitcode is None:
             workers = joblib_workers(int(process.pid or 0))
-            _look(workers, watched)
-            if workers and len(list(sweep.folder.glob("*/metrics.csv"))) >= aim and killed < kills:
+            done = len(list(sweep.folder.glob("*/metrics.csv")))
+            _look(workers, done, watched)
+            if workers and done >= aim and killed < kills:
                 _kill(workers if victim < 0.7 else [*workers, int(process.pid or 0)], rng)
                 killed, aim = killed + 1, runs + 1
             time.sleep(PERIOD)
@@ -113,13 +117,13 @@ def _kill(processes: Sequence[int], rng: random.Random) -> None:
             os.kill(victim, signal.SIGKILL)
 
 
-def _look(workers: Sequence[int], watched: dict[int, Watched]) -> None:
+def _look(workers: Sequence[int], done: int, watched: dict[int, Watched]) -> None:
     for worker in workers:
         with contextlib.suppress(OSError, ValueError, IndexError):
             pages = int(Path(f"/proc/{worker}/statm").read_text(encoding="utf-8").split()[1])
             handles = len(os.listdir(f"/proc/{worker}/fd"))
             memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-            watched[worker].looks.append((time.monotonic(), memory, handles))
+            watched[worker].looks.append((done, memory, handles))
 
 
 def _temporary() -> set[str]:

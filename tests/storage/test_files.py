@@ -33,6 +33,17 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_file(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_a_living_one(tmp_path: Path) -> None:
+    target = tmp_path / "record.txt"
+    subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False, cwd=os.getcwd())
+    with replacing(target) as living:
+        living.write_text("first")
+        (tmp_path / ".other.txt.0.partial").touch()
+        write_text(target, "second")
+        assert {path.name for path in tmp_path.iterdir()} == {"record.txt", living.name, ".other.txt.0.partial"}
+    assert target.read_text() == "first"
+
+
 def test_an_error_while_writing_leaves_nothing_behind(tmp_path: Path) -> None:
     target = tmp_path / "sub" / "table.csv"
     with pytest.raises(RuntimeError, match="disk on fire"), replacing(target) as partial:

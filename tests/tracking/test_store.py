@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.storage.whole_folder import whole_folder
 from esmerge.tracking import store
 from esmerge.tracking.results import collect, latest_sweep, run_folders, unfinished, write_results
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, config_hash
@@ -97,6 +98,23 @@ def test_a_killed_run_is_not_done_and_its_finished_predictions_survive(tmp_path:
     with run.lock(), run.working({}, "abc"):
         assert run.outcome().state == "running"  # somebody holds the lock
         assert run.read_predictions("x") is not None
+
+
+def die_half_way_in_a_folder(path: Path) -> None:
+    run = RunFolder(path)
+    with run.lock(), run.working({}, "abc"), whole_folder(run.path / "adapter") as partial:
+        (partial / "adapter_config.json").write_text("{}")
+        os._exit(9)
+
+
+def test_a_run_that_was_killed_while_its_adapter_was_written_goes_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    process = multiprocessing.get_context("fork").Process(target=die_half_way_in_a_folder, args=(run.path,))
+    process.start()
+    process.join()
+    assert list(run.path.glob(".adapter.*.partial"))
+    finish(run)
+    assert run.is_done("abc") and not list(run.path.rglob("*.partial"))
 
 
 def test_another_configuration_starts_from_nothing(tmp_path: Path) -> None:

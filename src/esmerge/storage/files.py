@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
@@ -24,22 +26,49 @@ PARTIAL = ".partial"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write; it takes the place of ``path`` only if the block ends without an error."""
+    """Yield a temporary path to write; it takes the place of ``path`` only if the block ends without an error.
+
+    What killed writers of the same file left beside it is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
-        yield partial
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
+        with partial.open("ab") as handle:
+            _try_lock(handle)  # as long as it is held, the writer lives
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def _remove_left(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writer is gone."""
+    for left in path.parent.iterdir():
+        if left.name.startswith(f".{path.name}.") and left.name.endswith(PARTIAL) and left.is_file():
+            with suppress(OSError), left.open("rb") as handle:  # another writer may be removing it, too
+                if _try_lock(handle):
+                    left.unlink()
+
+
+def _try_lock(handle: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; False if another process holds it, or the file system has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def remove_partial(folder: Path) -> None:
-    """Delete what killed writers left in ``folder``; only for who holds its lock."""
-    for path in folder.rglob(f".*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+    """Delete the files and folders that killed writers left in ``folder``; only for who holds its lock."""
+    for path in list(folder.rglob(f".*{PARTIAL}")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> Path:
