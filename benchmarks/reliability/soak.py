@@ -128,7 +128,7 @@ def _look(workers: Sequence[int], done: int, watched: dict[int, Watched]) -> Non
 
 def _temporary() -> set[str]:
     """What joblib leaves in the system's temporary folders."""
-    folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]  # nosec B108: only looked at
+    folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]  # nosec B108
     return {str(path) for folder in folders if folder.is_dir() for path in folder.glob("joblib_memmapping*")}
 
 
