@@ -26,6 +26,7 @@ CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
 MODALITIES = {
     "cyp": ("molecule", "protein"),
     "cyp_panel": ("molecule", "protein"),
+    "target_panel": ("molecule", "protein"),
     "interactions": ("molecule", "protein"),
     "drug_response": ("molecule", "cell"),
     "synergy": ("molecule", "molecule", "cell"),
