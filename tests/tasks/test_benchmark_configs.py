@@ -27,6 +27,8 @@ MODALITIES = {
     "cyp": ("molecule", "protein"),
     "cyp_panel": ("molecule", "protein"),
     "target_panel": ("molecule", "protein"),
+    "ddi_panel": ("molecule", "molecule"),
+    "response_panel": ("molecule", "cell"),
     "interactions": ("molecule", "protein"),
     "drug_response": ("molecule", "cell"),
     "synergy": ("molecule", "molecule", "cell"),

@@ -138,7 +138,7 @@ def test_without_a_perceived_side_there_is_no_entity(answers: dict, ask: Callabl
     [
         ({"perceive": "drug"}, "perceive='drug' must be one of both, molecule, partner, none"),
         ({"training": "all"}, "training='all' must be one of matched, every"),
-        ({"pairs": 0}, "pairs=0"),
+        ({"molecule_pairs": 0}, "molecule_pairs=0"),
         ({"split": "random"}, "split='random' must be one of cold_drug, scaffold"),
         ({"tables": {"CYP1A2": "CYP1A2.csv"}}, "tables names CYP1A2"),
         ({"tables": {"CYP1A2": "CYP1A2.csv", "CYP9Z9": "CYP2C9.csv"}}, "CYP9Z9.*CYP1A2, CYP2C9"),

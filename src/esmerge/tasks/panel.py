@@ -7,7 +7,7 @@ in words in place of the entity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -23,6 +23,8 @@ from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, entity_col
 PERCEIVE = {"both": (), "molecule": (1,), "partner": (0,), "none": (0, 1)}  # -> the sides that are given in words
 TRAINING = ("matched", "every")
 ENGLISH = "english"
+CLEAR = "clear"  # a column of a panel's rows: whether the answer is clear enough for a matched question
+Words = Callable[[pd.DataFrame], tuple[Mapping[str, str], Mapping[str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,13 @@ class PanelSettings(SplitSettings):
             ``none``; the others are named or described in words.
         training: ``matched``: training questions are chosen like those of the test. ``every``: all labels that there
             are, whose answers one side alone predicts in part; what classical models learn from.
-        pairs: a molecule stands in at most so many questions with either answer; null for no bound.
+        molecule_pairs: a molecule stands in at most so many questions with either answer; null for no bound.
         partner_pairs: the same for a partner.
     """
 
     perceive: str = "both"
     training: str = "matched"
-    pairs: int | None = 1
+    molecule_pairs: int | None = 1
     partner_pairs: int | None = None
     split: str = "cold_drug"
 
@@ -50,7 +52,7 @@ class PanelSettings(SplitSettings):
             value = {"perceive": self.perceive, "training": self.training}[name]
             if value not in allowed:
                 raise ConfigError(f"benchmark.{name}={value!r} must be one of {', '.join(allowed)}")
-        for bound in ("pairs", "partner_pairs"):
+        for bound in ("molecule_pairs", "partner_pairs"):
             if getattr(self, bound) is not None:
                 at_least(self, "benchmark", 1, bound)
 
@@ -58,7 +60,7 @@ class PanelSettings(SplitSettings):
 def assemble_panel(
     frame: pd.DataFrame,
     modalities: tuple[str, str],
-    words: tuple[Mapping[str, str], Mapping[str, str]],
+    words: Words,
     settings: PanelSettings,
     request: BenchmarkRequest,
     checksum: str,
@@ -67,9 +69,10 @@ def assemble_panel(
     """Match each side of the split, put words in place of what is not perceived, and ask.
 
     Args:
-        frame: checked rows as ``assemble_benchmark`` has them, with ``left`` and ``right``, what is matched.
+        frame: checked rows as ``assemble_benchmark`` has them, with ``left`` and ``right``, what is matched, and
+            optionally ``CLEAR``; rows that are not clear serve ``training=every`` alone.
         modalities: of the first and of the second entity.
-        words: what names or describes each first entity and each second one.
+        words: from the questions, rows of the frame, to what names or describes each first entity and each second one.
 
     Raises:
         ConfigError: words in another language than English, or settings that do not fit.
@@ -82,9 +85,9 @@ def assemble_panel(
             f"{request.language}: use benchmark.perceive=both"
         )
     questions = pd.concat([_questions(frame, side, settings, request) for side in SIDES])
-    columns = {
-        column: questions[column].map(words[entity_column_names(modalities).index(column)]) for column in described
-    }
+    sides = words(questions) if described else ({}, {})
+    names = entity_column_names(modalities)
+    columns = {column: questions[column].map(sides[names.index(column)]) for column in described}
     return assemble_benchmark(
         questions.assign(**columns), modalities, settings, request, checksum, rejects, described=described
     )
@@ -95,6 +98,7 @@ def _questions(frame: pd.DataFrame, side: str, settings: PanelSettings, request:
     rows = frame[frame["side"] == side]
     if side == "train" and settings.training == "every":
         return rows
+    rows = rows[rows[CLEAR]] if CLEAR in rows else rows
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
-    selected = matched_rows(rows, request.seed, settings.pairs, settings.partner_pairs)[: limits[side]]
+    selected = matched_rows(rows, request.seed, settings.molecule_pairs, settings.partner_pairs)[: limits[side]]
     return rows.iloc[sorted(selected)]

@@ -69,8 +69,12 @@ def cyp_panel(settings: CypPanelSettings, request: BenchmarkRequest) -> Benchmar
     frame = frame.assign(
         protein=frame["name"].map(sequences), group=frame["name"], left=frame["molecule"], right=frame["name"]
     )
-    words = (inhibition_in_words(labels.frame, request.seed), {value: name for name, value in sequences.items()})
+    names = {sequence: enzyme for enzyme, sequence in sequences.items()}
     total = checksum([*paths.values(), SEQUENCES], request.name, settings.sha256)
+
+    def words(questions: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
+        return inhibition_in_words(labels.frame, request.seed), names
+
     return assemble_panel(frame, ("molecule", "protein"), words, settings, request, total, labels.rejects)
 
 

@@ -82,8 +82,11 @@ def target_panel(settings: TargetPanelSettings, request: BenchmarkRequest) -> Be
     frame = frame.assign(
         protein=pairs["protein"], group=pairs["family"], left=pairs["molecule"], right=pairs["protein"]
     )
-    words = (binding_in_words(pairs, request.seed), families)
     total = checksum(paths, request.name, settings.sha256)
+
+    def words(questions: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
+        return binding_in_words(pairs, request.seed), families
+
     return assemble_panel(frame, ("molecule", "protein"), words, settings, request, total, rejects)
 
 
