@@ -35,7 +35,9 @@ def pairs(write: Callable) -> pd.DataFrame:
     """Responses with drugs of different strength, and lines that are sensitive to all."""
     rng = np.random.default_rng(0)
     strength, weakness = rng.normal(0, 3, len(DRUGS)), rng.normal(0, 2, len(LINES))
-    rows = [(c, d, strength[i] + weakness[j] + 2 * rng.normal()) for i, d in enumerate(DRUGS) for j, c in enumerate(LINES)]
+    rows = [
+        (c, d, strength[i] + weakness[j] + 2 * rng.normal()) for i, d in enumerate(DRUGS) for j, c in enumerate(LINES)
+    ]
     frame = pd.DataFrame(rows, columns=["line", "drug", "ic50"])
     write("pairs.csv", frame.to_csv(index=False))
     write("drugs.csv", "drug,SMILES\n" + "".join(f"{name},{smiles}\n" for name, smiles in DRUGS.items()))

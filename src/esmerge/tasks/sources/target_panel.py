@@ -147,7 +147,9 @@ def _negatives(observed: pd.DataFrame, families: Mapping[str, str], count: int, 
     Proteins are drawn with the frequency that they have among known pairs, by the seed and the molecule alone.
     """
     targets = observed["protein"].sort_values().to_numpy()
-    bound = observed.groupby("molecule")["protein"].agg(lambda proteins: {families[name] for name in proteins})
+    bound: dict[str, set[str]] = {}
+    for molecule, protein in sorted(zip(observed["molecule"], observed["protein"], strict=True)):
+        bound.setdefault(molecule, set()).add(families[protein])
     rows = []
     for molecule, known_families in bound.items():
         draws = (targets[int(uniform(f"{seed}:{molecule}:{number}") * len(targets))] for number in range(count))
