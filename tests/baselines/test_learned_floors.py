@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import MaxAbsScaler
 from tests.baselines.toys import ALCOHOLS, AMINES, LABELS, accuracy, benchmark, by_drug, by_pairing, example, predict
 
@@ -20,7 +21,7 @@ from esmerge.core.rng import generator
 from esmerge.data.molecules import fingerprint
 from esmerge.evaluation.metrics import metric_rows
 
-LEARNED = ("logistic_regression", "random_forest")
+LEARNED = ("logistic_regression", "random_forest", "neural_network")
 
 
 def noisy() -> Benchmark:
@@ -84,6 +85,22 @@ def test_a_forest_finds_what_two_drugs_have_in_common() -> None:
     assert accuracy(predict("random_forest", made, trees=100)) >= 0.9
     assert accuracy(predict("logistic_regression", made)) >= 0.9, "the absolute difference makes sameness linear"
     assert accuracy(predict("drug_only", made)) <= 0.7, "sums alone do not"
+
+
+def test_a_network_is_scikit_learns_and_finds_the_pairing() -> None:
+    made = by_pairing()
+    train, test, answers = by_hand(made)
+    draw = int(generator(2, f"neural_network-{made.name}").integers(2**31))
+    network = MLPClassifier(
+        (16,), alpha=0.01, learning_rate_init=0.01, batch_size=min(256, len(answers)), max_iter=60, random_state=draw
+    )
+    scale = MaxAbsScaler().fit(train)
+    network.fit(scale.transform(train).astype(np.float32), answers)
+    settings = {"width": 16, "epochs": 60, "learning_rate": 0.01, "weight_decay": 0.01}
+    frame = predict("neural_network", made, seed=2, **settings)
+    expected = network.predict_proba(scale.transform(test).astype(np.float32))[:, 1]
+    assert np.allclose(frame["score"], expected, atol=1e-5)
+    assert accuracy(frame) >= 0.95
 
 
 @pytest.mark.parametrize("floor", LEARNED)

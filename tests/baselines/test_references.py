@@ -100,7 +100,7 @@ def test_floors_of_a_sweep_load_no_model(shared_cache: Path, tmp_path: Path, mon
     assert np.allclose(stored["score"], forest["score"]), "a run tells a floor its settings and the seed"
 
 
-@pytest.mark.parametrize("name", ["majority", "group_mean", "logistic_regression", "random_forest"])
+@pytest.mark.parametrize("name", ["majority", "group_mean", "logistic_regression", "random_forest", "neural_network"])
 def test_floors_that_see_everything_answer_every_form_of_question(name: str) -> None:
     for questions in map(benchmark, QUESTIONS.names):
         frame = predict(name, questions)
@@ -117,6 +117,8 @@ def test_floors_that_see_everything_answer_every_form_of_question(name: str) -> 
         ({"name": "logistic_regression", "c": 0}, "method.c=0.0: expected a number above 0"),
         ({"name": "random_forest", "trees": 0}, "method.trees=0: expected a number from 1"),
         ({"name": "random_forest", "min_leaf": 0}, "method.min_leaf=0: expected a number from 1"),
+        ({"name": "neural_network", "width": 0}, "method.width=0: expected a number from 1"),
+        ({"name": "neural_network", "learning_rate": 0}, "method.learning_rate=0.0: expected a number above 0"),
         ({"name": "random_forest", "depth": 3}, "method.depth is not a setting: expected one of trees, min_leaf"),
     ],
 )

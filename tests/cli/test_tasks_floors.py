@@ -36,6 +36,7 @@ labels: {{english: ["no", "yes"]}}
 def folder(tmp_path: Path, write: Callable, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Molecules with nitrogen interact, whatever the protein; two benchmarks on one card."""
     write("suite/all.yaml", "name: all\nbenchmarks: [toy, twin]\n")
+    write("suite/panels.yaml", "name: panels\nbenchmarks: []\n")
     for name in ("toy", "twin"):
         write(f"benchmark/{name}.yaml", CONFIG.format(name=name))
     rows = [

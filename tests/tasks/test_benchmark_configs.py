@@ -20,11 +20,15 @@ from esmerge.tasks.sources.drug_pairs import type_labels
 from esmerge.world.language import vocabulary
 
 CONF = Path(__file__).parents[2] / "conf"
-SUITES = ["real", "interactions", "molecule_protein", "molecule_cell", "drug_drug", "retention", "all"]
-NAMES = compose_choice("suite", "all")["benchmarks"]
+SUITES = ["real", "interactions", "molecule_protein", "molecule_cell", "drug_drug", "retention", "all", "panels"]
+NAMES = [name for suite in ("all", "panels") for name in compose_choice("suite", suite)["benchmarks"]]
 CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
 MODALITIES = {
     "cyp": ("molecule", "protein"),
+    "cyp_panel": ("molecule", "protein"),
+    "target_panel": ("molecule", "protein"),
+    "ddi_panel": ("molecule", "molecule"),
+    "response_panel": ("molecule", "cell"),
     "interactions": ("molecule", "protein"),
     "drug_response": ("molecule", "cell"),
     "synergy": ("molecule", "molecule", "cell"),

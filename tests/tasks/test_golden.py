@@ -6,14 +6,13 @@ import json
 
 import pytest
 import torch
-from tests.tasks.golden import DATA, FILE, QUESTIONS, prompt_encoder, snapshot
+from tests.tasks.golden import DATA, FILE, QUESTIONS, names, prompt_encoder, snapshot
 
-from esmerge.core.compose import compose_choice
 from esmerge.core.prompts import Example
 from esmerge.model.scoring import score
 
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
-NAMES = compose_choice("suite", "all")["benchmarks"]
+NAMES = names()
 
 
 def test_every_benchmark_is_pinned() -> None:

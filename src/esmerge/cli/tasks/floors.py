@@ -118,9 +118,10 @@ def card_of(name: str) -> str:
     return match[1]
 
 
-def benchmarks_of(card: str, suite: str = "all") -> list[str]:
-    """The benchmarks of a suite whose configs name this card, in the suite's order."""
-    return [name for name in compose_choice("suite", suite)["benchmarks"] if card_of(name) == card]
+def benchmarks_of(card: str, suites: Sequence[str] = ("all", "panels")) -> list[str]:
+    """The benchmarks of some suites whose configs name this card, in the suites' order."""
+    names = [name for suite in suites for name in compose_choice("suite", suite)["benchmarks"]]
+    return [name for name in names if card_of(name) == card]
 
 
 def _measure_named(name: str, options: DictConfig) -> FloorCells:

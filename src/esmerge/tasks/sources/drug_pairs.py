@@ -101,7 +101,7 @@ class DdiTypeSettings(DrugPairSettings):
 
 
 @dataclass(frozen=True)
-class _Interactions:
+class Interactions:
     """The checked interactions: rows with ``molecule_1``, ``molecule_2`` in alphabetical order and the type."""
 
     validator: RowValidator
@@ -118,12 +118,12 @@ def ddi(settings: DdiSettings, request: BenchmarkRequest) -> Benchmark:
         ConfigError: settings that do not fit.
         InputError: a missing file or column, or too many bad rows.
     """
-    interactions = _read(settings, request, DRUGS)
+    interactions = read_interactions(settings, request, DRUGS)
     interactions.validator.finish(settings.max_rejects)
     positives = interactions.validator.frame.assign(answer=1)
     repeated = leave_out(
         interactions.validator,
-        shared(positives, _same(settings)).duplicated(PAIR),
+        shared(positives, same_molecules(settings)).duplicated(PAIR),
         "the same pair as in an earlier row",
     )
     positives = positives.loc[interactions.validator.frame.index]
@@ -139,9 +139,9 @@ def ddi_type(settings: DdiTypeSettings, request: BenchmarkRequest) -> Benchmark:
         ConfigError: settings that do not fit, or a type without an answer in the language.
         InputError: a missing file or column, or too many bad rows.
     """
-    interactions = _read(settings, request, (*DRUGS, "type"))
+    interactions = read_interactions(settings, request, (*DRUGS, "type"))
     kind = settings.columns["type"]
-    interactions.validator.distinct(PAIR, kind, _same(settings))
+    interactions.validator.distinct(PAIR, kind, same_molecules(settings))
     interactions.validator.finish(settings.max_rejects)
     types = most_frequent(interactions.validator.frame[kind], settings.types)
     rare = ~interactions.validator.frame[kind].isin(types)
@@ -183,7 +183,7 @@ def _type_table() -> dict[str, dict[str, str]]:
     return {row["type"]: row for row in csv.DictReader(io.StringIO(read_text(TYPE_LABELS)))}
 
 
-def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence[str]) -> _Interactions:
+def read_interactions(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence[str]) -> Interactions:
     """Rows in which these columns are there and both drugs are known."""
     columns = settings.columns
     files = [settings.pairs, *([settings.drugs] if settings.drugs else [])]
@@ -194,8 +194,8 @@ def _read(settings: DrugPairSettings, request: BenchmarkRequest, names: Sequence
     validator.require(texts)
     for name, molecule in zip(DRUGS, PAIR, strict=True):
         resolve(validator, columns[name], drugs, molecule)
-    pair_up(validator, _same(settings))
-    return _Interactions(validator, drugs, paths)
+    pair_up(validator, same_molecules(settings))
+    return Interactions(validator, drugs, paths)
 
 
 def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
@@ -207,14 +207,14 @@ def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
     return read_names_of_pairs(paths[0], both, canonical_smiles, settings.max_rejects)
 
 
-def _same(settings: DrugPairSettings) -> dict[str, Identity]:
+def same_molecules(settings: DrugPairSettings) -> dict[str, Identity]:
     return settings.identities(**dict.fromkeys(PAIR, MOLECULE))
 
 
 def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, seed: int) -> pd.DataFrame:
     """Pairs of the same drugs that no row holds, in alphabetical order like the positives."""
     forms = positives[PAIR].to_numpy(dtype=object).ravel()
-    keys = shared(positives, _same(settings))
+    keys = shared(positives, same_molecules(settings))
     form_of = dict(zip(keys[PAIR].to_numpy(dtype=object).ravel(), forms, strict=True))  # of each molecule, any one
     molecules = np.array([form_of[key] for key in sorted(form_of)], dtype=object)
     index_of = {key: index for index, key in enumerate(sorted(form_of))}
@@ -230,7 +230,7 @@ def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, see
 
 def _benchmark(
     frame: pd.DataFrame,
-    interactions: _Interactions,
+    interactions: Interactions,
     settings: DrugPairSettings,
     request: BenchmarkRequest,
     left_out_rows: Sequence[Reject],

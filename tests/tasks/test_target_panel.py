@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.data.test_families import clan
+from tests.tasks.wording import LABELS, PROMPT
+
+from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.prompts import Example
+from esmerge.data.families import protein_families
+from esmerge.tasks.api import BenchmarkRequest
+from esmerge.tasks.sources.target_panel import TargetPanelSettings, target_panel
+
+CHAINS = ["C" * length + tail for length in range(1, 41) for tail in ("O", "N", "F", "Cl", "Br")]
+SETTINGS = TargetPanelSettings(
+    prompt=PROMPT, labels=LABELS, tables=["one.csv", "two.csv"], family_molecules=20, train_limit=None
+)
+
+
+@pytest.fixture
+def known(write: Callable) -> set[tuple[str, str]]:
+    """The pairs of two tables: four families, and one that three molecules bind."""
+    rng = np.random.default_rng(0)
+    clans = [clan(rng, 0.15) for _ in range(5)]
+    pairs = [(m, str(rng.choice(clans[n % 4]))) for n, m in enumerate(CHAINS)]
+    pairs += [(m, str(rng.choice(clans[(n + 1) % 4]))) for n, m in enumerate(CHAINS[::3])]
+    rare = [(m, clans[4][0]) for m in CHAINS[:3]]
+    for name, rows in (("one.csv", [*pairs[:150], *rare]), ("two.csv", pairs[100:])):
+        positive = "".join(f"{m},{p},1\n" for m, p in rows)
+        negative = "".join(f"{m},{clans[0][0]},0\n" for m in CHAINS[:10])
+        write(name, "SMILES,sequence,label\n" + positive + negative)
+    return set(pairs) | set(rare)
+
+
+def rows_of(examples: tuple[Example, ...]) -> pd.DataFrame:
+    rows = [(*(entity.value for entity in example.entities()), example.group, example.answer) for example in examples]
+    return pd.DataFrame(rows, columns=["molecule", "protein", "family", "answer"])
+
+
+def test_molecules_and_proteins_have_as_many_yes_as_no(
+    known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+) -> None:
+    benchmark = target_panel(SETTINGS, ask())
+    for side in (benchmark.train, benchmark.validation, benchmark.test):
+        rows = rows_of(side)
+        assert all((rows.groupby(name)["answer"].mean() == 0.5).all() for name in ("molecule", "protein", "family"))
+    assert len(benchmark.test) > 10 and not set(rows_of(benchmark.train)["molecule"]) & set(rows["molecule"])
+
+
+def test_a_no_is_of_a_family_that_the_molecule_does_not_bind(
+    known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+) -> None:
+    families = protein_families(sorted({protein for _, protein in known}), SETTINGS.shared)
+    bound = {(molecule, families[protein]) for molecule, protein in known}
+    benchmark = target_panel(replace(SETTINGS, training="every"), ask())
+    rows = rows_of((*benchmark.train, *benchmark.test))
+    for row in rows.itertuples():
+        assert ((row.molecule, families[row.protein]) in bound) == row.answer
+        assert not row.answer or (row.molecule, row.protein) in known
+    assert {f"family {number}" for number in range(1, 5)} == set(rows["family"])
+    assert sum("too few molecules" in reject.reason for reject in benchmark.rejects) == 3
+
+
+def test_in_words_a_molecule_is_its_families_and_a_protein_its_own(
+    known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+) -> None:
+    both, none = (target_panel(replace(SETTINGS, perceive=name), ask()).test for name in ("both", "none"))
+    words: dict[str, set[str]] = {}
+    for entities, text in zip(both, none, strict=True):
+        (prompt,) = text.prompt
+        description, _, rest = str(prompt).removeprefix("Molecule ").partition(", protein ")
+        assert rest == f"{entities.group}. Final answer:"
+        positive, _, negative = description.removeprefix("binds ").partition(", but not ")
+        assert entities.group in (positive if entities.answer else negative)
+        words.setdefault(entities.entities()[0].value, set()).add(description)
+    assert all(len(texts) == 1 for texts in words.values())
+
+
+@pytest.mark.parametrize(("changes", "named"), [({"shared": 1.0}, "shared=1"), ({"negatives": 0}, "negatives=0")])
+def test_settings_that_do_not_fit_are_refused(changes: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        replace(SETTINGS, **changes)
+
+
+def test_too_few_families_are_refused(known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]) -> None:
+    with pytest.raises(InputError, match="0 families of proteins are bound by benchmark.family_molecules=500"):
+        target_panel(replace(SETTINGS, family_molecules=500), ask())
