@@ -48,6 +48,11 @@ def test_blanks_around_a_value_are_refused_and_those_inside_are_not() -> None:
     assert readable(["out=/t/a b"]) == ["out=/t/a b"]
 
 
+def test_a_list_of_many_values_is_no_path() -> None:
+    word = "granularity.tau=" + ",".join(f"{value / 200:.3f}" for value in range(1, 200))
+    assert readable(["-m", word]) == ["-m", word]
+
+
 def test_a_comma_in_one_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="add -m; .*quote it, 'out=\"a,b\"'; for a list, 'out=\\[a,b\\]'"):
         readable(["out=a,b"])

@@ -87,11 +87,19 @@ def _unreadable(key: str, value: str) -> str:
     )
 
 
+def _is_there(value: str) -> bool:
+    """Whether there is a file or folder of this name; a list of many values is too long to be one."""
+    try:
+        return Path(value).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
+
+
 def _check_commas(word: str, several: bool) -> None:
     """Refuse a list of values where there is one job, and a path that a list was made of."""
     key, _, value = word.partition("=")
     text = f"quote it, {shlex.quote(quoted(key, value))}"
-    if Path(value).expanduser().exists():
+    if _is_there(value):
         raise ConfigError(f"{word}: Hydra reads a comma as the end of a value, and there is such a path: {text}")
     if not several:
         raise ConfigError(
