@@ -18,7 +18,7 @@ from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError
 
 CARDS = Path(__file__).parents[2] / "benchmarks" / "cards"
-ALL = compose_choice("suite", "all")["benchmarks"]
+ALL = [name for suite in ("all", "panels") for name in compose_choice("suite", suite)["benchmarks"]]
 ORDER = ["majority", "group mean", "drug only", "partner only", "logistic regression", "random forest"]
 CONFIG = """\
 # A toy. Data card: benchmarks/cards/toy.md
