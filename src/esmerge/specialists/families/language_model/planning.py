@@ -80,7 +80,7 @@ class Planner:
         if lora.questions == 1 and not lora.replay:
             return questions(lessons, size, seed, stream)
         texts = round(lora.replay * size)
-        replay = text_batches(self.settings.reading, texts, seed, f"{stream}-replay")
+        replay = (texts, text_batches(self.settings.reading, texts, seed, f"{stream}-replay"))
         return interviews(lessons, size, lora.questions, replay, seed, stream)
 
     def examination(self, expert: str) -> Callable[[PromptEncoder, LoraState], Mapping[str, object]]:

@@ -79,6 +79,6 @@ def interviews(
     (texts, text_batches), interview = replay, Interview(lessons)
 
     def batch(step: int) -> list[Prompt]:
-        return [*interview.draw(size - texts, per_entity, seed, stream, step), *list(text_batches(step))[:texts]]
+        return [*interview.draw(size - texts, per_entity, seed, stream, step), *text_batches(step)]
 
     return batch
