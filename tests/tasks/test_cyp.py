@@ -9,10 +9,11 @@ from tests.tasks.wording import LABELS, PROMPT
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark
+from esmerge.data.enzymes import enzyme_sequence
 from esmerge.data.molecules import canonical_smiles, scaffold
 from esmerge.data.sequences import check_sequence
 from esmerge.tasks.api import BenchmarkRequest
-from esmerge.tasks.sources.cyp import CypSettings, cyp, enzyme_sequence
+from esmerge.tasks.sources.cyp import CypSettings, cyp
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 CHAINS = ["C" * length + tail for length in range(1, 41) for tail in ("O", "N", "F", "Cl", "Br")]

@@ -113,7 +113,7 @@ def hashed_sides(keys: pd.Series, seed: int, validation: float, test: float) -> 
         raise ConfigError(
             f"benchmark.validation_share={validation:g} and test_share={test:g} must be positive and sum to less than 1"
         )
-    sides = {key: _side(_uniform(f"{seed}:{key}"), validation, test) for key in keys.unique()}
+    sides = {key: _side(uniform(f"{seed}:{key}"), validation, test) for key in keys.unique()}
     return keys.map(sides)
 
 
@@ -201,8 +201,8 @@ def _once(function: Callable[[str], str], column: pd.Series) -> dict[str, str]:
     return {value: function(value) for value in column.unique()}
 
 
-def _uniform(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+def uniform(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone, and so orders entries in the same way on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 

@@ -9,12 +9,14 @@ from typing import TypeVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 
+Filling = Entity | str  # an entity that is perceived, or the words that name or describe it
 Value = TypeVar("Value")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Prompt:
-    """Put entities into a template: text segments and entities in turn.
+def fill(template: str, entities: Mapping[str, Sequence[Filling]]) -> Prompt:
+    """Put entities into a template: text segments and entities in turn. Words in an entity's position become part of
+    the text around them.
 
     Args:
         template: text with ``{modality}`` or, where a prompt holds several of one modality, ``{modality_1}``,
@@ -29,11 +31,11 @@ def fill(template: str, entities: Mapping[str, Sequence[Entity]]) -> Prompt:
     used = set()
     for index, part in enumerate(PLACEHOLDER.split(template)):
         if index % 2:  # re.split puts what the group matched at odd positions
-            segments.append(_entity(part, named, template))
+            _append(segments, _entity(part, named, template))
             used.add(part)
         elif part:
             _check_text(part, template)
-            segments.append(part)
+            _append(segments, part)
     unused = [name for name in named if name not in used]
     if unused:
         raise ConfigError(f"prompt {template!r} has no place for {_braced(unused)}: add the placeholder(s)")
@@ -71,7 +73,15 @@ def answers(labels: Sequence[str], template: str) -> tuple[str, ...]:
     return tuple(gap + label for label in labels)
 
 
-def _names(entities: Mapping[str, Sequence[Entity]]) -> dict[str, Entity]:
+def _append(segments: list[PromptSegment], segment: Filling) -> None:
+    """Add a segment; text goes on where text stands last, so that it is read as one."""
+    if isinstance(segment, str) and segments and isinstance(segments[-1], str):
+        segments[-1] += segment
+    else:
+        segments.append(segment)
+
+
+def _names(entities: Mapping[str, Sequence[Filling]]) -> dict[str, Filling]:
     """Placeholder name -> entity."""
     named = {}
     for modality, sequence in entities.items():
@@ -80,7 +90,7 @@ def _names(entities: Mapping[str, Sequence[Entity]]) -> dict[str, Entity]:
     return named
 
 
-def _entity(name: str, named: Mapping[str, Entity], template: str) -> Entity:
+def _entity(name: str, named: Mapping[str, Filling], template: str) -> Filling:
     if name not in named:
         available = _braced(named) or "no entities"
         raise ConfigError(f"prompt {template!r} asks for {{{name}}}, but the benchmark has {available}")
@@ -92,5 +102,5 @@ def _check_text(text: str, template: str) -> None:
         raise ConfigError(f"prompt {template!r} has a stray brace in {text!r}: placeholders are written {{molecule}}")
 
 
-def _braced(names: Sequence[str] | Mapping[str, Entity]) -> str:
+def _braced(names: Sequence[str] | Mapping[str, Filling]) -> str:
     return ", ".join(f"{{{name}}}" for name in names)

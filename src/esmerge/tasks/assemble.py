@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -15,7 +15,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.data.identity import EXACT, Identity, check_rule, identity
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, side_rule, split_rows
-from esmerge.data.templates import answers, fill, in_language
+from esmerge.data.templates import Filling, answers, fill, in_language
 from esmerge.tasks.api import BenchmarkRequest, SourceConfig
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
@@ -117,6 +117,7 @@ def assemble_benchmark(
     checksum: str,
     rejects: Sequence[Reject],
     labels: Sequence[str] | None = None,
+    described: Collection[str] = (),
 ) -> Benchmark:
     """Sample each split and ask one question per row.
 
@@ -125,6 +126,7 @@ def assemble_benchmark(
             ``entity_column_names``). Rows of one ``key`` must stand on one side.
         modalities: those of a question's entities, in their order; one may occur several times.
         labels: the answers, where the settings do not give them.
+        described: the entity columns that hold words, which stand in the prompt in place of an entity.
 
     Raises:
         ConfigError: no wording for the language, a template that does not fit, or answers that are not those of the
@@ -145,7 +147,7 @@ def assemble_benchmark(
     splits: dict[str, tuple[Example, ...]] = {}
     for side in SIDES:
         rows = sample(frame[frame["side"] == side], limits[side], request.seed, f"{request.name}-{side}")
-        splits[side] = tuple(_examples(rows, modalities, template, answers(labels, template)))
+        splits[side] = tuple(_examples(rows, modalities, template, answers(labels, template), described))
     return Benchmark(
         name=request.name,
         title=request.title,
@@ -219,17 +221,21 @@ def entity_column_names(modalities: Sequence[str]) -> list[str]:
     ]
 
 
-def _examples(rows: pd.DataFrame, modalities: Sequence[str], template: str, labels: tuple[str, ...]) -> list[Example]:
-    values = zip(*(rows[column] for column in entity_column_names(modalities)), strict=True)
+def _examples(
+    rows: pd.DataFrame, modalities: Sequence[str], template: str, labels: tuple[str, ...], described: Collection[str]
+) -> list[Example]:
+    columns = entity_column_names(modalities)
+    in_words = [column in described for column in columns]
+    values = zip(*(rows[column] for column in columns), strict=True)
     fields = zip(rows["row"], rows["answer"], rows["group"], values, strict=True)
     return [
-        Example(row, fill(template, _entities(modalities, entities)), labels, int(answer), group)
+        Example(row, fill(template, _entities(modalities, entities, in_words)), labels, int(answer), group)
         for row, answer, group, entities in fields
     ]
 
 
-def _entities(modalities: Sequence[str], values: Sequence[str]) -> dict[str, list[Entity]]:
-    by_modality: dict[str, list[Entity]] = {}
-    for modality, value in zip(modalities, values, strict=True):
-        by_modality.setdefault(modality, []).append(Entity(modality, value))
+def _entities(modalities: Sequence[str], values: Sequence[str], in_words: Sequence[bool]) -> dict[str, list[Filling]]:
+    by_modality: dict[str, list[Filling]] = {}
+    for modality, value, words in zip(modalities, values, in_words, strict=True):
+        by_modality.setdefault(modality, []).append(value if words else Entity(modality, value))
     return by_modality

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
-from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
-from esmerge.core.text_files import read_text
+from esmerge.data.enzymes import SEQUENCES, enzyme_sequence
 from esmerge.data.identity import MOLECULE
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
-
-SEQUENCES = Path(__file__).parents[1] / "data" / "cyp_sequences.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +20,7 @@ class CypSettings(SplitSettings):
 
     Attributes:
         table: file under the benchmark's root.
-        enzyme: a name in ``src/esmerge/tasks/data/cyp_sequences.csv``.
+        enzyme: a name in ``src/esmerge/data/cyp_sequences.csv``.
         columns: ``molecule`` and ``label`` -> the table's column.
         label_values: the table's labels, negative first.
         split: ``random`` or ``cold_drug``, which differ in the forms of one molecule only, since a table holds a
@@ -66,17 +59,3 @@ def cyp(settings: CypSettings, request: BenchmarkRequest) -> Benchmark:
     frame = frame.assign(protein=protein, group=settings.enzyme)
     total = checksum([path, SEQUENCES], request.name, settings.sha256)
     return assemble_benchmark(frame, ("molecule", "protein"), settings, request, total, validator.rejects)
-
-
-@lru_cache(maxsize=1)
-def _sequences() -> dict[str, str]:
-    rows = csv.DictReader(io.StringIO(read_text(SEQUENCES)))
-    return {row["enzyme"]: row["sequence"] for row in rows}
-
-
-def enzyme_sequence(enzyme: str) -> str:
-    """The human enzyme's amino acids; raises ``ConfigError`` naming the enzymes there are."""
-    if enzyme not in _sequences():
-        available = ", ".join(_sequences())
-        raise ConfigError(f"benchmark.enzyme={enzyme!r} has no sequence in {SEQUENCES.name}: use one of {available}")
-    return _sequences()[enzyme]
