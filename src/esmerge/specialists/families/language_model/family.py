@@ -9,11 +9,12 @@ from esmerge.core.paths import user_path
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.families.language_model.grades import grades
 from esmerge.specialists.families.language_model.lessons import pools
 from esmerge.specialists.families.language_model.number_formats import faster_format
 from esmerge.specialists.families.language_model.planning import Planner, check_lessons, read_lessons
 from esmerge.specialists.families.language_model.reading import read
-from esmerge.specialists.families.language_model.settings import AUTO, LanguageModelSettings
+from esmerge.specialists.families.language_model.settings import AUTO, MATCHED, LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
 from esmerge.specialists.families.language_model.teacher import Teacher
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
@@ -39,6 +40,7 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     stages = Stages("language-model", store, context, settings.encoder, settings.alignment, settings.lora, targets)
     taught = Teacher(settings, stages, Planner(settings, lessons, backbone, context.seed)).teach()
     digests = [*map(encoder_digest, taught.encoders.values()), *map(adapter_digest, taught.adapters.values())]
+    recorded = ({"reading": reading} if reading else {}) | taught.recorded
     pool = pools(lessons)
     return Specialists(
         name="language_model",
@@ -53,9 +55,8 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         finetuning=settings.finetuning,
         targets=targets,
         stages=store,
-        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in lessons}
-        | ({"reading": reading} if reading else {})
-        | taught.recorded,
+        exam=lambda _: grades(recorded, settings.reading.required, settings.exam_form == MATCHED),
+        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in lessons} | recorded,
     )
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.prompts import Answer, Example, Prompt
+from esmerge.core.prompts import Answer, Example, Prompt, PromptSegment
 from esmerge.core.rng import generator
 from esmerge.data.splits import hashed_sides
 
@@ -65,8 +64,10 @@ class Scene:
 
     def solved(self) -> Prompt:
         """A training sequence with an answer after every question."""
-        parts = ((question, Answer(YES if holds else NO)) for question, holds in self.asked)
-        return (self.fact, *chain.from_iterable(parts))
+        prompt: list[PromptSegment] = [self.fact]
+        for question, holds in self.asked:
+            prompt += [question, Answer(YES if holds else NO)]
+        return tuple(prompt)
 
     def example(self, name: str) -> Example:
         """The first question alone, to be scored."""
