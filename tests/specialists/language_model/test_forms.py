@@ -12,7 +12,6 @@ from esmerge.core.rng import generator
 from esmerge.specialists.families.language_model.forms import (
     FormSettings,
     draw_scene,
-    in_words,
     reading_batch,
     reading_exam,
     side_of,
@@ -27,7 +26,7 @@ def lists(fact: str) -> tuple[set[str], set[str]]:
     first = re.fullmatch(r"It binds (?P<yes>.*), but not (?P<no>.*)\.\n", fact)
     match = first or re.fullmatch(r"It does not bind (?P<no>.*); it binds (?P<yes>.*)\.\n", fact)
     assert match is not None, fact
-    return tuple(set(re.split(", | and ", match[side])) for side in ("yes", "no"))  # type: ignore[return-value]
+    return tuple(set(re.split(", | and | or ", match[side])) for side in ("yes", "no"))  # type: ignore[return-value]
 
 
 def test_every_answer_stands_in_its_fact() -> None:
@@ -63,10 +62,6 @@ def test_facts_of_the_exam_are_never_taught_whatever_their_order() -> None:
 def test_what_is_drawn_depends_on_the_step_alone() -> None:
     assert reading_batch({"b": FORM}, 5, 3, 0, "s", 7) == reading_batch({"b": FORM}, 5, 3, 0, "s", 7)
     assert reading_batch({"b": FORM}, 5, 3, 0, "s", 7) != reading_batch({"b": FORM}, 5, 3, 0, "s", 8)
-
-
-def test_lists_in_words() -> None:
-    assert [in_words("A"), in_words("AB"), in_words("ABC")] == ["A", "A and B", "A, B and C"]
 
 
 @pytest.mark.parametrize(

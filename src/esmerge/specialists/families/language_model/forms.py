@@ -16,6 +16,7 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Answer, Example, Prompt, PromptSegment
 from esmerge.core.rng import generator
+from esmerge.data.label_tables import joined_names
 from esmerge.data.splits import hashed_sides
 
 NO, YES = " No", " Yes"
@@ -86,7 +87,7 @@ def draw_scene(form: FormSettings, questions: int, rng: np.random.Generator, sid
             break
     yes, no = listed[:holding], listed[holding:]
     template = form.facts[int(rng.integers(len(form.facts)))]
-    fact = template.replace(PLACES[0], in_words(yes)).replace(PLACES[1], in_words(no))
+    fact = template.replace(PLACES[0], joined_names(yes, "and")).replace(PLACES[1], joined_names(no, "or"))
     first = yes if rng.integers(2) else no  # as many yes as no, however many are listed
     asked = [first[int(rng.integers(len(first)))]]
     asked += [item for item in rng.permutation(listed).tolist() if item != asked[0]][: questions - 1]
@@ -97,11 +98,6 @@ def side_of(listed: Sequence[str], holding: int, seed: int) -> str:
     """Whether a fact is held out; it depends on what stands in each list, not on the order."""
     key = " | ".join(" ".join(sorted(part)) for part in (listed[:holding], listed[holding:]))
     return "train" if hashed_sides(pd.Series([key]), seed, HELD_OUT / 2, HELD_OUT / 2)[0] == "train" else "held_out"
-
-
-def in_words(items: Sequence[str]) -> str:
-    """``A``, ``A and B``, ``A, B and C``."""
-    return " and ".join(part for part in (", ".join(items[:-1]), items[-1]) if part)
 
 
 def reading_batch(
