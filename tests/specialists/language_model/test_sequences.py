@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from esmerge.core.prompts import Answer, Entity
 from esmerge.core.rng import generator
@@ -54,3 +55,9 @@ def test_neither_entity_nor_lesson_tells_the_answer_of_a_matched_question() -> N
     assert all(counts[0] == counts[1] > 0 for counts in by_lesson.values())
     assert len({no.entities()[0].value for no, _ in pairs}) == len(pairs), "no entity twice"
     assert matched([lesson("A")], 60, 0) == []
+
+
+def test_lessons_of_other_labels_are_no_match() -> None:
+    other = replace(lesson("B"), labels=(" Small", " Large"))
+    third = replace(lesson("C"), labels=(" A", " B", " C"))
+    assert matched([lesson("A"), other], 60, 0) == matched([lesson("A"), third], 60, 0) == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.specialists import tiny_language_model as tiny
 
-from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.errors import ConfigError
 from esmerge.core.schema import choose
 from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -94,17 +94,12 @@ def test_projector_and_lora_have_both_moved(place: Path, taught: Specialists) ->
 
 
 def test_figures_have_intervals_in_a_matched_exam(place: Path) -> None:
-    examined = load(config(place, exam_form="matched", experts=["molecule", "cell"], lessons=matchable()), place / "m")
+    examined = load(config(place, exam_form="matched"), place / "m")
+    assert "specialist_ranking" not in examined.metadata["specialist cell"], "its one lesson has no opposite"
     recorded = examined.metadata["specialist molecule"]
     for who in ("backbone", "specialist"):
         assert recorded[f"{who}_low"] <= recorded[f"{who}_accuracy"] <= recorded[f"{who}_high"]
         assert recorded[f"{who}_questions"] > 0 and 0 <= recorded[f"{who}_ranking"] <= 1
-
-
-def matchable() -> dict[str, Any]:
-    """Every expert has two lessons that disagree about some of its entities."""
-    lessons = config(Path())["lessons"]
-    return lessons | {"other": {**lessons["kind"], "contains": "Monocyte"}}
 
 
 def test_a_second_loading_trains_nothing(place: Path, taught: Specialists, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +139,15 @@ def test_what_cannot_be_taught_is_refused(place: Path, tmp_path: Path) -> None:
         load(config(place, lessons=twins, experts=["molecule", "twin"]), tmp_path)
     with pytest.raises(ConfigError, match="exam_form='pairs'"):
         load(config(place, exam_form="pairs"), tmp_path)
-    with pytest.raises(InputError, match="no held-out entity of 'cell'"):
-        load(config(place, exam_form="matched"), tmp_path)
+    named = config(place)["lessons"]
+    named["kind"] |= {"form": "kinds"}
+    with pytest.raises(ConfigError, match=r"kind\.form='kinds'.*binds"):
+        load(config(place, lessons=named), tmp_path)
+    named["kind"] |= {"form": "binds"}
+    with pytest.raises(ConfigError, match="set exam_form=matched"):
+        load(config(place, lessons=named), tmp_path)
+    with pytest.raises(ConfigError, match="Monocyte, T is no class of its form, which has A, B, C, D, E"):
+        load(config(place, lessons=named, exam_form="matched"), tmp_path)
 
 
 def test_the_faster_number_format_is_measured() -> None:

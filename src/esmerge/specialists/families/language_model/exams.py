@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from esmerge.adapters.lora import LoraState
-from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import score
 from esmerge.specialists.families.language_model.lessons import Lesson, exam
-from esmerge.specialists.families.language_model.sequences import matched
 
 EXAM_BATCH = 16  # questions scored at once
 NORMAL = 1.96  # deviations of a 95 % interval
@@ -32,18 +30,8 @@ def labels_exam(lessons: Sequence[Lesson], count: int, seed: int) -> Examine:
     return examine
 
 
-def matched_exam(expert: str, lessons: Sequence[Lesson], count: int, seed: int) -> Examine:
-    """Held-out entities asked twice, see ``sequences.matched``.
-
-    Raises:
-        InputError: no held-out entity has the first label of one lesson and the second of another.
-    """
-    pairs = matched(lessons, count, seed)
-    if not pairs:
-        raise InputError(
-            f"specialists.exam_form=matched: no held-out entity of {expert!r} has the first label of one lesson and "
-            "the second of another; take exam_form=labels, or lessons with two labels about the same entities"
-        )
+def matched_exam(pairs: Sequence[tuple[Example, Example]]) -> Examine:
+    """Pairs of questions with opposite answers, see ``sequences.matched`` and ``scenes.Scenes.matched``."""
     return lambda prompt_encoder, adapter: matched_accuracy(prompt_encoder, pairs, adapter)
 
 
@@ -84,5 +72,9 @@ def _margins(prompt_encoder: PromptEncoder, examples: Sequence[Example], adapter
     states = {} if adapter is None else {"examined": adapter}
     with prompt_encoder.backbone.attached(states) as activate:
         activate("examined" if states else None)
-        loglik = score(prompt_encoder, examples, EXAM_BATCH).loglik
-    return (loglik[:, 1] - loglik[:, 0]).double()
+        margins = torch.empty(len(examples), dtype=torch.float64)
+        for labels in dict.fromkeys(example.labels for example in examples):
+            rows = [row for row, example in enumerate(examples) if example.labels == labels]
+            loglik = score(prompt_encoder, [examples[row] for row in rows], EXAM_BATCH).loglik
+            margins[rows] = (loglik[:, 1] - loglik[:, 0]).double()
+    return margins

@@ -14,7 +14,7 @@ from esmerge.specialists.families.language_model.lessons import pools
 from esmerge.specialists.families.language_model.number_formats import faster_format
 from esmerge.specialists.families.language_model.planning import Planner, check_lessons, read_lessons
 from esmerge.specialists.families.language_model.reading import read
-from esmerge.specialists.families.language_model.settings import AUTO, MATCHED, LanguageModelSettings
+from esmerge.specialists.families.language_model.settings import AUTO, LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
 from esmerge.specialists.families.language_model.teacher import Teacher
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
@@ -55,7 +55,7 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         finetuning=settings.finetuning,
         targets=targets,
         stages=store,
-        exam=lambda _: grades(recorded, settings.reading.required, settings.exam_form == MATCHED),
+        exam=lambda _: grades(recorded, settings.reading.required),
         metadata={f"lesson {lesson.name}": lesson.counts() for lesson in lessons} | recorded,
     )
 

@@ -7,19 +7,21 @@ from typing import cast
 
 from esmerge.specialists.specialists import Exam
 
+MATCHED_ONLY = "specialist_ranking"  # a figure of matched exams
 LEAST_ACCURACY, LEAST_GAIN = (
     0.65,
     0.15,
 )  # of a specialist in a matched exam, where chance is 0.5; over the bare backbone
 
 
-def grades(recorded: Mapping[str, object], reads: float, matched: bool) -> Exam:
+def grades(recorded: Mapping[str, object], reads: float) -> Exam:
     """Figures of the backbone's reading and of every specialist.
 
     Args:
         recorded: ``reading``, ``specialist NAME`` and ``projector alone NAME`` -> figures.
         reads: share that must be read rightly in every form.
-        matched: whether specialists were examined on matched questions, so that there is a share to require.
+
+    What is required of a specialist is required where it was examined on matched questions, which chance answers half.
     """
     reading = cast(Mapping[str, Mapping[str, float]], recorded.get("reading", {}))
     figures = {f"backbone reads {form}": share for form, share in reading.get("after", {}).items()}
@@ -36,5 +38,5 @@ def grades(recorded: Mapping[str, object], reads: float, matched: bool) -> Exam:
             if alone:
                 least[f"{expert} specialist, gain over projector"] = LEAST_GAIN
                 figures[f"{expert} specialist, gain over projector"] = accuracy - alone["accuracy"]
-            required |= least if matched else {}
+            required |= least if MATCHED_ONLY in values else {}
     return Exam(figures, required)

@@ -16,6 +16,8 @@ from esmerge.model.reach import check_reach, without_perceived
 from esmerge.specialists.families.language_model.exams import Examine, labels_exam, matched_exam
 from esmerge.specialists.families.language_model.lessons import Lesson, as_text, read_lesson
 from esmerge.specialists.families.language_model.reading import text_batches
+from esmerge.specialists.families.language_model.scenes import Scenes
+from esmerge.specialists.families.language_model.sequences import matched
 from esmerge.specialists.families.language_model.settings import MATCHED, LanguageModelSettings
 from esmerge.specialists.families.language_model.teaching import (
     answers_encoder,
@@ -77,11 +79,13 @@ class Planner:
 
     def _batches(self, lessons: Sequence[Lesson], size: int, stream: str) -> Batches:
         lora, seed = self.settings.lora, self.seed
-        if lora.questions == 1 and not lora.replay:
+        plain, told = self._told(lessons)
+        if lora.questions == 1 and not lora.replay and not told:
             return questions(lessons, size, seed, stream)
         texts = round(lora.replay * size)
-        replay = (texts, text_batches(self.settings.reading, texts, seed, f"{stream}-replay"))
-        return interviews(lessons, size, lora.questions, replay, seed, stream)
+        replay = text_batches(self.settings.reading, texts, seed, f"{stream}-replay")
+        perceived = interviews(plain, told, size - texts, lora.questions, seed, stream)
+        return lambda step: [*perceived(step), *replay(step)]
 
     def examination(self, expert: str) -> Callable[[PromptEncoder, LoraState], Mapping[str, object]]:
         """Compares an adapter with the bare backbone behind the same encoders, on held-out entities."""
@@ -96,9 +100,19 @@ class Planner:
     def examine(self, expert: str) -> Examine:
         """The exam of an expert's lessons, in the form that the settings name."""
         settings, lessons = self.settings, self.lessons_of(expert)
+        plain, told = self._told(lessons)
         if settings.exam_form == MATCHED:
-            return matched_exam(expert, lessons, settings.exam, self.seed)
-        return labels_exam(lessons, settings.exam, self.seed)
+            count = -(-settings.exam // (len(told) + bool(plain)))
+            pairs = matched(plain, count, self.seed) + [pair for scenes in told for pair in scenes.matched(count)]
+            if pairs:
+                return matched_exam(pairs)
+        return labels_exam(plain, settings.exam, self.seed)
+
+    def _told(self, lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Scenes]]:
+        """Lessons that ask for their labels, and those that are told in the words of a form."""
+        forms = self.settings.reading.forms
+        told = [Scenes(lesson, forms[lesson.form], self.seed) for lesson in lessons if lesson.form is not None]
+        return [lesson for lesson in lessons if lesson.form is None], told
 
 
 def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:

@@ -72,7 +72,7 @@ def read(
         return backbone, {}
     decided = {"seed": seed, "reading": asdict(settings), "targets": list(targets), "backbone": backbone.fingerprint}
     versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
-    code = {"versions": versions, "code": closure_digest(train_adapter, text_batches)}
+    code = {"versions": versions, "code": closure_digest(train_adapter, reading_batch)}
     folder = store.folder(
         *(KIND, "backbone", decided, code),
         lambda out, scratch: _train(backbone, settings, targets, seed, out, scratch),

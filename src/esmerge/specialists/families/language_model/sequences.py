@@ -53,18 +53,20 @@ class Interview:
 def matched(lessons: Sequence[Lesson], count: int, seed: int) -> list[tuple[Example, Example]]:
     """Held-out entities asked twice, ``count`` questions or as many as there are: first no is right, then yes.
 
-    No and yes are the first and the second label. Within every lesson both occur equally often, so neither the entity
-    nor the lesson tells anything.
+    No and yes are the first and the second label of lessons that have two, the same in both. Within every lesson both
+    occur equally often, so neither the entity nor the lesson tells anything.
     """
-    by_name, rng = {lesson.name: lesson for lesson in lessons}, generator(seed, "matched-exam")
-    entities = sorted(by_entity(lessons, [lesson.held_out for lesson in lessons]).items())
+    two = [lesson for lesson in lessons if len(lesson.labels) == 2]
+    by_name, rng = {lesson.name: lesson for lesson in two}, generator(seed, "matched-exam")
+    entities = sorted(by_entity(two, [lesson.held_out for lesson in two]).items())
     by_kind: dict[tuple[str, str], list[str]] = {}  # (lesson of the no, lesson of the yes) -> entities
     for index in rng.permutation(len(entities)):
         (_, value), answers = entities[index]
         sides = [[name for name, answer in answers.items() if answer == side] for side in (0, 1)]
         if all(sides):
             no, yes = (names[int(rng.integers(len(names)))] for names in sides)
-            by_kind.setdefault((no, yes), []).append(value)
+            if by_name[no].labels == by_name[yes].labels:
+                by_kind.setdefault((no, yes), []).append(value)
     pairs = []
     for (no, yes), value in _in_turn(by_kind, -(-count // 4)):
         pairs.append((by_name[no].ask(value, 0), by_name[yes].ask(value, 1)))

@@ -67,7 +67,8 @@ class LanguageModelSettings(SpecialistsConfig):
         reading: stage 0, text alone, which changes the backbone that specialists and base share.
         exam_form: ``labels`` asks about each label equally often; ``matched`` asks twice about each entity, once of a
             lesson whose answer is yes and once of one whose answer is no, both equally often in every lesson, so that
-            neither the entity nor the lesson alone tells anything.
+            neither the entity nor the lesson alone tells anything; facts of a form are asked twice, too. Experts whose
+            lessons share no entities are asked about labels all the same.
     """
 
     stages: ClassVar[tuple[str, ...]] = (
@@ -108,6 +109,7 @@ class LanguageModelSettings(SpecialistsConfig):
                 f"specialists.lora.replay={self.lora.replay:g} repeats what was read, but specialists.reading.forms is "
                 "empty: give forms, or set replay to 0"
             )
+        self._check_forms()
         self.encoder_choices()
         self._check_together([self.modality_of(expert) for expert in self.experts])
 
@@ -132,3 +134,13 @@ class LanguageModelSettings(SpecialistsConfig):
                 f"specialists.lora.projector_rate={self.lora.projector_rate:g} trains a projector with each specialist,"
                 f" but two experts perceive {twice[0]}: set it to 0, so that they share one"
             )
+
+    def _check_forms(self) -> None:
+        for name, lesson in self.lessons.items():
+            if lesson.form is not None and lesson.form not in self.reading.forms:
+                raise ConfigError(
+                    f"specialists.lessons.{name}.form={lesson.form!r}: expected one of specialists.reading.forms, "
+                    f"{', '.join(self.reading.forms) or 'which is empty'}"
+                )
+            if lesson.form is not None and self.exam_form != MATCHED:
+                raise ConfigError(f"specialists.lessons.{name} tells facts of a form: set exam_form={MATCHED}")

@@ -11,6 +11,7 @@ from torch.nn import functional
 from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
 from esmerge.specialists.families.language_model.lessons import Lesson, draw
+from esmerge.specialists.families.language_model.scenes import Scenes
 from esmerge.specialists.families.language_model.sequences import Interview
 from esmerge.specialists.soft_tokens.api import FeatureEncoder
 from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from, make_heads
@@ -68,17 +69,21 @@ def questions(lessons: Sequence[Lesson], size: int, seed: int, stream: str) -> B
 
 
 def interviews(
-    lessons: Sequence[Lesson], size: int, per_entity: int, replay: tuple[int, Batches], seed: int, stream: str
+    lessons: Sequence[Lesson], told: Sequence[Scenes], size: int, per_sequence: int, seed: int, stream: str
 ) -> Batches:
-    """Batches of sequences that ask up to ``per_entity`` questions about one training entity each.
+    """Batches of ``size`` sequences with up to ``per_sequence`` questions each.
 
     Args:
-        size: sequences in a batch, with the replay.
-        replay: how many sequences of a batch are text alone, and where they come from.
+        lessons: asked one after the other about one entity.
+        told: asked about several entities after one fact; they get a lesson's share of a batch each.
     """
-    (texts, text_batches), interview = replay, Interview(lessons)
+    interview, shares = Interview(lessons), len(lessons) + len(told)
 
     def batch(step: int) -> list[Prompt]:
-        return [*interview.draw(size - texts, per_entity, seed, stream, step), *text_batches(step)]
+        sequences: list[Prompt] = []
+        for index, scenes in enumerate(told):
+            count = size * (index + 1) // shares - size * index // shares
+            sequences += scenes.draw(count, per_sequence, stream, step)
+        return [*sequences, *interview.draw(size - len(sequences), per_sequence, seed, stream, step)]
 
     return batch
