@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -74,10 +74,8 @@ def warm_up(setting: Setting, cases: list[Case]) -> None:
     """Every merge once on tiny inputs, so that no library is loaded inside a measurement; faults come up later."""
     inputs = Inputs(SMALL, 1, setting.device, 4)
     for case in cases:
-        try:
+        with suppress(Exception):  # which is told where it is measured
             merge(case, inputs)
-        except Exception:  # is told where it is measured
-            continue
 
 
 def measure(

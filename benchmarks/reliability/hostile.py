@@ -6,11 +6,13 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
+from benchmarks.gpu.models import SMALL, random_llama
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ from esmerge.experiment.plan import plan_runs
 from esmerge.experiment.standalone.request import read_request
 from esmerge.probe.variants.text import TextProbe, text
 from esmerge.specialists.families.custom.settings import open_experts_node
-from esmerge.specialists.specialists import Specialists
+from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.storage.tensor_arrays import TensorArrays
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tasks.load import load_benchmark
@@ -162,11 +164,18 @@ LINES = (
 PROBES = st.lists(LINES, max_size=4).map(b"\n".join)
 
 
+@lru_cache(maxsize=1)
+def _specialists() -> SimpleNamespace:
+    """What a probe file is held against: experts that read text, and a backbone of a few words."""
+    backbone = random_llama(SMALL, "cpu", torch.float32)
+    return SimpleNamespace(expert_modality=EXPERTS, backbone=backbone, encoders={}, prompt_style=PromptStyle({}, ""))
+
+
 def read_probe(content: bytes, folder: Path) -> object:
     """A probe of two experts from a file."""
     path = folder / "probe.jsonl"
     path.write_bytes(content)
-    return text(TextProbe(file=str(path)), cast(Specialists, SimpleNamespace(expert_modality=EXPERTS)), 0)
+    return text(TextProbe(file=str(path)), cast(Specialists, _specialists()), 0)
 
 
 CELLS = (

@@ -178,7 +178,7 @@ MESSAGES = {
     "compute.resamples=0": r"compute\.resamples=0: expected a number from 1",
     "compute.device=abacus": r"compute\.device='abacus'.*cpu, cuda",
     "compute.device=cuda:99": r"compute\.device=cuda:99",
-    "tracking.mode=loud": r"tracking\.mode='loud' must be one of offline, online, disabled",
+    "tracking.mode=loud": r"tracking\.mode='loud' must be one of disabled, offline, online",
     "benchmark.limit=0": r"benchmark\.limit=0: expected a whole number from 1, or null",
     "benchmark.limit=few": r"benchmark\.limit='few': expected a whole number from 1",
     "suite.benchmarks=[]": r"suite\.benchmarks=\[\]: expected one or more",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from tests.report.synthetic import SUITE, add_run, fail_run
 
 from esmerge.report.load import flatten, load_sweep
+from esmerge.storage.checksums import checksums
+from esmerge.tracking.store import REPORTED, RunFolder
 
 
 def test_rows_come_floors_first_and_controls_last(one_seed: Path) -> None:
@@ -70,6 +73,8 @@ def test_a_run_whose_accuracy_is_no_number_never_ranks(tmp_path: Path) -> None:
     table = pd.read_csv(broken, keep_default_na=False, dtype=str)
     table.loc[table["metric"] == "accuracy", "value"] = ""
     table.to_csv(broken, index=False)
+    run = RunFolder(broken.parent)  # as if it had been written so
+    run._write(replace(run.status(), checksums=checksums(run.path, [run.path / name for name in REPORTED])))
     sweep = load_sweep(tmp_path)
     assert [row.method for row in sweep.rows] == ["base", "average"]
     assert "is not a number" in sweep.failures[broken.parent.name].reason

@@ -118,7 +118,7 @@ def test_a_start_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
         ({"sweep": "a/b"}, "error: sweep='a/b': expected a name"),
         ({"resume": "latest"}, "error: no sweep was found"),
         ({"sweep": "mine", "hydra__sweep__dir": "/data/x"}, "error: sweep= and resume= name a folder under outputs"),
-        ({"hydra__sweep__dir": "file/x"}, "error: file.* cannot be used"),
+        ({"hydra__sweep__dir": "file/x"}, "error: hydra.sweep.dir=file/x cannot be written .*is no folder"),
     ],
 )
 def test_a_folder_that_cannot_be_ends_the_start_with_one_line(values: dict[str, str], message: str) -> None:

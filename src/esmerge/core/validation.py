@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esmerge.core.errors import ConfigError, shown
+from esmerge.core.errors import ConfigError
 
 
 def at_least(settings: object, path: str, bound: float, *names: str) -> None:
@@ -45,12 +45,3 @@ def check_fraction(name: str, value: float) -> None:
     """Raise ``ConfigError`` unless ``method.<name>`` lies in (0, 1]."""
     if not 0 < value <= 1:
         raise ConfigError(f"method.{name}={value} must be greater than 0 and at most 1")
-
-
-def check_file_name(path: str, value: object) -> None:
-    """Raise ``ConfigError`` where a name that files are called by leads out of their folder."""
-    if value is None:
-        return
-    name = str(value)
-    if name in ("", ".", "..") or any(letter in "/\\" or not letter.isprintable() for letter in name):
-        raise ConfigError(f"{path}={shown(value)}: files are called by it, so it must be a name without / or \\")

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
+from rdkit.Chem.Scaffolds.MurckoScaffold import GetScaffoldForMol
 from rdkit.rdBase import BlockLogs
 
 from esmerge.core.errors import ConfigError, InputError
@@ -28,17 +29,6 @@ MOLECULE, PROTEIN, LINE = "molecule", "protein", "line"
 TAUTOMERS = "-KET -15T -SNon"  # InChI's options: mobile hydrogens of carbon too, no stereochemistry
 MOBILE = "(H"  # in an InChI: a group of atoms that shares hydrogens
 HIDDEN = tuple(map(Chem.MolFromSmarts, ("[OX2H][CX3]=[CX3]", "[CX4;!H0][NX2]=[OX1]")))  # from InChI: enols, nitroso
-IN_RINGS = tuple(  # hydrogens that may move into rings, in whatever tautomer they are written
-    map(
-        Chem.MolFromSmarts,
-        (
-            "[nX3H]",
-            "[O,S,N;!R]~[#6;R;^2]~[#7;R]",
-            "[O,S,N;!R]~[#6;R;^2]~[#6;R]~[#6;R]~[#7;R]",
-            "[O,S,N;!R]~[#6;R;^2]~[#6;R]~[#6;R]~[O,S,N;!R]",
-        ),
-    )
-)
 SULFOXIDE = Chem.MolFromSmarts("[#16X3]=[OX1]")  # which may be written with charges as well
 
 
@@ -67,10 +57,9 @@ def identity(kind: str, rule: str) -> Identity:
 
 
 def scaffold_identity(rule: str) -> Identity:
-    """Molecule -> its Bemis-Murcko scaffold, equal for all molecules that the rule merges."""
-    if rule == EXACT:
-        return scaffold
-    return lambda smiles: _scaffold(identity(MOLECULE, rule)(smiles), parent(smiles), rule)
+    """Molecule -> its Bemis-Murcko scaffold, equal for all molecules that the rule merges; see ``framework``."""
+    by_rule: Mapping[str, Identity] = {EXACT: scaffold, PARENT: lambda smiles: scaffold(parent(smiles))}
+    return by_rule.get(rule, framework)
 
 
 def text_identity(kind: str) -> Identity:
@@ -149,14 +138,36 @@ def _canonical_tautomer(molecule: Chem.Mol) -> Chem.Mol:
 
 
 @lru_cache(maxsize=200_000)
-def _scaffold(key: str, parent_smiles: str, rule: str) -> str:
-    """The parent's scaffold; of one tautomer for all, where hydrogens that move could change it."""
-    molecule = Chem.MolFromSmiles(parent_smiles)
-    if rule == STRICTEST:
-        Chem.RemoveStereochemistry(molecule)
-        if MOBILE in key and any(map(molecule.HasSubstructMatch, IN_RINGS)):
-            with BlockLogs():
-                molecule = _canonical_tautomer(molecule)
-        if not molecule.GetRingInfo().NumRings():
-            return key
-    return scaffold(Chem.MolToSmiles(molecule))
+def framework(smiles: str) -> str:
+    """Rings and what links them, by element and bond alone: SMILES without bond orders, charges and hydrogens.
+
+    Tautomers share their frameworks, and so do molecules with one Bemis-Murcko scaffold (Bemis & Murcko, J. Med. Chem.
+    39 (1996) 2887), whose double-bonded neighbours are left out. A molecule without rings is its own framework.
+
+    Raises:
+        InputError: not a molecule.
+    """
+    molecule = _parent(smiles)
+    if not molecule.GetRingInfo().NumRings():
+        return connectivity(smiles)
+    skeleton = Chem.RWMol(GetScaffoldForMol(molecule))
+    for bond in skeleton.GetBonds():
+        bond.SetBondType(Chem.BondType.SINGLE)
+        bond.SetIsAromatic(False)
+        bond.SetStereo(Chem.BondStereo.STEREONONE)
+    for atom in skeleton.GetAtoms():
+        atom.SetIsAromatic(False)
+        atom.SetFormalCharge(0)
+        atom.SetNumRadicalElectrons(0)
+        atom.SetNumExplicitHs(0)
+        atom.SetNoImplicit(True)
+        atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
+    for index in sorted(_neighbours_of_the_skeleton(skeleton), reverse=True):
+        skeleton.RemoveAtom(index)
+    skeleton.UpdatePropertyCache(strict=False)
+    return str(Chem.MolToSmiles(skeleton))
+
+
+def _neighbours_of_the_skeleton(skeleton: Chem.Mol) -> list[int]:
+    """Atoms with one bond: what a Bemis-Murcko scaffold keeps beside its rings and linkers."""
+    return [atom.GetIdx() for atom in skeleton.GetAtoms() if atom.GetDegree() == 1]

@@ -16,10 +16,11 @@ from esmerge.coefficients.estimation import check_granularity
 from esmerge.coefficients.types import ESConfig
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MergeInfo, ReferenceInfo
+from esmerge.core.names import check_name
 from esmerge.core.paths import user_path
 from esmerge.core.registry import Registry
 from esmerge.core.schema import Selection, choose, plain, typed
-from esmerge.core.validation import at_least, check_file_name
+from esmerge.core.validation import at_least
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
 from esmerge.model.scoring import MODES
@@ -133,8 +134,8 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     """
     raw = plain(cfg)
     _check_keys(raw)
-    for group in ("specialists", "probe", "granularity", "method", "suite", "benchmark"):
-        check_file_name(f"{group}.name", raw[group].get("name"))
+    for group in ("granularity", "suite"):  # the others' names are checked where they are chosen
+        check_name(str(raw[group]["name"]), f"{group}.name")
     granularity = typed(ESConfig, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):
