@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.schema import choose
 from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.families.language_model.forms import FormSettings
 from esmerge.specialists.families.language_model.number_formats import FORMATS, faster_format
-from esmerge.specialists.families.language_model.reading import merge_into
+from esmerge.specialists.families.language_model.reading import ReadingSettings, first_batches, forms_in, merge_into
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 
@@ -70,6 +72,15 @@ def test_all_share_a_backbone_that_has_read(place: Path, taught: Specialists) ->
     recorded = taught.metadata["reading"]
     assert set(recorded["before"]) == set(recorded["after"]) == {"binds"}
     assert all(0 <= share <= 1 for share in recorded["after"].values())
+
+
+def test_forms_come_in_one_after_the_other() -> None:
+    form = FormSettings(["{yes}, not {no}."], ["{name}?"], {name: name for name in "ABCD"})
+    told = ReadingSettings(steps=100, entering=0.5, forms={"one": form, "two": replace(form, questions=["Is {name}?"])})
+    assert [forms_in(told, step) for step in (0, 24, 25, 49, 50, 99)] == [1, 1, 2, 2, 2, 2]
+    assert forms_in(replace(told, entering=0.0), 0) == 2
+    early, late = (str(first_batches(told, 0)(step)) for step in (3, 60))
+    assert "Is " not in early and "Is " in late
 
 
 def test_an_adapter_is_merged_as_if_it_ran_beside_the_weights(taught: Specialists) -> None:

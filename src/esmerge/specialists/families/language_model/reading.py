@@ -38,6 +38,8 @@ class ReadingSettings(LoraSettings):
         forms: name -> what is asked.
         questions: at most so many about one fact.
         exam: questions of each form about held-out facts.
+        entering: over this share of the steps forms come in one after the other, in their order: what is simple first.
+            All at once, none is learnt.
         required: share of them, in every form, that must be answered rightly before specialists are trained.
     """
 
@@ -48,17 +50,34 @@ class ReadingSettings(LoraSettings):
     forms: dict[str, FormSettings] = field(default_factory=dict)
     questions: int = 4
     exam: int = 60
+    entering: float = 0.7
     required: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "specialists.reading", 1, "questions", "exam")
-        shares(self, "specialists.reading", "required")
+        shares(self, "specialists.reading", "required", "entering")
 
 
 def text_batches(settings: ReadingSettings, size: int, seed: int, stream: str) -> Callable[[int], Sequence[Prompt]]:
-    """Step -> ``size`` text-only training sequences."""
+    """Step -> ``size`` text-only training sequences of all forms."""
     return lambda step: reading_batch(settings.forms, size, settings.questions, seed, stream, step)
+
+
+def first_batches(settings: ReadingSettings, seed: int) -> Callable[[int], Sequence[Prompt]]:
+    """Step -> the sequences from which the backbone learns to read: of the forms that have come in."""
+
+    def batch(step: int) -> Sequence[Prompt]:
+        forms = dict(list(settings.forms.items())[: forms_in(settings, step)])
+        return reading_batch(forms, settings.batch, settings.questions, seed, "reading", step)
+
+    return batch
+
+
+def forms_in(settings: ReadingSettings, step: int) -> int:
+    """How many forms have come in at a step; all of them after the share of ``entering``."""
+    every, total = settings.entering * settings.steps / len(settings.forms), len(settings.forms)
+    return total if step >= every * total else 1 + int(step / every)
 
 
 def read(
@@ -105,7 +124,7 @@ def _train(
     backbone: Backbone, settings: ReadingSettings, targets: Sequence[str], seed: int, out: Path, scratch: Path
 ) -> None:
     prompt_encoder, start = PromptEncoder(backbone, {}), time.perf_counter()
-    batches = text_batches(settings, settings.batch, seed, "reading")
+    batches = first_batches(settings, seed)
     state, loss = train_adapter(prompt_encoder, "reading", batches, settings, targets, seed, scratch)
     recorded: dict[str, object] = {"loss": loss, "training_seconds": time.perf_counter() - start}
     recorded |= {"before": examine(prompt_encoder, settings, seed, None)}
