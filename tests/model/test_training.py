@@ -153,3 +153,14 @@ def test_a_signal_keeps_the_step_at_hand_and_ends_training(number: signal.Signal
         train("fit", list(network_at_work.parameters()), lambda step: loss_at(step, 3), SCHEDULES["adamw"], tmp_path)
     train("fit", list(network_at_work.parameters()), lambda step: loss_at(step, None), SCHEDULES["adamw"], tmp_path)
     assert steps == list(range(STEPS))  # no step was lost, none done twice
+
+
+def test_parameters_beside_learn_at_their_own_rate(tmp_path: Path) -> None:
+    main, other = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+
+    def loss_at(step: int) -> Tensor:
+        return (main.sum() + other.sum()) * 1e-3
+
+    train("fit", [main], loss_at, Schedule(4, 0.01, warmup=0.0, decay=0.0), beside=[([other], 0.05)])
+    assert torch.allclose(main, torch.full((3,), -0.04), atol=1e-4), "Adam moves by its rate each step"
+    assert torch.allclose(other, torch.full((3,), -0.2), atol=1e-3)

@@ -65,6 +65,13 @@ def fingerprint(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[
     return vector
 
 
+def substructure_counts(smiles: str, radius: int = RADIUS, bits: int = BITS) -> NDArray[np.float32]:
+    """How often each folded Morgan substructure occurs, (bits,)."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bits)
+    counts: NDArray[np.float32] = generator.GetCountFingerprintAsNumPy(_valid(smiles)).astype(np.float32)
+    return counts
+
+
 def _valid(smiles: str) -> Chem.Mol:
     with BlockLogs():  # what RDKit prints for a bad SMILES is repeated, with the SMILES, by the error
         molecule = Chem.MolFromSmiles(smiles) if len(smiles.split()) == 1 else None

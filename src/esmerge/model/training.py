@@ -66,10 +66,12 @@ def train(
     schedule: Schedule,
     checkpoint: Path | None = None,
     matrices: Sequence[nn.Parameter] = (),
+    beside: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
 ) -> float:
     """Minimise ``loss_at(step)`` over ``parameters`` (AdamW) and ``matrices`` (Muon, if it has a rate).
 
     Args:
+        beside: parameters that AdamW trains with a peak learning rate of their own, without weight decay.
         title: shown beside the progress bar.
         checkpoint: folder that keeps the state of interrupted training; None to keep none. A signal that ends the
             process is held back until the step is done and its state is kept.
@@ -80,8 +82,9 @@ def train(
     Raises:
         NumberError: the loss, or a weight after the last step, is not finite; the message says at which step.
     """
-    trained = [*parameters, *matrices]
+    trained = [*parameters, *matrices, *(parameter for group, _ in beside for parameter in group)]
     optimisers = _optimisers(parameters, matrices, schedule)
+    optimisers += [(_adamw(group, rate, 0.0), rate) for group, rate in beside]
     start, losses = _resume(checkpoint, trained, optimisers)
     saved = time.monotonic()
     with progress(title, schedule.steps, start) as bar, deferred_signals() as signals:
@@ -112,10 +115,14 @@ def _optimisers(parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parame
     plain = [*parameters] if muon_rate else [*parameters, *matrices]
     optimisers: Optimisers = []
     if plain:
-        optimisers.append((torch.optim.AdamW(plain, lr=rate, weight_decay=decay, betas=(0.9, 0.98)), rate))
+        optimisers.append((_adamw(plain, rate, decay), rate))
     if muon_rate and matrices:
         optimisers.append((torch.optim.Muon(matrices, lr=muon_rate, weight_decay=decay), muon_rate))
     return optimisers
+
+
+def _adamw(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, betas=(0.9, 0.98))
 
 
 def _update(loss: Tensor, trained: Sequence[nn.Parameter], optimisers: Optimisers, factor: float) -> None:

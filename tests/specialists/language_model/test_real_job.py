@@ -32,7 +32,7 @@ def test_the_whole_job_on_a_real_language_model(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     command = [
         *(sys.executable, "-m", "src.sweep", "-m", f"granularity={','.join(GRANULARITIES)}"),
-        *("specialists=smollm2", f"specialists.root={DATA}", f"specialists.checkpoint={SOURCE or 'null'}"),
+        *("specialists=smollm2_aligned", f"specialists.root={DATA}", f"specialists.checkpoint={SOURCE or 'null'}"),
         *("benchmark=human", f"benchmark.root={DATA}", "benchmark.limit=100", "probe.samples=32"),
         *("tracking=disabled", f"cache={tmp_path / 'cache'}", f"hydra.sweep.dir={folder}"),
     ]

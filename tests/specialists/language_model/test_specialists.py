@@ -75,10 +75,11 @@ def test_the_specialists_are_whole(specialists: Specialists) -> None:
 def test_own_modality_is_examined_before_and_after(specialists: Specialists) -> None:
     for expert in specialists.adapters:
         recorded = specialists.metadata[f"specialist {expert}"]
-        assert recorded["exam_questions"] > 0
+        questions = recorded["specialist_questions"]
+        assert questions == recorded["backbone_questions"] > 0
         for name in ("backbone_accuracy", "specialist_accuracy"):
-            right = recorded[name] * recorded["exam_questions"]
-            assert 0 <= right <= recorded["exam_questions"] and right == pytest.approx(round(right))
+            right = recorded[name] * questions
+            assert 0 <= right <= questions and right == pytest.approx(round(right))
 
 
 def test_soft_tokens_are_as_long_as_words_and_invalid_entities_are_named(specialists: Specialists) -> None:

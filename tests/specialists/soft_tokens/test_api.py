@@ -76,7 +76,10 @@ def test_an_encoder_is_chosen_by_name_or_by_its_config(family: str, overrides: t
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        ("graph", r"specialists\.encoders\.drug='graph': expected an encoder, one of fingerprint, kmers"),
+        (
+            "graph",
+            r"specialists\.encoders\.drug='graph': expected an encoder, one of count_fingerprint, fingerprint, kmers",
+        ),
         ({"name": "graph"}, r"specialists\.encoders\.drug='graph': expected an encoder"),
         ({"bits": 3}, r"specialists\.encoders\.drug=\{'bits': 3\}: expected an encoder"),
         (7, r"specialists\.encoders\.drug=7: expected an encoder"),

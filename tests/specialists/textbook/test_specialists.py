@@ -125,7 +125,10 @@ def test_another_seed_is_another_world(tiny_specialists: Specialists, shared_cac
         ("experts=[molecule,protein,cell,cell]", "each once"),
         ("language=english", "textbook only"),
         ("+encoders.cell=kmers", r"specialists\.encoders\.cell: expected an encoder of molecule or protein"),
-        ("encoders.protein=graph", r"specialists\.encoders\.protein='graph': expected an encoder, one of fingerprint"),
+        (
+            "encoders.protein=graph",
+            r"specialists\.encoders\.protein='graph': expected an encoder, one of count_fingerprint, fingerprint",
+        ),
         ("lora.rank=0", r"lora\.rank=0: expected a number from 1"),
         ("lora.replay=1.5", r"lora\.replay=1\.5: expected a share from 0 to 1"),
         ("reading.rate=-1", r"reading\.rate=-1(\.0)?: expected a number above 0"),

@@ -136,14 +136,7 @@ class Stages:
         kind, backbone = f"{self.family}-specialist", prompt_encoder.backbone
         encoder = prompt_encoder.encoders.get(plan.modality)
         settings = {
-            "seed": self.context.seed,
-            "expert": plan.expert,
-            "modality": plan.modality,
-            "data": plan.data,
-            "lora": asdict(self.lora_settings),
-            "targets": list(self.targets),
-            "init": plan.init_seed,
-            "backbone": backbone.fingerprint,
+            **self._adapter_settings(plan, backbone),
             "encoder": encoder_digest(encoder) if isinstance(encoder, SoftTokenEncoder) else None,
         }
         code = {"versions": _versions(), "code": closure_digest(train_adapter, plan.batches, plan.evaluate)}
@@ -160,6 +153,80 @@ class Stages:
         folder = self.store.folder(kind, plan.expert, settings, code, make)
         state = load_adapter(folder / ADAPTER, plan.expert)
         return replace(state, base_model=backbone.name), _read_metadata(folder)
+
+    def perceiver(
+        self,
+        encoder_plan: EncoderPlan,
+        plan: AdapterPlan,
+        backbone: Backbone,
+        projector_rate: float,
+        evaluate: Callable[[PromptEncoder, LoraState], Mapping[str, object]],
+    ) -> tuple[SoftTokenEncoder, LoraState, dict[str, object]]:
+        """An expert whose projector is trained together with its adapter, on a trunk that was trained before.
+
+        Args:
+            plan: its own ``evaluate`` is not asked: it has no encoder before this stage.
+            projector_rate: the projector's peak learning rate.
+            evaluate: (prompt encoder with the trained encoder, adapter) -> figures worth recording.
+
+        Returns:
+            The frozen encoder, the adapter, and what training recorded.
+        """
+        context, kind = self.context, f"{self.family}-perceiver"
+        settings = {
+            **self._trunk_settings(encoder_plan),
+            **self._adapter_settings(plan, backbone),
+            "data": [encoder_plan.data, plan.data],
+            "projector_rate": projector_rate,
+        }
+        code = {**self._trunk_code(encoder_plan), "lora_code": closure_digest(train_adapter, plan.batches, evaluate)}
+
+        def make(out: Path, scratch: Path) -> None:
+            encoder, recorded = self._trunk(encoder_plan)
+            encoder.eval().requires_grad_(False).to(context.device)
+            prompt_encoder, start = PromptEncoder(backbone, {plan.modality: encoder}), time.perf_counter()
+            state, loss = train_adapter(
+                *(prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch),
+                projector=(encoder.projector, projector_rate),
+            )
+            recorded |= {"loss": loss, "training_seconds": time.perf_counter() - start}
+            recorded |= evaluate(prompt_encoder, state)
+            save_encoder(encoder, out)
+            save_adapter(state, out / ADAPTER, backbone.name)
+            _write_metadata(out, recorded)
+
+        folder = self.store.folder(kind, plan.expert, settings, code, make)
+        state = replace(load_adapter(folder / ADAPTER, plan.expert), base_model=backbone.name)
+        encoder = load_encoder(encoder_plan.untrained()[0], folder).to(context.device)
+        return encoder, state, _read_metadata(folder)
+
+    def projector_alone(
+        self,
+        plan: EncoderPlan,
+        backbone: Backbone,
+        evaluate: Callable[[PromptEncoder, None], Mapping[str, object]],
+    ) -> dict[str, object]:
+        """What the bare backbone answers behind a projector that was trained alone: a control, which nothing uses."""
+        encoder, recorded = self.encoder(plan, backbone)
+        settings = {"seed": self.context.seed, "data": plan.data, "backbone": backbone.fingerprint}
+        code = {"encoder": encoder_digest(encoder), "code": closure_digest(evaluate)}
+
+        def make(out: Path, scratch: Path) -> None:
+            _write_metadata(out, {**recorded, **evaluate(PromptEncoder(backbone, {plan.modality: encoder}), None)})
+
+        return _read_metadata(self.store.folder(f"{self.family}-control", plan.modality, settings, code, make))
+
+    def _adapter_settings(self, plan: AdapterPlan, backbone: Backbone) -> dict[str, object]:
+        return {
+            "seed": self.context.seed,
+            "expert": plan.expert,
+            "modality": plan.modality,
+            "data": plan.data,
+            "lora": asdict(self.lora_settings),
+            "targets": list(self.targets),
+            "init": plan.init_seed,
+            "backbone": backbone.fingerprint,
+        }
 
     def _trunk(self, plan: EncoderPlan) -> tuple[SoftTokenEncoder, dict[str, object]]:
         """The encoder with a trained trunk and an untrained projector, and what the trunk's training recorded."""

@@ -95,10 +95,12 @@ def train_adapter(
     targets: Sequence[str],
     init_seed: int,
     checkpoint: Path,
+    projector: tuple[nn.Module, float] | None = None,
 ) -> tuple[LoraState, float]:
-    """Train a specialist's LoRA.
+    """Train a specialist's LoRA, and with it the projector of its encoder if there is one to train.
 
     Args:
+        projector: trained in place, with its peak learning rate; None leaves all encoders as they are.
         targets: linear modules that are adapted.
         init_seed: of the adapter's initial A.
 
@@ -110,6 +112,7 @@ def train_adapter(
     for parameter in parameters:
         # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
         parameter.data = parameter.data.float()
+    beside = [] if projector is None else [(list(projector[0].requires_grad_(True).parameters()), projector[1])]
     try:
         loss = train(
             f"{expert} specialist",
@@ -117,7 +120,10 @@ def train_adapter(
             lambda step: answer_loss(prompt_encoder, batches(step)),
             Schedule(settings.steps, settings.rate, settings.weight_decay),
             checkpoint,
+            beside=beside,
         )
         return extract_lora(backbone.model, "trained", backbone.name), loss
     finally:
         detach(backbone.model)
+        if projector is not None:
+            projector[0].requires_grad_(False)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esmerge.adapters.lora import LoraState
-from esmerge.core.prompts import Example
+from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
-from esmerge.model.prompt_encoder import PromptEncoder
-from esmerge.model.scoring import score
-from esmerge.specialists.families.language_model.lessons import Lesson, draw, exam
+from esmerge.specialists.families.language_model.lessons import Lesson, draw
+from esmerge.specialists.families.language_model.scenes import Scenes
+from esmerge.specialists.families.language_model.sequences import Interview
 from esmerge.specialists.soft_tokens.api import FeatureEncoder
 from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from, make_heads
 from esmerge.specialists.soft_tokens.settings import EncoderSettings
 from esmerge.specialists.soft_tokens.training import Batches, TrunkTask, Untrained
-
-EXAM_BATCH = 16  # questions scored at once
 
 
 def answers_encoder(
@@ -71,30 +68,22 @@ def questions(lessons: Sequence[Lesson], size: int, seed: int, stream: str) -> B
     return lambda step: [question.solved() for question in draw(lessons, size, seed, stream, step)]
 
 
-def exam_of(
-    prompt_encoder: PromptEncoder, lessons: Sequence[Lesson], count: int, seed: int
-) -> Callable[[LoraState], Mapping[str, object]]:
-    """Compares an adapter with the bare backbone on about ``count`` questions about held-out entities."""
+def interviews(
+    lessons: Sequence[Lesson], told: Sequence[Scenes], size: int, per_sequence: int, seed: int, stream: str
+) -> Batches:
+    """Batches of ``size`` sequences with up to ``per_sequence`` questions each.
 
-    def examine(adapter: LoraState) -> dict[str, object]:
-        examples = exam(lessons, count, seed)
-        return {
-            "exam_questions": len(examples),
-            "backbone_accuracy": accuracy(prompt_encoder, examples, None),
-            "specialist_accuracy": accuracy(prompt_encoder, examples, adapter),
-        }
+    Args:
+        lessons: asked one after the other about one entity.
+        told: asked about several entities after one fact; they get a lesson's share of a batch each.
+    """
+    interview, shares = Interview(lessons), len(lessons) + len(told)
 
-    return examine
+    def batch(step: int) -> list[Prompt]:
+        sequences: list[Prompt] = []
+        for index, scenes in enumerate(told):
+            count = size * (index + 1) // shares - size * index // shares
+            sequences += scenes.draw(count, per_sequence, stream, step)
+        return [*sequences, *interview.draw(size - len(sequences), per_sequence, seed, stream, step)]
 
-
-def accuracy(prompt_encoder: PromptEncoder, examples: Sequence[Example], adapter: LoraState | None) -> float:
-    """Share of questions whose most probable label is the right one, under an adapter or without one."""
-    states = {} if adapter is None else {"examined": adapter}
-    right = 0
-    with prompt_encoder.backbone.attached(states) as activate:
-        activate("examined" if states else None)
-        for labels in dict.fromkeys(example.labels for example in examples):
-            group = [example for example in examples if example.labels == labels]
-            predicted = score(prompt_encoder, group, EXAM_BATCH).loglik.argmax(dim=1)
-            right += sum(int(label) == example.answer for label, example in zip(predicted, group, strict=True))
-    return right / len(examples)
+    return batch
