@@ -67,6 +67,14 @@ class SoftTokenEncoder(nn.Module):
                 self._features.update(zip(part, self.perceive(prepared), strict=True))
         return torch.stack([self._features[value] for value in values])
 
+    def forget(self) -> None:
+        """Look at every entity anew.
+
+        What a trunk makes of an entity depends by a rounding error on those beside it, so after training, which looks
+        at entities in batches of its own, results would not be those of an encoder that was loaded.
+        """
+        self._features.clear()
+
     def encode(self, values: Sequence[str]) -> list[Tensor]:
         """Soft tokens, (tokens, hidden) for each entity."""
         projected = self.projector(self.features(values)).unflatten(1, (self.tokens, -1))

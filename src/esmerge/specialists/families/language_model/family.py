@@ -39,6 +39,8 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     backbone, reading = read(checkpoint, settings.reading, targets, store, context.seed)
     stages = Stages("language-model", store, context, settings.encoder, settings.alignment, settings.lora, targets)
     taught = Teacher(settings, stages, Planner(settings, lessons, backbone, context.seed)).teach()
+    for encoder in taught.encoders.values():
+        encoder.forget()
     digests = [*map(encoder_digest, taught.encoders.values()), *map(adapter_digest, taught.adapters.values())]
     recorded = ({"reading": reading} if reading else {}) | taught.recorded
     pool = pools(lessons)

@@ -59,6 +59,8 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         name: stages.specialist(adapter_plan(settings, name, world, pools), prompt_encoder) for name in settings.experts
     }
     adapters = {name: state for name, (state, _) in trained.items()}
+    for encoder in perceived.values():
+        encoder.forget()
     parts: list[object] = [backbone.fingerprint, *map(encoder_digest, perceived.values())]
     parts += [[name, adapter_digest(state)] for name, state in adapters.items()]
     return Specialists(
