@@ -108,9 +108,9 @@ def read_only(home: Path, expected: bytes, settings: tuple[str, ...]) -> FaultRo
         code = SmallSweep(disk.path / "work", settings, said_at=home.parent / "said.txt").finish(disk.disturb)
         said = (home.parent / "said.txt").read_text(encoding="utf-8")
         disk.mend()
-        told = code == 1 and "cannot be used" in said and "Traceback" not in said
+        told = code == 1 and "Read-only file system" in said and "Traceback" not in said
         tally.check(sweep, 1, sweep.finish() if told else code)
-    return tally.row("read-only folder", disk.how, "`… cannot be used (Read-only file system): give a folder …`")
+    return tally.row("read-only folder", disk.how, "`… cannot be written (… Read-only file system): give a folder that can be`")
 
 
 def damaged_files(home: Path, whole: SmallSweep, expected: bytes) -> list[FaultRow]:
