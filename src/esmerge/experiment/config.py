@@ -134,8 +134,9 @@ def read_sweep(cfg: DictConfig) -> Sweep:
     """
     raw = plain(cfg)
     _check_keys(raw)
-    for group in ("granularity", "suite"):  # the others' names are checked where they are chosen
-        check_name(str(raw[group]["name"]), f"{group}.name")
+    for group in ("benchmark", "granularity", "suite"):  # the others' names are checked where they are chosen
+        if (name := raw[group].get("name")) is not None:
+            check_name(str(name), f"{group}.name")
     granularity = typed(ESConfig, raw["granularity"], "granularity")
     check_granularity(granularity)
     if raw["merge_space"] not in (None, *SPACES):
