@@ -110,7 +110,7 @@ def read_only(home: Path, expected: bytes, settings: tuple[str, ...]) -> FaultRo
         disk.mend()
         told = code == 1 and "Read-only file system" in said and "Traceback" not in said
         tally.check(sweep, 1, sweep.finish() if told else code)
-    return tally.row("read-only folder", disk.how, "`… cannot be written (… Read-only file system): give a folder that can be`")
+    return tally.row("read-only folder", disk.how, "`… cannot be written (… Read-only file system): give a folder …`")
 
 
 def damaged_files(home: Path, whole: SmallSweep, expected: bytes) -> list[FaultRow]:
