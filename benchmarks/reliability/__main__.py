@@ -30,7 +30,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of a sweep with SIGKILL, at random moments")
     parser.add_argument("--runs", type=int, default=200, help="of the soak; 0 for none")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--cases", type=int, default=1000, help="inputs of each kind; 0 for none")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments and of the inputs")
     parser.add_argument("--only", nargs="*", help="names of faults, or soak, or inputs; all if left out")
     parser.add_argument("--out", type=Path, help="page to write; printed in any case")
     return parser.parse_args(words)
@@ -62,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = arguments(words)
     home = Path(tempfile.mkdtemp(prefix="reliability-"))
     rows, soaked = _measure(options, home)
-    inputs = input_rows() if _selected(options, "inputs") else []
+    inputs = input_rows(options.cases, options.seed) if options.cases > 0 and _selected(options, "inputs") else []
     text = page(rows, inputs, soaked, sys.argv[1:] if words is None else list(words))
     print(text)
     if options.out:
@@ -77,7 +78,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace, home: Path) -> tuple[list[FaultRow], Soak | None]:
     """The rows of the faults, and the soak."""
-    injected = faults(home, options.kills, options.seed) if options.only != ["soak"] else {}
+    injecting = options.only is None or set(options.only) - {"soak", "inputs"}
+    injected = faults(home, options.kills, options.seed) if injecting else {}
     selected = {name: inject for name, inject in injected.items() if _selected(options, name)}
     rows: list[FaultRow] = []
     with progress("faults", len(selected) + 1) as bar:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_config import CONFIG
 from esmerge.adapters.peft_folder import WEIGHTS, open_adapter, save_adapter
+from esmerge.cli.command_line import readable
 from esmerge.core.compose import compose_choice
 from esmerge.core.paths import CONF
 from esmerge.experiment.config import read_sweep
@@ -250,7 +251,7 @@ MERGES = st.lists(st.tuples(OUTPUTS | SETTINGS, NUMBERS | WORDS | TEXT).map("=".
 def _composed(door: str, overrides: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return compose(door, overrides=overrides)
+            return compose(door, overrides=readable(overrides))
         except ValueError as error:  # Hydra's word for a group that is given a number
             raise ConfigCompositionException(str(error)) from error
 

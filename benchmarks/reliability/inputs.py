@@ -1,14 +1,14 @@
-"""Inputs from outside that are fuzzed: each source is a function that returns its rows."""
+"""Inputs from outside that are fuzzed, as rows of the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from benchmarks.reliability.fuzzing import campaign
 from benchmarks.reliability.rows import InputRow
 
-SOURCES: tuple[Callable[[], list[InputRow]], ...] = ()
 
-
-def input_rows() -> list[InputRow]:
-    """The rows of every source, in their order."""
-    return [row for source in SOURCES for row in source()]
+def input_rows(cases: int, seed: int) -> list[InputRow]:
+    """What became of so many inputs of each kind."""
+    return [
+        InputRow(figures.target, figures.inputs, figures.accepted, figures.refused, figures.crashed)
+        for figures in campaign(cases, seed)
+    ]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from benchmarks.reliability import __main__ as command
 from benchmarks.reliability.disks import damaged_files, full_disk, read_only
+from benchmarks.reliability.hostile import TARGETS
+from benchmarks.reliability.inputs import input_rows
 from benchmarks.reliability.kills import interrupts, kills, out_of_memory, two_at_once
 from benchmarks.reliability.page import page
 from benchmarks.reliability.processes import clock_backwards, tracker_death, worker_death
@@ -124,6 +126,12 @@ def test_the_page_adds_up() -> None:
     assert "22 faults, 21 survived, 3 results lost." in text and "500 inputs, 1 crashes" in text
     assert "200 small runs" in text and "| resident memory | 1.5 MiB |" in text
     assert table(inputs).splitlines()[-1] == "| probe files | 500 | 100 | 399 | 1 |"
+
+
+def test_fuzzed_inputs_are_rows_of_the_page() -> None:
+    rows = input_rows(2, 0)
+    assert {row.inputs for row in rows} == set(TARGETS)
+    assert all(row.cases == row.accepted + row.refused + row.crashes > 0 for row in rows)
 
 
 def test_only_what_was_selected_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,3 +92,18 @@ def test_names_and_letters_that_nothing_can_quote_are_refused() -> None:
         readable(["out=/t/\udcc3"])
     with pytest.raises(ConfigError, match="hydra.run.dir=~nobody-here/x: no such home folder"):
         readable(["hydra.run.dir=~nobody-here/x"])
+
+
+@pytest.mark.parametrize(
+    "word", ["method=[null]", "method=1", "+experiment=true", "granularity=[joint,2]", "method={a: 1}"]
+)
+def test_a_group_is_given_a_name(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"is a config group, expected the name of one of its choices"):
+        readable([word])
+
+
+@pytest.mark.parametrize(
+    "word", ["method='ties'", "experiment=null", "~method", "seed=[1,null]", "hydra/launcher=joblib"]
+)
+def test_other_values_are_left_to_hydra(word: str) -> None:
+    assert readable([word]) == [word]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.paths import user_path
+from esmerge.core.paths import CONF, user_path
 
 HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # which Hydra makes, and takes ~ for a folder's name in
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
@@ -54,6 +54,7 @@ def _readable(word: str, several: bool) -> str:
         override = _parse(word)
     except HydraException as error:
         raise ConfigError(_unreadable(key, value)) from error
+    _check_group(key, override)
     if override.is_choice_sweep() and "," in value and not value.startswith("choice("):
         _check_commas(word, several)
     elif isinstance(override.value(), str) and value != value.strip():
@@ -61,6 +62,17 @@ def _readable(word: str, several: bool) -> str:
     elif isinstance(override.value(), bool | int | float) and TEXTS.fullmatch(key):
         return quoted(key, value)
     return word
+
+
+def _check_group(key: str, override: Override) -> None:
+    """Refuse a number where a config group expects a name; Hydra would look for it in vain and end in a traceback."""
+    group = key.lstrip("+").partition("@")[0]
+    if override.is_delete() or override.is_sweep_override() or not (CONF / group).is_dir():
+        return
+    value = override.value()
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    if isinstance(value, dict) or not all(isinstance(name, str | QuotedString) for name in names):
+        raise ConfigError(f"{override.input_line}: {group} is a config group, expected the name of one of its choices")
 
 
 def quoted(key: str, value: str) -> str:
