@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,6 +51,19 @@ def detach(model: nn.Module) -> None:
     model.__dict__.pop("peft_config", None)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """The bare backbone for a while; what was active, and trained, is so again afterwards."""
+    layers = [layer for _, layer in _lora_layers(model)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def init_lora(

@@ -26,6 +26,7 @@ from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, encoder_di
 from esmerge.specialists.soft_tokens.settings import AlignmentSettings, EncoderSettings, LoraSettings
 from esmerge.specialists.soft_tokens.training import (
     Batches,
+    Loss,
     TrunkTask,
     Untrained,
     align,
@@ -72,6 +73,7 @@ class AdapterPlan:
         init_seed: of its initial A.
         data: all that decides the batches and the evaluation beside the seed; part of its key.
         evaluate: adapter -> figures worth recording.
+        loss: what is minimised; None for that of the batches' answers.
     """
 
     expert: str
@@ -80,6 +82,7 @@ class AdapterPlan:
     init_seed: int
     data: Mapping[str, object]
     evaluate: Callable[[LoraState], Mapping[str, object]] = lambda adapter: {}
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -139,12 +142,13 @@ class Stages:
             **self._adapter_settings(plan, backbone),
             "encoder": encoder_digest(encoder) if isinstance(encoder, SoftTokenEncoder) else None,
         }
-        code = {"versions": _versions(), "code": closure_digest(train_adapter, plan.batches, plan.evaluate)}
+        code = {"versions": _versions(), "code": closure_digest(train_adapter, *_taught(plan), plan.evaluate)}
 
         def make(out: Path, scratch: Path) -> None:
             start = time.perf_counter()
             state, loss = train_adapter(
-                prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch
+                *(prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch),
+                loss=plan.loss,
             )
             recorded = {"loss": loss, "training_seconds": time.perf_counter() - start, **plan.evaluate(state)}
             save_adapter(state, out / ADAPTER, backbone.name)
@@ -166,7 +170,7 @@ class Stages:
 
         Args:
             plan: its own ``evaluate`` is not asked: it has no encoder before this stage.
-            projector_rate: the projector's peak learning rate.
+            projector_rate: the projector's peak learning rate; 0 leaves it as it is drawn.
             evaluate: (prompt encoder with the trained encoder, adapter) -> figures worth recording.
 
         Returns:
@@ -179,7 +183,7 @@ class Stages:
             "data": [encoder_plan.data, plan.data],
             "projector_rate": projector_rate,
         }
-        code = {**self._trunk_code(encoder_plan), "lora_code": closure_digest(train_adapter, plan.batches, evaluate)}
+        code = {**self._trunk_code(encoder_plan), "lora_code": closure_digest(train_adapter, *_taught(plan), evaluate)}
 
         def make(out: Path, scratch: Path) -> None:
             encoder, recorded = self._trunk(encoder_plan)
@@ -187,7 +191,8 @@ class Stages:
             prompt_encoder, start = PromptEncoder(backbone, {plan.modality: encoder}), time.perf_counter()
             state, loss = train_adapter(
                 *(prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch),
-                projector=(encoder.projector, projector_rate),
+                projector=(encoder.projector, projector_rate) if projector_rate else None,
+                loss=plan.loss,
             )
             recorded |= {"loss": loss, "training_seconds": time.perf_counter() - start}
             recorded |= evaluate(prompt_encoder, state)
@@ -256,6 +261,11 @@ class Stages:
     def _trunk_code(self, plan: EncoderPlan) -> dict[str, object]:
         taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
         return {"versions": _versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
+
+
+def _taught(plan: AdapterPlan) -> list[Callable[..., object]]:
+    """The functions that decide what an adapter is taught."""
+    return [plan.batches] if plan.loss is None else [plan.batches, plan.loss]
 
 
 def _versions() -> dict[str, str]:

@@ -26,6 +26,9 @@ STATISTICS_SAMPLE = 2000  # training entities behind what a trunk takes from the
 Batches = Callable[[int], Sequence[Prompt]]
 """Step -> the sequences of that step's batch; it depends on the step alone."""
 
+Loss = Callable[[PromptEncoder, int], Tensor]
+"""(prompt encoder, step) -> the loss of that step's batch."""
+
 Untrained = Callable[[], tuple[SoftTokenEncoder, nn.ModuleList]]
 """Draws an encoder's weights, and those of the heads that train its trunk: the same at every call."""
 
@@ -96,11 +99,13 @@ def train_adapter(
     init_seed: int,
     checkpoint: Path,
     projector: tuple[nn.Module, float] | None = None,
+    loss: Loss | None = None,
 ) -> tuple[LoraState, float]:
     """Train a specialist's LoRA, and with it the projector of its encoder if there is one to train.
 
     Args:
         projector: trained in place, with its peak learning rate; None leaves all encoders as they are.
+        loss: what is minimised; None for that of the batches' answers.
         targets: linear modules that are adapted.
         init_seed: of the adapter's initial A.
 
@@ -114,15 +119,15 @@ def train_adapter(
         parameter.data = parameter.data.float()
     beside = [] if projector is None else [(list(projector[0].requires_grad_(True).parameters()), projector[1])]
     try:
-        loss = train(
+        final = train(
             f"{expert} specialist",
             parameters,
-            lambda step: answer_loss(prompt_encoder, batches(step)),
+            lambda step: loss(prompt_encoder, step) if loss else answer_loss(prompt_encoder, batches(step)),
             Schedule(settings.steps, settings.rate, settings.weight_decay),
             checkpoint,
             beside=beside,
         )
-        return extract_lora(backbone.model, "trained", backbone.name), loss
+        return extract_lora(backbone.model, "trained", backbone.name), final
     finally:
         detach(backbone.model)
         if projector is not None:

@@ -9,14 +9,12 @@ from esmerge.core.paths import user_path
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.api import SPECIALISTS, Context
-from esmerge.specialists.families.language_model.grades import grades
 from esmerge.specialists.families.language_model.lessons import pools
 from esmerge.specialists.families.language_model.number_formats import faster_format
 from esmerge.specialists.families.language_model.planning import Planner, check_lessons, read_lessons
-from esmerge.specialists.families.language_model.reading import read
 from esmerge.specialists.families.language_model.settings import AUTO, LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
-from esmerge.specialists.families.language_model.teacher import Teacher
+from esmerge.specialists.families.language_model.teacher import teach
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
@@ -34,15 +32,13 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     """
     store, targets = StageStore(context.cache), tuple(settings.targets)
     lessons = read_lessons(settings, context.seed)
-    checkpoint = load_backbone(settings, context)
-    check_lessons(lessons, checkpoint, settings.encoder_choices())
-    backbone, reading = read(checkpoint, settings.reading, targets, store, context.seed)
+    backbone = load_backbone(settings.checkpoint, settings.dtype, context)
+    check_lessons(lessons, backbone, settings.encoder_choices())
     stages = Stages("language-model", store, context, settings.encoder, settings.alignment, settings.lora, targets)
-    taught = Teacher(settings, stages, Planner(settings, lessons, backbone, context.seed)).teach()
+    taught = teach(settings, stages, Planner(settings, lessons, backbone, context.seed))
     for encoder in taught.encoders.values():
         encoder.forget()
     digests = [*map(encoder_digest, taught.encoders.values()), *map(adapter_digest, taught.adapters.values())]
-    recorded = ({"reading": reading} if reading else {}) | taught.recorded
     pool = pools(lessons)
     return Specialists(
         name="language_model",
@@ -57,16 +53,15 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         finetuning=settings.finetuning,
         targets=targets,
         stages=store,
-        exam=lambda _: grades(recorded, settings.reading.required),
-        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in lessons} | recorded,
+        metadata={f"lesson {lesson.name}": lesson.counts() for lesson in lessons} | taught.recorded,
     )
 
 
-def load_backbone(settings: LanguageModelSettings, context: Context) -> Backbone:
-    """The checkpoint as a frozen model in the chosen dtype."""
-    folder = context.cache.path("checkpoint", _source(settings.checkpoint))
-    name = prepare_checkpoint(settings.checkpoint, folder)
-    dtype = getattr(torch, faster_format(context.device) if settings.dtype == AUTO else settings.dtype)
+def load_backbone(checkpoint: str | None, dtype_name: str, context: Context) -> Backbone:
+    """A checkpoint as a frozen model in a number format, or in the faster one where it is ``auto``."""
+    folder = context.cache.path("checkpoint", _source(checkpoint))
+    name = prepare_checkpoint(checkpoint, folder)
+    dtype = getattr(torch, faster_format(context.device) if dtype_name == AUTO else dtype_name)
     model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     model.eval().requires_grad_(False).to(context.device)
     tokenizer = AutoTokenizer.from_pretrained(name)

@@ -16,7 +16,6 @@ import pandas as pd
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity, Example
 from esmerge.core.rng import generator
-from esmerge.data.enzymes import SEQUENCES
 from esmerge.data.identity import text_identity
 from esmerge.data.rules import number
 from esmerge.data.sequences import gene_list
@@ -26,8 +25,6 @@ from esmerge.data.templates import answers, fill
 
 ANSWER_FROM = ("above", "contains", "classes")
 CELL = "cell"
-PACKAGE = "esmerge:"  # a table of this name is part of the program, in the folder of its data
-SHIPPED = SEQUENCES.parent
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class LessonSettings:
     Attributes:
         expert: who is taught.
         modality: what the entities are; the prompt holds it in braces.
-        table: CSV or TSV file under the root, or ``esmerge:NAME`` for one that the program holds.
+        table: CSV or TSV file under the root.
         entity, answer: columns of the raw entity and of what is asked.
         prompt: the question, in the style of the benchmarks' English prompts.
         labels: the answers; of two, the negative one first.
@@ -46,10 +43,6 @@ class LessonSettings:
         classes: value of the answer column -> label; null leaves rows of that value out.
         rows: column -> the value that a row must have to be used at all, e.g. ``{split: train}``.
         words: an entity that is read as text is cut to this many words; None for all.
-        form: a form of ``specialists.reading`` whose classes the labels are; its facts are told in words, and the
-            prompt, which then holds the question alone, asks of an entity whether they are true of it. None: the
-            prompt asks for the label.
-        hold_out: false keeps all entities for training and exam: what is held out then are the form's facts.
         max_rejects: the load fails if more than this share of the rows is refused.
     """
 
@@ -65,8 +58,6 @@ class LessonSettings:
     classes: dict[str, str | None] | None = None
     rows: dict[str, str] = field(default_factory=dict)
     words: int | None = None
-    form: str | None = None
-    hold_out: bool = True
     max_rejects: float = 0.05
 
     def __post_init__(self) -> None:
@@ -78,8 +69,6 @@ class LessonSettings:
             raise ConfigError(f"{where} has labels {self.labels}: expected two different ones, negative first")
         if self.entity == self.answer:
             raise ConfigError(f"{where} takes entity and answer from one column, {self.entity}: expected two")
-        if not self.hold_out and self.form is None:
-            raise ConfigError(f"{where} has hold_out=false and no form: its exam would ask what was taught")
         if self.words is not None and self.words < 1:
             raise ConfigError(f"{where} has words={self.words}: expected a whole number from 1, or null for all")
         strange = {label for label in (self.classes or {}).values() if label not in (None, *self.labels)}
@@ -96,7 +85,6 @@ class Lesson:
         labels: the answers as they follow the prompt.
         train, held_out: for each label, the entities it is right for.
         rejects: rows that could not be used, with the reason.
-        form: whose facts are told before its questions, if any.
     """
 
     name: str
@@ -107,7 +95,6 @@ class Lesson:
     train: tuple[tuple[str, ...], ...]
     held_out: tuple[tuple[str, ...], ...]
     rejects: tuple[str, ...] = ()
-    form: str | None = None
 
     def ask(self, value: str, answer: int) -> Example:
         """One question about one entity."""
@@ -146,21 +133,14 @@ def read_lesson(
     frame = validator.frame.rename(columns={settings.entity: "value", settings.answer: "label"})[["value", "label"]]
     keys = shared(frame, {"value": text_identity(settings.modality)})["value"]  # salts and tautomers share a side
     taught = hashed_sides(keys, seed, held_out / 2, held_out / 2) == "train"
-    halves = (
-        {"train": frame[taught], "held_out": frame[~taught]}
-        if settings.hold_out
-        else {"train": frame, "held_out": frame}
-    )
-    sides = {side: _by_label(rows, settings) for side, rows in halves.items()}
+    sides = {"train": _by_label(frame[taught], settings), "held_out": _by_label(frame[~taught], settings)}
     for side, columns in sides.items():
         empty = [label for label, values in zip(settings.labels, columns, strict=True) if not values]
         if empty:
             raise InputError(f"lesson {name!r}: {settings.table} has no {side} row for {', '.join(empty)}")
     rejects = tuple(f"{reject.row}: {reject.reason}" for reject in validator.rejects)
     labels = answers(settings.labels, settings.prompt)
-    lesson = Lesson(
-        name, settings.expert, settings.modality, settings.prompt, labels, **sides, rejects=rejects, form=settings.form
-    )
+    lesson = Lesson(name, settings.expert, settings.modality, settings.prompt, labels, **sides, rejects=rejects)
     lesson.ask(lesson.train[0][0], 0)  # a prompt without a place for the entity fails here
     return lesson
 
@@ -209,9 +189,7 @@ def pools(lessons: Sequence[Lesson]) -> dict[str, tuple[str, ...]]:
 
 
 def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
-    path = (
-        SHIPPED / settings.table.removeprefix(PACKAGE) if settings.table.startswith(PACKAGE) else root / settings.table
-    )
+    path = root / settings.table
     if not path.is_file():
         raise InputError(f"lesson {name!r}: no file {path}; does specialists.root={root} hold {settings.table}?")
     validator = RowValidator(read_columns(path, [settings.entity, settings.answer, *settings.rows]))

@@ -13,21 +13,16 @@ from esmerge.core.prompts import Example
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.reach import check_reach, without_perceived
-from esmerge.specialists.families.language_model.exams import Examine, labels_exam, matched_exam
+from esmerge.specialists.families.language_model.exams import labels_exam
 from esmerge.specialists.families.language_model.lessons import Lesson, as_text, read_lesson
-from esmerge.specialists.families.language_model.reading import text_batches
-from esmerge.specialists.families.language_model.scenes import Scenes
-from esmerge.specialists.families.language_model.sequences import matched
-from esmerge.specialists.families.language_model.settings import MATCHED, LanguageModelSettings
+from esmerge.specialists.families.language_model.settings import LanguageModelSettings
 from esmerge.specialists.families.language_model.teaching import (
     answers_encoder,
     answers_task,
-    interviews,
     questions,
 )
 from esmerge.specialists.soft_tokens.api import EncoderChoice
 from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan
-from esmerge.specialists.soft_tokens.training import Batches
 from esmerge.storage.cache import digest
 
 
@@ -53,7 +48,7 @@ class Planner:
             choice,
             answers_encoder(modality, choice.features(), lessons, settings.encoder, self.backbone.embeddings(), seed),
             answers_task(lessons, settings.encoder, seed),
-            self._batches(lessons, settings.alignment.batch, f"alignment-{modality}"),
+            questions(lessons, settings.alignment.batch, seed, f"alignment-{modality}"),
             {"lessons": digest([asdict(lesson) for lesson in lessons])},
         )
 
@@ -63,13 +58,9 @@ class Planner:
         return AdapterPlan(
             expert,
             settings.modality_of(expert),
-            self._batches(lessons, settings.lora.batch, f"lora-{expert}"),
+            questions(lessons, settings.lora.batch, seed, f"lora-{expert}"),
             seed if settings.shared_init else seed + 1000 * (index + 1),
-            {
-                "lessons": digest([asdict(lesson) for lesson in lessons]),
-                "exam": settings.exam,
-                "exam_form": settings.exam_form,
-            },
+            {"lessons": digest([asdict(lesson) for lesson in lessons]), "exam": settings.exam},
             partial(self.examination(expert), prompt_encoder),
         )
 
@@ -77,42 +68,15 @@ class Planner:
         """What an expert is taught."""
         return [lesson for lesson in self.lessons if lesson.expert == expert]
 
-    def _batches(self, lessons: Sequence[Lesson], size: int, stream: str) -> Batches:
-        lora, seed = self.settings.lora, self.seed
-        plain, told = self._told(lessons)
-        if lora.questions == 1 and not lora.replay and not told:
-            return questions(lessons, size, seed, stream)
-        texts = round(lora.replay * size)
-        replay = text_batches(self.settings.reading, texts, seed, f"{stream}-replay")
-        perceived = interviews(plain, told, size - texts, lora.questions, seed, stream)
-        return lambda step: [*perceived(step), *replay(step)]
-
     def examination(self, expert: str) -> Callable[[PromptEncoder, LoraState], Mapping[str, object]]:
         """Compares an adapter with the bare backbone behind the same encoders, on held-out entities."""
-        examine = self.examine(expert)
+        examine = labels_exam(self.lessons_of(expert), self.settings.exam, self.seed)
 
         def compare(prompt_encoder: PromptEncoder, adapter: LoraState) -> Mapping[str, object]:
             figures = {"backbone": examine(prompt_encoder, None), "specialist": examine(prompt_encoder, adapter)}
             return {f"{who}_{name}": value for who, values in figures.items() for name, value in values.items()}
 
         return compare
-
-    def examine(self, expert: str) -> Examine:
-        """The exam of an expert's lessons, in the form that the settings name."""
-        settings, lessons = self.settings, self.lessons_of(expert)
-        plain, told = self._told(lessons)
-        if settings.exam_form == MATCHED:
-            count = -(-settings.exam // (len(told) + bool(plain)))
-            pairs = matched(plain, count, self.seed) + [pair for scenes in told for pair in scenes.matched(count)]
-            if pairs:
-                return matched_exam(pairs)
-        return labels_exam(plain, settings.exam, self.seed)
-
-    def _told(self, lessons: Sequence[Lesson]) -> tuple[list[Lesson], list[Scenes]]:
-        """Lessons that ask for their labels, and those that are told in the words of a form."""
-        forms = self.settings.reading.forms
-        told = [Scenes(lesson, forms[lesson.form], self.seed) for lesson in lessons if lesson.form is not None]
-        return [lesson for lesson in lessons if lesson.form is None], told
 
 
 def read_lessons(settings: LanguageModelSettings, seed: int) -> list[Lesson]:

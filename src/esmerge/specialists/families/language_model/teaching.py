@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
 from esmerge.specialists.families.language_model.lessons import Lesson, draw
-from esmerge.specialists.families.language_model.scenes import Scenes
-from esmerge.specialists.families.language_model.sequences import Interview
 from esmerge.specialists.soft_tokens.api import FeatureEncoder
 from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from, make_heads
 from esmerge.specialists.soft_tokens.settings import EncoderSettings
@@ -66,24 +63,3 @@ def answers_task(lessons: Sequence[Lesson], settings: EncoderSettings, seed: int
 def questions(lessons: Sequence[Lesson], size: int, seed: int, stream: str) -> Batches:
     """Batches of ``size`` solved training questions; the stream names their random draws."""
     return lambda step: [question.solved() for question in draw(lessons, size, seed, stream, step)]
-
-
-def interviews(
-    lessons: Sequence[Lesson], told: Sequence[Scenes], size: int, per_sequence: int, seed: int, stream: str
-) -> Batches:
-    """Batches of ``size`` sequences with up to ``per_sequence`` questions each.
-
-    Args:
-        lessons: asked one after the other about one entity.
-        told: asked about several entities after one fact; they get a lesson's share of a batch each.
-    """
-    interview, shares = Interview(lessons), len(lessons) + len(told)
-
-    def batch(step: int) -> list[Prompt]:
-        sequences: list[Prompt] = []
-        for index, scenes in enumerate(told):
-            count = size * (index + 1) // shares - size * index // shares
-            sequences += scenes.draw(count, per_sequence, stream, step)
-        return [*sequences, *interview.draw(size - len(sequences), per_sequence, seed, stream, step)]
-
-    return batch

@@ -1,0 +1,107 @@
+"""What specialists are taught: one side of a panel is perceived, the other stands in words.
+
+A first entity is taught by its answers to every name ("Molecule: (perceived)", "Enzyme: CYP2D6", yes), a second entity
+by its name, which is looked up in a record ("Molecule: CYP2D6 No, CYP3A4 Yes", "Enzyme: (perceived)", no). Training
+entities alone are taught; the exam asks the panel's validation questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from esmerge.core.prompts import Answer, Entity, Example, Prompt, PromptSegment
+from esmerge.specialists.families.panels.wording import NO, YES, Line, Wording, draw_lines, draw_record
+
+Pair = tuple[Example, Example]
+"""Two questions about one thing, first the one whose answer is no."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A training sequence, and the same with words in place of what is perceived.
+
+    Attributes:
+        sequence: with an answer after each question.
+        named: the same questions and answers in words; None where there is nothing to imitate.
+    """
+
+    sequence: Prompt
+    named: Prompt | None = None
+
+
+@dataclass(frozen=True)
+class Relation:
+    """First entities and their answers to names.
+
+    Attributes:
+        answers: entity -> name -> whether the answer is yes; both answers occur.
+        pairs: of the exam.
+    """
+
+    name: str
+    modality: str
+    wording: Wording
+    answers: Mapping[str, Mapping[str, bool]]
+    pairs: Sequence[Pair]
+
+    def values(self) -> list[str]:
+        """The entities that are taught."""
+        return list(self.answers)
+
+    def draw(self, count: int, questions: int, rng: np.random.Generator, seed: int) -> list[Taught]:
+        """``count`` sequences about one entity each, with up to ``questions`` names."""
+        values, sequences = self.values(), []
+        for _ in range(count):
+            value = values[int(rng.integers(len(values)))]
+            lines = draw_lines(list(self.answers[value].items()), questions, rng)
+            asked = _asked([self.wording.middle + name for name, _ in lines], lines)
+            sequences.append(Taught((self.wording.head, Entity(self.modality, value), *asked)))
+        return sequences
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Second entities and their names.
+
+    Attributes:
+        entities: name -> the entities of that name.
+        pairs: of the exam.
+    """
+
+    name: str
+    modality: str
+    wording: Wording
+    entities: Mapping[str, Sequence[str]]
+    pairs: Sequence[Pair]
+
+    def values(self) -> list[str]:
+        """The entities that are taught."""
+        return list(dict.fromkeys(value for values in self.entities.values() for value in values))
+
+    def draw(self, count: int, questions: int, rng: np.random.Generator, seed: int) -> list[Taught]:
+        """``count`` sequences with a drawn record each, and up to ``questions`` entities of its names."""
+        return [self._sequence(questions, rng, seed) for _ in range(count)]
+
+    def _sequence(self, questions: int, rng: np.random.Generator, seed: int) -> Taught:
+        wording = self.wording
+        record = draw_record(list(self.entities), rng, "train", seed)
+        lines = draw_lines(record, questions, rng)
+        values = [self.entities[name][int(rng.integers(len(self.entities[name])))] for name, _ in lines]
+        perceived: list[PromptSegment] = [wording.record(record)]
+        for value, (_, holds) in zip(values, lines, strict=True):
+            perceived += [wording.middle, Entity(self.modality, value), Answer(YES if holds else NO)]
+        named = (wording.record(record), *_asked([wording.middle + name for name, _ in lines], lines))
+        return Taught(tuple(perceived), named)
+
+
+Lesson = Relation | Identity
+
+
+def _asked(questions: Sequence[str], lines: Sequence[Line]) -> list[PromptSegment]:
+    asked: list[PromptSegment] = []
+    for question, (_, holds) in zip(questions, lines, strict=True):
+        asked += [question, Answer(YES if holds else NO)]
+    return asked

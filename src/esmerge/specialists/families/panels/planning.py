@@ -1,0 +1,136 @@
+"""What is taught to the trunk, the projector and the adapter of each specialist, and how each is examined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+from torch import Tensor
+
+from esmerge.adapters.lora import LoraState
+from esmerge.core.prompts import Prompt
+from esmerge.core.rng import generator
+from esmerge.model.backbone import Backbone
+from esmerge.model.imitation import answer_and_imitation_loss
+from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.specialists.families.panels.exams import matched_accuracy
+from esmerge.specialists.families.panels.lessons import Lesson, Taught
+from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
+from esmerge.specialists.families.panels.trunks import lessons_encoder, lessons_task
+from esmerge.specialists.families.panels.wording import Wording, text_batch
+from esmerge.specialists.soft_tokens.api import EncoderChoice
+from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan
+from esmerge.storage.cache import digest
+
+Evaluate = Callable[[LoraState], Mapping[str, object]]
+"""Adapter -> figures worth recording."""
+
+
+class Curriculum:
+    """Draws the training sequences of some lessons; what is drawn at a step depends on the step alone.
+
+    Args:
+        lessons: that get equal shares of a batch.
+        wordings: of the text-only sequences.
+        stream: names the random draws.
+    """
+
+    def __init__(
+        self, settings: PanelSpecialistsSettings, lessons: Sequence[Lesson], wordings: Sequence[Wording], seed: int,
+        stream: str,
+    ) -> None:  # fmt: skip
+        self.lora, self.lessons, self.wordings, self.seed, self.stream = settings.lora, lessons, wordings, seed, stream
+
+    def taught(self, step: int) -> list[Taught]:
+        """The sequences of a step."""
+        lora, texts = self.lora, round(self.lora.replay * self.lora.batch)
+        drawn = text_batch(self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step)
+        sequences = [Taught(sequence, sequence) for sequence in drawn]
+        perceived, shares = lora.batch - texts, len(self.lessons)
+        for index, lesson in enumerate(self.lessons):
+            turn = (index + step) % shares  # what is left over goes round
+            count = perceived * (turn + 1) // shares - perceived * turn // shares
+            rng = generator(self.seed, f"{self.stream}-{lesson.name}", step)
+            sequences += lesson.draw(count, lora.questions, rng, self.seed)
+        return sequences
+
+    def batch(self, step: int) -> list[Prompt]:
+        """The sequences of a step, without their words."""
+        return [taught.sequence for taught in self.taught(step)]
+
+    def loss(self, prompt_encoder: PromptEncoder, step: int) -> Tensor:
+        """Of the answers, and of the distance to the same in words."""
+        taught = self.taught(step)
+        return answer_and_imitation_loss(
+            prompt_encoder, [item.sequence for item in taught], [item.named for item in taught], self.lora.imitation
+        )
+
+
+class Planner:
+    """Says what is taught to each encoder and specialist.
+
+    Args:
+        lessons: expert -> its lessons.
+        wordings: of all panels, for texts.
+        backbone: that all share.
+    """
+
+    def __init__(
+        self,
+        settings: PanelSpecialistsSettings,
+        lessons: Mapping[str, Sequence[Lesson]],
+        wordings: Sequence[Wording],
+        backbone: Backbone,
+        seed: int,
+    ) -> None:
+        self.settings, self.lessons, self.wordings = settings, lessons, wordings
+        self.backbone, self.seed = backbone, seed
+
+    def encoder(self, expert: str, choice: EncoderChoice) -> EncoderPlan:
+        """The trunk learns the answers and names of an expert's lessons, the control's projector their sequences."""
+        settings, lessons, seed = self.settings, self.lessons[expert], self.seed
+        modality = lessons[0].modality
+        embeddings = self.backbone.embeddings()
+        return EncoderPlan(
+            modality,
+            choice,
+            lessons_encoder(modality, choice.features(), lessons, settings.encoder, embeddings, seed),
+            lessons_task(lessons, settings.encoder, seed),
+            self._curriculum(expert, "alignment").batch,
+            {"lessons": self._digest(expert)},
+        )
+
+    def specialist(self, index: int, expert: str, evaluate: Evaluate = lambda adapter: {}) -> AdapterPlan:
+        """The expert learns its lessons, and is examined by ``evaluate`` where it has no encoder of its own."""
+        settings, curriculum = self.settings, self._curriculum(expert, "lora")
+        return AdapterPlan(
+            expert,
+            self.lessons[expert][0].modality,
+            curriculum.batch,
+            self.seed if settings.shared_init else self.seed + 1000 * (index + 1),
+            {"lessons": self._digest(expert), "texts": digest([asdict(item) for item in self.wordings])},
+            evaluate,
+            curriculum.loss,
+        )
+
+    def examine(
+        self, expert: str, prompt_encoder: PromptEncoder, adapter: LoraState | None
+    ) -> dict[str, dict[str, float]]:
+        """Lesson -> figures of a matched exam, under an adapter or of the bare backbone."""
+        count = -(-self.settings.exam // 2)
+        return {
+            lesson.name: matched_accuracy(prompt_encoder, _spread(lesson, count), adapter)
+            for lesson in self.lessons[expert]
+        }
+
+    def _curriculum(self, expert: str, stage: str) -> Curriculum:
+        return Curriculum(self.settings, self.lessons[expert], self.wordings, self.seed, f"{stage}-{expert}")
+
+    def _digest(self, expert: str) -> str:
+        return digest([asdict(lesson) for lesson in self.lessons[expert]])
+
+
+def _spread(lesson: Lesson, count: int) -> list:  # type: ignore[type-arg]
+    """At most ``count`` of a lesson's pairs, from all over their list."""
+    pairs = lesson.pairs
+    return [pairs[index * len(pairs) // count] for index in range(count)] if len(pairs) > count else list(pairs)

@@ -1,0 +1,93 @@
+"""Stage 0: the shared backbone learns to look names up in records, by a LoRA that is merged into it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+
+from esmerge.adapters.lora import PREFIX, LoraState
+from esmerge.adapters.peft_folder import load_adapter, save_adapter
+from esmerge.model.backbone import Backbone
+from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.specialists.families.panels.exams import accuracy
+from esmerge.specialists.families.panels.settings import ReadingSettings
+from esmerge.specialists.families.panels.wording import Wording, text_batch, text_exam
+from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA
+from esmerge.specialists.soft_tokens.training import train_adapter
+from esmerge.specialists.stage_store import StageStore
+from esmerge.storage.cache import tensors_digest
+from esmerge.storage.code import closure_digest
+
+KIND = "panels-reading"
+
+
+def read(
+    backbone: Backbone,
+    settings: ReadingSettings,
+    wordings: Sequence[Wording],
+    targets: Sequence[str],
+    store: StageStore,
+    seed: int,
+) -> tuple[Backbone, dict[str, object]]:
+    """The backbone that has read, and how well. What was learnt is merged in place: one checkpoint stays in memory."""
+    panels = [asdict(wording) for wording in wordings]
+    decided = {"seed": seed, "reading": asdict(settings), "targets": list(targets), "panels": panels}
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+    code = {"versions": versions, "code": closure_digest(train_adapter, text_batch)}
+    folder = store.folder(
+        *(KIND, "backbone", decided | {"backbone": backbone.fingerprint}, code),
+        lambda out, scratch: _train(backbone, settings, wordings, targets, seed, out, scratch),
+    )
+    merge_into(backbone.model, load_adapter(folder / ADAPTER, "reading"))
+    recorded: dict[str, object] = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    vocabulary = sorted(backbone.tokenizer.get_vocab().items())
+    fingerprint = tensors_digest(dict(backbone.model.named_parameters()), vocabulary)
+    return replace(backbone, fingerprint=fingerprint), recorded
+
+
+def merge_into(model: torch.nn.Module, state: LoraState) -> None:
+    """Add an adapter to a model's weights, the sum rounded once to their number format."""
+    with torch.no_grad():
+        for name, factors in state.modules.items():
+            weight = model.get_submodule(name.removeprefix(PREFIX)).get_parameter("weight")
+            delta = factors.delta().to(weight.device, torch.float32)
+            weight.copy_((weight.float() + delta).to(weight.dtype))
+
+
+def examine(
+    prompt_encoder: PromptEncoder,
+    settings: ReadingSettings,
+    wordings: Sequence[Wording],
+    seed: int,
+    adapter: LoraState | None,
+) -> dict[str, float]:
+    """Panel -> share of questions about held-out records answered rightly."""
+    exams = text_exam(wordings, settings.exam, seed)
+    return {name: accuracy(prompt_encoder, examples, adapter) for name, examples in exams.items()}
+
+
+def _train(
+    backbone: Backbone,
+    settings: ReadingSettings,
+    wordings: Sequence[Wording],
+    targets: Sequence[str],
+    seed: int,
+    out: Path,
+    scratch: Path,
+) -> None:
+    prompt_encoder, start = PromptEncoder(backbone, {}), time.perf_counter()
+    batches = partial(text_batch, wordings, settings.batch, settings.questions, seed, "reading")
+    state, loss = train_adapter(prompt_encoder, "reading", batches, settings, targets, seed, scratch)
+    recorded: dict[str, object] = {"loss": loss, "training_seconds": time.perf_counter() - start}
+    recorded |= {"before": examine(prompt_encoder, settings, wordings, seed, None)}
+    recorded |= {"after": examine(prompt_encoder, settings, wordings, seed, state)}
+    save_adapter(state, out / ADAPTER, backbone.name)
+    (out / METADATA).write_text(json.dumps(recorded, indent=1), encoding="utf-8")

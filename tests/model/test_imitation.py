@@ -1,0 +1,88 @@
+"""The distance between what is perceived and the same in words, and whom it teaches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests import small
+from torch.nn import functional
+
+from esmerge.core.prompts import Answer, Entity, Prompt
+from esmerge.model.attach import detach, init_lora, without_adapters
+from esmerge.model.imitation import SKIPPED, answer_and_imitation_loss, relative_distance
+from esmerge.model.loss import answer_loss
+from esmerge.model.prompt_encoder import PromptEncoder
+
+SEEN: list[Prompt] = [
+    ("drug : ", Entity("molecule", "CCO"), " ; ", Answer("yes"), " ; drug : ", Entity("molecule", "CN"), Answer("no")),
+    ("cell : ALB TTR ; ", Answer("no")),
+]
+NAMED: list[Prompt] = [("drug : not at all ; ", Answer("yes"), " ; drug : all", Answer("no")), SEEN[1]]
+
+
+@pytest.fixture
+def ours() -> PromptEncoder:
+    body = small.backbone(layers=4)
+    return PromptEncoder(body, {"molecule": small.TableEncoder("molecule", 16)})
+
+
+def states_by_hand(ours: PromptEncoder, sequence: Prompt) -> list[torch.Tensor]:
+    """Hidden states of one sequence where its answers are predicted, layer by layer."""
+    (item,) = ours.encode([sequence])
+    places = [place for place, target in enumerate(item.targets) if target >= 0]
+    batch = ours.collate([item])
+    hidden = ours.backbone.model.model(inputs_embeds=batch.embeds, output_hidden_states=True).hidden_states
+    return [state[0, places] for state in hidden[1:]]
+
+
+def test_the_loss_is_that_of_the_answers_and_the_relative_distance(ours: PromptEncoder) -> None:
+    with torch.no_grad():
+        plain, both = (float(answer_and_imitation_loss(ours, SEEN, NAMED, weight)) for weight in (0.0, 2.0))
+        assert plain == pytest.approx(float(answer_loss(ours, SEEN)), rel=1e-5)
+        seen, named = (states_by_hand(ours, sequences[0]) for sequences in (SEEN, NAMED))
+    by_layer = [((a - b).square().mean(-1) / b.square().mean(-1)) for a, b in zip(seen, named, strict=True)][
+        int(SKIPPED * len(seen)) :
+    ]
+    own = torch.stack(by_layer)  # the second sequence stands in the same words: its distance is 0
+    expected = float(own.sum() / (own.numel() + own.shape[0]))
+    assert both - plain == pytest.approx(2 * expected, rel=1e-4)
+
+
+def test_sequences_without_words_imitate_nothing(ours: PromptEncoder) -> None:
+    with torch.no_grad():
+        plain = float(answer_loss(ours, SEEN))
+        assert float(answer_and_imitation_loss(ours, SEEN, [None, None], 3.0)) == pytest.approx(plain, rel=1e-5)
+        assert float(answer_and_imitation_loss(ours, SEEN, [None, NAMED[1]], 3.0)) == pytest.approx(plain, rel=1e-5)
+        assert float(answer_and_imitation_loss(ours, SEEN, [NAMED[0], None], 3.0)) > plain + 0.01
+
+
+def test_an_adapter_learns_while_the_words_stay_those_of_the_bare_backbone(ours: PromptEncoder) -> None:
+    parameters = init_lora(ours.backbone.model, "taught", 2, 4.0, ("q_proj", "down_proj"), 0)
+    optimiser = torch.optim.Adam(parameters, lr=0.02)
+    first = last = 0.0
+    for step in range(30):
+        loss = answer_and_imitation_loss(ours, SEEN, NAMED, 1.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        first, last = (float(loss.detach()), last) if step == 0 else (first, float(loss.detach()))
+    assert last < 0.8 * first
+    fresh = PromptEncoder(small.backbone(layers=4), dict(ours.encoders))
+    with torch.no_grad(), without_adapters(ours.backbone.model):
+        for mine, theirs in zip(states_by_hand(ours, NAMED[0]), states_by_hand(fresh, NAMED[0]), strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-5)
+    assert all(parameter.requires_grad for parameter in parameters), "training goes on"
+    with torch.no_grad():
+        assert float(answer_and_imitation_loss(ours, SEEN, NAMED, 1.0)) < 0.8 * first, "the adapter is active again"
+    detach(ours.backbone.model)
+
+
+def test_the_distance_does_not_depend_on_how_long_states_are() -> None:
+    draw = torch.Generator().manual_seed(0)
+    states, target = (torch.randn(3, 5, 8, generator=draw) for _ in range(2))
+    scales = torch.tensor([1.0, 10.0, 100.0])[:, None, None]
+    assert float(relative_distance(states * scales, target * scales)) == pytest.approx(
+        float(relative_distance(states, target)), rel=1e-5
+    )
+    assert float(relative_distance(torch.zeros(3, 5, 8), target)) == pytest.approx(1.0)
+    assert float(functional.mse_loss(states, states)) == float(relative_distance(target, target)) == 0.0

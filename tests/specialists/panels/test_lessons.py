@@ -1,0 +1,78 @@
+"""Training sequences: what is perceived is answered as it is known, and the same in words stands beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from esmerge.core.prompts import Answer, Entity, Example
+from esmerge.core.rng import generator
+from esmerge.specialists.families.panels.lessons import Identity, Relation
+from esmerge.specialists.families.panels.loading import exam_pairs
+from esmerge.specialists.families.panels.trunks import UNKNOWN, answers_loss
+from esmerge.specialists.families.panels.wording import Wording
+
+NAMES = ("A1", "B2", "C3", "D4", "E5")
+WORDING = Wording("enzymes", "Molecule: ", "\nEnzyme: ", NAMES)
+ANSWERS = {
+    f"m{row}": {name: bool((row + column) % 2) for column, name in enumerate(NAMES) if (row * column) % 3 != 1}
+    for row in range(20)
+}
+ENTITIES = {name: [f"{name}-{copy}" for copy in range(2)] for name in NAMES}
+
+
+def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
+    lesson = Relation("inhibits", "molecule", WORDING, ANSWERS, [])
+    positions: list[Counter[str]] = [Counter(), Counter()]
+    for taught in lesson.draw(200, 3, generator(0, "s"), 0):
+        head, entity, *rest = taught.sequence
+        assert head == "Molecule: " and isinstance(entity, Entity) and entity.modality == "molecule"
+        names = [str(question).removeprefix("\nEnzyme: ") for question in rest[::2]]
+        assert len(set(names)) == len(names) <= 3 and taught.named is None
+        for name, answer in zip(names, rest[1::2], strict=True):
+            assert answer == Answer(" Yes" if ANSWERS[entity.value][name] else " No")
+        for counts, answer in zip(positions, rest[1::2], strict=False):
+            counts[str(answer)] += 1
+    assert all(min(counts.values()) > 60 for counts in positions), "either answer comes first, and second"
+
+
+def test_a_second_entity_is_looked_up_in_a_record_and_so_is_its_name() -> None:
+    lesson = Identity("enzyme", "protein", WORDING, ENTITIES, [])
+    for taught in lesson.draw(100, 3, generator(0, "s"), 0):
+        record, *perceived = taught.sequence
+        assert taught.named is not None and record == taught.named[0]
+        stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
+        questions, words = list(zip(*[iter(perceived)] * 3, strict=True)), taught.named[1:]
+        for (middle, entity, answer), question, same in zip(questions, words[::2], words[1::2], strict=True):
+            assert isinstance(entity, Entity) and middle == "\nEnzyme: " and answer == same
+            name = entity.value.split("-")[0]
+            assert question == middle + name and answer == Answer(f" {stated[name]}")
+    assert set(lesson.values()) == {value for values in ENTITIES.values() for value in values}
+
+
+def test_exam_pairs_agree_in_all_but_the_last_line() -> None:
+    def ask(identifier: str, value: str, name: str, answer: int) -> Example:
+        return Example(identifier, ("Molecule: ", Entity("molecule", value), f"\nEnzyme: {name}"), ("N", "Y"), answer)
+
+    examples = [ask("1", "m1", "A", 1), ask("2", "m2", "A", 0), ask("3", "m1", "B", 0), ask("4", "m1", "C", 0)]
+    (pair,) = exam_pairs(examples)
+    assert [example.id for example in pair] == ["3", "1"]
+    texts = [
+        Example(str(n), ("Molecule: A1 Yes, B2 No\nEnzyme: ", Entity("protein", v)), ("N", "Y"), n)
+        for n, v in enumerate(("b", "a"))
+    ]
+    assert exam_pairs(texts) == [(texts[0], texts[1])]
+
+
+def test_no_and_yes_weigh_the_same_and_unknown_answers_nothing() -> None:
+    answers = torch.tensor([[1.0, 0.0, 0.0, UNKNOWN], [0.0, 0.0, UNKNOWN, UNKNOWN]])
+    logits = torch.tensor(np.random.default_rng(0).normal(size=(2, 4)), requires_grad=True)
+    loss = answers_loss(logits, answers)
+    share = torch.sigmoid(logits.detach()).numpy()
+    no = -np.log(1 - share[[0, 0, 1, 1], [1, 2, 0, 1]]).mean()
+    assert float(loss.detach()) == pytest.approx(no - np.log(share[0, 0]))
+    loss.backward()
+    assert logits.grad is not None and bool((logits.grad[answers == UNKNOWN] == 0).all())
