@@ -62,6 +62,21 @@ def test_a_language_without_wording_is_refused_by_name() -> None:
         in_language("prompt", {"english": "x"}, "textbook", "toy")
 
 
+@pytest.mark.parametrize(
+    ("by_language", "expected"), [({"english": "x"}, "x"), ({"english": "x", "brief": "y"}, "y"), ({"brief": "y"}, "y")]
+)
+def test_without_a_brief_wording_the_english_one_is_taken(by_language: dict[str, str], expected: str) -> None:
+    assert in_language("prompt", by_language, "brief", "toy") == expected
+
+
+def test_the_brief_wording_stands_in_for_no_other_and_is_refused_without_english() -> None:
+    for language in ("english", "textbook"):
+        with pytest.raises(ConfigError, match=f"no prompt for language '{language}', has brief"):
+            in_language("prompt", {"brief": "y"}, language, "toy")
+    with pytest.raises(ConfigError, match="has textbook"):
+        in_language("prompt", {"textbook": "z"}, "brief", "toy")
+
+
 def test_solved_examples_come_before_the_question_each_with_its_answer() -> None:
     first, second = (fill("drug {molecule} ?", {"molecule": [entity]}) for entity in (DRUG, OTHER))
     segments = few_shot(second, [(first, " yes"), (second, " no")], "\n")

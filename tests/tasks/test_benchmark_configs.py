@@ -80,6 +80,15 @@ def test_the_textbook_wording_uses_the_textbooks_words_only(name: str) -> None:
     assert config["prompt"]["textbook"].endswith(" ")
 
 
+@pytest.mark.parametrize("name", compose_choice("suite", "panels")["benchmarks"])
+def test_the_brief_wording_of_a_panel_is_a_line_for_each_entity(name: str) -> None:
+    config = content(name)
+    held = modalities(config)
+    segments = fill(config["prompt"]["brief"], {each: [Entity(each, "X")] * held.count(each) for each in held})
+    assert [isinstance(segment, Entity) for segment in segments] == [False, True] * 2
+    assert "\n" in str(segments[2]) and not str(segments[2]).endswith("\n")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_english_wording_names_all_answers_and_ends_in_the_cue(name: str) -> None:
     config = content(name)

@@ -152,7 +152,7 @@ def test_settings_that_do_not_fit_are_refused(
 
 
 def test_words_are_for_specialists_that_read_english(answers: dict, ask: Callable[..., BenchmarkRequest]) -> None:
-    with pytest.raises(ConfigError, match="perceive=partner describes entities in english"):
+    with pytest.raises(ConfigError, match="perceive=partner describes entities in english or brief"):
         cyp_panel(replace(SETTINGS, perceive="partner"), ask(language="textbook"))
     assert cyp_panel(SETTINGS, ask(language="textbook")).test[0].labels == ("no", "yes")
 

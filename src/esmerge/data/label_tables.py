@@ -80,6 +80,18 @@ def relation_in_words(verb: str, answers: Mapping[str, int], seed: int, entity: 
     return f"{verb} {joined_names(positive)}" + (f", but not {joined_names(negative, 'or')}" if negative else "")
 
 
+def record_in_words(answers: Mapping[str, int], labels: Sequence[str], draw: str) -> str:
+    """What is known of an entity as a record, which answers are looked up in: ``CYP2D6 No, CYP3A4 Yes``.
+
+    Args:
+        answers: name -> index of its label.
+        labels: of the answers.
+        draw: fixes the order of the names, so that it says nothing.
+    """
+    names = sorted(answers, key=lambda name: uniform(f"{draw}:{name}"))
+    return ", ".join(f"{name} {labels[answers[name]]}" for name in names)
+
+
 def joined_names(names: Sequence[str], conjunction: str = "and") -> str:
     """``A``, ``A and B`` or ``A, B and C``."""
     return f"{', '.join(names[:-1])} {conjunction} {names[-1]}" if len(names) > 1 else "".join(names)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Entity, Prompt, PromptSegment
 
+ENGLISH, BRIEF = "english", "brief"  # wordings; brief: names and records in place of sentences
 Filling = Entity | str  # an entity that is perceived, or the words that name or describe it
 Value = TypeVar("Value")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -57,8 +58,15 @@ def few_shot(question: Prompt, solved: Sequence[tuple[Prompt, str]], separator: 
     return (*before, *question)
 
 
+def worded_language(by_language: Mapping[str, object], language: str) -> str:
+    """The language that is asked in: who reads the brief wording is asked in English where there is no brief one."""
+    return ENGLISH if language == BRIEF and BRIEF not in by_language else language
+
+
 def in_language(kind: str, by_language: Mapping[str, Value], language: str, benchmark: str) -> Value:
-    """The entry of ``language``; raises ``ConfigError`` naming the languages there are."""
+    """The entry of ``language``, of English in place of a brief one that does not exist; raises ``ConfigError`` naming
+    the languages there are."""
+    language = worded_language(by_language, language)
     if language not in by_language:
         raise ConfigError(
             f"benchmark {benchmark!r} has no {kind} for language {language!r}, has {', '.join(by_language) or 'none'}; "

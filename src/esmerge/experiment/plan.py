@@ -12,6 +12,7 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo, MethodRecord
 from esmerge.core.schema import Selection
 from esmerge.experiment.config import Sweep, check_axes, choose_method
+from esmerge.tasks.load import PANELS
 from esmerge.tracking.store import config_hash
 
 
@@ -197,7 +198,7 @@ def _config(
         "merge_space": space,
         "seed": sweep.seed,
         "suite": sweep.raw["suite"],
-        "benchmark": sweep.raw["benchmark"],
+        "benchmark": {key: value for key, value in sweep.benchmark.items() if value is not None or key not in PANELS},
         "resamples": sweep.compute.resamples,
     }
     if info.needs_signals:

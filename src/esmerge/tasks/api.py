@@ -49,7 +49,7 @@ class BenchmarkRequest:
     Attributes:
         name: the benchmark's config name.
         title, family: as in ``Benchmark``.
-        language: ``textbook`` or ``english``: which wording of the prompt the specialists understand.
+        language: ``textbook``, ``english`` or ``brief``: which wording of the prompt the specialists understand.
         seed: fixes splits and subsampling.
         limit: at most this many test examples (a seeded, label-stratified sample); None for all.
         root: folder with the benchmark's tables; None for embedded benchmarks.

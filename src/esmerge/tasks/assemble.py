@@ -15,7 +15,7 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.data.identity import EXACT, Identity, check_rule, identity
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, side_rule, split_rows
-from esmerge.data.templates import Filling, answers, fill, in_language
+from esmerge.data.templates import Filling, answers, fill, in_language, worded_language
 from esmerge.tasks.api import BenchmarkRequest, SourceConfig
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
@@ -27,8 +27,10 @@ class TableSettings(SourceConfig):
     """Settings of every benchmark that reads a table.
 
     Attributes:
-        prompt: language -> template with placeholders; ``{answers}`` stands for the quoted list of the answers.
-        labels: language -> the answers; of two, the negative one first.
+        prompt: language -> template with placeholders; ``{answers}`` stands for the quoted list of the answers. Without
+            a ``brief`` one, specialists that read the brief wording are asked in English.
+        labels: language -> the answers; of two, the negative one first. Brief prompts without brief labels have the
+            English ones.
         max_rejects: the load fails if more than this share of the rows is refused.
         train_limit, validation_limit: sizes of label-stratified samples of these splits; None for all.
         sha256: checksum that the tables must have; None to accept any.
@@ -138,11 +140,10 @@ def assemble_benchmark(
     check_limit("limit", request.limit)
     check_disjoint(frame, "key", request.name)
     check_sides(frame["side"], settings, request)
-    labels = list(in_language("labels", settings.labels, request.language, request.name) if labels is None else labels)
+    language = worded_language(settings.prompt, request.language)  # of the prompt and of its labels alike
+    labels = list(in_language("labels", settings.labels, language, request.name) if labels is None else labels)
     check_labels(labels, frame["answer"], request)
-    template = in_language("prompt", settings.prompt, request.language, request.name).replace(
-        ANSWERS, quoted_list(labels)
-    )
+    template = in_language("prompt", settings.prompt, language, request.name).replace(ANSWERS, quoted_list(labels))
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
     splits: dict[str, tuple[Example, ...]] = {}
     for side in SIDES:

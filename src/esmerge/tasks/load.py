@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -19,6 +19,7 @@ from esmerge.tasks.few_shot.few_shot import with_shots
 from esmerge.tasks.window import windowed
 
 SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by a suite's benchmarks
+PANELS = ("perceive", "training")  # a suite can set these for all of its benchmarks if each of them has it
 COMMON = ("name", "title", "family", "source", *SHARED)
 
 
@@ -58,10 +59,11 @@ def check_benchmarks(suite: SuiteRequest) -> None:
     compose_choices("benchmark", [name for name in names if name != suite.overrides.get("name")])  # all in one go
     for name in names:
         _select(suite, name)
-    unknown = sorted(set(suite.overrides) - {"name", *SHARED})
+    unknown = sorted(set(suite.overrides) - {"name", *SHARED, *PANELS})
     if suite.overrides.get("name") is None and unknown:
         raise ConfigError(
-            f"benchmark.{unknown[0]} is not a setting that all benchmarks share: those are {', '.join(SHARED)}"
+            f"benchmark.{unknown[0]} is not a setting that all benchmarks share: those are {', '.join(SHARED)}, and of "
+            f"panels {', '.join(PANELS)}"
         )
 
 
@@ -115,7 +117,22 @@ def _select(suite: SuiteRequest, name: str) -> tuple[Selection, BenchmarkRequest
         **_shared(suite.overrides, node),
     )
     settings = {key: value for key, value in node.items() if key not in COMMON}
+    if not whole_config:
+        settings |= _of_panels(suite.overrides, name, str(node["source"]))
     return _checked({"name": node["source"], **settings}, f"benchmark {name}"), request
+
+
+def _of_panels(overrides: Mapping[str, object], name: str, source: str) -> dict[str, object]:
+    """The suite's values of ``PANELS``; raises ``ConfigError`` where a benchmark does not have one."""
+    values = {key: overrides[key] for key in PANELS if overrides.get(key) is not None}
+    offered = {item.name for item in fields(SOURCES.get(source).settings)}
+    for key, value in values.items():
+        if key not in offered:
+            raise ConfigError(
+                f"benchmark.{key}={value}: the benchmark {name} has no such setting, and a suite can set it only if "
+                "all of its benchmarks have it: leave it out, or take a suite of panels, e.g. suite=panels"
+            )
+    return values
 
 
 def _checked(node: Mapping[str, object], path: str) -> Selection:

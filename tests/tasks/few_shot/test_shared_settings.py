@@ -12,7 +12,7 @@ from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.experiment.config import read_sweep
 from esmerge.tasks.few_shot.few_shot import FewShot
-from esmerge.tasks.load import SHARED, check_benchmarks, load_benchmark
+from esmerge.tasks.load import PANELS, SHARED, check_benchmarks, load_benchmark
 
 EMBEDDED = ("specialists=textbook_tiny", "benchmark.limit=6")
 
@@ -73,13 +73,28 @@ def test_what_does_not_fit_is_refused_before_any_work(override: str, message: st
         check_benchmarks(read_sweep(composed(*EMBEDDED, override)).suite_request())
 
 
+def test_a_suite_of_panels_sets_what_is_perceived() -> None:
+    request = read_sweep(composed("suite=panels", "benchmark.perceive=partner", "benchmark.training=every"))
+    check_benchmarks(request.suite_request())
+    with pytest.raises(ConfigError, match=r"benchmark\.perceive='nobody' must be one of both, molecule, partner, none"):
+        check_benchmarks(read_sweep(composed("suite=panels", "benchmark.perceive=nobody")).suite_request())
+
+
+@pytest.mark.parametrize("suite", ["textbook", "molecule_protein"])
+def test_a_benchmark_of_a_suite_that_is_no_panel_is_named(suite: str) -> None:
+    first = compose_choice("suite", suite)["benchmarks"][0]
+    request = read_sweep(composed(f"suite={suite}", "benchmark.perceive=partner")).suite_request()
+    with pytest.raises(ConfigError, match=rf"benchmark\.perceive=partner: the benchmark {first} has no such setting"):
+        check_benchmarks(request)
+
+
 def test_a_rule_that_a_benchmark_cannot_use_names_it() -> None:
     with pytest.raises(ConfigError, match="benchmark 'drug_cell': benchmark.shot_choice=same_protein needs 1 protein"):
         load("drug_cell", "benchmark.shots=1", "benchmark.shot_choice=same_protein")
 
 
 def test_the_suites_config_shows_every_shared_setting() -> None:
-    assert set(composed().benchmark) == {"name", *SHARED}
+    assert set(composed().benchmark) == {"name", *SHARED, *PANELS}
 
 
 def test_jobs_of_one_process_share_their_benchmarks_until_a_setting_changes() -> None:

@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 
 from esmerge.core.errors import BenchError, ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Prompt
-from esmerge.data.templates import few_shot
+from esmerge.data.templates import BRIEF, ENGLISH, few_shot
 from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.choose import choose_shots
 
-SEPARATORS = {"english": "\n\n", "textbook": " ; "}  # by language; the textbook's own texts put " ; " between answers
+SEPARATORS = {ENGLISH: "\n\n", BRIEF: "\n\n", "textbook": " ; "}  # the textbook's own texts put " ; " between answers
 
 
 @dataclass(frozen=True)

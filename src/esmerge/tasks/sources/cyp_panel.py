@@ -15,7 +15,7 @@ from esmerge.data.label_tables import read_labels, relation_in_words
 from esmerge.data.tables import checksum, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import split_as
-from esmerge.tasks.panel import PanelSettings, assemble_panel
+from esmerge.tasks.panel import Described, Named, PanelSettings, assemble_panel
 
 VERB = "inhibits"
 
@@ -50,10 +50,10 @@ def cyp_panel(settings: CypPanelSettings, request: BenchmarkRequest) -> Benchmar
     """Does this molecule inhibit this enzyme, which is given by its sequence?
 
     In words the enzyme is its name, and the molecule what all tables say of it: ``inhibits CYP1A2 and CYP2D6, but not
-    CYP2C9``. The enzyme of the question is among them, and the two questions about a molecule have the same words. So
-    the description alone says nothing of the answer; who knows which enzyme the sequence is can look it up, and a
-    model can be taught to. A description without that enzyme would give the answer away: of a molecule that inhibits
-    one of two, what is left would be the opposite of what is asked.
+    CYP2C9``, or as a record ``CYP2C9 No, CYP1A2 Yes, CYP2D6 Yes``. The enzyme of the question is among them, and the
+    two questions about a molecule have the same words. So the description alone says nothing of the answer; who knows
+    which enzyme the sequence is can look it up, and a model can be taught to. A description without that enzyme would
+    give the answer away: of a molecule that inhibits one of two, what is left would be the opposite of what is asked.
 
     Raises:
         ConfigError: an unknown enzyme, or settings that do not fit.
@@ -71,10 +71,7 @@ def cyp_panel(settings: CypPanelSettings, request: BenchmarkRequest) -> Benchmar
     )
     names = {sequence: enzyme for enzyme, sequence in sequences.items()}
     total = checksum([*paths.values(), SEQUENCES], request.name, settings.sha256)
-
-    def words(questions: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-        return inhibition_in_words(labels.frame, request.seed), names
-
+    words = Described(lambda questions: inhibition_in_words(labels.frame, request.seed)), Named(names)
     return assemble_panel(frame, ("molecule", "protein"), words, settings, request, total, labels.rejects)
 
 

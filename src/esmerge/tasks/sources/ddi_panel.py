@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pandas as pd
-
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.data.joining import PAIR, leave_out
@@ -14,7 +12,7 @@ from esmerge.data.splits import left_out
 from esmerge.data.tables import checksum
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import split_as
-from esmerge.tasks.panel import PanelSettings, assemble_panel
+from esmerge.tasks.panel import Named, PanelSettings, assemble_panel
 from esmerge.tasks.sources.drug_pairs import DRUGS, DrugPairSettings, read_interactions, same_molecules
 
 MODALITIES = ("molecule", "molecule")
@@ -62,10 +60,6 @@ def ddi_panel(settings: DdiPanelSettings, request: BenchmarkRequest) -> Benchmar
     frame = split_as(rows, settings, request)
     rejects = [*interactions.drugs.rejects, *validator.rejects, *rejects, *left_out(rows, frame, settings.split)]
     frame = frame.assign(left=frame[PAIR[0]], right=frame[PAIR[1]])
-    names = {molecule: name for name, molecule in interactions.drugs.values.items()}
-
-    def words(questions: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-        return names, names
-
+    names = Named({molecule: name for name, molecule in interactions.drugs.values.items()})
     total = checksum(interactions.paths, request.name, settings.sha256)
-    return assemble_panel(frame, MODALITIES, words, settings, request, total, rejects)
+    return assemble_panel(frame, MODALITIES, (names, names), settings, request, total, rejects)

@@ -23,6 +23,7 @@ from esmerge.data.molecules import canonical_smiles
 from esmerge.data.negatives import unobserved
 from esmerge.data.splits import left_out
 from esmerge.data.tables import RowValidator, checksum, read_columns, shared, table_path
+from esmerge.data.templates import worded_language
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
@@ -147,7 +148,8 @@ def ddi_type(settings: DdiTypeSettings, request: BenchmarkRequest) -> Benchmark:
     rare = ~interactions.validator.frame[kind].isin(types)
     rare_rejects = leave_out(interactions.validator, rare, f"its type is none of the {settings.types} most frequent")
     frame = interactions.validator.frame.assign(answer=interactions.validator.frame[kind].map(types.index))
-    return _benchmark(frame, interactions, settings, request, rare_rejects, type_labels(types, request.language))
+    labels = type_labels(types, worded_language(settings.prompt, request.language))
+    return _benchmark(frame, interactions, settings, request, rare_rejects, labels)
 
 
 def most_frequent(types: pd.Series, count: int) -> list[str]:

@@ -19,7 +19,7 @@ from esmerge.data.sequences import gene_list
 from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import split_as
-from esmerge.tasks.panel import CLEAR, PanelSettings, assemble_panel
+from esmerge.tasks.panel import CLEAR, Described, Named, PanelSettings, assemble_panel
 
 VERB = "is unusually sensitive to"
 
@@ -64,7 +64,8 @@ def response_panel(settings: ResponsePanelSettings, request: BenchmarkRequest) -
 
     In words a drug is its name, and a line what the questions say of it: ``is unusually sensitive to Dasatinib, but not
     Nutlin-3a or Lapatinib``. The drug of the question is among them, and all questions about a line have the same
-    words; see ``cyp_panel``. The name of a line would say nothing, since test lines are new.
+    words; see ``cyp_panel``. In the brief wording a line has as many records as its questions need. The name of a line
+    would say nothing, since test lines are new.
 
     Raises:
         ConfigError: settings that do not fit.
@@ -80,10 +81,7 @@ def response_panel(settings: ResponsePanelSettings, request: BenchmarkRequest) -
     pairs = pairs.rename(columns={"clear": CLEAR})[size > settings.training_threshold]
     frame = split_as(pairs, settings, request).assign(left=pairs["molecule"], right=pairs["line"])
     names = dict(zip(pairs["molecule"], pairs["drug"], strict=True))
-
-    def words(questions: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-        return names, sensitivities_in_words(questions, names, request.seed)
-
+    words = Named(names), Described(lambda questions: sensitivities_in_words(questions, names, request.seed))
     total = checksum(paths, request.name, settings.sha256)
     return assemble_panel(frame, ("molecule", "cell"), words, settings, request, total, rejects)
 

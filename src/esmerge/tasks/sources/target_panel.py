@@ -20,7 +20,7 @@ from esmerge.data.splits import uniform
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import split_as
-from esmerge.tasks.panel import PanelSettings, assemble_panel
+from esmerge.tasks.panel import Described, Named, PanelSettings, assemble_panel
 
 VERB = "binds"
 
@@ -83,10 +83,7 @@ def target_panel(settings: TargetPanelSettings, request: BenchmarkRequest) -> Be
         protein=pairs["protein"], group=pairs["family"], left=pairs["molecule"], right=pairs["protein"]
     )
     total = checksum(paths, request.name, settings.sha256)
-
-    def words(questions: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-        return binding_in_words(pairs, request.seed), families
-
+    words = Described(lambda questions: binding_in_words(pairs, request.seed)), Named(families)
     return assemble_panel(frame, ("molecule", "protein"), words, settings, request, total, rejects)
 
 
