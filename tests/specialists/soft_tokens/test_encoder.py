@@ -26,6 +26,7 @@ VALUES = {
     "fingerprint": ["CCO", "c1ccccc1C(=O)O", "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "[Na+].[Cl-]"],
     "motif_convolution": ["M", "MKTAYIAKQRC", "MKTAYIAKQR" * 7, "GAVLIWFYXU" * 20],
     "kmers": ["M", "MKTAYIAKQRC", "MKTAYIAKQR" * 7, "GAVLIWFYXU" * 20],
+    "ranked_genes": ["CD3D", "CD3D CD3E IL7R", "IL7R CD3E CD3D", "LYZ CST3 HLA-DRA C6orf48"],
 }
 
 
