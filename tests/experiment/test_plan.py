@@ -31,6 +31,15 @@ def test_without_shots_a_name_says_nothing_of_them(overrides: list[str]) -> None
     assert not any("shot" in name for name in names(*overrides))
 
 
+def test_a_run_is_another_one_where_a_suite_says_what_its_panels_perceive() -> None:
+    runs = [
+        set(names("suite=panels", *more)) for more in ([], ["benchmark.perceive=none"], ["benchmark.training=every"])
+    ]
+    assert not runs[0] & runs[1] and not runs[0] & runs[2] and not runs[1] & runs[2]
+    (spec, *_) = plan_runs(read_sweep(composed("suite=panels")))
+    assert not {"perceive", "training"} & set(spec.config["benchmark"])  # so that older runs keep their names
+
+
 def test_only_a_specialist_asked_alone_has_a_name_in_its_label() -> None:
     specs = plan_runs(read_sweep(composed("references=[expert,base]", "method=expert", "method.expert=cell")))
     labels = [spec.label for spec in specs]

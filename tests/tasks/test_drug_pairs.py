@@ -127,6 +127,15 @@ def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Call
 
 
 @pytest.mark.parametrize("source", [ddi, ddi_type])
+def test_without_a_brief_wording_the_question_and_its_answers_are_english(
+    source: Callable, write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    tables(write)
+    settings = WHETHER if source is ddi else HOW
+    assert source(settings, ask(language="brief")) == source(settings, ask())
+
+
+@pytest.mark.parametrize("source", [ddi, ddi_type])
 def test_pairs_may_hold_the_molecules_themselves(
     source: Callable, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:

@@ -78,9 +78,9 @@ def test_no_shots_leave_a_benchmark_as_it_is() -> None:
 
 
 def test_languages_have_their_separators() -> None:
-    for language, separator in (("english", "\n\n"), ("textbook", " ; ")):
+    for language, separator in (("english", "\n\n"), ("brief", "\n\n"), ("textbook", " ; ")):
         assert separator in shown(benchmark(TOP), language=language).test[0].prompt
-    with pytest.raises(ConfigError, match="only english, textbook have one, not 'latin'"):
+    with pytest.raises(ConfigError, match="only english, brief, textbook have one, not 'latin'"):
         shown(benchmark(TOP), language="latin")
     assert " | " in shown(benchmark(TOP), language="latin", shot_separator=" | ").test[0].prompt
 
