@@ -41,7 +41,7 @@ def names() -> list[str]:
 @cache
 def sweep() -> Sweep:
     return read_sweep(
-        composed("suite=all", "specialists=smollm2", f"benchmark.root={DATA}", f"benchmark.limit={QUESTIONS}")
+        composed("suite=all", "specialists=smollm2_aligned", f"benchmark.root={DATA}", f"benchmark.limit={QUESTIONS}")
     )
 
 

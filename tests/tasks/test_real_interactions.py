@@ -126,7 +126,7 @@ def test_retention_answers_are_the_tables() -> None:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_nothing_that_the_specialists_are_taught_is_tested(seed: int) -> None:
-    config = plain(composed("specialists=smollm2", f"specialists.root={DATA}").specialists)
+    config = plain(composed("specialists=smollm2_aligned", f"specialists.root={DATA}").specialists)
     settings = choose(SPECIALISTS, config, "specialists").settings
     lessons = read_lessons(settings, seed)
     assert {lesson.modality for lesson in lessons} == {"molecule", "protein", "cell"}

@@ -6,9 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from esmerge.core.paths import WEIGHTS
 from esmerge.core.progress import say
 from esmerge.specialists.shipped import ShippedStages, Stage
 from esmerge.storage.cache import Cache
+
+
+def shipped_store(name: str, seed: int, retrain: bool, cache: Cache) -> StageStore:
+    """The stages that are shipped for a set of specialists and a seed, and the cache behind them.
+
+    Args:
+        name: of the folder under ``benchmarks/specialists``.
+        retrain: what is shipped does not count.
+    """
+    if retrain:
+        return StageStore(cache, reason="specialists.retrain=true")
+    folder = WEIGHTS / name / f"seed{seed}"
+    if folder.is_dir():
+        return StageStore(cache, ShippedStages(folder))
+    seeds = sorted(path.name.removeprefix("seed") for path in folder.parent.glob("seed*"))
+    return StageStore(cache, reason=f"weights are shipped for seed {', '.join(seeds) or '(none)'}, not for {seed}")
 
 
 @dataclass

@@ -38,7 +38,7 @@ CHECK = """
 from tests.conftest import composed
 from esmerge.core.schema import choose, plain
 from esmerge.specialists.api import SPECIALISTS
-config = composed("specialists=smollm2", "+specialists.encoders.cell={name: length, scale: 4.0}")
+config = composed("specialists=smollm2_aligned", "+specialists.encoders.cell={name: length, scale: 4.0}")
 settings = choose(SPECIALISTS, plain(config.specialists), "specialists").settings
 encoder = settings.encoder_choices()["cell"].features()
 assert encoder.check(" CD3D ") == "CD3D" and encoder.prepare(["CD", "CD3D"]).tolist() == [[0.5], [1.0]]
@@ -56,7 +56,7 @@ def test_every_config_names_an_encoder() -> None:
     assert {path.stem for path in (CONF / "encoder").glob("*.yaml")} == set(ENCODERS.names())
 
 
-@pytest.mark.parametrize("family", ["smollm2", "textbook_tiny"])
+@pytest.mark.parametrize("family", ["smollm2_aligned", "textbook_tiny"])
 @pytest.mark.parametrize(
     ("overrides", "triples"),
     [

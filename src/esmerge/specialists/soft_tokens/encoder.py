@@ -96,9 +96,10 @@ def make_heads(width: int, sizes: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(width, size) for size in sizes)
 
 
-def save_encoder(encoder: SoftTokenEncoder, folder: Path) -> None:
-    """Write all weights to ``<folder>/<modality>.safetensors``."""
-    save_file(encoder.state_dict(), folder / f"{encoder.modality}.safetensors")
+def save_encoder(encoder: SoftTokenEncoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write all weights to ``<folder>/<modality>.safetensors``, rounded to a number format."""
+    tensors = {name: tensor.to(dtype) for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, folder / f"{encoder.modality}.safetensors")
 
 
 def load_encoder(encoder: SoftTokenEncoder, folder: Path) -> SoftTokenEncoder:

@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from esmerge.adapters.lora import LoraState
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
@@ -94,6 +94,9 @@ class Stages:
         store: where stages are looked up and kept.
         encoder_settings, alignment_settings, lora_settings: of the three stages.
         targets: linear modules that an adapter adapts.
+        kept_as: number format of adapters and encoders on disk, to which they are rounded before they are examined; in
+            memory they are float32.
+        numbers: number format of the backbone: part of the cache's keys, not of what a shipped stage must match.
     """
 
     family: str
@@ -103,6 +106,8 @@ class Stages:
     alignment_settings: AlignmentSettings
     lora_settings: LoraSettings
     targets: Sequence[str]
+    kept_as: torch.dtype = torch.float32
+    numbers: str = ""
 
     def encoder(self, plan: EncoderPlan, backbone: Backbone) -> tuple[SoftTokenEncoder, dict[str, object]]:
         """The trained encoder, frozen, and what its training recorded; the trunk is trained first, the projector then.
@@ -124,7 +129,7 @@ class Stages:
             prompt_encoder, start = PromptEncoder(backbone, {plan.modality: encoder}), time.perf_counter()
             loss = align(prompt_encoder, encoder, plan.batches, self.alignment_settings, scratch)
             seconds = time.perf_counter() - start
-            save_encoder(encoder, out)
+            save_encoder(encoder, out, self.kept_as)
             _write_metadata(out, {**recorded, "alignment_loss": loss, "alignment_seconds": seconds})
 
         folder = self.store.folder(kind, plan.modality, settings, code, make)
@@ -142,7 +147,7 @@ class Stages:
             **self._adapter_settings(plan, backbone),
             "encoder": encoder_digest(encoder) if isinstance(encoder, SoftTokenEncoder) else None,
         }
-        code = {"versions": _versions(), "code": closure_digest(train_adapter, *_taught(plan), plan.evaluate)}
+        code = {"versions": self._versions(), "code": closure_digest(train_adapter, *_taught(plan), plan.evaluate)}
 
         def make(out: Path, scratch: Path) -> None:
             start = time.perf_counter()
@@ -150,12 +155,13 @@ class Stages:
                 *(prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch),
                 loss=plan.loss,
             )
+            state = in_format(in_format(state, self.kept_as), torch.float32)
             recorded = {"loss": loss, "training_seconds": time.perf_counter() - start, **plan.evaluate(state)}
-            save_adapter(state, out / ADAPTER, backbone.name)
+            save_adapter(in_format(state, self.kept_as), out / ADAPTER, backbone.name)
             _write_metadata(out, recorded)
 
         folder = self.store.folder(kind, plan.expert, settings, code, make)
-        state = load_adapter(folder / ADAPTER, plan.expert)
+        state = in_format(load_adapter(folder / ADAPTER, plan.expert), torch.float32)
         return replace(state, base_model=backbone.name), _read_metadata(folder)
 
     def perceiver(
@@ -195,13 +201,17 @@ class Stages:
                 loss=plan.loss,
             )
             recorded |= {"loss": loss, "training_seconds": time.perf_counter() - start}
+            save_encoder(encoder, out, self.kept_as)
+            load_encoder(encoder, out)
+            encoder.forget()
+            state = in_format(in_format(state, self.kept_as), torch.float32)
             recorded |= evaluate(prompt_encoder, state)
-            save_encoder(encoder, out)
-            save_adapter(state, out / ADAPTER, backbone.name)
+            save_adapter(in_format(state, self.kept_as), out / ADAPTER, backbone.name)
             _write_metadata(out, recorded)
 
         folder = self.store.folder(kind, plan.expert, settings, code, make)
-        state = replace(load_adapter(folder / ADAPTER, plan.expert), base_model=backbone.name)
+        state = in_format(load_adapter(folder / ADAPTER, plan.expert), torch.float32)
+        state = replace(state, base_model=backbone.name)
         encoder = load_encoder(encoder_plan.untrained()[0], folder).to(context.device)
         return encoder, state, _read_metadata(folder)
 
@@ -258,18 +268,24 @@ class Stages:
             "encoder": asdict(self.encoder_settings),
         }
 
+    def _versions(self) -> dict[str, str]:
+        versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+        return versions | ({"numbers": self.numbers} if self.numbers else {})
+
     def _trunk_code(self, plan: EncoderPlan) -> dict[str, object]:
         taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
-        return {"versions": _versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
+        return {"versions": self._versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
+
+
+def in_format(state: LoraState, dtype: torch.dtype) -> LoraState:
+    """An adapter whose factors are rounded to a number format, or written out in a wider one."""
+    modules = {name: LoraFactors(f.a.to(dtype), f.b.to(dtype), f.scale) for name, f in state.modules.items()}
+    return replace(state, modules=modules)
 
 
 def _taught(plan: AdapterPlan) -> list[Callable[..., object]]:
     """The functions that decide what an adapter is taught."""
     return [plan.batches] if plan.loss is None else [plan.batches, plan.loss]
-
-
-def _versions() -> dict[str, str]:
-    return {module.__name__: module.__version__ for module in (torch, transformers, peft)}
 
 
 def _write_metadata(folder: Path, metadata: Mapping[str, object]) -> None:

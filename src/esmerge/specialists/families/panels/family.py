@@ -13,14 +13,14 @@ from esmerge.specialists.families.panels.exams import grades
 from esmerge.specialists.families.panels.lessons import Lesson
 from esmerge.specialists.families.panels.loading import read_lesson
 from esmerge.specialists.families.panels.planning import Planner
-from esmerge.specialists.families.panels.reading import read
+from esmerge.specialists.families.panels.reading import KEPT_AS, read
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.families.panels.teacher import teach
 from esmerge.specialists.families.panels.wording import Wording
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
-from esmerge.specialists.stage_store import StageStore
+from esmerge.specialists.stage_store import StageStore, shipped_store
 from esmerge.storage.cache import digest
 
 
@@ -32,13 +32,17 @@ def panels(settings: PanelSpecialistsSettings, context: Context) -> Specialists:
         ConfigError: no checkpoint or no root, or lessons that do not fit.
         InputError: a panel's table is missing or malformed.
     """
-    store, targets = StageStore(context.cache), tuple(settings.targets)
+    store, targets = stage_store(settings, context), tuple(settings.targets)
     lessons = read_lessons(settings, context.seed)
     wordings = wordings_of([lesson for taught in lessons.values() for lesson in taught])
     checkpoint = load_backbone(settings.checkpoint, settings.dtype, context)
-    backbone, reading = read(checkpoint, settings.reading, wordings, targets, store, context.seed)
-    stages = Stages("panels", store, context, settings.encoder, settings.alignment, settings.lora, targets)
-    taught = teach(settings, stages, Planner(settings, lessons, wordings, backbone, context.seed))
+    backbone, lineage, reading = read(checkpoint, settings.reading, wordings, targets, store, context.seed)
+    stages = Stages(
+        *("panels", store, context, settings.encoder, settings.alignment, settings.lora, targets),
+        kept_as=KEPT_AS,
+        numbers=str(backbone.model.dtype),
+    )
+    taught = teach(settings, stages, Planner(settings, lessons, wordings, lineage, context.seed))
     for encoder in taught.encoders.values():
         encoder.forget()
     digests = [*map(encoder_digest, taught.encoders.values()), *map(adapter_digest, taught.adapters.values())]
@@ -60,6 +64,13 @@ def panels(settings: PanelSpecialistsSettings, context: Context) -> Specialists:
         exam=lambda _: grades(recorded, settings.reading.required),
         metadata=recorded,
     )
+
+
+def stage_store(settings: PanelSpecialistsSettings, context: Context) -> StageStore:
+    """Where stages are looked up: among shipped ones, if there are any, then in the cache."""
+    if settings.weights is None:
+        return StageStore(context.cache)
+    return shipped_store(settings.weights, context.seed, settings.retrain, context.cache)
 
 
 def read_lessons(settings: PanelSpecialistsSettings, seed: int) -> dict[str, list[Lesson]]:

@@ -15,18 +15,20 @@ import transformers
 
 from esmerge.adapters.lora import PREFIX, LoraState
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
+from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.panels.exams import accuracy
 from esmerge.specialists.families.panels.settings import ReadingSettings
 from esmerge.specialists.families.panels.wording import Wording, text_batch, text_exam
-from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA
+from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA, in_format
 from esmerge.specialists.soft_tokens.training import train_adapter
 from esmerge.specialists.stage_store import StageStore
-from esmerge.storage.cache import tensors_digest
+from esmerge.storage.cache import digest, tensors_digest
 from esmerge.storage.code import closure_digest
 
 KIND = "panels-reading"
+KEPT_AS = torch.bfloat16  # what is taught, on disk: half the size, and what it is examined and merged as
 
 
 def read(
@@ -36,21 +38,33 @@ def read(
     targets: Sequence[str],
     store: StageStore,
     seed: int,
-) -> tuple[Backbone, dict[str, object]]:
-    """The backbone that has read, and how well. What was learnt is merged in place: one checkpoint stays in memory."""
+) -> tuple[Backbone, Backbone, dict[str, object]]:
+    """The backbone that has read, and how well. What was learnt is merged in place: one checkpoint stays in memory.
+
+    Returns:
+        the backbone; the same with a fingerprint that does not depend on the number format in which it runs, for the
+        keys of what is taught to it; and what was recorded.
+    """
+    lineage = tensors_digest(
+        {name: value.to(torch.bfloat16) for name, value in backbone.model.named_parameters()},
+        sorted(backbone.tokenizer.get_vocab().items()),
+    )
     panels = [asdict(wording) for wording in wordings]
     decided = {"seed": seed, "reading": asdict(settings), "targets": list(targets), "panels": panels}
     versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+    versions |= {"numbers": str(backbone.model.dtype)}
     code = {"versions": versions, "code": closure_digest(train_adapter, text_batch)}
     folder = store.folder(
-        *(KIND, "backbone", decided | {"backbone": backbone.fingerprint}, code),
+        *(KIND, "backbone", decided | {"backbone": lineage}, code),
         lambda out, scratch: _train(backbone, settings, wordings, targets, seed, out, scratch),
     )
-    merge_into(backbone.model, load_adapter(folder / ADAPTER, "reading"))
+    state = in_format(load_adapter(folder / ADAPTER, "reading"), torch.float32)
+    merge_into(backbone.model, state)
     recorded: dict[str, object] = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     vocabulary = sorted(backbone.tokenizer.get_vocab().items())
     fingerprint = tensors_digest(dict(backbone.model.named_parameters()), vocabulary)
-    return replace(backbone, fingerprint=fingerprint), recorded
+    read_lineage = digest([lineage, adapter_digest(state)])
+    return replace(backbone, fingerprint=fingerprint), replace(backbone, fingerprint=read_lineage), recorded
 
 
 def merge_into(model: torch.nn.Module, state: LoraState) -> None:
@@ -86,8 +100,9 @@ def _train(
     prompt_encoder, start = PromptEncoder(backbone, {}), time.perf_counter()
     batches = partial(text_batch, wordings, settings.batch, settings.questions, seed, "reading")
     state, loss = train_adapter(prompt_encoder, "reading", batches, settings, targets, seed, scratch)
+    state = in_format(in_format(state, KEPT_AS), torch.float32)
     recorded: dict[str, object] = {"loss": loss, "training_seconds": time.perf_counter() - start}
     recorded |= {"before": examine(prompt_encoder, settings, wordings, seed, None)}
     recorded |= {"after": examine(prompt_encoder, settings, wordings, seed, state)}
-    save_adapter(state, out / ADAPTER, backbone.name)
+    save_adapter(in_format(state, KEPT_AS), out / ADAPTER, backbone.name)
     (out / METADATA).write_text(json.dumps(recorded, indent=1), encoding="utf-8")

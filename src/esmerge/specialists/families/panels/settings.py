@@ -107,6 +107,8 @@ class PanelSpecialistsSettings(SpecialistsConfig):
         shared_init: whether the adapters start from the same random A.
         targets: linear modules that are adapted.
         alignment: of the control's projector.
+        weights: folder under ``benchmarks/specialists`` that holds trained stages; None: nothing is shipped.
+        retrain: train anew what is shipped.
     """
 
     stages: ClassVar[tuple[str, ...]] = (
@@ -129,6 +131,8 @@ class PanelSpecialistsSettings(SpecialistsConfig):
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     lora: PanelLoraSettings = field(default_factory=PanelLoraSettings)
     finetuning: FineTuning = field(default_factory=FineTuning)
+    weights: str | None = None
+    retrain: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

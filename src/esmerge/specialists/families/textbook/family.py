@@ -8,7 +8,6 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from esmerge.core.paths import WEIGHTS
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
@@ -22,11 +21,10 @@ from esmerge.specialists.families.textbook.perception import (
 )
 from esmerge.specialists.families.textbook.reading import TARGETS, read_textbook
 from esmerge.specialists.families.textbook.settings import TextbookSettings
-from esmerge.specialists.shipped import ShippedStages
 from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan, Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
-from esmerge.specialists.stage_store import StageStore
+from esmerge.specialists.stage_store import StageStore, shipped_store
 from esmerge.storage.cache import digest, tensors_digest
 from esmerge.storage.code import closure_digest
 from esmerge.world.entities import MODALITIES, Pools, world_and_pools
@@ -46,7 +44,7 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         StoreError: a shipped file was changed.
     """
     world, pools = world_and_pools(context.seed, settings.world)
-    store = stage_store(settings, context)
+    store = shipped_store("textbook", context.seed, settings.retrain, context.cache)
     backbone = read_backbone(settings, world, context, store)
     lora = settings.specialist()
     stages = Stages("textbook", store, context, settings.encoder, settings.alignment, lora, TARGETS)
@@ -81,18 +79,6 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         metadata={f"encoder {modality}": recorded for modality, (_, recorded) in encoders.items()}
         | {f"specialist {name}": recorded for name, (_, recorded) in trained.items()},
     )
-
-
-def stage_store(settings: TextbookSettings, context: Context) -> StageStore:
-    """The trained stages that are shipped for the seed, and the cache behind them."""
-    if settings.retrain:
-        return StageStore(context.cache, reason="specialists.retrain=true")
-    folder = WEIGHTS / "textbook" / f"seed{context.seed}"
-    if folder.is_dir():
-        return StageStore(context.cache, ShippedStages(folder))
-    seeds = sorted(path.name.removeprefix("seed") for path in folder.parent.glob("seed*"))
-    reason = f"weights are shipped for seed {', '.join(seeds) or '(none)'}, not for {context.seed}"
-    return StageStore(context.cache, reason=reason)
 
 
 def read_backbone(settings: TextbookSettings, world: World, context: Context, store: StageStore) -> Backbone:

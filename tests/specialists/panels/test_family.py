@@ -1,0 +1,226 @@
+"""The whole recipe on a tiny model and small tables: it reads, each specialist learns its side, stages resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.conftest import composed
+from tests.specialists import tiny_language_model as tiny
+
+from esmerge.core.errors import BenchError, ConfigError, InputError
+from esmerge.core.schema import choose
+from esmerge.data.enzymes import enzyme_sequences
+from esmerge.experiment.config import read_sweep
+from esmerge.experiment.pipeline import execute_all
+from esmerge.experiment.plan import plan_runs
+from esmerge.model import training
+from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.families.panels.reading import merge_into
+from esmerge.specialists.specialists import Specialists
+from esmerge.storage.cache import Cache
+from esmerge.tracking.store import RunFolder
+
+ENZYMES = ("CYP1A2", "CYP2C9", "CYP2C19", "CYP2D6", "CYP3A4")
+STEPS = {"reading": 3, "trunk": 10, "lora": 4, "alone": 2}
+LESSONS = {
+    "inhibits": {"expert": "molecule", "benchmark": "cyp_panel", "perceive": "molecule"},
+    "enzyme": {"expert": "protein", "benchmark": "cyp_panel", "perceive": "partner"},
+}
+
+
+class Stopped(Exception):
+    """What a test raises in the middle of training."""
+
+
+def write_tables(root: Path) -> None:
+    """Small tables of the panel of enzymes, drawn answers."""
+    rng = np.random.default_rng(0)
+    smiles = ["C" * length + tail for length in range(1, 31) for tail in ("O", "N", "F")]
+    (root / "cyp").mkdir(parents=True)
+    for enzyme in ENZYMES:
+        frame = pd.DataFrame({"SMILES": smiles, "label": rng.integers(0, 2, size=len(smiles))})
+        frame.to_csv(root / "cyp" / f"{enzyme.lower()}_inhibitor.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint, tables and a cache."""
+    folder = tmp_path_factory.mktemp("panels")
+    tiny.save_checkpoint(folder / "checkpoint")
+    write_tables(folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> Callable[..., dict[str, Any]]:
+    base = {
+        "name": "tiny",
+        "kind": "panels",
+        "experts": ["molecule", "protein"],
+        "lessons": LESSONS,
+        "checkpoint": str(folder / "checkpoint"),
+        "dtype": "float32",
+        "root": str(folder / "data"),
+        "encoders": {"molecule": "count_fingerprint", "protein": "kmers"},
+        "exam": 8,
+        "reading": {"rank": 2, "alpha": 4.0, "steps": STEPS["reading"], "batch": 2, "questions": 2, "exam": 4},
+        "encoder": {"steps": STEPS["trunk"], "batch": 8, "width": 16, "tokens": 2},
+        "alignment": {"steps": STEPS["alone"], "batch": 4},
+        "lora": {"rank": 2, "alpha": 4.0, "steps": STEPS["lora"], "batch": 4, "questions": 2, "replay": 0.25,
+                 "projector_rates": {"molecule": 0.01}},
+        "finetuning": {"steps": 2, "batch": 4, "rank": 2, "alpha": 4.0},
+    }  # fmt: skip
+    return lambda **changes: base | changes
+
+
+def load(config: dict[str, Any], cache: Path) -> Specialists:
+    selection = choose(SPECIALISTS, config, "specialists")
+    return selection.entry.function(selection.settings, Context(0, Cache(cache)))
+
+
+@pytest.fixture(scope="module")
+def specialists(folder: Path, config: Callable[..., dict[str, Any]]) -> Specialists:
+    return load(config(), folder / "cache")
+
+
+def test_the_set_is_whole(specialists: Specialists) -> None:
+    assert specialists.expert_modality == {"molecule": "molecule", "protein": "protein"}
+    assert specialists.language == "brief" and list(specialists.encoders) == ["molecule", "protein"]
+    assert set(specialists.pool["protein"]) == set(enzyme_sequences().values())
+    assert not any(p.requires_grad for p in specialists.backbone.model.parameters())
+    for state in specialists.adapters.values():
+        assert any(factors.b.any() for factors in state.modules.values()), "training has moved it"
+
+
+def test_all_share_a_backbone_that_has_read(folder: Path, specialists: Specialists) -> None:
+    checkpoint = type(specialists.backbone.model).from_pretrained(folder / "checkpoint", dtype=torch.float32)
+    before, after = (dict(model.named_parameters()) for model in (checkpoint, specialists.backbone.model))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("_proj" in name for name in changed)
+    recorded = specialists.metadata["reading"]
+    assert set(recorded["before"]) == set(recorded["after"]) == {"cyp_panel"}
+
+
+def test_an_adapter_is_merged_as_if_it_ran_beside_the_weights(specialists: Specialists) -> None:
+    model = torch.nn.ModuleDict({"q": torch.nn.Linear(32, 32, bias=False)})
+    state = specialists.adapters["molecule"]
+    name = next(name for name in state.modules if name.endswith("layers.0.self_attn.q_proj"))
+    factors, inputs = state.modules[name], torch.randn(5, 32)
+    expected = model["q"](inputs) + factors.scale * inputs @ factors.a.T @ factors.b.T
+    merge_into(model, type(state)({"base_model.model.q": factors}, "none"))
+    assert torch.allclose(model["q"](inputs), expected, atol=1e-5)
+
+
+def test_a_projector_learns_where_it_has_a_rate_and_stays_as_drawn_elsewhere(
+    folder: Path, specialists: Specialists, config: Callable[..., dict[str, Any]]
+) -> None:
+    lora = {**config()["lora"], "steps": 1}
+    fewer = load(config(lora=lora, control=False), folder / "cache")
+    for modality, same in (("molecule", False), ("protein", True)):
+        one, four = (s.encoders[modality].state_dict() for s in (fewer, specialists))
+        assert torch.equal(one["projector.weight"], four["projector.weight"]) is same
+        assert all(torch.equal(one[name], four[name]) for name in one if name.startswith("trunk"))
+    assert "projector alone molecule" in specialists.metadata and "projector alone molecule" not in fewer.metadata
+
+
+def test_each_lesson_is_examined_on_matched_questions_with_intervals(specialists: Specialists) -> None:
+    for expert, lesson in (("molecule", "inhibits"), ("protein", "enzyme")):
+        recorded = specialists.metadata[f"specialist {expert}"]
+        for who in ("backbone", "specialist"):
+            figures = recorded[who][lesson]
+            assert figures["low"] <= figures["accuracy"] <= figures["high"] and 0 <= figures["ranking"] <= 1
+            assert 0 < figures["questions"] <= 8
+    exam = specialists.exam(specialists)
+    gains = {name: figure for name, figure in exam.figures.items() if "gain over" in name}
+    assert len(gains) == 4 and exam.required["backbone reads cyp_panel"] == 0.9
+    assert exam.required["molecule specialist, inhibits"] == 0.65
+    assert gains["protein specialist, enzyme, gain over backbone"] == pytest.approx(
+        recorded["specialist"]["enzyme"]["accuracy"] - recorded["backbone"]["enzyme"]["accuracy"]
+    )
+
+
+def test_a_second_loading_trains_nothing(
+    folder: Path, specialists: Specialists, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esmerge.specialists.soft_tokens.training.train", None)  # calling it would fail
+    again = load(config(), folder / "cache")
+    assert again.fingerprint == specialists.fingerprint and again.metadata == specialists.metadata
+
+
+@pytest.mark.parametrize("stop_after", [1, 8, 15], ids=["reading", "trunk", "specialist"])
+def test_interrupted_training_ends_where_it_would_have(
+    stop_after: int,
+    specialists: Specialists,
+    tmp_path: Path,
+    config: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    update, steps = training._update, iter(range(1000))
+
+    def stopping(*args: Any) -> None:
+        if next(steps) == stop_after:
+            raise Stopped
+        update(*args)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_update", stopping)
+        with pytest.raises(Stopped):
+            load(config(), tmp_path)
+    taken: list[None] = []
+    monkeypatch.setattr(training, "_update", lambda *args: (taken.append(None), update(*args))[1])
+    assert load(config(), tmp_path).fingerprint == specialists.fingerprint
+    total = STEPS["reading"] + 2 * (STEPS["trunk"] + STEPS["lora"] + STEPS["alone"])
+    assert len(taken) == total - stop_after
+
+
+WRONG: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
+    "no root": ({"root": None}, ConfigError, "tables of cyp_panel"),
+    "root is not there": ({"root": "/nowhere"}, InputError, "/nowhere"),
+    "an expert without lessons": ({"experts": ["molecule", "cell"]}, ConfigError, "teaches cell nothing"),
+    "one expert": ({"experts": ["molecule"]}, ConfigError, "two or more"),
+    "no panel": ({"lessons": LESSONS | {"more": {**LESSONS["enzyme"], "benchmark": "human"}}}, ConfigError, "a panel"),
+    "a side": ({"lessons": LESSONS | {"more": {**LESSONS["enzyme"], "perceive": "both"}}}, ConfigError, "'both'"),
+    "two modalities": (
+        {"lessons": LESSONS | {"more": {**LESSONS["inhibits"], "expert": "protein"}}},
+        ConfigError,
+        "'protein' protein and molecule",
+    ),
+    "two experts of one modality": (
+        {"lessons": LESSONS | {"more": {**LESSONS["inhibits"], "expert": "twin"}}, "experts": ["molecule", "twin"]},
+        ConfigError,
+        "two experts perceive molecule",
+    ),
+    "a rate for nobody": ({"lora": {"projector_rates": {"virus": 0.1}}}, ConfigError, "virus, which is no expert"),
+    "a rate of 0": ({"lora": {"projector_rates": {"molecule": 0.0}}}, ConfigError, "molecule: 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_settings_are_named(name: str, config: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    changes, error, words = WRONG[name]
+    with pytest.raises(error, match=words):
+        load(config(**changes), tmp_path)
+
+
+def test_a_whole_job_on_a_panel_and_on_its_text_form(
+    folder: Path, config: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    for perceive in ("both", "molecule"):
+        raw = composed(
+            *("specialists=smollm2", "granularity=layer", "benchmark=cyp_panel", f"benchmark.root={folder / 'data'}"),
+            *("benchmark.limit=6", f"benchmark.perceive={perceive}", "probe.samples=3", f"cache={folder / 'cache'}"),
+            *("references=[base,expert,average@delta]", "tracking=disabled"),
+        )
+        raw.specialists = config()
+        specs = plan_runs(read_sweep(raw))
+        assert execute_all(specs, tmp_path / perceive) == []
+        for spec in specs:
+            predictions = pd.read_csv(RunFolder(tmp_path / perceive / spec.name).path / "predictions" / "cyp_panel.csv")
+            assert len(predictions) == 6 and predictions["score"].between(0, 1).all()
