@@ -90,11 +90,11 @@ class Planner:
         """The trunk learns the answers and names of an expert's lessons, the control's projector their sequences."""
         settings, lessons, seed = self.settings, self.lessons[expert], self.seed
         modality = lessons[0].modality
-        embeddings = self.backbone.embeddings()
+        hidden = self.backbone.embeddings().shape[1]
         return EncoderPlan(
             modality,
             choice,
-            lessons_encoder(modality, choice.features(), lessons, settings.encoder, embeddings, seed),
+            lessons_encoder(modality, choice.features(), lessons, settings.encoder, hidden, seed),
             lessons_task(lessons, settings.encoder, seed),
             self._curriculum(expert, "alignment").batch,
             {"lessons": self._digest(expert)},

@@ -25,21 +25,22 @@ def lessons_encoder(
     features: FeatureEncoder,
     lessons: Sequence[Lesson],
     settings: EncoderSettings,
-    embeddings: Tensor,
+    hidden: int,
     seed: int,
 ) -> Untrained:
-    """Draws an encoder whose soft tokens are as long as the backbone's words, and a head for each lesson.
+    """Draws an encoder and a head for each lesson.
+
+    Soft tokens stay as long as they are projected, a few times as long as words: cut to the length of words, a LoRA hardly
+    learns to read them.
 
     Args:
-        embeddings: of the backbone's words, (vocabulary, hidden).
+        hidden: width of the backbone's embeddings.
     """
-    rms = float(embeddings.float().square().mean().sqrt())
 
     def draw_weights() -> tuple[SoftTokenEncoder, nn.ModuleList]:
-        hidden = embeddings.shape[1]
         with drawn_from(seed):
             trunk = features.trunk(settings.width)
-            encoder = SoftTokenEncoder(modality, features, trunk, settings.width, settings.tokens, hidden, rms)
+            encoder = SoftTokenEncoder(modality, features, trunk, settings.width, settings.tokens, hidden)
         with drawn_from(seed):
             return encoder, make_heads(settings.width, [len(lesson.wording.names) for lesson in lessons])
 
