@@ -149,3 +149,23 @@ def test_adapted_parameters_are_filed_by_layer_under_the_names_of_coefficients(b
                 continue
             assert set(entries) == {factor_name(module, letter) for module in modules for letter in "AB"}
             assert all(torch.equal(entries[factor_name(m, "A")], state.modules[m].a) for m in modules)
+
+
+def test_a_new_adapter_is_trained_in_float32_and_read_in_the_format_of_the_backbone(body: Backbone) -> None:
+    body.model.to(torch.bfloat16)
+    parameters = init_lora(body.model, "new", 2, 4.0, ["q_proj", "down_proj"], 0)
+    assert parameters and all(parameter.dtype == torch.float32 for parameter in parameters)
+    seen = []
+    layers = [module for name, module in body.model.named_modules() if name.endswith("lora_A.expert_new")]
+    for layer in layers:
+        layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    body.model(IDS).logits.float().square().mean().backward()
+    assert set(seen) == {(torch.bfloat16, torch.bfloat16)} and len(seen) == len(layers)
+    assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in parameters)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(1.0 + 2**-12)  # no bfloat16 number
+    kept = extract_lora(body.model, "new", "body")
+    assert all(bool((f.a == 1.0 + 2**-12).all() and (f.b == 1.0 + 2**-12).all()) for f in kept.modules.values())
+    detach(body.model)
+    assert not any("parametrizations" in name for name, _ in body.model.named_parameters())

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from tests.conftest import composed
 from tests.specialists import tiny_language_model as tiny
 
@@ -19,6 +20,7 @@ from esmerge.data.enzymes import enzyme_sequences
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import plan_runs
+from esmerge.experiment.weights import write_weights
 from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.panels.reading import merge_into
@@ -178,6 +180,26 @@ def test_interrupted_training_ends_where_it_would_have(
     assert load(config(), tmp_path).fingerprint == specialists.fingerprint
     total = STEPS["reading"] + 2 * (STEPS["trunk"] + STEPS["lora"] + STEPS["alone"])
     assert len(taken) == total - stop_after
+
+
+def test_shipped_stages_are_found_whatever_number_format_runs_them(
+    specialists: Specialists, tmp_path: Path, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esmerge.specialists.stage_store.WEIGHTS", tmp_path)
+    card = write_weights(specialists, tmp_path / "tiny" / "seed0", {"seed": 0})
+    assert card["exam"]["required"]["backbone reads cyp_panel"] == 0.9
+    files = [path for path in (tmp_path / "tiny").rglob("*.safetensors")]
+    for path in files:
+        with safe_open(path, "pt") as stored:
+            formats = {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        assert formats == {"BF16"} or path.name == "trunk.safetensors"
+    monkeypatch.setattr("esmerge.specialists.soft_tokens.training.train", None)  # calling it would fail
+    for dtype in ("float32", "bfloat16"):
+        again = load(config(weights="tiny", dtype=dtype), tmp_path / f"cache-{dtype}")
+        for name, state in again.adapters.items():
+            expected = specialists.adapters[name].tensors()
+            assert all(torch.equal(tensor, expected[key]) for key, tensor in state.tensors().items())
+        assert (again.fingerprint == specialists.fingerprint) is (dtype == "float32")
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {

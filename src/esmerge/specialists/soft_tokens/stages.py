@@ -116,12 +116,7 @@ class Stages:
             InputError: an entity that is taught is invalid.
         """
         context, kind = self.context, f"{self.family}-alignment"
-        settings = {
-            **self._trunk_settings(plan),
-            "alignment": asdict(self.alignment_settings),
-            "backbone": backbone.fingerprint,
-        }
-        code = {**self._trunk_code(plan), "alignment_code": closure_digest(align, plan.batches)}
+        settings, code = self._alignment_settings(plan, backbone), self._alignment_code(plan)
 
         def make(out: Path, scratch: Path) -> None:
             encoder, recorded = self._trunk(plan)
@@ -222,14 +217,21 @@ class Stages:
         evaluate: Callable[[PromptEncoder, None], Mapping[str, object]],
     ) -> dict[str, object]:
         """What the bare backbone answers behind a projector that was trained alone: a control, which nothing uses."""
-        encoder, recorded = self.encoder(plan, backbone)
-        settings = {"seed": self.context.seed, "data": plan.data, "backbone": backbone.fingerprint}
-        code = {"encoder": encoder_digest(encoder), "code": closure_digest(evaluate)}
+        code = {**self._alignment_code(plan), "examined": closure_digest(evaluate)}
 
         def make(out: Path, scratch: Path) -> None:
+            encoder, recorded = self.encoder(plan, backbone)
             _write_metadata(out, {**recorded, **evaluate(PromptEncoder(backbone, {plan.modality: encoder}), None)})
 
+        settings = self._alignment_settings(plan, backbone)
         return _read_metadata(self.store.folder(f"{self.family}-control", plan.modality, settings, code, make))
+
+    def _alignment_settings(self, plan: EncoderPlan, backbone: Backbone) -> dict[str, object]:
+        aligned = {"alignment": asdict(self.alignment_settings), "backbone": backbone.fingerprint}
+        return {**self._trunk_settings(plan), **aligned}
+
+    def _alignment_code(self, plan: EncoderPlan) -> dict[str, object]:
+        return {**self._trunk_code(plan), "alignment_code": closure_digest(align, plan.batches)}
 
     def _adapter_settings(self, plan: AdapterPlan, backbone: Backbone) -> dict[str, object]:
         return {

@@ -114,9 +114,6 @@ def train_adapter(
     """
     backbone = prompt_encoder.backbone
     parameters = init_lora(backbone.model, "trained", settings.rank, settings.alpha, targets, init_seed)
-    for parameter in parameters:
-        # PEFT gives an adapter the backbone's dtype. In bfloat16, an update below 1/256 of a value would be lost.
-        parameter.data = parameter.data.float()
     beside = [] if projector is None else [(list(projector[0].requires_grad_(True).parameters()), projector[1])]
     try:
         final = train(
