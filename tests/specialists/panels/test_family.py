@@ -74,8 +74,8 @@ def config(folder: Path) -> Callable[..., dict[str, Any]]:
         "reading": {"rank": 2, "alpha": 4.0, "steps": STEPS["reading"], "batch": 2, "questions": 2, "exam": 4},
         "encoder": {"steps": STEPS["trunk"], "batch": 8, "width": 16, "tokens": 2},
         "alignment": {"steps": STEPS["alone"], "batch": 4},
-        "lora": {"rank": 2, "alpha": 4.0, "steps": STEPS["lora"], "batch": 4, "questions": 2, "replay": 0.25,
-                 "projector_rates": {"molecule": 0.01}},
+        "lora": {"rank": 2, "alpha": 4.0, "steps": STEPS["lora"], "batch": 4, "questions": 2, "replay": 0.25},
+        "projector_rates": {"molecule": 0.01},
         "finetuning": {"steps": 2, "batch": 4, "rank": 2, "alpha": 4.0},
     }  # fmt: skip
     return lambda **changes: base | changes
@@ -219,8 +219,8 @@ WRONG: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
         ConfigError,
         "two experts perceive molecule",
     ),
-    "a rate for nobody": ({"lora": {"projector_rates": {"virus": 0.1}}}, ConfigError, "virus, which is no expert"),
-    "a rate of 0": ({"lora": {"projector_rates": {"molecule": 0.0}}}, ConfigError, "molecule: 0.0"),
+    "a rate for nobody": ({"projector_rates": {"virus": 0.1}}, ConfigError, "virus, which is no expert"),
+    "a rate of 0": ({"projector_rates": {"molecule": 0.0}}, ConfigError, "molecule: 0.0"),
 }
 
 

@@ -70,22 +70,17 @@ class PanelLoraSettings(LoraSettings):
         replay: share of text-only sequences, as in reading.
         imitation: weight of the distance between hidden states where an entity is perceived and those of the bare
             backbone where the entity stands in words; what is merged later then meets in the same representation.
-        projector_rates: expert -> the rate at which its projector learns with the LoRA; that of other experts stays as
-            it is drawn, so that the LoRA carries all that is learnt.
     """
 
     questions: int = 4
     replay: float = 0.2
     imitation: float = 1.0
-    projector_rates: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "specialists.lora", 1, "questions")
         at_least(self, "specialists.lora", 0, "imitation")
         shares(self, "specialists.lora", "replay")
-        if low := [f"{expert}: {rate}" for expert, rate in self.projector_rates.items() if not rate > 0]:
-            raise ConfigError(f"specialists.lora.projector_rates has {', '.join(low)}: expected rates above 0")
 
 
 @dataclass(frozen=True)
@@ -107,6 +102,8 @@ class PanelSpecialistsSettings(SpecialistsConfig):
         shared_init: whether the adapters start from the same random A.
         targets: linear modules that are adapted.
         alignment: of the control's projector.
+        projector_rates: expert -> the rate at which its projector learns with the LoRA; that of other experts stays as
+            it is drawn, so that the LoRA carries all that is learnt.
         weights: folder under ``benchmarks/specialists`` that holds trained stages; None: nothing is shipped.
         retrain: train anew what is shipped.
     """
@@ -131,6 +128,7 @@ class PanelSpecialistsSettings(SpecialistsConfig):
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     lora: PanelLoraSettings = field(default_factory=PanelLoraSettings)
     finetuning: FineTuning = field(default_factory=FineTuning)
+    projector_rates: dict[str, float] = field(default_factory=dict)
     weights: str | None = None
     retrain: bool = False
 
@@ -143,8 +141,10 @@ class PanelSpecialistsSettings(SpecialistsConfig):
         taught = {lesson.expert for lesson in self.lessons.values()}
         if idle := [expert for expert in self.experts if expert not in taught]:
             raise ConfigError(f"specialists.lessons teaches {', '.join(idle)} nothing: every expert needs a lesson")
-        if strange := sorted(set(self.lora.projector_rates) - set(self.experts)):
-            raise ConfigError(f"specialists.lora.projector_rates names {', '.join(strange)}, which is no expert")
+        if low := [f"{expert}: {rate}" for expert, rate in self.projector_rates.items() if not rate > 0]:
+            raise ConfigError(f"specialists.projector_rates has {', '.join(low)}: expected rates above 0")
+        if strange := sorted(set(self.projector_rates) - set(self.experts)):
+            raise ConfigError(f"specialists.projector_rates names {', '.join(strange)}, which is no expert")
         self.encoder_choices()
 
     def encoder_choices(self) -> dict[str, EncoderChoice]:

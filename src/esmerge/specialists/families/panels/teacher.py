@@ -49,7 +49,7 @@ def _perceive(index: int, expert: str, choice: EncoderChoice, stages: Stages, pl
         planner.encoder(expert, choice),
         planner.specialist(index, expert),
         planner.backbone,
-        planner.settings.lora.projector_rates.get(expert, 0.0),
+        planner.settings.projector_rates.get(expert, 0.0),
         lambda prompt_encoder, adapter: _compare(expert, planner, prompt_encoder, adapter),
     )
     taught.encoders[encoder.modality], taught.adapters[expert] = encoder, state
