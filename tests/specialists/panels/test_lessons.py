@@ -31,7 +31,11 @@ def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
         head, entity, *rest = taught.sequence
         assert head == "Molecule: " and isinstance(entity, Entity) and entity.modality == "molecule"
         names = [str(question).removeprefix("\nEnzyme: ") for question in rest[::2]]
-        assert len(set(names)) == len(names) <= 3 and taught.named is None
+        assert len(set(names)) == len(names) <= 3
+        record, *words = taught.named or ()
+        stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
+        assert words == rest and set(names) <= set(stated)
+        assert stated == {name: ("No", "Yes")[ANSWERS[entity.value][name]] for name in stated}
         for name, answer in zip(names, rest[1::2], strict=True):
             assert answer == Answer(" Yes" if ANSWERS[entity.value][name] else " No")
         for counts, answer in zip(positions, rest[1::2], strict=False):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esmerge.core.prompts import Answer, Entity, Example, Prompt, PromptSegment
-from esmerge.specialists.families.panels.wording import NO, YES, Line, Wording, draw_lines, draw_record
+from esmerge.specialists.families.panels.wording import MOST, NO, YES, Line, Wording, draw_lines, draw_record
 
 Pair = tuple[Example, Example]
 """Two questions about one thing, first the one whose answer is no."""
@@ -53,13 +53,19 @@ class Relation:
 
     def draw(self, count: int, questions: int, rng: np.random.Generator, seed: int) -> list[Taught]:
         """``count`` sequences about one entity each, with up to ``questions`` names."""
-        values, sequences = self.values(), []
-        for _ in range(count):
-            value = values[int(rng.integers(len(values)))]
-            lines = draw_lines(list(self.answers[value].items()), questions, rng)
-            asked = _asked([self.wording.middle + name for name, _ in lines], lines)
-            sequences.append(Taught((self.wording.head, Entity(self.modality, value), *asked)))
-        return sequences
+        values = self.values()
+        return [self._sequence(values[int(rng.integers(len(values)))], questions, rng) for _ in range(count)]
+
+    def _sequence(self, value: str, questions: int, rng: np.random.Generator) -> Taught:
+        known = list(self.answers[value].items())
+        lines = draw_lines(known, min(questions, MOST), rng)
+        asked = _asked([self.wording.middle + name for name, _ in lines], lines)
+        others = [line for line in known if line not in lines]
+        more = [others[index] for index in rng.permutation(len(others))[: MOST - len(lines)]]
+        record = [*lines, *more]
+        record = [record[index] for index in rng.permutation(len(record))]
+        perceived = (self.wording.head, Entity(self.modality, value), *asked)
+        return Taught(perceived, (self.wording.record(record), *asked))
 
 
 @dataclass(frozen=True)
