@@ -147,7 +147,7 @@ def test_benchmarks_do_not_copy_one_another() -> None:
 
 @pytest.mark.parametrize("path", sorted((CONF / "benchmark").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_benchmark_stands_on_a_base(path: Path) -> None:
-    assert "base@_here_" in path.read_text(encoding="utf-8").split("\nname:")[0]
+    assert "@_here_" in path.read_text(encoding="utf-8").split("\nname:")[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
