@@ -18,9 +18,9 @@ from esmerge.cli import train
 from esmerge.cli.train import stages_to_renew
 from esmerge.core.errors import ConfigError
 from esmerge.core.schema import Selection
+from esmerge.specialists import stage_store
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
-from esmerge.specialists.families.textbook import family
 from esmerge.specialists.families.textbook.settings import TextbookSettings
 from esmerge.specialists.specialists import Specialists
 
@@ -88,7 +88,7 @@ def test_weights_are_written_and_then_used_by_seed(
     assert set(card["stages"]["finetuned"]) == {"drug_cell", "cell_lineage"} and len(card["config_hash"]) == 16
     assert card["exam"]["passed"] is False, "these have learnt nothing"
 
-    monkeypatch.setattr(family, "WEIGHTS", weights)
+    monkeypatch.setattr(stage_store, "WEIGHTS", weights)
     assert "is trained now" in capsys.readouterr().err
     run(tmp_path / "empty", "finetuned=[drug_cell]")
     assert stamps(tmp_path / "empty") == {} and "is trained now" not in capsys.readouterr().err

@@ -12,7 +12,7 @@ from tests.conftest import make_specialists
 
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.experiment.weights import write_weights
-from esmerge.specialists.families.textbook import family
+from esmerge.specialists import stage_store
 from esmerge.specialists.shipped import CARD
 from esmerge.specialists.specialists import Exam, Specialists
 
@@ -31,7 +31,7 @@ def written(tiny_specialists: Specialists, shared_cache: Path, tmp_path_factory:
 def shipped(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it that may be spoilt, where the program looks; the folder of seed 0."""
     shutil.copytree(written, tmp_path / "weights")
-    monkeypatch.setattr(family, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(stage_store, "WEIGHTS", tmp_path / "weights")
     return tmp_path / "weights" / "textbook" / "seed0"
 
 

@@ -122,14 +122,15 @@ def test_the_suites_cover_one_another() -> None:
     assert all(len(set(names)) == len(names) for names in suites.values())
 
 
-FRAME = re.compile(r"(prompt|labels|columns):|english: \|-|[\w ()-]+: \{\w+\}|Final answer:")  # see ``settings_lines``
+FRAME = re.compile(r"(prompt|labels|columns):|english: \|-|[\w ()-]+: \{\w+\}|Final answer:|(family|perceive): \w+")
 
 
 def settings_lines(path: Path) -> list[str]:
     """The lines of a config that say something: without comments, blank lines, the list of bases, and the frame.
 
     The frame is what opens a block (``prompt:``, ``labels:``, ``columns:``, ``english: |-``), and in an English prompt
-    the lines that only name an entity (``Molecule (SMILES): {molecule}``) and the cue: all prompts show them alike.
+    the lines that only name an entity (``Molecule (SMILES): {molecule}``) and the cue: all prompts show them alike. So
+    do a panel's text forms say which side is perceived.
     """
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in path.read_text(encoding="utf-8").splitlines()]
     return [
