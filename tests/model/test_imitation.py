@@ -48,14 +48,6 @@ def test_the_loss_is_that_of_the_answers_and_the_relative_distance(ours: PromptE
     assert both - plain == pytest.approx(2 * expected, rel=1e-4)
 
 
-def test_sequences_without_words_imitate_nothing(ours: PromptEncoder) -> None:
-    with torch.no_grad():
-        plain = float(answer_loss(ours, SEEN))
-        assert float(answer_and_imitation_loss(ours, SEEN, [None, None], 3.0)) == pytest.approx(plain, rel=1e-5)
-        assert float(answer_and_imitation_loss(ours, SEEN, [None, NAMED[1]], 3.0)) == pytest.approx(plain, rel=1e-5)
-        assert float(answer_and_imitation_loss(ours, SEEN, [NAMED[0], None], 3.0)) > plain + 0.01
-
-
 def test_an_adapter_learns_while_the_words_stay_those_of_the_bare_backbone(ours: PromptEncoder) -> None:
     parameters = init_lora(ours.backbone.model, "taught", 2, 4.0, ("q_proj", "down_proj"), 0)
     optimiser = torch.optim.Adam(parameters, lr=0.02)

@@ -22,27 +22,21 @@ SMALLEST = 1e-6  # mean square of a state, against division by zero
 
 
 def answer_and_imitation_loss(
-    prompt_encoder: PromptEncoder, sequences: Sequence[Prompt], named: Sequence[Prompt | None], weight: float
+    prompt_encoder: PromptEncoder, sequences: Sequence[Prompt], named: Sequence[Prompt], weight: float
 ) -> Tensor:
     """Mean cross-entropy on the answers' tokens, and ``weight`` times the distance to the same questions in words.
 
     Args:
-        named: for each sequence the same questions and answers in words, or None.
+        named: for each sequence the same questions and answers in words.
     """
-    batch = prompt_encoder.batch(sequences)
-    rows = torch.arange(len(sequences), device=batch.mask.device)
-    imitating = torch.tensor([words is not None for words in named], device=batch.mask.device)
-    texts = [words for words in named if words is not None]
-    target = None
-    if weight and texts:
+    batch, target = prompt_encoder.batch(sequences), None
+    if weight:
         with torch.no_grad(), without_adapters(prompt_encoder.backbone.model):
-            target, _ = answer_states(prompt_encoder, prompt_encoder.batch(texts))
+            target, _ = answer_states(prompt_encoder, prompt_encoder.batch(named))
     states, positions = answer_states(prompt_encoder, batch)
     logits = prompt_encoder.backbone.model.get_output_embeddings()(states[-1]).float()
     loss = functional.cross_entropy(logits, batch.targets[positions])
-    if target is None:
-        return loss
-    return loss + weight * relative_distance(states[:, torch.isin(positions[0], rows[imitating])], target)
+    return loss if target is None else loss + weight * relative_distance(states, target)
 
 
 def answer_states(prompt_encoder: PromptEncoder, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:

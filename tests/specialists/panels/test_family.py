@@ -14,7 +14,9 @@ from safetensors import safe_open
 from tests.conftest import composed
 from tests.specialists import tiny_language_model as tiny
 
+from esmerge.core.compose import compose_choice
 from esmerge.core.errors import BenchError, ConfigError, InputError
+from esmerge.core.prompts import Example
 from esmerge.core.schema import choose
 from esmerge.data.enzymes import enzyme_sequences
 from esmerge.experiment.config import read_sweep
@@ -23,7 +25,10 @@ from esmerge.experiment.plan import plan_runs
 from esmerge.experiment.weights import write_weights
 from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
+from esmerge.specialists.families.panels.loading import read_lesson, records_hold_names
 from esmerge.specialists.families.panels.reading import merge_into
+from esmerge.specialists.families.panels.settings import LessonSettings
+from esmerge.specialists.families.panels.wording import Wording
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking.store import RunFolder
@@ -202,6 +207,13 @@ def test_shipped_stages_are_found_whatever_number_format_runs_them(
         assert (again.fingerprint == specialists.fingerprint) is (dtype == "float32")
 
 
+def test_a_modality_without_an_encoder_is_read_as_text(config: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    reader = load(config(encoders={"protein": "kmers"}, projector_rates={}), tmp_path)
+    assert list(reader.encoders) == ["protein"] and "projector alone molecule" not in reader.metadata
+    assert any(factors.b.any() for factors in reader.adapters["molecule"].modules.values())
+    assert reader.metadata["specialist molecule"]["specialist"]["inhibits"]["questions"] > 0
+
+
 WRONG: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "no root": ({"root": None}, ConfigError, "tables of cyp_panel"),
     "root is not there": ({"root": "/nowhere"}, InputError, "/nowhere"),
@@ -222,6 +234,23 @@ WRONG: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "a rate for nobody": ({"projector_rates": {"virus": 0.1}}, ConfigError, "virus, which is no expert"),
     "a rate of 0": ({"projector_rates": {"molecule": 0.0}}, ConfigError, "molecule: 0.0"),
 }
+
+
+@pytest.mark.parametrize("perceive", ["molecule", "partner"])
+def test_a_panel_of_too_few_names_is_refused(perceive: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = compose_choice("benchmark", "cyp_panel")
+    few = {**node, "tables": dict(list(node["tables"].items())[:3])}
+    monkeypatch.setattr("esmerge.specialists.families.panels.loading.compose_choice", lambda group, name: few)
+    lesson = LessonSettings("x", "cyp_panel", perceive)
+    with pytest.raises(InputError, match="CYP1A2, CYP2C19, CYP2C9: expected 4 names or more"):
+        read_lesson("few", lesson, str(folder / "data"), "brief", 0)
+
+
+def test_a_side_whose_partner_has_no_record_is_refused() -> None:
+    wording = Wording("ddi_panel", "Drug: ", "\nDrug: ", 6)
+    ids = [Example("1", ("Drug: DB01\nDrug: DB02",), ("No", "Yes"), 1)]
+    records = [Example("1", ("Drug: DB02 Yes, DB03 No\nDrug: DB02",), ("No", "Yes"), 1)]
+    assert not records_hold_names(ids, wording) and records_hold_names(records, wording)
 
 
 @pytest.mark.parametrize("name", WRONG)

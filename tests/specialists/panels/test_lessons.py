@@ -16,7 +16,7 @@ from esmerge.specialists.families.panels.trunks import UNKNOWN, answers_loss
 from esmerge.specialists.families.panels.wording import Wording
 
 NAMES = ("A1", "B2", "C3", "D4", "E5")
-WORDING = Wording("enzymes", "Molecule: ", "\nEnzyme: ", NAMES)
+WORDING = Wording("enzymes", "Molecule: ", "\nEnzyme: ", 4, NAMES)
 ANSWERS = {
     f"m{row}": {name: bool((row + column) % 2) for column, name in enumerate(NAMES) if (row * column) % 3 != 1}
     for row in range(20)
@@ -32,9 +32,9 @@ def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
         assert head == "Molecule: " and isinstance(entity, Entity) and entity.modality == "molecule"
         names = [str(question).removeprefix("\nEnzyme: ") for question in rest[::2]]
         assert len(set(names)) == len(names) <= 3
-        record, *words = taught.named or ()
+        record, *words = taught.named
         stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
-        assert words == rest and set(names) <= set(stated)
+        assert words == rest and set(names) <= set(stated) and len(stated) <= WORDING.listed
         assert stated == {name: ("No", "Yes")[ANSWERS[entity.value][name]] for name in stated}
         for name, answer in zip(names, rest[1::2], strict=True):
             assert answer == Answer(" Yes" if ANSWERS[entity.value][name] else " No")
@@ -47,7 +47,7 @@ def test_a_second_entity_is_looked_up_in_a_record_and_so_is_its_name() -> None:
     lesson = Identity("enzyme", "protein", WORDING, ENTITIES, [])
     for taught in lesson.draw(100, 3, generator(0, "s"), 0):
         record, *perceived = taught.sequence
-        assert taught.named is not None and record == taught.named[0]
+        assert record == taught.named[0]
         stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
         questions, words = list(zip(*[iter(perceived)] * 3, strict=True)), taught.named[1:]
         for (middle, entity, answer), question, same in zip(questions, words[::2], words[1::2], strict=True):

@@ -11,7 +11,6 @@ from esmerge.core.prompts import Answer
 from esmerge.core.rng import generator
 from esmerge.specialists.families.panels.wording import (
     FEWEST,
-    MOST,
     Wording,
     draw_lines,
     draw_record,
@@ -21,8 +20,8 @@ from esmerge.specialists.families.panels.wording import (
     text_exam,
 )
 
-ENZYMES = Wording("enzymes", "Molecule: ", "\nEnzyme: ", ("A1", "B2", "C3", "D4", "E5", "F6", "G7"))
-FAMILIES = Wording("families", "Drug: ", "\nProtein: ", ("kinases", "channels", "proteases"))
+ENZYMES = Wording("enzymes", "Molecule: ", "\nEnzyme: ", 6, ("A1", "B2", "C3", "D4", "E5", "F6", "G7"))
+FAMILIES = Wording("families", "Drug: ", "\nProtein: ", 6, ("kinases", "channels", "proteases", "receptors"))
 
 
 def lines_of(record: str, wording: Wording) -> dict[str, str]:
@@ -32,11 +31,11 @@ def lines_of(record: str, wording: Wording) -> dict[str, str]:
 
 
 def test_a_template_gives_the_words_around_both_entities() -> None:
-    wording = read_wording("cyp_panel", "Molecule: {molecule}\nEnzyme: {protein}")
-    assert wording == Wording("cyp_panel", "Molecule: ", "\nEnzyme: ")
+    wording = read_wording("cyp_panel", "Molecule: {molecule}\nEnzyme: {protein}", 5)
+    assert wording == Wording("cyp_panel", "Molecule: ", "\nEnzyme: ", 5)
     for template in ("Molecule: {molecule}", "{molecule} and {protein}?", "{a}{b}{c}"):
         with pytest.raises(ConfigError, match="must hold two placeholders, and end with the second"):
-            read_wording("cyp_panel", template)
+            read_wording("cyp_panel", template, 5)
 
 
 def test_every_answer_of_a_text_stands_in_its_record() -> None:
@@ -44,7 +43,7 @@ def test_every_answer_of_a_text_stands_in_its_record() -> None:
     for record, *rest in text_batch([ENZYMES, FAMILIES], 200, 3, 0, "stream", 0):
         wording = ENZYMES if str(record).startswith("Molecule") else FAMILIES
         stated, questions = lines_of(str(record), wording), rest[::2]
-        assert set(stated.values()) == {"Yes", "No"} and FEWEST <= len(stated) <= MOST
+        assert set(stated.values()) == {"Yes", "No"} and FEWEST <= len(stated) <= wording.listed
         assert set(stated) <= set(wording.names) and len(set(questions)) == len(questions) <= 3
         for question, answer in zip(questions, rest[1::2], strict=True):
             assert answer == Answer(f" {stated[str(question).removeprefix(wording.middle)]}")
@@ -73,7 +72,7 @@ def test_the_side_of_a_record_does_not_depend_on_its_order() -> None:
     assert side_of(lines, 0) == side_of(lines[::-1], 0)
     rng, drawn = generator(0, "records"), Counter[str]()
     for side in ("train", "held_out"):
-        drawn[side] = sum(side_of(draw_record(ENZYMES.names, rng, side, 0), 0) == side for _ in range(20))
+        drawn[side] = sum(side_of(draw_record(ENZYMES, rng, side, 0), 0) == side for _ in range(20))
     assert drawn == {"train": 20, "held_out": 20}
 
 

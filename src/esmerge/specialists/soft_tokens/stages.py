@@ -150,7 +150,7 @@ class Stages:
                 *(prompt_encoder, plan.expert, plan.batches, self.lora_settings, self.targets, plan.init_seed, scratch),
                 loss=plan.loss,
             )
-            state = in_format(in_format(state, self.kept_as), torch.float32)
+            state = rounded(state, self.kept_as)
             recorded = {"loss": loss, "training_seconds": time.perf_counter() - start, **plan.evaluate(state)}
             save_adapter(in_format(state, self.kept_as), out / ADAPTER, backbone.name)
             _write_metadata(out, recorded)
@@ -199,7 +199,7 @@ class Stages:
             save_encoder(encoder, out, self.kept_as)
             load_encoder(encoder, out)
             encoder.forget()
-            state = in_format(in_format(state, self.kept_as), torch.float32)
+            state = rounded(state, self.kept_as)
             recorded |= evaluate(prompt_encoder, state)
             save_adapter(in_format(state, self.kept_as), out / ADAPTER, backbone.name)
             _write_metadata(out, recorded)
@@ -277,6 +277,11 @@ class Stages:
     def _trunk_code(self, plan: EncoderPlan) -> dict[str, object]:
         taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
         return {"versions": self._versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
+
+
+def rounded(state: LoraState, dtype: torch.dtype) -> LoraState:
+    """An adapter in float32 as it comes back from a number format."""
+    return in_format(in_format(state, dtype), torch.float32)
 
 
 def in_format(state: LoraState, dtype: torch.dtype) -> LoraState:

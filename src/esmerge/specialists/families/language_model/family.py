@@ -6,7 +6,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from esmerge.core.paths import user_path
-from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.language_model.lessons import pools
@@ -15,7 +14,6 @@ from esmerge.specialists.families.language_model.planning import Planner, check_
 from esmerge.specialists.families.language_model.settings import AUTO, LanguageModelSettings
 from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
 from esmerge.specialists.families.language_model.teacher import teach
-from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.specialists.stage_store import StageStore
@@ -36,9 +34,6 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
     check_lessons(lessons, backbone, settings.encoder_choices())
     stages = Stages("language-model", store, context, settings.encoder, settings.alignment, settings.lora, targets)
     taught = teach(settings, stages, Planner(settings, lessons, backbone, context.seed))
-    for encoder in taught.encoders.values():
-        encoder.forget()
-    digests = [*map(encoder_digest, taught.encoders.values()), *map(adapter_digest, taught.adapters.values())]
     pool = pools(lessons)
     return Specialists(
         name="language_model",
@@ -49,7 +44,7 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
         pool=pool,
-        fingerprint=digest([backbone.fingerprint, *digests]),
+        fingerprint=digest([backbone.fingerprint, *taught.finished()]),
         finetuning=settings.finetuning,
         targets=targets,
         stages=store,

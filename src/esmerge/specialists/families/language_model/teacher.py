@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from esmerge.adapters.lora import LoraState
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.language_model.planning import Planner
 from esmerge.specialists.families.language_model.settings import LanguageModelSettings
-from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder
 from esmerge.specialists.soft_tokens.stages import Stages
+from esmerge.specialists.soft_tokens.trained import Trained
 
 
-@dataclass
-class Taught:
-    """Modality -> encoder, expert -> adapter, and what was recorded of each."""
-
-    encoders: dict[str, SoftTokenEncoder] = field(default_factory=dict)
-    adapters: dict[str, LoraState] = field(default_factory=dict)
-    recorded: dict[str, object] = field(default_factory=dict)
-
-
-def teach(settings: LanguageModelSettings, stages: Stages, planner: Planner) -> Taught:
+def teach(settings: LanguageModelSettings, stages: Stages, planner: Planner) -> Trained:
     """What the store lacks is trained now; experts of one modality share the encoder."""
-    taught = Taught()
+    taught = Trained()
     modalities = {settings.modality_of(expert) for expert in settings.experts}
     for modality, choice in settings.encoder_choices().items():
         if modality in modalities:

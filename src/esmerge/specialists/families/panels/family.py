@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.paths import user_path
-from esmerge.model.attach import adapter_digest
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.language_model.family import load_backbone
 from esmerge.specialists.families.panels.exams import grades
@@ -17,7 +17,6 @@ from esmerge.specialists.families.panels.reading import KEPT_AS, read
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.families.panels.teacher import teach
 from esmerge.specialists.families.panels.wording import Wording
-from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.specialists.stage_store import StageStore, shipped_store
@@ -43,9 +42,6 @@ def panels(settings: PanelSpecialistsSettings, context: Context) -> Specialists:
         numbers=str(backbone.model.dtype),
     )
     taught = teach(settings, stages, Planner(settings, lessons, wordings, lineage, context.seed))
-    for encoder in taught.encoders.values():
-        encoder.forget()
-    digests = [*map(encoder_digest, taught.encoders.values()), *map(adapter_digest, taught.adapters.values())]
     recorded = {"reading": reading} | taught.recorded
     pool = pools(lessons)
     return Specialists(
@@ -57,7 +53,7 @@ def panels(settings: PanelSpecialistsSettings, context: Context) -> Specialists:
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
         pool=pool,
-        fingerprint=digest([backbone.fingerprint, *digests]),
+        fingerprint=digest([backbone.fingerprint, *taught.finished()]),
         finetuning=settings.finetuning,
         targets=targets,
         stages=store,
@@ -109,7 +105,7 @@ def wordings_of(lessons: Sequence[Lesson]) -> list[Wording]:
     for wording in (lesson.wording for lesson in lessons):
         before = by_panel.get(wording.benchmark)
         names = sorted({*wording.names, *(before.names if before else ())})
-        by_panel[wording.benchmark] = Wording(wording.benchmark, wording.head, wording.middle, tuple(names))
+        by_panel[wording.benchmark] = replace(wording, names=tuple(names))
     return list(by_panel.values())
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from esmerge.core.prompts import Answer, Entity, Example, Prompt, PromptSegment
-from esmerge.specialists.families.panels.wording import MOST, NO, YES, Line, Wording, draw_lines, draw_record
+from esmerge.specialists.families.panels.wording import NO, YES, Line, Wording, draw_lines, draw_record
 
 Pair = tuple[Example, Example]
 """Two questions about one thing, first the one whose answer is no."""
@@ -25,11 +25,11 @@ class Taught:
 
     Attributes:
         sequence: with an answer after each question.
-        named: the same questions and answers in words; None where there is nothing to imitate.
+        named: the same questions and answers in words; a text-only sequence itself.
     """
 
     sequence: Prompt
-    named: Prompt | None = None
+    named: Prompt
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,11 @@ class Relation:
 
     def _sequence(self, value: str, questions: int, rng: np.random.Generator) -> Taught:
         known = list(self.answers[value].items())
-        lines = draw_lines(known, min(questions, MOST), rng)
+        listed = self.wording.listed
+        lines = draw_lines(known, min(questions, listed), rng)
         asked = _asked([self.wording.middle + name for name, _ in lines], lines)
         others = [line for line in known if line not in lines]
-        more = [others[index] for index in rng.permutation(len(others))[: MOST - len(lines)]]
+        more = [others[index] for index in rng.permutation(len(others))[: listed - len(lines)]]
         record = [*lines, *more]
         record = [record[index] for index in rng.permutation(len(record))]
         perceived = (self.wording.head, Entity(self.modality, value), *asked)
@@ -93,7 +94,7 @@ class Identity:
 
     def _sequence(self, questions: int, rng: np.random.Generator, seed: int) -> Taught:
         wording = self.wording
-        record = draw_record(list(self.entities), rng, "train", seed)
+        record = draw_record(wording, rng, "train", seed)
         lines = draw_lines(record, questions, rng)
         values = [self.entities[name][int(rng.integers(len(self.entities[name])))] for name, _ in lines]
         perceived: list[PromptSegment] = [wording.record(record)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from esmerge.core.compose import compose_choice
@@ -11,7 +11,7 @@ from esmerge.core.prompts import Benchmark, Entity, Example, Prompt
 from esmerge.data.templates import in_language
 from esmerge.specialists.families.panels.lessons import Identity, Lesson, Pair, Relation
 from esmerge.specialists.families.panels.settings import LessonSettings
-from esmerge.specialists.families.panels.wording import Wording, read_wording
+from esmerge.specialists.families.panels.wording import FEWEST_NAMES, NO, YES, Wording, read_wording
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tasks.load import load_benchmark
 
@@ -20,14 +20,14 @@ def read_lesson(name: str, settings: LessonSettings, root: str, language: str, s
     """Load a panel with one side perceived.
 
     Raises:
-        ConfigError: the benchmark is no panel, or its wording does not fit.
-        InputError: its tables, as in ``load_benchmark``; or no validation question is left for the exam.
+        ConfigError: the benchmark is no panel, its wording does not fit, or its words hold no answers.
+        InputError: its tables, as in ``load_benchmark``; or too few names, or nothing to teach or to examine.
     """
     node = compose_choice("benchmark", settings.benchmark)
     if "perceive" not in node:
         raise ConfigError(f"specialists.lessons.{name}.benchmark={settings.benchmark}: expected a panel")
     template = in_language("prompt", node["prompt"], language, settings.benchmark)
-    wording = read_wording(settings.benchmark, template)
+    wording = read_wording(settings.benchmark, template, int(node["listed"]))
     shared = {**node, "root": root, "train_limit": None, "validation_limit": None, "training": "every"}
 
     def load(perceive: str) -> Benchmark:
@@ -37,16 +37,36 @@ def read_lesson(name: str, settings: LessonSettings, root: str, language: str, s
     perceived = load(settings.perceive)
     (modality,) = {entity.modality for entity in perceived.train[0].entities()}
     pairs = exam_pairs(perceived.validation)
+    where = f"specialists.lessons.{name}: {settings.benchmark}"
     if not pairs:
-        raise InputError(f"specialists.lessons.{name}: {settings.benchmark} has no matched validation questions")
+        raise InputError(f"{where} has no matched validation questions to examine with")
     if isinstance(perceived.train[0].prompt[-1], Entity):
-        entities = _entities_by_name(perceived, load("none"), wording)
-        wording = replace(wording, names=tuple(entities))
-        return Identity(name, modality, wording, entities, pairs)
+        words = load("none")
+        if not records_hold_names(words.train, wording):
+            raise ConfigError(f"{where} describes no first entity by a record, so its second one cannot be looked up")
+        entities = _entities_by_name(perceived, words, wording)
+        return Identity(name, modality, _with_names(wording, entities, where), entities, pairs)
     answers = _answers_by_entity(perceived.train, wording)
-    wording = replace(wording, names=tuple(sorted({name for by_name in answers.values() for name in by_name})))
     both = {value: by_name for value, by_name in answers.items() if len(set(by_name.values())) == 2}
-    return Relation(name, modality, wording, both, pairs)
+    if not both:
+        raise InputError(f"{where} has no {modality} with both answers to teach")
+    names = {name for by_name in answers.values() for name in by_name}
+    return Relation(name, modality, _with_names(wording, names, where), both, pairs)
+
+
+def _with_names(wording: Wording, names: Collection[str], where: str) -> Wording:
+    if len(names) < FEWEST_NAMES:
+        raise InputError(f"{where} names {', '.join(sorted(names))}: expected {FEWEST_NAMES} names or more")
+    return replace(wording, names=tuple(sorted(names)))
+
+
+def records_hold_names(examples: Sequence[Example], wording: Wording) -> bool:
+    """Whether the answer to each question's name stands in its words."""
+    for example in examples:
+        record, _, name = "".join(map(str, example.prompt)).rpartition(wording.middle)
+        if name + (NO, YES)[example.answer] not in record:
+            return False
+    return True
 
 
 def exam_pairs(examples: Sequence[Example]) -> list[Pair]:

@@ -14,7 +14,7 @@ from esmerge.model.backbone import Backbone
 from esmerge.model.imitation import answer_and_imitation_loss
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.panels.exams import matched_accuracy
-from esmerge.specialists.families.panels.lessons import Lesson, Taught
+from esmerge.specialists.families.panels.lessons import Lesson, Pair, Taught
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.families.panels.trunks import lessons_encoder, lessons_task
 from esmerge.specialists.families.panels.wording import Wording, text_batch
@@ -130,7 +130,7 @@ class Planner:
         return digest([asdict(lesson) for lesson in self.lessons[expert]])
 
 
-def _spread(lesson: Lesson, count: int) -> list:  # type: ignore[type-arg]
+def _spread(lesson: Lesson, count: int) -> list[Pair]:
     """At most ``count`` of a lesson's pairs, from all over their list."""
     pairs = lesson.pairs
     return [pairs[index * len(pairs) // count] for index in range(count)] if len(pairs) > count else list(pairs)

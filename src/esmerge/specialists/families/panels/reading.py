@@ -21,7 +21,7 @@ from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.panels.exams import accuracy
 from esmerge.specialists.families.panels.settings import ReadingSettings
 from esmerge.specialists.families.panels.wording import Wording, text_batch, text_exam
-from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA, in_format
+from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA, in_format, rounded
 from esmerge.specialists.soft_tokens.training import train_adapter
 from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.cache import digest, tensors_digest
@@ -100,7 +100,7 @@ def _train(
     prompt_encoder, start = PromptEncoder(backbone, {}), time.perf_counter()
     batches = partial(text_batch, wordings, settings.batch, settings.questions, seed, "reading")
     state, loss = train_adapter(prompt_encoder, "reading", batches, settings, targets, seed, scratch)
-    state = in_format(in_format(state, KEPT_AS), torch.float32)
+    state = rounded(state, KEPT_AS)
     recorded: dict[str, object] = {"loss": loss, "training_seconds": time.perf_counter() - start}
     recorded |= {"before": examine(prompt_encoder, settings, wordings, seed, None)}
     recorded |= {"after": examine(prompt_encoder, settings, wordings, seed, state)}

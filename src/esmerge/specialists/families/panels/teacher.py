@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from esmerge.adapters.lora import LoraState
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.panels.planning import Planner
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.soft_tokens.api import EncoderChoice
-from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder
 from esmerge.specialists.soft_tokens.stages import Stages
+from esmerge.specialists.soft_tokens.trained import Trained
 
 
-@dataclass
-class Taught:
-    """Modality -> encoder, expert -> adapter, and what was recorded of each."""
-
-    encoders: dict[str, SoftTokenEncoder] = field(default_factory=dict)
-    adapters: dict[str, LoraState] = field(default_factory=dict)
-    recorded: dict[str, object] = field(default_factory=dict)
-
-
-def teach(settings: PanelSpecialistsSettings, stages: Stages, planner: Planner) -> Taught:
+def teach(settings: PanelSpecialistsSettings, stages: Stages, planner: Planner) -> Trained:
     """Every expert's encoder and adapter; what the store lacks is trained now."""
-    taught, choices = Taught(), settings.encoder_choices()
+    taught, choices = Trained(), settings.encoder_choices()
     for index, expert in enumerate(settings.experts):
         choice = choices.get(planner.lessons[expert][0].modality)
         if choice is None:
@@ -37,14 +27,16 @@ def teach(settings: PanelSpecialistsSettings, stages: Stages, planner: Planner) 
     return taught
 
 
-def _read_as_text(index: int, expert: str, stages: Stages, planner: Planner, taught: Taught) -> None:
+def _read_as_text(index: int, expert: str, stages: Stages, planner: Planner, taught: Trained) -> None:
     prompt_encoder = PromptEncoder(planner.backbone, {})
     plan = planner.specialist(index, expert, lambda state: _compare(expert, planner, prompt_encoder, state))
     state, recorded = stages.specialist(plan, prompt_encoder)
     taught.adapters[expert], taught.recorded[f"specialist {expert}"] = state, recorded
 
 
-def _perceive(index: int, expert: str, choice: EncoderChoice, stages: Stages, planner: Planner, taught: Taught) -> None:
+def _perceive(
+    index: int, expert: str, choice: EncoderChoice, stages: Stages, planner: Planner, taught: Trained
+) -> None:
     encoder, state, recorded = stages.perceiver(
         planner.encoder(expert, choice),
         planner.specialist(index, expert),
@@ -56,7 +48,7 @@ def _perceive(index: int, expert: str, choice: EncoderChoice, stages: Stages, pl
     taught.recorded[f"specialist {expert}"] = recorded
 
 
-def _control(expert: str, choice: EncoderChoice, stages: Stages, planner: Planner, taught: Taught) -> None:
+def _control(expert: str, choice: EncoderChoice, stages: Stages, planner: Planner, taught: Trained) -> None:
     """A projector that is trained alone, examined on the bare backbone; nothing else uses it."""
     taught.recorded[f"projector alone {expert}"] = stages.projector_alone(
         planner.encoder(expert, choice),

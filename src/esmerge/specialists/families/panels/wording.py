@@ -20,7 +20,8 @@ from esmerge.data.splits import hashed_sides
 from esmerge.data.templates import PLACEHOLDER
 
 NO, YES = " No", " Yes"
-FEWEST, MOST = 2, 6  # names in a record
+FEWEST = 2  # names in a record: one with each answer
+FEWEST_NAMES = 4  # of a panel: with fewer, there may be no record to hold out
 HELD_OUT = 0.2  # share of the records
 Line = tuple[str, bool]
 """A name, and whether the answer is yes."""
@@ -33,12 +34,14 @@ class Wording:
     Attributes:
         benchmark: config name of the panel.
         head, middle: before the first and before the second entity.
+        listed: names in a record at most.
         names: what a second entity is called, in words.
     """
 
     benchmark: str
     head: str
     middle: str
+    listed: int
     names: tuple[str, ...] = ()
 
     def record(self, lines: Sequence[Line]) -> str:
@@ -46,8 +49,8 @@ class Wording:
         return self.head + ", ".join(name + (YES if holds else NO) for name, holds in lines)
 
 
-def read_wording(benchmark: str, template: str) -> Wording:
-    """The words of a prompt template with two placeholders, none after the second.
+def read_wording(benchmark: str, template: str, listed: int) -> Wording:
+    """The words of a prompt template with two placeholders, none after the second; its names are yet to be found.
 
     Raises:
         ConfigError: another number of placeholders, or text after them.
@@ -57,13 +60,14 @@ def read_wording(benchmark: str, template: str) -> Wording:
         raise ConfigError(
             f"benchmark {benchmark!r}: its prompt {template!r} must hold two placeholders, and end with the second"
         )
-    return Wording(benchmark, parts[0], parts[2])
+    return Wording(benchmark, parts[0], parts[2], listed)
 
 
-def draw_record(names: Sequence[str], rng: np.random.Generator, side: str, seed: int) -> list[Line]:
-    """``FEWEST`` to ``MOST`` names with drawn answers, both answers among them, of one side: train or held_out."""
+def draw_record(wording: Wording, rng: np.random.Generator, side: str, seed: int) -> list[Line]:
+    """Names with drawn answers, both answers among them, of one side of all records: train or held_out."""
+    names = wording.names
     while True:
-        count = int(rng.integers(FEWEST, min(MOST, len(names)), endpoint=True))
+        count = int(rng.integers(FEWEST, min(wording.listed, len(names)), endpoint=True))
         holds = rng.integers(0, 2, size=count).astype(bool).tolist()
         lines = [
             (names[index], answer) for index, answer in zip(rng.permutation(len(names))[:count], holds, strict=True)
@@ -96,7 +100,7 @@ def text_batch(
     sequences = []
     for _ in range(size):
         wording = wordings[int(rng.integers(len(wordings)))]
-        record = draw_record(wording.names, rng, "train", seed)
+        record = draw_record(wording, rng, "train", seed)
         sequence: list[str | Answer] = [wording.record(record)]
         for name, holds in draw_lines(record, questions, rng):
             sequence += [wording.middle + name, Answer(YES if holds else NO)]
@@ -110,7 +114,7 @@ def text_exam(wordings: Sequence[Wording], count: int, seed: int) -> Mapping[str
     for wording in wordings:
         rng, examples = generator(seed, f"reading-{wording.benchmark}"), []
         for number in range(count):
-            record = draw_record(wording.names, rng, "held_out", seed)
+            record = draw_record(wording, rng, "held_out", seed)
             fitting = [name for name, holds in record if holds is bool(number % 2)]
             prompt = (wording.record(record), wording.middle + fitting[int(rng.integers(len(fitting)))])
             examples.append(Example(f"{wording.benchmark}:{number}", prompt, (NO, YES), number % 2))
