@@ -71,7 +71,7 @@ def test_commands_are_understood(spoken: tuple[str, ...]) -> None:
         assert not words or words[0] in TABLE_VERBS or "=" in words[0] or words[0] == "VERB"
         return
     overrides = [word for word in words if word not in ("-m", "--help")]
-    assert all("=" in word for word in overrides)
+    assert all("=" in word or word.startswith("~") for word in overrides)
     parsed = OverridesParser.create().parse_overrides(overrides)
     config = composed(*[first_of(one) for one in parsed if not str(one.key_or_group).startswith("hydra")], config=verb)
     if verb == "sweep":

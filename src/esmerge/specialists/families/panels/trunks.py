@@ -30,8 +30,7 @@ def lessons_encoder(
 ) -> Untrained:
     """Draws an encoder and a head for each lesson.
 
-    Soft tokens stay as long as they are projected, a few times as long as words: cut to the length of words, a LoRA
-    hardly learns to read them.
+    Soft tokens stay as long as they are projected, a few times as long as words.
 
     Args:
         hidden: width of the backbone's embeddings.
