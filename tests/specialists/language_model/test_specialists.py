@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.conftest import composed
 from tests.specialists import tiny_language_model as tiny
+from tests.specialists.interrupted import resumed
 
 from esmerge.core.errors import BenchError, ConfigError, InputError
 from esmerge.core.prompts import Entity
@@ -20,17 +21,12 @@ from esmerge.experiment.context import load_specialists
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import plan_runs
 from esmerge.experiment.suite import load_suite
-from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking.store import RunFolder
 
 KINDS = ("language-model-alignment", "language-model-encoder", "language-model-specialist")
-
-
-class Stopped(Exception):
-    """What a test raises in the middle of training."""
 
 
 @pytest.fixture(scope="module")
@@ -136,23 +132,9 @@ def test_interrupted_training_ends_where_it_would_have(
     config: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    update, steps = training._update, iter(range(1000))
-
-    def stopping(*args: Any) -> None:
-        if next(steps) == stop_after:
-            raise Stopped
-        update(*args)
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_update", stopping)
-        with pytest.raises(Stopped):
-            load(config(experts=["molecule", "cell"]), tmp_path)
-    taken: list[None] = []
-    monkeypatch.setattr(training, "_update", lambda *args: (taken.append(None), update(*args))[1])
-    resumed = load(config(experts=["molecule", "cell"]), tmp_path)
-    assert len(taken) < 20 + 4 + 2 * 4, "some steps were not taken again"
-    for name, state in resumed.adapters.items():
+    again, taken = resumed(lambda: load(config(experts=["molecule", "cell"]), tmp_path), stop_after, monkeypatch)
+    assert taken < 20 + 4 + 2 * 4, "some steps were not taken again"
+    for name, state in again.adapters.items():
         expected = specialists.adapters[name].tensors()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in state.tensors().items())
 

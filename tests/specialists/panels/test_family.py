@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from tests.conftest import composed
 from tests.specialists import tiny_language_model as tiny
+from tests.specialists.interrupted import resumed
 
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import BenchError, ConfigError, InputError
@@ -23,7 +24,6 @@ from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import plan_runs
 from esmerge.experiment.weights import write_weights
-from esmerge.model import training
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.panels.loading import read_lesson, records_hold_names
 from esmerge.specialists.families.panels.reading import merge_into
@@ -39,10 +39,6 @@ LESSONS = {
     "inhibits": {"expert": "molecule", "benchmark": "cyp_panel", "perceive": "molecule"},
     "enzyme": {"expert": "protein", "benchmark": "cyp_panel", "perceive": "partner"},
 }
-
-
-class Stopped(Exception):
-    """What a test raises in the middle of training."""
 
 
 def write_tables(root: Path) -> None:
@@ -168,23 +164,10 @@ def test_interrupted_training_ends_where_it_would_have(
     config: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    update, steps = training._update, iter(range(1000))
-
-    def stopping(*args: Any) -> None:
-        if next(steps) == stop_after:
-            raise Stopped
-        update(*args)
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_update", stopping)
-        with pytest.raises(Stopped):
-            load(config(), tmp_path)
-    taken: list[None] = []
-    monkeypatch.setattr(training, "_update", lambda *args: (taken.append(None), update(*args))[1])
-    assert load(config(), tmp_path).fingerprint == specialists.fingerprint
+    again, taken = resumed(lambda: load(config(), tmp_path), stop_after, monkeypatch)
+    assert again.fingerprint == specialists.fingerprint
     total = STEPS["reading"] + 2 * (STEPS["trunk"] + STEPS["lora"] + STEPS["alone"])
-    assert len(taken) == total - stop_after
+    assert taken == total - stop_after
 
 
 def test_shipped_stages_are_found_whatever_number_format_runs_them(
