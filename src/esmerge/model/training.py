@@ -67,11 +67,13 @@ def train(
     checkpoint: Path | None = None,
     matrices: Sequence[nn.Parameter] = (),
     beside: Sequence[tuple[Sequence[nn.Parameter], float]] = (),
+    statistics: Sequence[Tensor] = (),
 ) -> float:
     """Minimise ``loss_at(step)`` over ``parameters`` (AdamW) and ``matrices`` (Muon, if it has a rate).
 
     Args:
         beside: parameters that AdamW trains with a peak learning rate of their own, without weight decay.
+        statistics: what the loss itself updates, as a layer's running means; kept with an interrupted training's state.
         title: shown beside the progress bar.
         checkpoint: folder that keeps the state of interrupted training; None to keep none. A signal that ends the
             process is held back until the step is done and its state is kept.
@@ -85,7 +87,7 @@ def train(
     trained = [*parameters, *matrices, *(parameter for group, _ in beside for parameter in group)]
     optimisers = _optimisers(parameters, matrices, schedule)
     optimisers += [(_adamw(group, rate, 0.0), rate) for group, rate in beside]
-    start, losses = _resume(checkpoint, trained, optimisers)
+    start, losses = _resume(checkpoint, [*trained, *statistics], optimisers)
     saved = time.monotonic()
     with progress(title, schedule.steps, start) as bar, deferred_signals() as signals:
         for step in range(start, schedule.steps):
@@ -101,7 +103,7 @@ def train(
             bar.update()
             after_step()
             if checkpoint is not None and (signals.waiting or time.monotonic() - saved > CHECKPOINT_SECONDS):
-                _save(checkpoint, step + 1, losses, trained, optimisers)
+                _save(checkpoint, step + 1, losses, [*trained, *statistics], optimisers)
                 saved = time.monotonic()
             signals.deliver()
     if not all(all_finite(parameter.detach()) for parameter in trained):
@@ -135,9 +137,7 @@ def _update(loss: Tensor, trained: Sequence[nn.Parameter], optimisers: Optimiser
         optimiser.zero_grad(set_to_none=True)
 
 
-def _save(
-    folder: Path, step: int, losses: list[float], trained: Sequence[nn.Parameter], optimisers: Optimisers
-) -> None:
+def _save(folder: Path, step: int, losses: list[float], trained: Sequence[Tensor], optimisers: Optimisers) -> None:
     states = [optimiser.state_dict() for optimiser, _ in optimisers]
     tensors = {f"parameter.{index}": parameter.detach() for index, parameter in enumerate(trained)}
     for number, state in enumerate(states):
@@ -150,7 +150,7 @@ def _save(
         save_file(tensors, partial, metadata={"record": json.dumps(record)})
 
 
-def _resume(folder: Path | None, trained: Sequence[nn.Parameter], optimisers: Optimisers) -> tuple[int, list[float]]:
+def _resume(folder: Path | None, trained: Sequence[Tensor], optimisers: Optimisers) -> tuple[int, list[float]]:
     if folder is None or not (folder / STATE).exists():
         return 0, []
     try:

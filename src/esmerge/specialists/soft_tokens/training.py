@@ -66,6 +66,7 @@ def train_trunk(
         lambda step: task.loss(encoder, heads, inputs, step),
         Schedule(settings.steps, settings.rate, settings.weight_decay),
         checkpoint,
+        statistics=list(encoder.trunk.buffers()),
     )
 
 
