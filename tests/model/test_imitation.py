@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from tests import small
 from torch.nn import functional
 
 from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.model.attach import detach, init_lora, without_adapters
-from esmerge.model.imitation import SKIPPED, answer_and_imitation_loss, relative_distance
+from esmerge.model.imitation import SKIPPED, Taught, answer_and_imitation_loss, relative_distance
 from esmerge.model.loss import answer_loss
 from esmerge.model.prompt_encoder import PromptEncoder
 
@@ -18,6 +19,7 @@ SEEN: list[Prompt] = [
     ("cell : ALB TTR ; ", Answer("no")),
 ]
 NAMED: list[Prompt] = [("drug : not at all ; ", Answer("yes"), " ; drug : all", Answer("no")), SEEN[1]]
+TAUGHT = [Taught(sequence, imitates) for sequence, imitates in zip(SEEN, NAMED, strict=True)]
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def states_by_hand(ours: PromptEncoder, sequence: Prompt) -> list[torch.Tensor]:
 
 def test_the_loss_is_that_of_the_answers_and_the_relative_distance(ours: PromptEncoder) -> None:
     with torch.no_grad():
-        plain, both = (float(answer_and_imitation_loss(ours, SEEN, NAMED, weight)) for weight in (0.0, 2.0))
+        plain, both = (float(answer_and_imitation_loss(ours, TAUGHT, weight)) for weight in (0.0, 2.0))
         assert plain == pytest.approx(float(answer_loss(ours, SEEN)), rel=1e-5)
         seen, named = (states_by_hand(ours, sequences[0]) for sequences in (SEEN, NAMED))
     by_layer = [((a - b).square().mean(-1) / b.square().mean(-1)) for a, b in zip(seen, named, strict=True)][
@@ -48,12 +50,64 @@ def test_the_loss_is_that_of_the_answers_and_the_relative_distance(ours: PromptE
     assert both - plain == pytest.approx(2 * expected, rel=1e-4)
 
 
+def test_a_sequence_without_words_beside_it_imitates_nothing(ours: PromptEncoder) -> None:
+    with torch.no_grad():
+        plain, some, alone = (
+            float(answer_and_imitation_loss(ours, taught, 2.0))
+            for taught in (list(map(Taught, SEEN)), [TAUGHT[0], Taught(SEEN[1])], TAUGHT[:1])
+        )
+        answers = [float(answer_loss(ours, sequences)) for sequences in (SEEN, SEEN[:1])]
+    assert plain == pytest.approx(answers[0], rel=1e-5)
+    assert some - plain == pytest.approx(alone - answers[1], rel=1e-4)
+
+
+def test_what_is_not_answered_is_imitated_alone(ours: PromptEncoder) -> None:
+    parameters = init_lora(ours.backbone.model, "taught", 2, 4.0, ("q_proj", "down_proj"), 0)
+    itself = [Taught(sequence, sequence, answered=False) for sequence in SEEN[:1]]
+    with torch.no_grad():
+        others = [Taught(SEEN[1])]
+        assert float(answer_and_imitation_loss(ours, [*others, *itself], 1.0)) == pytest.approx(
+            float(answer_loss(ours, SEEN[1:])), rel=1e-5
+        ), "an adapter that changes nothing is at no distance"
+        for parameter in parameters:
+            parameter += 0.1
+        near, far = (float(answer_and_imitation_loss(ours, [*others, *itself], weight)) for weight in (0.0, 1.0))
+        assert near == pytest.approx(float(answer_loss(ours, SEEN[1:])), rel=1e-5) and far > near + 1e-3
+    detach(ours.backbone.model)
+
+
+def test_in_place_adapters_act_on_entities_alone(ours: PromptEncoder) -> None:
+    model, targets = ours.backbone.model, ("q_proj", "v_proj", "down_proj")
+    for name, parameter in zip("AB" * 99, init_lora(model, "taught", 2, 4.0, targets, 0), strict=False):
+        parameter.data += 0.0 if name == "A" else 0.3
+    (item,) = ours.encode(SEEN[:1])
+    entities = torch.zeros(1, len(item.ids), 1)
+    for span in item.spans:
+        entities[0, span.start : span.stop] = 1
+
+    def at_entities(layer: LoraLayer, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        return torch.where(entities.bool(), output, layer.get_base_layer()(*inputs))
+
+    with torch.no_grad():
+        everywhere, in_place = (
+            float(answer_and_imitation_loss(ours, [Taught(SEEN[0], in_place=alone)], 0.0)) for alone in (False, True)
+        )
+        hooks = [m.register_forward_hook(at_entities) for m in model.modules() if isinstance(m, LoraLayer)]
+        by_hand = float(answer_loss(ours, SEEN[:1]))
+        for hook in hooks:
+            hook.remove()
+        assert in_place == pytest.approx(by_hand, rel=1e-5)
+        assert everywhere == pytest.approx(float(answer_loss(ours, SEEN[:1])), rel=1e-5)
+    assert abs(everywhere - in_place) > 1e-3
+    detach(model)
+
+
 def test_an_adapter_learns_while_the_words_stay_those_of_the_bare_backbone(ours: PromptEncoder) -> None:
     parameters = init_lora(ours.backbone.model, "taught", 2, 4.0, ("q_proj", "down_proj"), 0)
     optimiser = torch.optim.Adam(parameters, lr=0.02)
     first = last = 0.0
     for step in range(30):
-        loss = answer_and_imitation_loss(ours, SEEN, NAMED, 1.0)
+        loss = answer_and_imitation_loss(ours, TAUGHT, 1.0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -65,7 +119,7 @@ def test_an_adapter_learns_while_the_words_stay_those_of_the_bare_backbone(ours:
             assert torch.allclose(mine, theirs, atol=1e-5)
     assert all(parameter.requires_grad for parameter in parameters), "training goes on"
     with torch.no_grad():
-        assert float(answer_and_imitation_loss(ours, SEEN, NAMED, 1.0)) < 0.8 * first, "the adapter is active again"
+        assert float(answer_and_imitation_loss(ours, TAUGHT, 1.0)) < 0.8 * first, "the adapter is active again"
     detach(ours.backbone.model)
 
 

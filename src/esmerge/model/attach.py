@@ -67,6 +67,27 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
+@contextmanager
+def adapters_at(model: nn.Module, where: torch.Tensor) -> Iterator[None]:
+    """Adapters act at some positions alone for a while; at the others the backbone is bare.
+
+    Args:
+        where: 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile.
+    """
+
+    def masked(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
+        return output * where.to(output.dtype)[..., None]
+
+    hooks = [
+        linear.register_forward_hook(masked) for _, layer in _lora_layers(model) for linear in layer.lora_A.values()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def init_lora(
     model: nn.Module, name: str, rank: int, alpha: float, targets: Iterable[str], seed: int
 ) -> list[nn.Parameter]:
