@@ -1,4 +1,4 @@
-"""Training sequences: what is perceived is answered as it is known, and the same in words stands beside it."""
+"""Training sequences: what is perceived is answered as it is known; where it has a name, the words stand beside it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.core.rng import generator
+from esmerge.specialists.families.panels.foreign import FOREIGN, ForeignEncoder, foreign
 from esmerge.specialists.families.panels.lessons import Identity, Relation
 from esmerge.specialists.families.panels.loading import exam_pairs
 from esmerge.specialists.families.panels.trunks import UNKNOWN, answers_loss
-from esmerge.specialists.families.panels.wording import Wording
+from esmerge.specialists.families.panels.wording import Wording, text_batch
 
 NAMES = ("A1", "B2", "C3", "D4", "E5")
 WORDING = Wording("enzymes", "Molecule: ", "\nEnzyme: ", 4, NAMES)
@@ -27,15 +28,12 @@ ENTITIES = {name: [f"{name}-{copy}" for copy in range(2)] for name in NAMES}
 def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
     lesson = Relation("inhibits", "molecule", WORDING, ANSWERS, [])
     positions: list[Counter[str]] = [Counter(), Counter()]
-    for taught in lesson.draw(200, 3, generator(0, "s"), 0):
+    for taught in lesson.draw(200, 3, 0.5, generator(0, "s"), 0):
         head, entity, *rest = taught.sequence
         assert head == "Molecule: " and isinstance(entity, Entity) and entity.modality == "molecule"
         names = [str(question).removeprefix("\nEnzyme: ") for question in rest[::2]]
         assert len(set(names)) == len(names) <= 3
-        record, *words = taught.named
-        stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
-        assert words == rest and set(names) <= set(stated) and len(stated) <= WORDING.listed
-        assert stated == {name: ("No", "Yes")[ANSWERS[entity.value][name]] for name in stated}
+        assert taught.imitates is None, "a first entity has no name"
         for name, answer in zip(names, rest[1::2], strict=True):
             assert answer == Answer(" Yes" if ANSWERS[entity.value][name] else " No")
         for counts, answer in zip(positions, rest[1::2], strict=False):
@@ -45,16 +43,54 @@ def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
 
 def test_a_second_entity_is_looked_up_in_a_record_and_so_is_its_name() -> None:
     lesson = Identity("enzyme", "protein", WORDING, ENTITIES, [])
-    for taught in lesson.draw(100, 3, generator(0, "s"), 0):
+    for taught in lesson.draw(100, 3, 0.0, generator(0, "s"), 0):
         record, *perceived = taught.sequence
-        assert record == taught.named[0]
+        assert taught.imitates is not None
+        assert record == taught.imitates[0]
         stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
-        questions, words = list(zip(*[iter(perceived)] * 3, strict=True)), taught.named[1:]
+        questions, words = list(zip(*[iter(perceived)] * 3, strict=True)), taught.imitates[1:]
         for (middle, entity, answer), question, same in zip(questions, words[::2], words[1::2], strict=True):
             assert isinstance(entity, Entity) and middle == "\nEnzyme: " and answer == same
             name = entity.value.split("-")[0]
             assert question == middle + name and answer == Answer(f" {stated[name]}")
     assert set(lesson.values()) == {value for values in ENTITIES.values() for value in values}
+
+
+def test_the_name_of_what_has_one_is_to_be_said() -> None:
+    lesson, named = Identity("enzyme", "protein", WORDING, ENTITIES, []), 0
+    for taught in lesson.draw(200, 1, 0.5, generator(0, "s"), 0):
+        _, middle, entity, *rest = taught.sequence
+        assert isinstance(entity, Entity) and middle == "\nEnzyme: " and taught.imitates is not None
+        name = entity.value.split("-")[0]
+        if len(rest) == 2:
+            named += 1
+            assert rest == [" =", Answer(f" {name}")]
+            assert taught.imitates[1:] == (f"\nEnzyme: {name} =", Answer(f" {name}"))
+        else:
+            assert rest[0] in (Answer(" Yes"), Answer(" No"))
+    assert 70 < named < 130
+    (text,) = text_batch([WORDING], 1, 3, 0, "s", 0, naming=1.0)
+    assert all(str(item).endswith(" =") for item in text[1::2])
+    assert list(text[2::2]) == [Answer(str(q).removeprefix("\nEnzyme:").removesuffix(" =")) for q in text[1::2]]
+
+
+def test_foreign_tokens_stand_for_the_record_or_for_the_names_and_nothing_is_to_change() -> None:
+    (text,) = text_batch([WORDING], 1, 3, 0, "s", 0)
+    shapes = set()
+    for draw in range(20):
+        taught = foreign(text, WORDING, generator(0, "foreign", draw))
+        assert taught.imitates == taught.sequence and not taught.answered
+        answers = [segment for segment in taught.sequence if isinstance(segment, Answer)]
+        assert answers == [segment for segment in text if isinstance(segment, Answer)]
+        entities = [segment for segment in taught.sequence if isinstance(segment, Entity)]
+        words = "".join(segment if isinstance(segment, str) else "<>" for segment in taught.sequence)
+        shapes.add((words.startswith("Molecule: <>"), len(entities) == len(answers)))
+        assert {entity.modality for entity in entities} == {FOREIGN}
+    assert shapes == {(True, len(answers) == 1), (False, True)}
+    encoder = ForeignEncoder(3, 500, seed=0)
+    first, second, again = encoder.encode(["1", "2", "1"])
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert first.shape == (3, 500) and float(first.std()) == pytest.approx(3**-0.5, rel=0.1)
 
 
 def test_exam_pairs_agree_in_all_but_the_last_line() -> None:

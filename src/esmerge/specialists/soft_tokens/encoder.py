@@ -26,6 +26,8 @@ class SoftTokenEncoder(nn.Module):
         tokens: soft tokens per entity.
         hidden: width of the backbone's embeddings.
         rms: root mean square that every soft token gets; None leaves it as it is projected.
+        projector: (n, width) -> (n, tokens * hidden); None for a linear layer.
+        normalised: whether an entity's features get zero mean and unit variance.
     """
 
     scale: Tensor | None  # (1,)
@@ -39,18 +41,20 @@ class SoftTokenEncoder(nn.Module):
         tokens: int,
         hidden: int,
         rms: float | None = None,
+        normalised: bool = True,
+        projector: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.modality, self.feature_encoder, self.tokens = modality, feature_encoder, tokens
-        self.trunk = trunk
-        self.projector = nn.Linear(width, tokens * hidden)
+        self.trunk, self.normalised = trunk, normalised
+        self.projector = projector if projector is not None else nn.Linear(width, tokens * hidden)
         self.register_buffer("scale", None if rms is None else torch.full((1,), rms))
         self._features: dict[str, Tensor] = {}
 
     def perceive(self, prepared: Tensor) -> Tensor:
-        """Prepared entities to the trunk's features, each centred and of unit variance, (n, width)."""
-        hidden = self.trunk(prepared)
-        return functional.layer_norm(hidden, hidden.shape[1:])
+        """Prepared entities to the trunk's features, (n, width)."""
+        hidden: Tensor = self.trunk(prepared)
+        return functional.layer_norm(hidden, hidden.shape[1:]) if self.normalised else hidden
 
     def features(self, values: Sequence[str]) -> Tensor:
         """The frozen trunk's features, (n, width); each entity is looked at once.
@@ -63,7 +67,7 @@ class SoftTokenEncoder(nn.Module):
         with torch.no_grad():
             for start in range(0, len(new), size):
                 part = new[start : start + size]
-                prepared = self.feature_encoder.prepare(part).to(self.projector.weight.device)
+                prepared = self.feature_encoder.prepare(part).to(next(self.projector.parameters()).device)
                 self._features.update(zip(part, self.perceive(prepared), strict=True))
         return torch.stack([self._features[value] for value in values])
 

@@ -12,24 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esmerge.core.prompts import Answer, Entity, Example, Prompt, PromptSegment
-from esmerge.specialists.families.panels.wording import NO, YES, Line, Wording, draw_lines, draw_record
+from esmerge.core.prompts import Answer, Entity, Example, PromptSegment
+from esmerge.model.imitation import Taught
+from esmerge.specialists.families.panels.wording import (
+    EQUALS,
+    NO,
+    YES,
+    Line,
+    Wording,
+    answer_to,
+    draw_lines,
+    draw_record,
+)
 
 Pair = tuple[Example, Example]
 """Two questions about one thing, first the one whose answer is no."""
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A training sequence, and the same with words in place of what is perceived.
-
-    Attributes:
-        sequence: with an answer after each question.
-        named: the same questions and answers in words; a text-only sequence itself.
-    """
-
-    sequence: Prompt
-    named: Prompt
 
 
 @dataclass(frozen=True)
@@ -51,22 +48,16 @@ class Relation:
         """The entities that are taught."""
         return list(self.answers)
 
-    def draw(self, count: int, questions: int, rng: np.random.Generator, seed: int) -> list[Taught]:
-        """``count`` sequences about one entity each, with up to ``questions`` names."""
+    def draw(self, count: int, questions: int, naming: float, rng: np.random.Generator, seed: int) -> list[Taught]:
+        """``count`` sequences about one entity each, with up to ``questions`` names; an entity has no name to say."""
         values = self.values()
         return [self._sequence(values[int(rng.integers(len(values)))], questions, rng) for _ in range(count)]
 
     def _sequence(self, value: str, questions: int, rng: np.random.Generator) -> Taught:
         known = list(self.answers[value].items())
-        listed = self.wording.listed
-        lines = draw_lines(known, min(questions, listed), rng)
+        lines = draw_lines(known, min(questions, self.wording.listed), rng)
         asked = _asked([self.wording.middle + name for name, _ in lines], lines)
-        others = [line for line in known if line not in lines]
-        more = [others[index] for index in rng.permutation(len(others))[: listed - len(lines)]]
-        record = [*lines, *more]
-        record = [record[index] for index in rng.permutation(len(record))]
-        perceived = (self.wording.head, Entity(self.modality, value), *asked)
-        return Taught(perceived, (self.wording.record(record), *asked))
+        return Taught((self.wording.head, Entity(self.modality, value), *asked))
 
 
 @dataclass(frozen=True)
@@ -88,20 +79,28 @@ class Identity:
         """The entities that are taught."""
         return list(dict.fromkeys(value for values in self.entities.values() for value in values))
 
-    def draw(self, count: int, questions: int, rng: np.random.Generator, seed: int) -> list[Taught]:
-        """``count`` sequences with a drawn record each, and up to ``questions`` entities of its names."""
-        return [self._sequence(questions, rng, seed) for _ in range(count)]
+    def draw(self, count: int, questions: int, naming: float, rng: np.random.Generator, seed: int) -> list[Taught]:
+        """``count`` sequences with a drawn record each, and up to ``questions`` entities of its names.
 
-    def _sequence(self, questions: int, rng: np.random.Generator, seed: int) -> Taught:
+        Args:
+            naming: share of the questions in which the entity's name is to be said: what tells all names apart, where
+                an answer tells two.
+        """
+        return [self._sequence(questions, naming, rng, seed) for _ in range(count)]
+
+    def _sequence(self, questions: int, naming: float, rng: np.random.Generator, seed: int) -> Taught:
         wording = self.wording
         record = draw_record(wording, rng, "train", seed)
         lines = draw_lines(record, questions, rng)
         values = [self.entities[name][int(rng.integers(len(self.entities[name])))] for name, _ in lines]
         perceived: list[PromptSegment] = [wording.record(record)]
-        for value, (_, holds) in zip(values, lines, strict=True):
-            perceived += [wording.middle, Entity(self.modality, value), Answer(YES if holds else NO)]
-        named = (wording.record(record), *_asked([wording.middle + name for name, _ in lines], lines))
-        return Taught(tuple(perceived), named)
+        words: list[PromptSegment] = [wording.record(record)]
+        for value, (name, holds) in zip(values, lines, strict=True):
+            named = bool(naming) and rng.random() < naming
+            equals, answer = [EQUALS] * named, answer_to(name, holds, named)
+            perceived += [wording.middle, Entity(self.modality, value), *equals, answer]
+            words += [wording.middle + name + EQUALS * named, answer]
+        return Taught(tuple(perceived), imitates=tuple(words))
 
 
 Lesson = Relation | Identity

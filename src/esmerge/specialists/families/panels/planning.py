@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import Tensor
 
@@ -11,10 +11,11 @@ from esmerge.adapters.lora import LoraState
 from esmerge.core.prompts import Prompt
 from esmerge.core.rng import generator
 from esmerge.model.backbone import Backbone
-from esmerge.model.imitation import answer_and_imitation_loss
+from esmerge.model.imitation import Taught, answer_and_imitation_loss
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.panels.exams import matched_accuracy
-from esmerge.specialists.families.panels.lessons import Lesson, Pair, Taught
+from esmerge.specialists.families.panels.foreign import FOREIGN, ForeignEncoder, foreign
+from esmerge.specialists.families.panels.lessons import Lesson, Pair
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.families.panels.trunks import lessons_encoder, lessons_task
 from esmerge.specialists.families.panels.wording import Wording, text_batch
@@ -32,38 +33,50 @@ class Curriculum:
     Args:
         lessons: that get equal shares of a batch.
         wordings: of the text-only sequences.
+        hidden: width of the backbone's embeddings.
         stream: names the random draws.
     """
 
     def __init__(
-        self, settings: PanelSpecialistsSettings, lessons: Sequence[Lesson], wordings: Sequence[Wording], seed: int,
-        stream: str,
+        self, settings: PanelSpecialistsSettings, lessons: Sequence[Lesson], wordings: Sequence[Wording], hidden: int,
+        seed: int, stream: str,
     ) -> None:  # fmt: skip
         self.lora, self.lessons, self.wordings, self.seed, self.stream = settings.lora, lessons, wordings, seed, stream
+        self.foreign = ForeignEncoder(settings.encoder.tokens, hidden, seed)
 
     def taught(self, step: int) -> list[Taught]:
         """The sequences of a step."""
         lora, texts = self.lora, round(self.lora.replay * self.lora.batch)
-        drawn = text_batch(self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step)
-        sequences = [Taught(sequence, sequence) for sequence in drawn]
-        perceived, shares = lora.batch - texts, len(self.lessons)
+        drawn = text_batch(self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step, lora.naming)
+        sequences = [Taught(sequence, imitates=sequence) for sequence in drawn]
+        sequences += self._foreign(round(lora.foreign * lora.batch), step)
+        perceived, shares = lora.batch - len(sequences), len(self.lessons)
         for index, lesson in enumerate(self.lessons):
             turn = (index + step) % shares  # what is left over goes round
             count = perceived * (turn + 1) // shares - perceived * turn // shares
             rng = generator(self.seed, f"{self.stream}-{lesson.name}", step)
-            sequences += lesson.draw(count, lora.questions, rng, self.seed)
+            for item in lesson.draw(count, lora.questions, lora.naming, rng, self.seed):
+                sequences.append(replace(item, in_place=bool(rng.random() < lora.in_place)))
         return sequences
 
     def batch(self, step: int) -> list[Prompt]:
-        """The sequences of a step, without their words."""
-        return [taught.sequence for taught in self.taught(step)]
+        """The sequences of a step that are answered."""
+        return [taught.sequence for taught in self.taught(step) if taught.answered]
 
     def loss(self, prompt_encoder: PromptEncoder, step: int) -> Tensor:
-        """Of the answers, and of the distance to the same in words."""
-        taught = self.taught(step)
-        return answer_and_imitation_loss(
-            prompt_encoder, [item.sequence for item in taught], [item.named for item in taught], self.lora.imitation
-        )
+        """Of the answers, and of the distance to what is imitated."""
+        encoders = {**prompt_encoder.encoders, FOREIGN: self.foreign}
+        everyone = PromptEncoder(prompt_encoder.backbone, encoders)
+        return answer_and_imitation_loss(everyone, self.taught(step), self.lora.imitation)
+
+    def _foreign(self, count: int, step: int) -> list[Taught]:
+        rng, sequences = generator(self.seed, f"{self.stream}-foreign", step), []
+        for number in range(count):
+            wording = self.wordings[int(rng.integers(len(self.wordings)))]
+            stream = f"{self.stream}-foreign-{number}"
+            (text,) = text_batch([wording], 1, self.lora.questions, self.seed, stream, step, self.lora.naming)
+            sequences.append(foreign(text, wording, rng))
+        return sequences
 
 
 class Planner:
@@ -90,11 +103,10 @@ class Planner:
         """The trunk learns the answers and names of an expert's lessons, the control's projector their sequences."""
         settings, lessons, seed = self.settings, self.lessons[expert], self.seed
         modality = lessons[0].modality
-        hidden = self.backbone.embeddings().shape[1]
         return EncoderPlan(
             modality,
             choice,
-            lessons_encoder(modality, choice.features(), lessons, settings.encoder, hidden, seed),
+            lessons_encoder(modality, choice.features(), lessons, settings.encoder, self._hidden(), seed),
             lessons_task(lessons, settings.encoder, seed),
             self._curriculum(expert, "alignment").batch,
             {"lessons": self._digest(expert)},
@@ -124,7 +136,12 @@ class Planner:
         }
 
     def _curriculum(self, expert: str, stage: str) -> Curriculum:
-        return Curriculum(self.settings, self.lessons[expert], self.wordings, self.seed, f"{stage}-{expert}")
+        return Curriculum(
+            *(self.settings, self.lessons[expert], self.wordings, self._hidden(), self.seed), f"{stage}-{expert}"
+        )
+
+    def _hidden(self) -> int:
+        return self.backbone.embeddings().shape[1]
 
     def _digest(self, expert: str) -> str:
         return digest([asdict(lesson) for lesson in self.lessons[expert]])

@@ -98,7 +98,7 @@ def _train(
     scratch: Path,
 ) -> None:
     prompt_encoder, start = PromptEncoder(backbone, {}), time.perf_counter()
-    batches = partial(text_batch, wordings, settings.batch, settings.questions, seed, "reading")
+    batches = partial(text_batch, wordings, settings.batch, settings.questions, seed, "reading", naming=settings.naming)
     state, loss = train_adapter(prompt_encoder, "reading", batches, settings, targets, seed, scratch)
     state = rounded(state, KEPT_AS)
     recorded: dict[str, object] = {"loss": loss, "training_seconds": time.perf_counter() - start}

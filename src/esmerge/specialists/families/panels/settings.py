@@ -43,6 +43,7 @@ class ReadingSettings(LoraSettings):
 
     Attributes:
         questions: at most so many about one record.
+        naming: share of the questions in which a name is to be said once more, "CYP3A4 = CYP3A4".
         exam: questions of each panel about held-out records.
         required: share of them that must be answered rightly in every panel.
     """
@@ -52,13 +53,14 @@ class ReadingSettings(LoraSettings):
     batch: int = 16
     rate: float = 1e-3
     questions: int = 3
+    naming: float = 0.3
     exam: int = 100
     required: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "specialists.reading", 1, "questions", "exam")
-        shares(self, "specialists.reading", "required")
+        shares(self, "specialists.reading", "required", "naming")
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,29 @@ class PanelLoraSettings(LoraSettings):
 
     Attributes:
         questions: at most, about one entity or one record in one sequence, with loss on every answer.
+        naming: share of the questions about what has a name in which the name is to be said: it tells all names apart,
+            an answer tells two.
         replay: share of text-only sequences, as in reading.
+        foreign: share of text-only sequences with soft tokens that mean nothing in them, on which the adapter has to
+            change nothing: in a merge it meets what other experts perceive.
         imitation: weight of the distance between hidden states where an entity is perceived and those of the bare
-            backbone where the entity stands in words; what is merged later then meets in the same representation.
+            backbone where its name stands; what is merged later then meets in the same representation.
+        in_place: share of the sequences in which the adapter acts on what is perceived alone: the bare backbone has to
+            read what becomes of it, and so do other experts.
     """
 
     questions: int = 4
+    naming: float = 0.5
     replay: float = 0.2
+    foreign: float = 0.0
     imitation: float = 1.0
+    in_place: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "specialists.lora", 1, "questions")
         at_least(self, "specialists.lora", 0, "imitation")
-        shares(self, "specialists.lora", "replay")
+        shares(self, "specialists.lora", "replay", "foreign", "in_place", "naming")
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,7 @@ class PanelSpecialistsSettings(SpecialistsConfig):
         alignment: of the control's projector.
         projector_rates: expert -> the rate at which its projector learns with the LoRA; that of other experts stays as
             it is drawn, so that the LoRA carries all that is learnt.
+        steps: expert -> steps of its LoRA, in place of ``lora.steps``.
         weights: folder under ``benchmarks/specialists`` that holds trained stages; None: nothing is shipped.
         retrain: train anew what is shipped.
     """
@@ -129,6 +141,7 @@ class PanelSpecialistsSettings(SpecialistsConfig):
     lora: PanelLoraSettings = field(default_factory=PanelLoraSettings)
     finetuning: FineTuning = field(default_factory=FineTuning)
     projector_rates: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     weights: str | None = None
     retrain: bool = False
 
@@ -143,8 +156,11 @@ class PanelSpecialistsSettings(SpecialistsConfig):
             raise ConfigError(f"specialists.lessons teaches {', '.join(idle)} nothing: every expert needs a lesson")
         if low := [f"{expert}: {rate}" for expert, rate in self.projector_rates.items() if not rate > 0]:
             raise ConfigError(f"specialists.projector_rates has {', '.join(low)}: expected rates above 0")
-        if strange := sorted(set(self.projector_rates) - set(self.experts)):
-            raise ConfigError(f"specialists.projector_rates names {', '.join(strange)}, which is no expert")
+        if few := [f"{expert}: {steps}" for expert, steps in self.steps.items() if steps < 1]:
+            raise ConfigError(f"specialists.steps has {', '.join(few)}: expected 1 or more")
+        for name, named in (("projector_rates", self.projector_rates), ("steps", self.steps)):
+            if strange := sorted(set(named) - set(self.experts)):
+                raise ConfigError(f"specialists.{name} names {', '.join(strange)}, which is no expert")
         self.encoder_choices()
 
     def encoder_choices(self) -> dict[str, EncoderChoice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from esmerge.adapters.lora import LoraState
 from esmerge.model.prompt_encoder import PromptEncoder
@@ -17,6 +18,8 @@ def teach(settings: PanelSpecialistsSettings, stages: Stages, planner: Planner) 
     """Every expert's encoder and adapter; what the store lacks is trained now."""
     taught, choices = Trained(), settings.encoder_choices()
     for index, expert in enumerate(settings.experts):
+        steps = settings.steps.get(expert, settings.lora.steps)
+        stages = replace(stages, lora_settings=replace(settings.lora, steps=steps))
         choice = choices.get(planner.lessons[expert][0].modality)
         if choice is None:
             _read_as_text(index, expert, stages, planner, taught)

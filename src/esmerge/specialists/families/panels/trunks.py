@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from esmerge.core.rng import generator
 from esmerge.specialists.families.panels.lessons import Identity, Lesson, Relation
-from esmerge.specialists.soft_tokens.api import FeatureEncoder
-from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from, make_heads
+from esmerge.specialists.soft_tokens.api import FeatureEncoder, Trunk
+from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from
 from esmerge.specialists.soft_tokens.settings import EncoderSettings
 from esmerge.specialists.soft_tokens.training import TrunkTask, Untrained
 
@@ -36,14 +36,76 @@ def lessons_encoder(
         hidden: width of the backbone's embeddings.
     """
 
+    sizes = [len(lesson.wording.names) for lesson in lessons]
+
     def draw_weights() -> tuple[SoftTokenEncoder, nn.ModuleList]:
         with drawn_from(seed):
-            trunk = features.trunk(settings.width)
-            encoder = SoftTokenEncoder(modality, features, trunk, settings.width, settings.tokens, hidden)
-        with drawn_from(seed):
-            return encoder, make_heads(settings.width, [len(lesson.wording.names) for lesson in lessons])
+            trunk = AnsweringTrunk(features.trunk(settings.width), settings.width, sum(sizes))
+            projector = GroupedProjector(sizes, settings.tokens * hidden)
+            encoder = SoftTokenEncoder(
+                *(modality, features, trunk, sum(sizes), len(sizes) * settings.tokens, hidden),
+                normalised=False,
+                projector=projector,
+            )
+        return encoder, nn.ModuleList(ReadOff(sum(sizes[:index]), size) for index, size in enumerate(sizes))
 
     return draw_weights
+
+
+class AnsweringTrunk(Trunk):
+    """A trunk whose features are its own answers: one for each name, of zero mean and unit variance over entities.
+
+    A backbone has to learn what a soft token means, and learns it in a few hundred steps if what tells entities apart
+    is what the questions are about.
+
+    Args:
+        trunk: with ``width`` features.
+        names: how many answers.
+    """
+
+    def __init__(self, trunk: Trunk, width: int, names: int) -> None:
+        super().__init__()
+        self.trunk, self.width = trunk, width
+        self.answers, self.standardise = nn.Linear(width, names), nn.BatchNorm1d(names, affine=False)
+
+    def forward(self, prepared: Tensor) -> Tensor:
+        """(n, ...) -> (n, names)."""
+        hidden = functional.layer_norm(self.trunk(prepared), (self.width,))
+        standardised: Tensor = self.standardise(self.answers(hidden))
+        return standardised
+
+    def fit_statistics(self, inputs: Tensor) -> None:
+        self.trunk.fit_statistics(inputs)
+
+
+class GroupedProjector(nn.Module):
+    """A linear layer for the names of each lesson: what one lesson is about does not drown in what others are.
+
+    Args:
+        sizes: names of each lesson.
+        outputs: of each layer.
+    """
+
+    def __init__(self, sizes: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.sizes, self.layers = list(sizes), nn.ModuleList(nn.Linear(size, outputs) for size in sizes)
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """(n, all names) -> (n, lessons * outputs)."""
+        parts = answers.split(self.sizes, dim=1)
+        return torch.cat([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=1)
+
+
+class ReadOff(nn.Module):
+    """Logits of one lesson's names from a trunk's answers to all: each scaled and shifted by itself."""
+
+    def __init__(self, first: int, size: int) -> None:
+        super().__init__()
+        self.first, self.scale, self.shift = first, nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
+
+    def forward(self, answers: Tensor) -> Tensor:
+        """(n, all names) -> (n, names of the lesson)."""
+        return answers[:, self.first : self.first + len(self.scale)] * self.scale + self.shift
 
 
 def lessons_task(lessons: Sequence[Lesson], settings: EncoderSettings, seed: int) -> TrunkTask:

@@ -20,6 +20,7 @@ from esmerge.data.splits import hashed_sides
 from esmerge.data.templates import PLACEHOLDER
 
 NO, YES = " No", " Yes"
+EQUALS = " ="  # after an entity whose name is to be said
 FEWEST = 2  # names in a record: one with each answer
 FEWEST_NAMES = 4  # of a panel: with fewer, there may be no record to hold out
 HELD_OUT = 0.2  # share of the records
@@ -93,9 +94,13 @@ def draw_lines(lines: Sequence[Line], count: int, rng: np.random.Generator) -> l
 
 
 def text_batch(
-    wordings: Sequence[Wording], size: int, questions: int, seed: int, stream: str, step: int
+    wordings: Sequence[Wording], size: int, questions: int, seed: int, stream: str, step: int, naming: float = 0.0
 ) -> list[tuple[str | Answer, ...]]:
-    """Text-only training sequences: a record, and up to so many questions about it; panels are drawn alike."""
+    """Text-only training sequences: a record, and up to so many questions about it; panels are drawn alike.
+
+    Args:
+        naming: share of the questions in which the name is to be said once more: "Enzyme: CYP3A4 = CYP3A4".
+    """
     rng = generator(seed, stream, step)
     sequences = []
     for _ in range(size):
@@ -103,9 +108,15 @@ def text_batch(
         record = draw_record(wording, rng, "train", seed)
         sequence: list[str | Answer] = [wording.record(record)]
         for name, holds in draw_lines(record, questions, rng):
-            sequence += [wording.middle + name, Answer(YES if holds else NO)]
+            named = bool(naming) and rng.random() < naming
+            sequence += [wording.middle + name + EQUALS * named, answer_to(name, holds, named)]
         sequences.append(tuple(sequence))
     return sequences
+
+
+def answer_to(name: str, holds: bool, named: bool) -> Answer:
+    """What is answered about a name: the name itself, or whether its answer is yes."""
+    return Answer(f" {name}" if named else YES if holds else NO)
 
 
 def text_exam(wordings: Sequence[Wording], count: int, seed: int) -> Mapping[str, list[Example]]:
