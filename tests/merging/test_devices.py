@@ -40,6 +40,7 @@ WAITING = {  # what these compute decides how they go on: a rank, a global thres
     "es_permuted",
     "expert_merging",
     "fisher",
+    "inverse_norm",
     "knots",
     "knots_dare",
     "pcb",

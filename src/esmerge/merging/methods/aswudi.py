@@ -2,15 +2,14 @@
 
 The same closed form as SWUDI, X = X₀ + (D V diag(1/Λ) − X₀ V) diag(f) Vᵀ, with f = 1 on the K largest eigenvalues and 0
 on the rest; ``K = ⌈(Σ √Λ)² / Σ Λ⌉``, the participation ratio of √Λ over the whole width of the weight, is the number of
-directions that the updates really use. It is the authors' default rule, which they also run on LoRA experts; their other
-rules (entropy, stable rank, optimal hard threshold …) are not included.
+directions that the updates really use. It is the authors' default rule, which they also run on LoRA experts; others of
+theirs (entropy, stable rank, optimal hard threshold …) are not included.
 
 As in their code every eigenvalue counts as 1e-8 at least, those of the directions that no update has among them.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -45,8 +44,8 @@ def aswudi(inputs: MergeInput, settings: AswudiSettings) -> Merged:
     return merge_filtered(inputs, settings, lambda values, width: largest(values, participation(values, width)))
 
 
-def participation(values: Tensor, width: int) -> int:
-    """K of eigenvalues (q,), none below the least one, of a weight with ``width`` columns."""
+def participation(values: Tensor, width: int) -> Tensor:
+    """K of eigenvalues (q,), none below the least one, of a weight with ``width`` columns; a single number."""
     empty = width - len(values)
-    roots = float(values.sqrt().sum()) + empty * math.sqrt(LEAST)
-    return math.ceil(roots**2 / (float(values.sum()) + empty * LEAST) - ROUNDING)
+    roots = values.sqrt().sum() + empty * LEAST**0.5
+    return (roots**2 / (values.sum() + empty * LEAST) - ROUNDING).ceil()

@@ -1,6 +1,6 @@
 """SWUDI: the updates' own interference, minimised in closed form and filtered by eigenvalue (arXiv 2606.07289).
 
-WUDI (arXiv 2503.08099) asks of the merged update X that its difference from each ΔW_i vanish on that update's row space,
+WUDI (arXiv 2503.08099) asks of the merged update X that its difference from each ΔW_i vanish on the row space of ΔW_i,
 which stands for the inputs that nobody has: ``Σ_i ‖(X − ΔW_i) ΔW_iᵀ‖² / ‖ΔW_i‖²`` is least where ``X C = D``, with
 
     C = Σ_i ΔW_iᵀ ΔW_i / ‖ΔW_i‖² = V diag(Λ) Vᵀ    and    D = Σ_i ΔW_i ΔW_iᵀ ΔW_i / ‖ΔW_i‖².
@@ -10,7 +10,7 @@ them blows it up, so X starts as the sum and goes only as far as a filter f lets
 
     X = X₀ + (D V diag(1/Λ) − X₀ V) diag(f) Vᵀ,    X₀ = Σ_i ΔW_i,
 
-with ``f = 1 − exp(−Λ t)``, what gradient flow reaches in time t, on the largest eigenvalues, and 0 on the rest. As in the
+with ``f = 1 − exp(−Λ t)``, what gradient flow reaches in time t, on the largest eigenvalues, 0 on the rest. As in the
 authors' code no Λ counts as less than 1e-8, and the share of eigenvalues that stay is of the whole width of the weight:
 experts of low rank have fewer, so that all of theirs stay unless the share is small.
 
@@ -111,6 +111,6 @@ def filtered(cores: Tensor, width: int, filter_of: Filter) -> Tensor:
     return merged
 
 
-def largest(values: Tensor, count: int) -> Tensor:
-    """1 for the first ``count`` of the eigenvalues, of which there is one at least, and 0 for the others."""
-    return (torch.arange(len(values), device=values.device) < max(1, count)).to(values)
+def largest(values: Tensor, count: int | Tensor) -> Tensor:
+    """1 for the first ``count`` of the eigenvalues, 0 for the others."""
+    return (torch.arange(len(values), device=values.device) < count).to(values)
