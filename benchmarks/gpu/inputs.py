@@ -125,6 +125,7 @@ class Inputs:
     def _statistic(self, name: str, space: str) -> Statistics:
         makers: dict[str, Callable[[], Statistics]] = {
             "gram": self._gram,
+            "propagated_gram": self._gram,
             "fisher": lambda: self._scored(space),
             "channels": self._channels,
             "alignment": self._layer_weights,

@@ -164,6 +164,7 @@ def make_layer_weights(experts: Mapping[str, LoraState], space: str) -> Statisti
 
 MEASURED: Mapping[str, Callable[[Mapping[str, LoraState], str], Statistics]] = {
     "gram": make_gram,
+    "propagated_gram": make_gram,
     "fisher": make_scores,
     "channels": make_channels,
     "alignment": make_layer_weights,

@@ -132,6 +132,7 @@ def make_layer_weights(experts: Mapping[str, LoraState], space: str, seed: int) 
 
 STATISTIC_MAKERS: Mapping[str, StatisticMaker] = {
     "gram": make_gram,
+    "propagated_gram": make_gram,
     "fisher": make_fisher,
     "channels": make_channels,
     "alignment": make_layer_weights,
