@@ -43,6 +43,7 @@ WAITING = {  # what these compute decides how they go on: a rank, a global thres
     "inverse_norm",
     "knots",
     "knots_dare",
+    "nsc",
     "pcb",
     "slerp",
     "ties",

@@ -48,4 +48,5 @@ def participation(values: Tensor, width: int) -> Tensor:
     """K of eigenvalues (q,), none below the least one, of a weight with ``width`` columns; a single number."""
     empty = width - len(values)
     roots = values.sqrt().sum() + empty * LEAST**0.5
-    return (roots**2 / (values.sum() + empty * LEAST) - ROUNDING).ceil()
+    ratio: Tensor = roots.square() / (values.sum() + empty * LEAST)
+    return (ratio - ROUNDING).ceil()
