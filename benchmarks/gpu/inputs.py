@@ -125,10 +125,12 @@ class Inputs:
     def _statistic(self, name: str, space: str) -> Statistics:
         makers: dict[str, Callable[[], Statistics]] = {
             "gram": self._gram,
+            "propagated_gram": self._gram,
             "fisher": lambda: self._scored(space),
             "channels": self._channels,
             "alignment": self._layer_weights,
             "entropy": self._layer_weights,
+            "null_space": self._module_weights,
         }
         if (name, space) not in self._statistics:
             self._statistics[name, space] = makers[name]()
@@ -151,6 +153,13 @@ class Inputs:
     def _layer_weights(self) -> Statistics:
         draw, depth = self._draw(500), layer_count(next(iter(self.experts.values())))
         return {name: {"layer": torch.rand(depth, generator=draw, device=self.device)} for name in self.experts}
+
+    def _module_weights(self) -> Statistics:
+        draw = self._draw(600)
+        return {
+            name: {module: torch.rand((), generator=draw, device=self.device) for module in state.header}
+            for name, state in self.experts.items()
+        }
 
     def _draw(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(seed)

@@ -72,7 +72,7 @@ def settings_of(name: str, options: Options) -> Any:
 
 def is_dense(name: str, space: str, granularity: str | None) -> bool:
     """Whether a merge's work grows with the backbone's weights, not with the adapters: found by merging tiny ones."""
-    if "gram" in MERGES.get(name).info.needs:
+    if {"gram", "propagated_gram"} & set(MERGES.get(name).info.needs):
         return True
     inputs = make_input(name, space, granularity, Adapters("tiny", 1, 2, 2, "float32"))
     return isinstance(merge(name, inputs, settings_of(name, ())).state, DenseState)

@@ -162,10 +162,18 @@ def make_layer_weights(experts: Mapping[str, LoraState], space: str) -> Statisti
     return {name: {"layer": torch.rand(depth, generator=torch_generator(0, "layers", name))} for name in experts}
 
 
+def make_module_weights(experts: Mapping[str, LoraState], space: str) -> Statistics:
+    """One weight per expert and module."""
+    draw = torch_generator(0, "modules")
+    return {name: {m: torch.rand((), generator=draw) for m in state.modules} for name, state in experts.items()}
+
+
 MEASURED: Mapping[str, Callable[[Mapping[str, LoraState], str], Statistics]] = {
     "gram": make_gram,
+    "propagated_gram": make_gram,
     "fisher": make_scores,
     "channels": make_channels,
     "alignment": make_layer_weights,
     "entropy": make_layer_weights,
+    "null_space": make_module_weights,
 }

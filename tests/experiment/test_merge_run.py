@@ -31,6 +31,7 @@ COMMON = ("specialists=textbook_tiny", "benchmark.limit=6", "probe.samples=4", "
           "compute.resamples=10")  # fmt: skip
 QUICK = {
     "expert_merging": ("method.alignment.steps=2",),
+    "nsc": ("method.null_space.steps=2",),
     "adamerging": ("method.entropy.steps=2", "method.entropy.batch=2"),
     "fisher": ("method.fisher.samples=3",),
     "es_magnitude": ("granularity=element",),

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.merging.api import Merged, MergeInput
+from esmerge.merging.methods.aswudi import AswudiSettings, aswudi
 from esmerge.merging.methods.core_space import MERGED_CORES, CoreSpaceSettings, core_space
 from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
 from esmerge.merging.methods.knots import KnotsSettings, knots
+from esmerge.merging.methods.svc import SvcSettings, svc
+from esmerge.merging.methods.swudi import SwudiSettings, swudi
 from esmerge.merging.methods.tsv import TsvSettings, tsv
 from esmerge.merging.ops.spectral import significant
 
@@ -33,6 +36,9 @@ FROM_UPDATES = {
     "tsv": bound(tsv, TsvSettings()),
     "tsv whole": bound(tsv, TsvSettings(keep=1.0)),
     "iso_c": bound(iso_c, IsoCSettings()),
+    "swudi": bound(swudi, SwudiSettings()),
+    "svc": bound(svc, SvcSettings()),
+    "aswudi": bound(aswudi, AswudiSettings()),
     **{f"core {then}": bound(core_space, CoreSpaceSettings(then=then)) for then in MERGED_CORES if then != "ties"},
 }
 MERGES = {**FROM_UPDATES, "core ties": bound(core_space, CoreSpaceSettings(then="ties"))}

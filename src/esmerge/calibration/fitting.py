@@ -1,4 +1,4 @@
-"""One coefficient per expert and layer, fitted with every adapter on the backbone at once.
+"""One coefficient per expert and layer, or per expert and module, fitted with every adapter on the backbone at once.
 
 Under coefficients c an adapted linear layer of decoder layer l computes ``W x + Σ_i c[i, l] · s_i · B_i A_i x``: the
 model that ``Σ_i c[i, l] · ΔW_i`` would leave, without ever forming it. Nothing but c has a gradient.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from esmerge.adapters.experts import check_compatible
-from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, layer_count
+from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState
 from esmerge.calibration.types import Statistics
 from esmerge.core.errors import AdapterError, NumberError
 from esmerge.core.finite import all_finite
@@ -28,7 +28,7 @@ class Mixture:
     """The experts' adapters on a backbone.
 
     Attributes:
-        weights: c, (experts, layers), in the experts' order; the next forward pass reads it.
+        weights: c, (experts, layers) or (experts, modules), in the experts' order; the next forward pass reads it.
     """
 
     weights: Tensor
@@ -44,15 +44,21 @@ class Mixture:
 
 
 @contextmanager
-def mixture(model: nn.Module, experts: Mapping[str, LoraState]) -> Iterator[Mixture]:
+def mixture(
+    model: nn.Module, experts: Mapping[str, LoraState], column: Callable[[str], int] = layer_of
+) -> Iterator[Mixture]:
     """Put all adapters on for a while, at first with coefficients of zero; the model is left as it was found.
+
+    Args:
+        column: module -> the column of coefficients that weighs it: its decoder layer's, unless it says otherwise.
 
     Raises:
         AdapterError: the adapters do not fit each other or the backbone.
     """
     check_compatible(experts, "delta")
     first = next(iter(experts.values()))
-    mixed = Mixture(torch.zeros(len(experts), layer_count(first), device=next(model.parameters()).device))
+    columns = {module: column(module) for module in first.modules}
+    mixed = Mixture(torch.zeros(len(experts), 1 + max(columns.values()), device=next(model.parameters()).device))
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     handles = []
     try:
@@ -60,7 +66,7 @@ def mixture(model: nn.Module, experts: Mapping[str, LoraState]) -> Iterator[Mixt
         for module in first.modules:
             linear = _linear(model, module)
             parts = [state.modules[module] for state in experts.values()]
-            handles.append(linear.register_forward_hook(_adding(mixed, layer_of(module), parts, linear.weight)))
+            handles.append(linear.register_forward_hook(_adding(mixed, columns[module], parts, linear.weight)))
         yield mixed
     finally:
         for handle in handles:
@@ -83,7 +89,7 @@ def fit(
 
     Args:
         title: shown beside the progress bar.
-        start: raw, (experts, layers), before the first step.
+        start: raw, of the coefficients' shape, before the first step.
         bound: raw values -> coefficients.
         losses: the parts of a step's loss; each is differentiated before the next is asked for, so that one graph is
             in memory at a time.
@@ -128,7 +134,7 @@ def _differentiate(title: str, step: int, losses: Callable[[int], Iterable[Tenso
     return total
 
 
-def _adding(mixed: Mixture, layer: int, parts: Sequence[LoraFactors], like: Tensor) -> Callable[..., Tensor]:
+def _adding(mixed: Mixture, column: int, parts: Sequence[LoraFactors], like: Tensor) -> Callable[..., Tensor]:
     """The hook that adds all experts' updates of one linear layer, stacked along their ranks."""
     a = torch.cat([factors.a.to(like) for factors in parts])  # (Σr, in)
     b = torch.cat([factors.b.to(like) for factors in parts], dim=1)  # (out, Σr)
@@ -136,7 +142,7 @@ def _adding(mixed: Mixture, layer: int, parts: Sequence[LoraFactors], like: Tens
     scales = torch.tensor([factors.scale for factors in parts], device=like.device)
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        weights = (mixed.weights[:, layer] * scales).repeat_interleave(ranks, output_size=len(a))
+        weights = (mixed.weights[:, column] * scales).repeat_interleave(ranks, output_size=len(a))
         return output + (args[0] @ a.T * weights.to(output)) @ b.T
 
     return hook

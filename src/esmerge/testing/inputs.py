@@ -130,12 +130,23 @@ def make_layer_weights(experts: Mapping[str, LoraState], space: str, seed: int) 
     return {name: {"layer": torch.rand(depth, generator=_generator(seed, name))} for name in experts}
 
 
+def make_module_weights(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
+    """One fitted weight per expert and module."""
+    weights = {}
+    for name, state in experts.items():
+        draw = _generator(seed, name)
+        weights[name] = {module: torch.rand((), generator=draw) for module in state.modules}
+    return weights
+
+
 STATISTIC_MAKERS: Mapping[str, StatisticMaker] = {
     "gram": make_gram,
+    "propagated_gram": make_gram,
     "fisher": make_fisher,
     "channels": make_channels,
     "alignment": make_layer_weights,
     "entropy": make_layer_weights,
+    "null_space": make_module_weights,
 }
 
 

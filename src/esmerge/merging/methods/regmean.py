@@ -15,13 +15,13 @@ rounding errors. A channel that is silent under every expert is averaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors
+from esmerge.calibration.regression import through
 from esmerge.calibration.statistics.gram import GramSettings
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.validation import shares
@@ -29,9 +29,6 @@ from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.low_rank import common_dtype, stack
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import low_rank_state
-
-COLUMNS = 1024  # of a Gram matrix that are turned to double at once
-MOST = 0.9999  # the factor above which the sum of Gram matrices may have no inverse
 
 
 @dataclass(frozen=True)
@@ -68,48 +65,20 @@ class RegMeanSettings(DeltaSettings):
 )
 def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:
     """``Σ ΔW_i G_i (Σ_j G_j)⁻¹``: every expert keeps its B, and its A is seen through its own inputs."""
-    grams = inputs.statistics["gram"]
+    return merge_through(inputs, "gram", settings.off_diagonal, settings)
+
+
+def merge_through(inputs: MergeInput, measure: str, off_diagonal: float, settings: DeltaSettings) -> Merged:
+    """The least squares under the Gram matrices that ``measure`` left: expert -> module -> (in, in)."""
+    grams = inputs.statistics[measure]
     dtype = torch.promote_types(common_dtype(inputs.experts), torch.float32)
 
     def factors(module: str) -> LoraFactors:
         parts = [state.modules[module] for state in inputs.experts.values()]
         module_grams = [grams[name][module] for name in inputs.experts]
-        projected = through([part.a for part in parts], module_grams, settings.off_diagonal)
+        projected = through([part.a for part in parts], module_grams, off_diagonal)
         return stack(
             [(settings.scale, LoraFactors(a, p.b, p.scale)) for a, p in zip(projected, parts, strict=True)], dtype
         )
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
-
-
-def through(factors: Sequence[Tensor], grams: Sequence[Tensor], off_diagonal: float) -> list[Tensor]:
-    """``A_i G_i (Σ_j G_j)⁻¹`` of every expert, with shrunk Gram matrices; in double.
-
-    Shrinking multiplies the off-diagonal entries; channels that are silent under every expert count alike. The sum has
-    an inverse. One matrix of the sum's size is held beside the given ones, however many experts there are.
-
-    Args:
-        factors: A_i, (r_i, in).
-        grams: G_i, (in, in).
-        off_diagonal: factor on the off-diagonal entries.
-    """
-    factor = min(off_diagonal, MOST)
-    diagonals = [gram.diagonal().double() for gram in grams]
-    silent = (sum(diagonals, torch.zeros_like(diagonals[0])) == 0).double()
-    shrunk_diagonals = [
-        (1 - factor) * diagonal + silent for diagonal in diagonals
-    ]  # what shrinking leaves on the diagonal
-    total = torch.zeros(grams[0].shape, dtype=torch.float64, device=grams[0].device)
-    for gram, shrunk in zip(grams, shrunk_diagonals, strict=True):
-        total.add_(gram, alpha=factor).diagonal().add_(shrunk)
-    root = torch.linalg.cholesky(total, out=total)
-    return [
-        torch.cholesky_solve((factor * _times(a, gram) + a.double() * shrunk).T, root).T
-        for a, gram, shrunk in zip(factors, grams, shrunk_diagonals, strict=True)
-    ]
-
-
-def _times(a: Tensor, gram: Tensor) -> Tensor:
-    """``A G`` in double, a block of columns at a time: the Gram matrix is never copied whole."""
-    wide = a.double()
-    return torch.cat([wide @ block.double() for block in gram.split(COLUMNS, dim=1)], dim=1)
