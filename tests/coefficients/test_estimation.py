@@ -149,3 +149,15 @@ def test_coefficients_that_are_no_numbers_are_refused_with_the_constants(name: s
     tiny = 1e-320  # the smallest numbers there are: dividing by one overflows
     with pytest.raises(NumberError, match=r"are NaN or infinite in float\d\d with .*tau=1e-320"):
         coefficients(signals, ESConfig(name, temperature=tiny, tau=tiny, projections=4), SHAPES, 0)
+
+
+def test_distances_are_passed_on_with_their_increments() -> None:
+    signals = make_signals(experts=2, modalities=3, layers=LAYERS, seed=1)
+    config = ESConfig("layer", projections=20)
+    measured = coefficients(signals, config, SHAPES, seed=1).distances
+    assert measured is not None and measured.values.shape == (2, 3, LAYERS)
+    rows = measured.rows()
+    assert len(rows) == 2 * 3 * LAYERS and sum(bool(row["own"]) for row in rows) == 2 * LAYERS
+    sums = [sum(float(str(row["increment"])) for row in rows[i : i + LAYERS]) for i in range(0, len(rows), LAYERS)]
+    np.testing.assert_allclose(sums, [rows[i]["distance"] for i in range(LAYERS - 1, len(rows), LAYERS)])
+    assert coefficients(signals, ESConfig("element"), SHAPES, seed=1).distances is None

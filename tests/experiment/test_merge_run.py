@@ -64,6 +64,18 @@ def test_every_merge_runs_end_to_end(
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
+def test_the_distances_behind_layer_wise_coefficients_are_stored(
+    shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
+) -> None:
+    spec = prepare(shared_cache, "method=es", "granularity=layer")
+    execute_all([spec], tmp_path)
+    run = RunFolder(tmp_path / spec.name)
+    table = run.read_layer_distances()
+    assert table is not None and set(table["expert"]) == set(tiny_specialists.adapters)
+    assert (table[table["own"]].groupby("expert")["modality"].nunique() == 1).all()
+    assert (table["distance"] >= 0).all() and "layer_distances.csv" in run.status().checksums
+
+
 def test_a_merge_that_knows_the_task_has_one_adapter_for_each(
     shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.evaluation.metrics import metric_rows
-from esmerge.tracking.store import RunFolder, config_hash
+from esmerge.storage.checksums import checksums
+from esmerge.tracking.store import REPORTED, RunFolder, config_hash
 
 LABELS = ("no", "yes")
 SUITE = {
@@ -107,6 +109,11 @@ def add_run(
         if coefficients:
             run.write_coefficients({f"{expert}.layer": torch.tensor(values) for expert, values in coefficients.items()})
     return run
+
+
+def seal(run: RunFolder) -> None:
+    """As if what was written into a finished run since had been written by it."""
+    run._write(replace(run.status(), checksums=checksums(run.path, [run.path / name for name in REPORTED])))
 
 
 def fail_run(sweep: Path, name: str, error: Exception) -> None:

@@ -21,8 +21,9 @@ from esmerge.report.terminal import show
 
 def test_a_report_names_every_file_it_wrote(one_seed: Path, report: Report) -> None:
     names = [str(path.relative_to(one_seed)) for path in report.paths]
-    figures = ["figures/methods.png", "figures/layer_weights.png"]
-    assert names == ["results.csv", "comparisons.csv", "table.md", "table.tex", *figures]
+    drawn = ("methods", "layer_weights", "retention", "agreement", "calibration")
+    figures = [f"figures/{name}.{form}" for name in drawn for form in ("png", "svg")]
+    assert names == ["results.csv", "comparisons.csv", "table.md", "table.tex", "table.csv", *figures]
     assert all(path.stat().st_size > 0 for path in report.paths)
 
 

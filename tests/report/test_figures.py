@@ -9,13 +9,17 @@ from matplotlib.image import imread
 from safetensors.torch import save_file
 from tests.report.synthetic import usual_sweep
 
-from esmerge.report.figures import layer_panels, layer_weights, methods_figure, write_figures, write_layer_map
+from esmerge.report.figures import write_figures, write_layer_map
 from esmerge.report.load import load_sweep
+from esmerge.report.plots.methods import methods_figure
+from esmerge.report.tidy.accuracies import methods_table
+from esmerge.report.tidy.layers import layer_panels, layer_weights
 
 
 def test_figures_are_written_and_are_no_blank_pages(one_seed: Path) -> None:
-    written = write_figures(load_sweep(one_seed))
-    assert [path.name for path in written] == ["methods.png", "layer_weights.png"]
+    written = [path for path in write_figures(load_sweep(one_seed)).paths if path.suffix == ".png"]
+    names = ["methods", "layer_weights", "retention", "agreement", "calibration"]
+    assert [path.stem for path in written] == names
     for path in written:
         pixels = imread(path)
         assert min(pixels.shape[:2]) > 200 and pixels[..., :3].std() > 0.05
@@ -23,10 +27,11 @@ def test_figures_are_written_and_are_no_blank_pages(one_seed: Path) -> None:
 
 def test_each_panel_is_a_family_and_names_every_method_once(one_seed: Path) -> None:
     sweep = load_sweep(one_seed)
-    panels = methods_figure(sweep).axes
+    figure = methods_figure(methods_table(sweep))
+    panels = figure.axes
     assert [panel.get_title().split(" (")[0] for panel in panels] == ["Cross-modal", "Drug\N{EN DASH}drug", "Retention"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == [row.title for row in sweep.rows]
-    assert "Accuracy (%)" in methods_figure(sweep).get_supxlabel()
+    assert "Accuracy (%)" in figure.get_supxlabel()
 
 
 def test_layer_weights_are_the_stored_coefficients(tmp_path: Path) -> None:

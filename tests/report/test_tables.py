@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tests.report.synthetic import RECORDS, SUITE, add_run, usual_sweep
 
@@ -12,7 +13,8 @@ from esmerge.report import published
 from esmerge.report.load import Row, load_sweep
 from esmerge.report.published import Published
 from esmerge.report.statistics import against_baseline
-from esmerge.report.tables import build_table, write_tables
+from esmerge.report.table_files import write_tables
+from esmerge.report.tables import build_table
 from esmerge.storage.files import write_text
 from esmerge.tracking.results import write_results
 
@@ -37,6 +39,41 @@ def test_only_the_best_merge_of_a_column_is_bold(one_seed: Path) -> None:
     assert rows["Task arithmetic (delta)"]["Cross-modal mean"].startswith("**")
     bold = {(title, column) for title, row in rows.items() for column, text in row.items() if "**" in text}
     assert {title for title, _ in bold} == {"Task arithmetic (delta)"} and len(bold) == 7
+
+
+def test_the_next_lower_merge_is_underlined(one_seed: Path) -> None:
+    tabulate(one_seed)
+    rows = md_rows(one_seed)
+    lined = {(title, column) for title, row in rows.items() for column, text in row.items() if "<u>" in text}
+    assert {title for title, _ in lined} == {"TIES (delta)"} and len(lined) == 7
+    assert (one_seed / "table.tex").read_text().count(r"\underline{") == 7
+
+
+def test_the_csv_holds_the_numbers_of_the_table(one_seed: Path) -> None:
+    tabulate(one_seed)
+    table = pd.read_csv(one_seed / "table.csv")
+    base = table[(table["method"] == "Base model") & (table["column"] == "drug_cell")].iloc[0]
+    shown = f"{100 * base['accuracy']:.1f} [{100 * base['ci_low']:.1f}, {100 * base['ci_high']:.1f}]"
+    assert md_rows(one_seed)["Base model"]["Drug\N{EN DASH}cell"] == shown
+    assert set(table.loc[table["place"] == "best", "method"]) == {"Task arithmetic (delta)"}
+    assert len(table) == table["method"].nunique() * table["column"].nunique()
+
+
+def test_under_the_table_stands_what_it_could_have_shown(one_seed: Path) -> None:
+    sweep = load_sweep(one_seed)
+    comparisons, _ = against_baseline(sweep)
+    table = build_table(sweep, comparisons)
+    assert set(table.detectable) == {column.name for column in table.columns}
+    assert table.detectable["drug_cell"] > table.detectable["cross_modal_mean"]  # twice the questions
+    text = (one_seed / "table.md").read_text()
+    assert f"p < 0.05 after correction for {len(comparisons)} comparisons), in points: Drug" in text
+
+
+def test_a_table_without_es_has_it_too(tmp_path: Path) -> None:
+    for name, rate in {"base": 0.5, "average": 0.6, "ties": 0.7}.items():
+        add_run(tmp_path, name, name, rate, n=50)
+    tabulate(tmp_path)
+    assert "80 % power at p < 0.05), in points: Drug" in (tmp_path / "table.md").read_text()
 
 
 def test_cells_are_percent_with_the_stored_interval(one_seed: Path) -> None:
@@ -123,6 +160,9 @@ def test_published_numbers_stand_beside_matching_names_only(paper_sweep: Path) -
     rows = md_rows(paper_sweep)
     beside = "BindingDB, published\N{DAGGER}"
     assert rows["ES-Merging (joint, factors)"][beside] == "66.0"
+    table = pd.read_csv(paper_sweep / "table.csv").set_index(["method", "column"])
+    assert table.loc[("ES-Merging (joint, factors)", "bindingdb"), "published"] == 0.66
+    assert "arXiv" in table.loc[("ES-Merging (joint, factors)", "bindingdb"), "source"]
     assert rows["ES-Merging (joint, delta)"][beside] == "\N{EN DASH}"  # the paper merges factors
     assert not any("Drug\N{EN DASH}cell, published" in column for column in rows["Base model"])
     assert "as reported, secondary source" in (paper_sweep / "table.md").read_text()
@@ -190,6 +230,7 @@ def test_published_methods_without_a_row_get_their_own(
     lines = "best_single,,,Best single specialist,bindingdb,accuracy,61.5,s\nbase,,,Base,bindingdb,accuracy,57.5,s\n"
     path = write_text(tmp_path / "p.csv", head + lines)
     monkeypatch.setattr("esmerge.report.tables.read_published", lambda: published.read_published(path))
+    monkeypatch.setattr("esmerge.report.tables.read_sources", lambda: published.read_sources(path))
     tabulate(paper_sweep)
     rows = md_rows(paper_sweep)
     assert rows["Best single specialist"]["BindingDB"] == "\N{EN DASH}"

@@ -24,6 +24,17 @@ def test_arrays_are_what_torch_reads(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[name].astype(np.float64), tensor.double().numpy())
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_sample_holds_blocks_of_consecutive_entries(kind: torch.dtype, tmp_path: Path) -> None:
+    values = torch.arange(256).repeat(40).reshape(80, 128).to(kind)  # whole numbers to 256 are exact in bfloat16
+    save_file({"before": torch.zeros(3), "values": values}, tmp_path / "t.safetensors")
+    arrays = TensorArrays(tmp_path / "t.safetensors")
+    drawn = arrays.sample("values", blocks=10, length=8).reshape(10, 8)
+    assert set(np.diff(drawn.astype(int), axis=1).ravel() % 256) == {1}
+    np.testing.assert_array_equal(drawn.ravel(), arrays.sample("values", blocks=10, length=8))
+    np.testing.assert_array_equal(arrays.sample("values", blocks=1280, length=8), arrays["values"].ravel())
+
+
 def test_whole_numbers_are_refused_by_name(tmp_path: Path) -> None:
     save_file({"counts": torch.arange(3)}, tmp_path / "t.safetensors")
     with pytest.raises(StoreError, match="t.safetensors: counts is I64, expected one of F64, F32, F16, BF16"):

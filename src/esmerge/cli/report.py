@@ -1,17 +1,22 @@
-"""Front door: rebuild tables and figures of a sweep. ``python -m src.report folder=outputs/<sweep>``."""
+"""Front door: tables and figures of a sweep, ``python -m src.report folder=outputs/<sweep>``, or two side by side."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.markdown import Markdown
 
-from esmerge.cli.command_line import prepare_command_line
+from esmerge.cli.command_line import prepare_command_line, quoted
 from esmerge.core.command import name_commands_in_help
-from esmerge.core.errors import BenchError
+from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF, user_path
 from esmerge.core.terminal import show_everywhere
+from esmerge.report.beside.build import compare_sources
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
 from esmerge.storage.usable import check_folder
@@ -25,6 +30,9 @@ def job(config: DictConfig) -> None:
     """Read, write, show."""
     try:
         outputs = user_path(str(config.outputs), "outputs")
+        if config.compare is not None:
+            _compare(config, outputs)
+            return
         folder = user_path(str(config.folder), "folder") if config.folder else latest_sweep(outputs)
         if folder.is_dir():
             check_folder(folder, "folder")
@@ -34,9 +42,37 @@ def job(config: DictConfig) -> None:
     show(report.tables, report.paths, report.verdict)
 
 
+def _compare(config: DictConfig, outputs: Path) -> None:
+    sources = config.compare if not isinstance(config.compare, str) else [config.compare]
+    if len(sources) != 2:
+        raise ConfigError(f"compare={','.join(map(str, sources))}: expected two, compare=outputs/A,outputs/B")
+    first, second = (user_path(str(source), "compare") for source in sources)
+    names = f"{first.resolve().name}-{second.resolve().name}"
+    out = user_path(str(config.out), "out") if config.out else outputs / "comparisons" / names
+    comparison = compare_sources([first, second], out)
+    screen = Console()
+    screen.print(Markdown(comparison.text))
+    for path in comparison.paths:
+        screen.print(f"  {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def with_list(words: Sequence[str]) -> list[str]:
+    """The words, with the two paths of ``compare=A,B`` as a list, which Hydra would take for two jobs."""
+    return [_as_list(word) if word.startswith("compare=") and "[" not in word else word for word in words]
+
+
+def _as_list(word: str) -> str:
+    key, _, value = word.partition("=")
+    if value in ("", "null"):
+        return word
+    items = [quoted(key, item.strip("'\"")).removeprefix(f"{key}=") for item in value.split(",")]
+    return f"{key}=[{','.join(items)}]"
+
+
 def main() -> None:
     """The job, on every terminal."""
     show_everywhere()
+    sys.argv[1:] = with_list(sys.argv[1:])
     prepare_command_line()
     job()
 

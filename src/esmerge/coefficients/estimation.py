@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from esmerge.coefficients import formulas
 from esmerge.coefficients.distances import Distances
-from esmerge.coefficients.types import Coefficients, ESConfig, Signals
+from esmerge.coefficients.types import Coefficients, ESConfig, LayerDistances, Signals
 from esmerge.coefficients.uncertainty import (
     AUTO,
     alpha_from_distances,
@@ -52,18 +53,19 @@ def coefficients(
     check_granularity(config)
     depth = 1 + max(layer_of(name) for name in shapes)
     errors: dict[str, Tensor] = {}
+    measured: LayerDistances | None = None
     if config.name == "element":
         alpha = torch.full((len(signals.experts), depth), 1 / len(signals.experts), dtype=torch.float64)
     else:
-        alpha, errors = _alpha(
-            signals, config, depth, distances or measured_distances(signals, config, seed, device=device)
-        )
+        distances = distances or measured_distances(signals, config, seed, device=device)
+        alpha, errors = _alpha(signals, config, depth, distances)
+        measured = LayerDistances(signals.experts, signals.modalities, signals.own, distances.values)
     elements = {} if config.name == "layer" else _beta(signals, config, shapes, device)
     if config.name == "joint":
         rows = moved(alpha, device)
         elements = {name: formulas.joint_coefficients(rows[:, layer_of(name)], b) for name, b in elements.items()}
     _check_numbers({"layer": alpha, **elements}, config)
-    return _named(signals.experts, alpha, elements, errors)
+    return replace(_named(signals.experts, alpha, elements, errors), distances=measured)
 
 
 def check_granularity(config: ESConfig) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from esmerge.coefficients.formulas import increments
+
 
 class Layered(Protocol):
     """A tensor of one block per layer, or what reads such blocks from disk when they are looked at."""
@@ -70,6 +72,39 @@ class ESConfig:
 
 
 @dataclass(frozen=True)
+class LayerDistances:
+    """How far every expert moves every modality in every layer. N experts, M modalities, L layers.
+
+    Attributes:
+        experts, modalities: N and M names.
+        own: for each expert, the index of its own modality in ``modalities``.
+        values: (N, M, L), sliced Wasserstein distances of an expert's responses from the backbone's.
+    """
+
+    experts: tuple[str, ...]
+    modalities: tuple[str, ...]
+    own: tuple[int, ...]
+    values: Tensor
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row per expert, modality and layer: whether it is the expert's own, the distance, and its increment."""
+        added = increments(self.values)
+        return [
+            {
+                "expert": expert,
+                "modality": modality,
+                "own": self.own[i] == t,
+                "layer": layer,
+                "distance": float(self.values[i, t, layer]),
+                "increment": float(added[i, t, layer]),
+            }
+            for i, expert in enumerate(self.experts)
+            for t, modality in enumerate(self.modalities)
+            for layer in range(self.values.shape[-1])
+        ]
+
+
+@dataclass(frozen=True)
 class Coefficients:
     """Merging weights; over the experts they sum to 1 at every entry.
 
@@ -77,11 +112,13 @@ class Coefficients:
         layer: expert -> (L,); always present for ``layer`` and ``joint``, uniform for ``element``.
         elements: expert -> tensor name -> weights in the tensor's shape; empty for ``layer``.
         errors: ``directions`` or ``probe`` -> expert -> (L,), standard error of ``layer`` over either; may be empty.
+        distances: that ``layer`` was computed from; None where it was not, or where the weights were rearranged since.
     """
 
     layer: Mapping[str, Tensor]
     elements: Mapping[str, Mapping[str, Tensor]]
     errors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    distances: LayerDistances | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Flat names for storage: ``NAME.layer`` and ``NAME.<adapter tensor name>``."""

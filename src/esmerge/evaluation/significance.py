@@ -31,6 +31,8 @@ class PairedDifference:
         p_value: two-sided, of the exact test that right and wrong are exchangeable between a and b.
         n: answers compared.
         only_a, only_b: answers that only a, or only b, got right.
+        clusters: independent questions among them; one may return under several seeds.
+        null_error: standard error of the difference if a and b were equally good.
     """
 
     difference: float
@@ -40,6 +42,8 @@ class PairedDifference:
     n: int
     only_a: int
     only_b: int
+    clusters: int
+    null_error: float
 
 
 def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: int = 10_000) -> PairedDifference:
@@ -67,6 +71,8 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
         n=len(signed),
         only_a=int((signed > 0).sum()),
         only_b=int((signed < 0).sum()),
+        clusters=len(clusters),
+        null_error=float(np.sqrt((clusters["sum"] ** 2).sum()) / len(signed)),
     )
 
 

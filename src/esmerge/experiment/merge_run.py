@@ -161,9 +161,11 @@ def store_merge(
 
 
 def store_coefficients(run: RunFolder, coefficients: Coefficients) -> CoefficientSummary:
-    """Write coefficients and, where they are known, their standard errors."""
+    """Write coefficients and, where they are known, their standard errors and the distances they came from."""
     tensors = coefficients.tensors()
     run.write_coefficients(tensors)
     if coefficients.errors:
         run.write_layer_coefficients(coefficients.layer_rows())
+    if coefficients.distances is not None:
+        run.write_layer_distances(coefficients.distances.rows())
     return summarise(as_arrays(tensors))

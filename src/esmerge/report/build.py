@@ -8,16 +8,30 @@ from pathlib import Path
 
 import pandas as pd
 
+from esmerge.evaluation.power import minimum_detectable
+from esmerge.report.cards import write_cards
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
 from esmerge.report.figures import write_figures
 from esmerge.report.load import load_sweep
-from esmerge.report.statistics import Comparison, against_baseline
-from esmerge.report.tables import ReportTable, build_table, write_tables
+from esmerge.report.statistics import LEVEL, Comparison, against_baseline
+from esmerge.report.table_files import write_tables
+from esmerge.report.tables import ReportTable, build_table
 from esmerge.report.verdict import verdict
 from esmerge.storage.files import write_table
 from esmerge.tracking.results import write_results
 
-COMPARISON_COLUMNS = ("column", "method", "against", "difference", "ci_low", "ci_high", "p", "p_holm", "n")
+COMPARISON_COLUMNS = (
+    "column",
+    "method",
+    "against",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+    "n",
+    "detectable",
+)
 
 
 @dataclass(frozen=True)
@@ -39,28 +53,30 @@ class Report:
 
 
 def build_report(folder: Path | str) -> Report:
-    """Write ``results.csv``, ``comparisons.csv``, ``table.md``, ``table.tex`` and ``figures/`` of a sweep.
+    """Write ``results.csv``, ``comparisons.csv``, the tables (``table.md``, ``.tex``, ``.csv``) and ``figures/``.
 
     Raises:
         StoreError: the folder is absent or damaged.
     """
     paths = [write_results(folder)]
     sweep = load_sweep(folder)
-    comparisons, notes, tables = [], [], []
+    comparisons: list[list[Comparison]] = []  # those of one table are corrected together
+    notes, tables = [], []
     for title, part in sweep.parts().items():
         part_comparisons, part_notes = against_baseline(part)
-        comparisons += part_comparisons
+        comparisons.append(part_comparisons)
         notes += part_notes
         tables.append(build_table(part, part_comparisons, title))
     paths.append(_write_comparisons(sweep.folder / "comparisons.csv", comparisons))
     tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
-    paths += write_tables(sweep, *tables, appendix=[*tuned, *cost_lines(sweep)])
-    paths += [*write_costs(sweep), *write_figures(sweep)]
+    figures = write_figures(sweep)
+    paths += write_tables(sweep, *tables, appendix=[*tuned, *cost_lines(sweep), *figures.lines()])
+    paths += [*write_costs(sweep), *figures.paths, *write_cards(sweep)]
     text = " ".join([verdict(sweep), *[f"Not compared: {note}." for note in notes]])
     return Report(sweep.folder, tuple(tables), tuple(paths), text, tuple(notes))
 
 
-def _write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> Path:
+def _write_comparisons(path: Path, by_table: Sequence[Sequence[Comparison]]) -> Path:
     rows = [
         {
             "column": comparison.column.name,
@@ -72,7 +88,9 @@ def _write_comparisons(path: Path, comparisons: Sequence[Comparison]) -> Path:
             "p": comparison.result.p_value,
             "p_holm": comparison.p_holm,
             "n": comparison.result.n,
+            "detectable": minimum_detectable(comparison.result, LEVEL / len(comparisons)),
         }
+        for comparisons in by_table
         for comparison in comparisons
     ]
     return write_table(path, pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,25 @@ class Published:
 def read_published(path: Path = PUBLISHED) -> dict[str, dict[Published, float]]:
     """Benchmark -> method -> accuracy in percent; empty if the file is not there."""
     reported: dict[str, dict[Published, float]] = {}
-    if not path.exists():
-        return reported
-    table = read_table(path, numbers=("value",))
-    for row in table[table["metric"] == "accuracy"].to_dict("records"):
-        method = Published(*(str(row[key]) for key in ("method", "granularity", "merge_space", "title")))
-        reported.setdefault(str(row["benchmark"]), {})[method] = float(row["value"])
+    for row in _accuracies(path):
+        reported.setdefault(str(row["benchmark"]), {})[_method(row)] = float(str(row["value"]))
     return reported
+
+
+def read_sources(path: Path = PUBLISHED) -> dict[tuple[str, Published], str]:
+    """Benchmark and method -> where its accuracy was reported; empty if the file is not there."""
+    return {(str(row["benchmark"]), _method(row)): str(row["source"]) for row in _accuracies(path)}
+
+
+def _accuracies(path: Path) -> list[dict[Hashable, object]]:
+    if not path.exists():
+        return []
+    table = read_table(path, numbers=("value",))
+    return table[table["metric"] == "accuracy"].to_dict("records")
+
+
+def _method(row: Mapping[Hashable, object]) -> Published:
+    return Published(*(str(row[key]) for key in ("method", "granularity", "merge_space", "title")))
 
 
 def sources(path: Path = PUBLISHED) -> list[str]:

@@ -1,17 +1,25 @@
-"""The table over a sweep: methods down, benchmarks across, as Markdown and as LaTeX."""
+"""The table over a sweep: methods down, benchmarks across, as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 
+from esmerge.report.detectable import detectable, detectable_note
 from esmerge.report.load import SweepResults
 from esmerge.report.methods import BLOCKS, MERGED
-from esmerge.report.published import CAVEAT, assign, published_title, read_published, shown, sources
+from esmerge.report.published import (
+    CAVEAT,
+    Published,
+    assign,
+    published_title,
+    read_published,
+    read_sources,
+    shown,
+    sources,
+)
 from esmerge.report.statistics import Cell, Column, Comparison, cell, columns, family_title
-from esmerge.storage.files import write_text
 
 NOTHING = "\N{EN DASH}"
 ABOVE, BELOW = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
@@ -24,15 +32,18 @@ class TableEntry:
 
     Attributes:
         cell: our accuracy, if there is one.
-        best: the highest of all merges in this column, as displayed.
+        best, second: the highest, or the next lower, of all merges in this column, as displayed.
         mark: +1 / -1 where significantly above / below the best baseline, else 0.
         published: the published accuracy in percent, if there is one.
+        source: of the published accuracy.
     """
 
     cell: Cell | None = None
     best: bool = False
+    second: bool = False
     mark: int = 0
     published: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,8 @@ class ReportTable:
         departures: those of them that were asked on other questions than the published number -> what differs, for
             each benchmark of the column.
         title: what tells this table from another of the same sweep; empty if it is the only one.
+        detectable: column -> the smallest difference that could have been shown.
+        comparisons: that the correction for multiple testing is over.
     """
 
     columns: tuple[Column, ...]
@@ -61,6 +74,13 @@ class ReportTable:
     seeds: int
     title: str = ""
     departures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    detectable: Mapping[str, float] = field(default_factory=dict)
+    comparisons: int = 0
+
+    def power_note(self) -> str:
+        """What the table could have shown; empty where nothing can be compared."""
+        titles = {column.name: column.title for column in self.columns}
+        return detectable_note(self.detectable, titles, self.comparisons) if self.detectable else ""
 
 
 def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: str = "") -> ReportTable:
@@ -70,19 +90,21 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
     reported = {name: methods for name, methods in read_published().items() if name in names}
     taken, orphans = assign(sweep.rows, shown(names, reported))
     marks = {(comparison.row.key, comparison.column.name): _mark(comparison) for comparison in comparisons}
-    tops = {column.name: _top(sweep, column) for column in across}
+    tops = {column.name: _tops(sweep, column) for column in across}
+    origins = read_sources()
     lines = []
     for row in sweep.rows:
         entries = []
         for column in across:
             measured = cell(sweep, row, column)
-            wins = row.kind in MERGED and measured is not None and _percent(measured.value) == tops[column.name]
-            same = taken.get(row.key)
-            quoted = reported.get(column.name, {}).get(same) if same else None
-            entries.append(TableEntry(measured, wins, marks.get((row.key, column.name), 0), quoted))
+            ranked = row.kind in MERGED and measured is not None
+            best, second = (ranked and _percent(measured.value) == top for top in tops[column.name])  # type: ignore[union-attr]
+            entry = _published_entry(taken.get(row.key), column.name, reported, origins)
+            mark = marks.get((row.key, column.name), 0)
+            entries.append(replace(entry, cell=measured, best=best, second=second, mark=mark))
         lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
     for method in orphans:
-        entries = [TableEntry(published=reported.get(name, {}).get(method)) for name in names]
+        entries = [_published_entry(method, name, reported, origins) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
     seeds = max((len(row.runs) for row in sweep.rows), default=1)
     unlike = {
@@ -95,15 +117,21 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
         for column in across
         if column.name in reported and not unlike.keys().isdisjoint(column.benchmarks)
     }
-    return ReportTable(tuple(across), tuple(lines), frozenset(reported), seeds, title, departures)
+    smallest = detectable(sweep, comparisons)
+    return ReportTable(
+        tuple(across), tuple(lines), frozenset(reported), seeds, title, departures, smallest, len(comparisons)
+    )
 
 
-def write_tables(sweep: SweepResults, *tables: ReportTable, appendix: Sequence[str] = ()) -> list[Path]:
-    """Write ``table.md``, closed by the appendix, and ``table.tex`` into the sweep folder."""
-    return [
-        write_text(sweep.folder / "table.md", "\n".join([*map(markdown, tables), *appendix])),
-        write_text(sweep.folder / "table.tex", "\n".join(map(latex, tables))),
-    ]
+def _published_entry(
+    method: Published | None,
+    column: str,
+    reported: Mapping[str, Mapping[Published, float]],
+    origins: Mapping[tuple[str, Published], str],
+) -> TableEntry:
+    if method is None or method not in reported.get(column, {}):
+        return TableEntry()
+    return TableEntry(published=reported[column][method], source=origins[column, method])
 
 
 def markdown(table: ReportTable) -> str:
@@ -117,39 +145,8 @@ def markdown(table: ReportTable) -> str:
     for block, lines in groupby(table.lines, key=lambda line: line.block):
         parts.append(f"| *{_md(block)}* |" + " |" * (len(heads) - 1))
         for line in lines:
-            parts.append("| " + " | ".join([_md(line.title), *_cells(table, line, _entry_md)]) + " |")
+            parts.append("| " + " | ".join([_md(line.title), *table_cells(table, line, _entry_md)]) + " |")
     return "\n".join([*parts, "", *[f"- {note}" for note in legend(table, f"{ABOVE} / {BELOW}")], ""])
-
-
-def latex(table: ReportTable) -> str:
-    """The table in LaTeX; needs the packages booktabs and graphicx."""
-    widths = [2 if column.name in table.quoted else 1 for column in table.columns]
-    families, rules, at = [], [], 2
-    for family, group in groupby(zip(table.columns, widths, strict=True), key=lambda pair: pair[0].family):
-        width = sum(pair[1] for pair in group)
-        families.append(rf"\multicolumn{{{width}}}{{c}}{{{_tex(family_title(family))}}}")
-        rules.append(rf"\cmidrule(lr){{{at}-{at + width - 1}}}")
-        at += width
-    heads = ["Method"]
-    for column in table.columns:
-        marks = r"\dagger" + r"\ddagger" * (column.name in table.departures)
-        heads += [_tex(column.title), *([f"publ.$^{{{marks}}}$"] if column.name in table.quoted else [])]
-    body = [" & ".join(["", *families]) + r" \\", "".join(rules), " & ".join(heads) + r" \\"]
-    for block, lines in groupby(table.lines, key=lambda line: line.block):
-        body += [r"\midrule", rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{_tex(block)}}}}} \\"]
-        rows = [[_tex(line.title), *_cells(table, line, _entry_tex)] for line in lines]
-        body += [" & ".join(row).replace(NOTHING, "--") + r" \\" for row in rows]
-    opening = [f"{table.title}."] if table.title else []
-    notes = " ".join(_tex(note) for note in [*opening, *legend(table, "+ / -")])
-    top = [
-        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
-        r"\begin{table}",
-        rf"\caption{{{notes}}}",
-        r"\resizebox{\textwidth}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
-        r"\toprule",
-    ]
-    return "\n".join([*top, *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""])
 
 
 def legend(table: ReportTable, marks: str) -> list[str]:
@@ -159,7 +156,7 @@ def legend(table: ReportTable, marks: str) -> list[str]:
         spread = "mean \N{PLUS-MINUS SIGN} standard deviation over seeds"
     notes = [
         f"Accuracy in %, {spread}; an answer that could not be parsed counts as wrong.",
-        "Bold: the best merge of a column, controls and references aside.",
+        "Bold: the best merge of a column, underlined: the second best, controls and references aside.",
         f"{marks}: ES-Merging significantly above / below the best baseline merge of the column (base model or "
         "specialist where no other merge was run): paired exact test on the same examples, p < 0.05 after Holm's "
         "correction over the table.",
@@ -167,6 +164,7 @@ def legend(table: ReportTable, marks: str) -> list[str]:
     for family, group in groupby(table.columns, key=lambda column: column.family):
         names = [column.title for column in group if not column.is_mean]
         notes.append(f"{family_title(family)}: {', '.join(names)}.")
+    notes += [table.power_note()] if table.detectable else []
     if table.quoted:
         notes.append(f"\N{DAGGER} {CAVEAT}: {'; '.join(sources())}. Other specialists and data than here.")
     if table.departures:
@@ -188,7 +186,8 @@ def interval(score: Cell) -> str:
     return "" if score.sd is not None else f" [{_percent(score.low)}, {_percent(score.high)}]"
 
 
-def _cells(table: ReportTable, line: Line, render: Callable[[TableEntry], str]) -> list[str]:
+def table_cells(table: ReportTable, line: Line, render: Callable[[TableEntry], str]) -> list[str]:
+    """The cells of one row, published numbers in cells of their own."""
     texts = []
     for column, entry in zip(table.columns, line.entries, strict=True):
         texts.append(render(entry))
@@ -200,22 +199,16 @@ def _cells(table: ReportTable, line: Line, render: Callable[[TableEntry], str]) 
 def _entry_md(entry: TableEntry) -> str:
     if entry.cell is None:
         return NOTHING
-    shown_number = f"**{number(entry.cell)}**" if entry.best else number(entry.cell)
+    plain = number(entry.cell)
+    shown_number = f"**{plain}**" if entry.best else f"<u>{plain}</u>" if entry.second else plain
     return shown_number + interval(entry.cell) + MARKS[entry.mark]
 
 
-def _entry_tex(entry: TableEntry) -> str:
-    if entry.cell is None:
-        return "--"
-    plain = number(entry.cell).replace("\N{PLUS-MINUS SIGN}", r"$\pm$")
-    bold = rf"\textbf{{{plain}}}" if entry.best else plain
-    small = rf" {{\scriptsize{interval(entry.cell)}}}" if interval(entry.cell) else ""
-    return bold + small + {1: "$^{+}$", -1: "$^{-}$", 0: ""}[entry.mark]
-
-
-def _top(sweep: SweepResults, column: Column) -> str:
+def _tops(sweep: SweepResults, column: Column) -> tuple[str, str]:
+    """The two highest accuracies of merges as they are displayed; empty where there are none."""
     values = [score.value for row in sweep.of_kind(*MERGED) if (score := cell(sweep, row, column))]
-    return _percent(max(values)) if values else ""
+    first, second, *_ = [*dict.fromkeys(_percent(value) for value in sorted(values, reverse=True)), "", ""]
+    return first, second
 
 
 def _mark(comparison: Comparison) -> int:
@@ -230,11 +223,3 @@ def _percent(share: float) -> str:
 
 def _md(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_").replace("*", "\\*")
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", NOTHING: "--"}
-    special |= {"<": "$<$", ">": "$>$", "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{DAGGER}": r"$^{\dagger}$"}
-    special |= {"\N{DOUBLE DAGGER}": r"$^{\ddagger}$"}
-    special |= {character: "\\" + character for character in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in text)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from esmerge.report.tables import MARKS, NOTHING, ReportTable, TableEntry, interval, number
 
+TITLE = "accuracy in %, best merge in bold, second best underlined"
 WIDE_ENOUGH = 6  # benchmarks that fit beside their means on a usual screen
 
 
@@ -33,8 +34,10 @@ def show(tables: Sequence[ReportTable], paths: Sequence[Path], verdict: str, con
 def _grid(table: ReportTable) -> Grid:
     shown = _shown_columns(table)
     grid = Grid(
-        title=": ".join([*filter(None, [table.title]), "accuracy in %, best merge in bold"]).capitalize(),
+        title=": ".join([*filter(None, [table.title]), TITLE]).capitalize(),
         title_justify="left",
+        caption=escape(table.power_note()),
+        caption_justify="left",
         header_style="bold",
     )
     grid.add_column("method")
@@ -59,5 +62,5 @@ def _shown_columns(table: ReportTable) -> list[int]:
 def _text(entry: TableEntry) -> Text:
     if entry.cell is None:
         return Text(NOTHING, style="dim")
-    text = Text(number(entry.cell), style="bold" if entry.best else "")
-    return text.append(interval(entry.cell), style="dim not bold").append(MARKS[entry.mark])
+    text = Text(number(entry.cell), style="bold" if entry.best else "underline" if entry.second else "")
+    return text.append(interval(entry.cell), style="dim not bold not underline").append(MARKS[entry.mark])

@@ -39,8 +39,10 @@ NUMBERS = ("value", "ci_low", "ci_high")
 KILLED = "stopped half-way; the same command with resume=latest, or sweep=NAME of this folder, goes on"
 AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
-                    "layer_coefficients.csv", "adapter", "adapters", "costs.json", "tuning.csv")  # fmt: skip
-REPORTED = ("predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv", "costs.json", "tuning.csv")
+                    "layer_coefficients.csv", "layer_distances.csv", "adapter", "adapters", "costs.json",
+                    "tuning.csv")  # fmt: skip
+REPORTED = ("predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv", "layer_distances.csv",
+            "costs.json", "tuning.csv")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,18 @@ class RunFolder:
     def write_layer_coefficients(self, rows: Sequence[Mapping[str, object]]) -> Path:
         """Write ``layer_coefficients.csv``: expert, layer, coefficient, and its standard errors."""
         return write_table(self.path / "layer_coefficients.csv", pd.DataFrame(rows))
+
+    def write_layer_distances(self, rows: Sequence[Mapping[str, object]]) -> Path:
+        """Write ``layer_distances.csv``: expert, modality, whether it is its own, layer, distance and increment."""
+        return write_table(self.path / "layer_distances.csv", pd.DataFrame(rows))
+
+    def read_layer_distances(self) -> pd.DataFrame | None:
+        """What was stored by ``write_layer_distances``; None for runs without layer-wise coefficients."""
+        path = self.path / "layer_distances.csv"
+        if not path.exists():
+            return None
+        frame = read_table(path, numbers=("distance", "increment"))
+        return frame.astype({"layer": int}).assign(own=frame["own"] == "True")
 
     def write_tuning(self, trials: pd.DataFrame) -> Path:
         """Store the trials of a tuned method: settings, and the validation accuracy they reached or the ``failure``."""

@@ -1,0 +1,45 @@
+"""Whether a method is right as often as it is sure."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from esmerge.core.methods import MethodKind
+from esmerge.report.plots.style import STYLES, frame_panel
+
+ACROSS = 4
+
+
+def calibration_figure(table: pd.DataFrame) -> Figure:
+    """One panel per method: mean confidence of each bin across, accuracy up; the larger a dot, the more answers.
+
+    Args:
+        table: columns ``title, kind, confidence, accuracy, n``, one row per bin that holds answers. The expected
+            calibration error in a panel's title is the mean gap, weighted by n.
+    """
+    titles = list(table["title"].unique())
+    across = min(ACROSS, len(titles))
+    down = math.ceil(len(titles) / across)
+    figure = Figure(figsize=(0.8 + 2.2 * across, 0.6 + 2.3 * down), layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    lowest = 10 * math.floor(10 * float(table["confidence"].min()))
+    for panel, title in zip(grid, titles, strict=False):
+        bins = table[table["title"] == title]
+        colour, _ = STYLES[MethodKind(bins["kind"].iloc[0])]
+        gap = (bins["confidence"] - bins["accuracy"]).abs()
+        error = float((gap * bins["n"]).sum() / bins["n"].sum())
+        frame_panel(panel, axis="both")
+        panel.set_title(f"{title}\nECE {100 * error:.1f} %", fontsize=8)
+        panel.plot([0, 100], [0, 100], color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        panel.plot(100 * bins["confidence"], 100 * bins["accuracy"], color=colour, linewidth=1.1, zorder=2)
+        sizes = 4 + 70 * bins["n"] / bins["n"].sum()
+        panel.scatter(100 * bins["confidence"], 100 * bins["accuracy"], s=sizes, color=colour, zorder=3, linewidths=0)
+        panel.set(xlim=(lowest - 2, 102), ylim=(-2, 102))
+    for panel in grid[len(titles) :]:
+        panel.axis("off")
+    figure.supxlabel("Mean confidence in the answer (%)", fontsize=9)
+    figure.supylabel("Accuracy (%)", fontsize=9)
+    return figure
