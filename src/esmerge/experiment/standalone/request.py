@@ -61,17 +61,7 @@ class Output:
             )
         if not self.out:
             raise ConfigError("out is not set: give the folder that the merge is written to")
-        self._check_folder()
-
-    def _check_folder(self) -> None:
-        """Refuse to replace a folder without ``overwrite``, or one that no merge or training wrote."""
-        if not self.folder.exists():
-            return
-        if not self.overwrite:
-            raise ConfigError(f"out={self.out} exists: give another folder, or say overwrite=true to replace it")
-        is_merge_output = any((self.folder / name).is_file() for name in REPLACEABLE)
-        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not is_merge_output):
-            raise ConfigError(f"out={self.out} holds no adapter and no model, and is not replaced: give another folder")
+        check_replaceable(self.folder, self.overwrite)
 
     @property
     def folder(self) -> Path:
@@ -97,6 +87,17 @@ class StandaloneRequest:
     def probe(self) -> Selection | None:
         """The probe, if the method reads one."""
         return self.spec.sweep.probe if self.spec.uses_probe else None
+
+
+def check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Refuse to replace a folder without ``overwrite``, or one that no merge or training wrote; ``ConfigError``."""
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise ConfigError(f"out={folder} exists: give another folder, or say overwrite=true to replace it")
+    is_merge_output = any((folder / name).is_file() for name in REPLACEABLE)
+    if not folder.is_dir() or (any(folder.iterdir()) and not is_merge_output):
+        raise ConfigError(f"out={folder} holds no adapter and no model, and is not replaced: give another folder")
 
 
 def read_request(cfg: DictConfig) -> StandaloneRequest:
