@@ -22,7 +22,7 @@ from esmerge.specialists.families.custom.settings import open_experts_node
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for top in (".", "conf/**", "benchmarks/**", "src/**") for path in ROOT.glob(f"{top}/*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
-COMMAND = re.compile(r"(?:python -m src\.|esmerge )(sweep|merge|extract|train|report|tasks)((?: [^`\n]+)?)")
+COMMAND = re.compile(r"(?:python -m src\.|esmerge )(sweep|merge|extract|unpack|train|report|tasks)((?: [^`\n]+)?)")
 NOT_COMPOSED = ("…", "<", "--config-dir")  # a gap, or a file, that is the reader's to fill
 
 open_experts_node()  # as the doors do before a config is composed

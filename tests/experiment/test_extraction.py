@@ -237,3 +237,11 @@ def test_values_that_are_no_numbers_are_named(backbone: Path, tmp_path: Path) ->
 
     with pytest.raises(AdapterError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN"):
         planned(backbone, tuned_folder(backbone, tmp_path / "tuned", change))
+
+
+def test_quantised_weights_are_named(backbone: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: Tensor) -> Tensor:
+        return weight.to(torch.int8) if "layers.0.mlp.up_proj" in name else low_rank(name, weight)
+
+    with pytest.raises(AdapterError, match=r"quantised weights, model\.layers\.0\.mlp\.up_proj\.weight \(I8\)"):
+        planned(backbone, tuned_folder(backbone, tmp_path / "tuned", change))

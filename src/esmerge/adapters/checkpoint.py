@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -29,15 +29,12 @@ class Checkpoint:
         others: names of the tensors that do not begin with the prefix.
 
     Raises:
-        AdapterError: a file is missing or is not safetensors, a weight is quantised, or no name begins with the prefix.
+        AdapterError: a file is missing or is not safetensors, or no name begins with the prefix.
     """
 
     def __init__(self, folder: Path, prefix: str = "") -> None:
         self.folder = folder
         headers = _headers(folder)
-        quantised = [name for name, (_, (_, kind)) in headers.items() if kind not in PLAIN]
-        if quantised:
-            raise AdapterError(f"{folder} holds {quantised[0]} ({headers[quantised[0]][1][1]}): save it dequantised")
         inside = {name: name.removeprefix(prefix) for name in headers if name.startswith(prefix)}
         if not inside:
             raise AdapterError(f"{folder} holds no tensor whose name begins with {prefix!r}, but {', '.join(headers)}")
@@ -48,6 +45,12 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor; it is not read."""
         return self.stored[name][0]
+
+    def check_plain(self, names: Iterable[str]) -> None:
+        """Raise ``AdapterError`` if one of these is stored quantised; names that are not there are passed over."""
+        quantised = [f"{n} ({self.stored[n][1]})" for n in names if n in self.stored and self.stored[n][1] not in PLAIN]
+        if quantised:
+            raise AdapterError(f"{self.folder} holds quantised weights, {', '.join(quantised)}: save it dequantised")
 
     def read(self, name: str) -> Tensor:
         """A tensor as it is stored."""

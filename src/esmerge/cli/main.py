@@ -14,6 +14,7 @@ VERBS = {  # verb -> its module, which is imported when it is asked for, and wha
     "sweep": ("esmerge.cli.sweep", "merge the specialists, ask the benchmarks, report"),
     "merge": ("esmerge.cli.merge", "merge adapters of your own"),
     "extract": ("esmerge.cli.extract", "LoRA factors of a full fine-tune"),
+    "unpack": ("esmerge.cli.unpack", "take a released specialist apart"),
     "train": ("esmerge.cli.train", "train a set of specialists, or take it from the cache"),
     "report": ("esmerge.cli.report", "rebuild the tables and figures of a sweep"),
     "tasks": ("esmerge.cli.tasks.main", "fetch, verify and list the benchmarks' tables"),

@@ -83,6 +83,8 @@ def plan_extraction(source: BackboneSource, settings: Extraction) -> ExtractionP
     tuned = Checkpoint(settings.tuned_folder, settings.part)
     placements = _targets(source, backbone, settings)
     _check_names(base, tuned, settings)
+    for checkpoint in (base, tuned):
+        checkpoint.check_plain(placement.tensor for placement in placements.values())
     with base.kept_open(), tuned.kept_open():
         changes = dict(_changes(base, tuned))
     modules = {module: placed for module, placed in placements.items() if _is_whole(changes.get(placed.tensor))}
