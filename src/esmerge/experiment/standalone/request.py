@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -21,6 +21,7 @@ from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.search import Tuning
+from esmerge.experiment.standalone.coefficient_files import CoefficientFiles
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
@@ -43,6 +44,7 @@ class Output:
         merge_space: ``factors``, ``delta`` or None for the method's own.
         seed: of random directions and of methods that draw.
         cache: folder for the probe's signals; None not to keep them.
+        coefficients: files that weigh the merge in place of a probe.
     """
 
     out: str | None = None
@@ -52,6 +54,7 @@ class Output:
     merge_space: str | None = None
     seed: int = 0
     cache: str | None = None
+    coefficients: CoefficientFiles = field(default_factory=CoefficientFiles)
 
     def __post_init__(self) -> None:
         at_least(self, "merge", 0, "seed")
@@ -85,8 +88,8 @@ class StandaloneRequest:
 
     @property
     def probe(self) -> Selection | None:
-        """The probe, if the method reads one."""
-        return self.spec.sweep.probe if self.spec.uses_probe else None
+        """The probe, if one is read."""
+        return self.spec.sweep.probe if self.spec.uses_probe and not self.output.coefficients.used else None
 
 
 def check_replaceable(folder: Path, overwrite: bool) -> None:
@@ -132,6 +135,7 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
     check_granularity(sweep.granularity)
     check_axes(method, sweep.merge_space, sweep.granularity)
     request = StandaloneRequest(plan_runs(sweep)[-1], sweep.specialists.settings, output)
+    output.coefficients.check(method.name, request.spec.space, request.experts.described())
     _check_probe(request)
     _check_inputs_stay(request)
     return request
