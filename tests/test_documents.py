@@ -22,7 +22,9 @@ from esmerge.specialists.families.custom.settings import open_experts_node
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for top in (".", "conf/**", "benchmarks/**", "src/**") for path in ROOT.glob(f"{top}/*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
-COMMAND = re.compile(r"(?:python -m src\.|esmerge )(sweep|merge|train|report|tasks)((?: [^`\n]+)?)")
+COMMAND = re.compile(
+    r"(?:python -m src\.|esmerge )(sweep|merge|extract|unpack|export[-_]coefficients|train|report|tasks)((?: [^`\n]+)?)"
+)
 NOT_COMPOSED = ("…", "<", "--config-dir")  # a gap, or a file, that is the reader's to fill
 
 open_experts_node()  # as the doors do before a config is composed
@@ -73,7 +75,10 @@ def test_commands_are_understood(spoken: tuple[str, ...]) -> None:
     overrides = [word for word in words if word not in ("-m", "--help")]
     assert all("=" in word or word.startswith("~") for word in overrides)
     parsed = OverridesParser.create().parse_overrides(overrides)
-    config = composed(*[first_of(one) for one in parsed if not str(one.key_or_group).startswith("hydra")], config=verb)
+    config = composed(
+        *[first_of(one) for one in parsed if not str(one.key_or_group).startswith("hydra")],
+        config=verb.replace("-", "_"),
+    )
     if verb == "sweep":
         read_sweep(config)
 

@@ -86,7 +86,7 @@ def bake(
     source, out = Path(backbone_folder), Path(out_folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AdapterError(f"{out} exists and is not an empty folder: bake into a new one")
-    config, shards = _read_config(source, placed=placements is not None), _read_shards(source)
+    config, shards = _read_config(source, placed=placements is not None), read_shards(source)
     modules = _modules_by_tensor(update, placements, shards, source)
     with whole_folder(out) as partial:
         _copy_rest(source, partial)
@@ -110,7 +110,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def checkpoint_tensors(folder: str | Path) -> list[str]:
     """Names of the tensors that a Hugging Face folder holds; for errors see ``bake``."""
-    return [name for tensors in _read_shards(Path(folder)).values() for name in tensors]
+    return [name for tensors in read_shards(Path(folder)).values() for name in tensors]
 
 
 def _read_config(source: Path, placed: bool) -> dict[str, Any]:
@@ -125,8 +125,12 @@ def _read_config(source: Path, placed: bool) -> dict[str, Any]:
     return config
 
 
-def _read_shards(source: Path) -> Shards:
-    """What each weight file holds, from its header; transformers prefers a single file too."""
+def read_shards(source: Path) -> Shards:
+    """What each weight file of a Hugging Face folder holds, from its header; transformers prefers a single file too.
+
+    Raises:
+        AdapterError: a file is missing or is not safetensors.
+    """
     if (source / SINGLE).is_file():
         return {SINGLE: _read_header(source / SINGLE)}
     if not (source / INDEX).is_file():

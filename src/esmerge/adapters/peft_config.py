@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ LARGEST_ALPHA = 1e30  # beyond, a scale times a factor is infinite in float32
 CHANGES_BACKBONE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # init_lora_weights that edit the backbone
 
 
-def read_config(folder: Path, name: str) -> dict[str, Any]:
+def read_config(folder: Path, name: str, allowed: Collection[str] = ()) -> dict[str, Any]:
     """The config of adapter ``name``.
+
+    Args:
+        allowed: options of ``REFUSED`` that the caller sees to itself.
 
     Raises:
         AdapterError: it is missing, not JSON, not LoRA, or more than plain LoRA.
@@ -55,7 +58,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     absent = [key for key in ("r", "lora_alpha") if config.get(key) is None]
     if absent:
         raise AdapterError(f"adapter {name!r}: {path} does not say {' and '.join(absent)}, so its scale is unknown")
-    _refuse_unmergeable(config, name)
+    _refuse_unmergeable(config, name, allowed)
     _check_numbers(config, f"adapter {name!r}: {path}")
     return config
 
@@ -97,8 +100,9 @@ def plain_config(facts: Mapping[str, tuple[int, float]], base_model: str | None)
     }
 
 
-def _refuse_unmergeable(config: Mapping[str, Any], name: str) -> None:
-    reasons = [f"{key}={shown(config[key])} ({why})" for key, why in REFUSED.items() if config.get(key)]
+def _refuse_unmergeable(config: Mapping[str, Any], name: str, allowed: Collection[str]) -> None:
+    refused = {key: why for key, why in REFUSED.items() if key not in allowed}
+    reasons = [f"{key}={shown(config[key])} ({why})" for key, why in refused.items() if config.get(key)]
     if config.get("bias", "none") != "none":
         reasons.append(f"bias={shown(config['bias'])} (biases of the backbone were trained)")
     start = config.get("init_lora_weights")

@@ -18,7 +18,8 @@ from esmerge.core.paths import CONF, user_path
 HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # which Hydra makes, and takes ~ for a folder's name in
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 TEXTS = re.compile(  # settings whose values are texts, whatever they look like
-    r"\+*(out|cache|backbone(\.path)?|folder|outputs|sweep|tracking\.(folder|project|entity)|hydra\.(run|sweep)\.dir"
+    r"\+*(out|tuned|part|targets|checkpoint|adapter|coefficients(\.layer|\.element)?|(coefficients\.)?roles\.\w+|cache|backbone(\.path)?|folder|outputs|sweep"
+    r"|tracking\.(folder|project|entity)|hydra\.(run|sweep)\.dir"
     r"|benchmark\.root|probe\.file|specialists\.(pool|root|checkpoint|backbone(\.path)?)|(specialists\.)?experts\.[\w-]+)"
 )
 

@@ -13,6 +13,9 @@ from esmerge.core.terminal import show_everywhere
 VERBS = {  # verb -> its module, which is imported when it is asked for, and what it does
     "sweep": ("esmerge.cli.sweep", "merge the specialists, ask the benchmarks, report"),
     "merge": ("esmerge.cli.merge", "merge adapters of your own"),
+    "extract": ("esmerge.cli.extract", "LoRA factors of a full fine-tune"),
+    "unpack": ("esmerge.cli.unpack", "take a released specialist apart"),
+    "export-coefficients": ("esmerge.cli.export_coefficients", "a merge's coefficients as the authors' files"),
     "train": ("esmerge.cli.train", "train a set of specialists, or take it from the cache"),
     "report": ("esmerge.cli.report", "rebuild the tables and figures of a sweep"),
     "tasks": ("esmerge.cli.tasks.main", "fetch, verify and list the benchmarks' tables"),
@@ -22,7 +25,7 @@ HELP = ("help", "-h", "--help")
 
 def usage() -> str:
     """The verbs with a line each."""
-    lines = [f"  {SCRIPT} {verb:<7} {line}" for verb, (_, line) in VERBS.items()]
+    lines = [f"  {SCRIPT} {verb:<19} {line}" for verb, (_, line) in VERBS.items()]
     return "\n".join(
         [f"{SCRIPT} {esmerge.__version__}: {esmerge.__doc__}", *lines, f"{SCRIPT} VERB --help says what a verb takes."]
     )

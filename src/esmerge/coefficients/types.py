@@ -135,3 +135,18 @@ class Coefficients:
             for name, values in self.layer.items()
             for layer, value in enumerate(values)
         ]
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Coefficients:
+    """What ``Coefficients.tensors`` gave the names of, again; an expert's name may hold no dot."""
+    experts = [name.removesuffix(".layer") for name in tensors if name.endswith(".layer")]
+    elements = {
+        expert: {
+            name.removeprefix(f"{expert}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{expert}.") and name != f"{expert}.layer"
+        }
+        for expert in experts
+    }
+    layer = {expert: tensors[f"{expert}.layer"] for expert in experts}
+    return Coefficients(layer, elements if any(elements.values()) else {})

@@ -11,7 +11,7 @@ SCRIPT = "esmerge"
 
 def command(verb: str) -> str:
     """``esmerge VERB`` under the console script, which says so in ``sys.argv[0]``; else ``python -m src.VERB``."""
-    return f"{SCRIPT} {verb}" if sys.argv[0].startswith(f"{SCRIPT} ") else f"python -m src.{verb}"
+    return f"{SCRIPT} {verb}" if sys.argv[0].startswith(f"{SCRIPT} ") else f"python -m src.{verb.replace('-', '_')}"
 
 
 def name_commands_in_help() -> None:

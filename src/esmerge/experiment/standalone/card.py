@@ -69,6 +69,10 @@ def _input_files(plan: MergePlan) -> dict[str, Path]:
     config = Path(plan.backbone) / "config.json"
     if config.is_file():
         files["backbone"] = config
+    coefficients = plan.request.output.coefficients
+    for kind, path in (("layer", coefficients.layer), ("element", coefficients.element)):
+        if path:
+            files[f"{kind} coefficients, which no probe was read for"] = user_path(path, f"coefficients.{kind}")
     probe_file = plan.request.probe and plan.request.probe.settings.source_file()
     if probe_file:
         files["probe file"] = probe_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -21,6 +21,7 @@ from esmerge.core.validation import at_least
 from esmerge.experiment.config import Compute, Suite, Sweep, check_axes, choose_method
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.search import Tuning
+from esmerge.experiment.standalone.coefficient_files import CoefficientFiles
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
@@ -43,6 +44,7 @@ class Output:
         merge_space: ``factors``, ``delta`` or None for the method's own.
         seed: of random directions and of methods that draw.
         cache: folder for the probe's signals; None not to keep them.
+        coefficients: files that weigh the merge in place of a probe.
     """
 
     out: str | None = None
@@ -52,6 +54,7 @@ class Output:
     merge_space: str | None = None
     seed: int = 0
     cache: str | None = None
+    coefficients: CoefficientFiles = field(default_factory=CoefficientFiles)
 
     def __post_init__(self) -> None:
         at_least(self, "merge", 0, "seed")
@@ -61,17 +64,7 @@ class Output:
             )
         if not self.out:
             raise ConfigError("out is not set: give the folder that the merge is written to")
-        self._check_folder()
-
-    def _check_folder(self) -> None:
-        """Refuse to replace a folder without ``overwrite``, or one that no merge or training wrote."""
-        if not self.folder.exists():
-            return
-        if not self.overwrite:
-            raise ConfigError(f"out={self.out} exists: give another folder, or say overwrite=true to replace it")
-        is_merge_output = any((self.folder / name).is_file() for name in REPLACEABLE)
-        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not is_merge_output):
-            raise ConfigError(f"out={self.out} holds no adapter and no model, and is not replaced: give another folder")
+        check_replaceable(self.folder, self.overwrite)
 
     @property
     def folder(self) -> Path:
@@ -95,8 +88,19 @@ class StandaloneRequest:
 
     @property
     def probe(self) -> Selection | None:
-        """The probe, if the method reads one."""
-        return self.spec.sweep.probe if self.spec.uses_probe else None
+        """The probe, if one is read."""
+        return self.spec.sweep.probe if self.spec.uses_probe and not self.output.coefficients.used else None
+
+
+def check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Refuse to replace a folder without ``overwrite``, or one that no merge or training wrote; ``ConfigError``."""
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise ConfigError(f"out={folder} exists: give another folder, or say overwrite=true to replace it")
+    is_merge_output = any((folder / name).is_file() for name in REPLACEABLE)
+    if not folder.is_dir() or (any(folder.iterdir()) and not is_merge_output):
+        raise ConfigError(f"out={folder} holds no adapter and no model, and is not replaced: give another folder")
 
 
 def read_request(cfg: DictConfig) -> StandaloneRequest:
@@ -131,6 +135,7 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
     check_granularity(sweep.granularity)
     check_axes(method, sweep.merge_space, sweep.granularity)
     request = StandaloneRequest(plan_runs(sweep)[-1], sweep.specialists.settings, output)
+    output.coefficients.check(method.name, request.spec.space, request.experts.described())
     _check_probe(request)
     _check_inputs_stay(request)
     return request

@@ -24,6 +24,7 @@ from esmerge.experiment.card import Shares
 from esmerge.experiment.merge_run import gather_inputs
 from esmerge.experiment.models import load_models
 from esmerge.experiment.standalone.card import hashing, merge_card
+from esmerge.experiment.standalone.coefficient_files import merge_by_files
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.merging.api import Merged, MergeRequest
 from esmerge.merging.run import merge
@@ -93,12 +94,14 @@ def _disk_errors(plan: MergePlan) -> Iterator[None]:
 
 
 def _merge(plan: MergePlan, scratch: Path) -> Merged:
-    spec = plan.request.spec
-    if spec.uses_probe:
+    spec, files = plan.request.spec, plan.request.output.coefficients
+    if plan.request.probe is not None:
         sweep = replace(spec.sweep, cache=spec.sweep.cache or str(scratch))
         inputs, _ = gather_inputs(spec, load_models(sweep))
     else:
         inputs = MergeRequest(plan.experts, plan.space, spec.sweep.seed, device=torch.device(spec.sweep.compute.device))
+    if files.used:
+        return merge_by_files(inputs, spec.method.settings, files, spec.sweep.granularity.name)
     if spec.uses_granularity:
         inputs = replace(inputs, granularity=spec.sweep.granularity)
     return merge(spec.method.name, inputs, spec.method.settings)

@@ -84,7 +84,7 @@ class CustomSettings(SpecialistsConfig):
 
     def source(self) -> BackboneSource:
         """Where the backbone comes from; raises ``ConfigError`` naming what is wrong with it."""
-        return _backbone(self.backbone)
+        return backbone_source(self.backbone)
 
     def described(self) -> dict[str, Expert]:
         """The experts in the order of the config; raises ``ConfigError`` naming what is wrong with one."""
@@ -99,7 +99,8 @@ class CustomSettings(SpecialistsConfig):
             )
 
 
-def _backbone(value: object) -> BackboneSource:
+def backbone_source(value: object) -> BackboneSource:
+    """A ``backbone`` node, a path or the fields of ``BackboneSource``; raises ``ConfigError`` naming what is wrong."""
     settings = [item.name for item in fields(BackboneSource)]
     node = value if isinstance(value, Mapping) else {"path": value}
     unknown = sorted(set(map(str, node)) - set(settings))

@@ -1,0 +1,247 @@
+"""LoRA factors of a full fine-tune, against updates that were put in, NumPy's SVD, PEFT and mergekit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import peft
+import pytest
+import torch
+from click.testing import CliRunner
+from mergekit.scripts.extract_lora import main as mergekit_extract
+from safetensors.torch import load_file, save_file
+from tests.conftest import composed
+from tests.standalone.tiny import save_backbone
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from esmerge.adapters.peft_folder import load_adapter
+from esmerge.core.errors import AdapterError, BenchError, ConfigError
+from esmerge.experiment.extraction.plan import ExtractionPlan, plan_extraction
+from esmerge.experiment.extraction.request import read_extraction
+from esmerge.experiment.extraction.write import ExtractionResult, extract
+
+Change = Callable[[str, Tensor], Tensor]
+LAYERS = 3
+
+
+def is_linear(name: str) -> bool:
+    return name.endswith("_proj.weight")
+
+
+def low_rank(name: str, weight: Tensor) -> Tensor:
+    """Three directions more in every linear layer."""
+    if not is_linear(name):
+        return weight
+    draw = torch.Generator().manual_seed(len(name) + weight.shape[1])
+    return weight + torch.randn(weight.shape[0], 3, generator=draw) @ torch.randn(3, weight.shape[1], generator=draw)
+
+
+def full_rank(name: str, weight: Tensor) -> Tensor:
+    """Every entry of every linear layer moves."""
+    if not is_linear(name):
+        return weight
+    return weight + torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name)))
+
+
+def tuned_folder(backbone: Path, folder: Path, change: Change, shards: int = 1, prefix: str = "") -> Path:
+    """A fine-tune as ``save_pretrained`` leaves it, in so many shards."""
+    tensors = load_file(backbone / "model.safetensors")
+    moved = {prefix + name: change(name, weight).contiguous() for name, weight in tensors.items()}
+    folder.mkdir()
+    (folder / "config.json").write_text((backbone / "config.json").read_text())
+    if shards == 1:
+        save_file(moved, folder / "model.safetensors", {"format": "pt"})
+        return folder
+    files = {name: f"model-{1 + i % shards:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(moved)}
+    for file in set(files.values()):
+        save_file({name: moved[name] for name in moved if files[name] == file}, folder / file, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_backbone(tmp_path_factory.mktemp("base") / "backbone")
+
+
+def planned(backbone: Path, tuned: Path, *more: str) -> ExtractionPlan:
+    words = [f"backbone={backbone}", f"tuned={tuned}", f"out={tuned.parent / 'out'}", "threads=1", *more]
+    return plan_extraction(*read_extraction(composed(*words, config="extract")))
+
+
+def extracted(backbone: Path, tuned: Path, *more: str) -> ExtractionResult:
+    return extract(planned(backbone, tuned, *more))
+
+
+def updates(folder: Path) -> dict[str, Tensor]:
+    return {module: f.delta() for module, f in load_adapter(folder, "extracted").modules.items()}
+
+
+def differences(backbone: Path, change: Change) -> dict[str, Tensor]:
+    """PEFT's module name -> W − W_base."""
+    tensors = load_file(backbone / "model.safetensors")
+    return {
+        f"base_model.model.{name.removesuffix('.weight')}": change(name, weight) - weight
+        for name, weight in tensors.items()
+        if is_linear(name)
+    }
+
+
+def test_a_low_rank_update_comes_back_whole_from_shards(backbone: Path, tmp_path: Path) -> None:
+    result = extracted(backbone, tuned_folder(backbone, tmp_path / "tuned", low_rank, shards=3), "rank=3")
+    expected = differences(backbone, low_rank)
+    assert len(expected) == 7 * LAYERS and updates(result.folder).keys() == expected.keys()
+    for module, update in updates(result.folder).items():
+        torch.testing.assert_close(update, expected[module], rtol=1e-4, atol=1e-4)
+    assert result.residual() < 1e-5 and result.by_layer().keys() == {0, 1, 2}
+
+
+def test_peft_gives_the_fine_tunes_answers(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
+    result = extracted(backbone, tuned, "rank=5")
+    ids = torch.tensor([[5, 17, 80, 200, 33]])
+    with_adapter = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), result.folder)
+    expected = AutoModelForCausalLM.from_pretrained(tuned)(input_ids=ids).logits
+    torch.testing.assert_close(with_adapter(input_ids=ids).logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_residuals_are_those_of_the_singular_values_left_out(backbone: Path, tmp_path: Path) -> None:
+    result = extracted(backbone, tuned_folder(backbone, tmp_path / "tuned", full_rank), "rank=4")
+    table = pd.read_csv(result.folder / "extraction.csv").set_index("module")
+    tensors, lost, total = load_file(backbone / "model.safetensors"), 0.0, 0.0
+    for module, difference in differences(backbone, full_rank).items():
+        path = module.removeprefix("base_model.model.")
+        values = np.linalg.svd(difference.double().numpy(), compute_uv=False)
+        row = table.loc[path]
+        assert row["residual"] == pytest.approx(np.sqrt((values[4:] ** 2).sum() / (values**2).sum()), rel=1e-4)
+        assert row["norm"] == pytest.approx(np.sqrt((values**2).sum()), rel=1e-5)
+        assert row["relative_norm"] == pytest.approx(row["norm"] / tensors[f"{path}.weight"].norm().item(), rel=1e-4)
+        assert row["rank"] == 4 and row["layer"] == int(path.split(".")[2])
+        lost, total = lost + (values[4:] ** 2).sum(), total + (values**2).sum()
+    assert result.residual() == pytest.approx(np.sqrt(lost / total), rel=1e-4)
+    assert f"{result.residual():.3g} of the updates' norm" in (result.folder / "README.md").read_text()
+
+
+def test_mergekit_extracts_the_same_updates(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", full_rank)
+    result = extracted(backbone, tuned, "rank=4")
+    words = ["--model", tuned, "--base-model", backbone, "--out-path", tmp_path / "mergekit", "--max-rank", "4"]
+    done = CliRunner().invoke(
+        mergekit_extract, [str(word) for word in [*words, "--include-regex", "_proj", "--skip-undecomposable"]]
+    )
+    assert done.exit_code == 0, done.output
+    stored = load_file(tmp_path / "mergekit" / "adapter_model.safetensors")
+    for module, update in updates(result.folder).items():
+        other = stored[f"{module}.lora_B.weight"] @ stored[f"{module}.lora_A.weight"]
+        torch.testing.assert_close(update, other, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_stored_the_other_way_round(tmp_path: Path) -> None:
+    backbone = save_backbone(tmp_path / "backbone", "gpt2")
+
+    def change(name: str, weight: Tensor) -> Tensor:
+        return weight + torch.outer(torch.ones(weight.shape[0]), weight[0]) if "attn.c_attn.weight" in name else weight
+
+    result = extracted(backbone, tuned_folder(backbone, tmp_path / "tuned", change), "rank=1")
+    tensors = load_file(backbone / "model.safetensors")
+    found = updates(result.folder)
+    assert len(found) == LAYERS
+    for module, update in found.items():
+        (weight,) = (value for name, value in tensors.items() if name.endswith(f"{module[-15:]}.weight"))
+        expected = torch.outer(torch.ones(weight.shape[0]), weight[0])
+        torch.testing.assert_close(update.T, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_changes_that_no_factor_holds_are_listed_and_refused(backbone: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: Tensor) -> Tensor:
+        return 1.5 * weight if "norm" in name or "embed" in name else low_rank(name, weight)
+
+    tuned = tuned_folder(backbone, tmp_path / "tuned", change)
+    with pytest.raises(AdapterError, match=r"8 tensors that are not extracted") as refused:
+        planned(backbone, tuned)
+    assert "model.embed_tokens.weight (moved by 0.5 of its norm)" in str(refused.value)
+    assert "model.layers.2.post_attention_layernorm.weight" in str(refused.value)
+    result = extracted(backbone, tuned, "leave_out=true", "rank=3")
+    table = pd.read_csv(result.folder / "extraction.csv")
+    left = table[table["remark"] == "left out"]
+    assert (
+        len(left) == 8 and set(left["residual"]) == {1.0} and left["relative_norm"].tolist() == pytest.approx([0.5] * 8)
+    )
+
+
+def test_modules_beside_the_targets_are_left_out_by_name(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
+    with pytest.raises(AdapterError, match=r"model\.layers\.0\.mlp\.down_proj\.weight"):
+        planned(backbone, tuned, "targets=q_proj")
+    plan = planned(backbone, tuned, "targets=q_proj|v_proj", "leave_out=true")
+    assert len(plan.modules) == 2 * LAYERS and len(plan.left_out) == 5 * LAYERS
+
+
+def test_added_rows_and_tensors_are_differences(backbone: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: Tensor) -> Tensor:
+        return torch.cat([weight, weight[:1]]) if "embed" in name else low_rank(name, weight)
+
+    with pytest.raises(AdapterError, match=r"embed_tokens.weight \(\(331, 16\) in place of \(330, 16\)\)"):
+        planned(backbone, tuned_folder(backbone, tmp_path / "tuned", change))
+
+
+def test_a_language_model_inside_a_larger_one(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank, prefix="llama_decoder.")
+    tensors = {**load_file(tuned / "model.safetensors"), "adapter.fc1.weight": torch.ones(4, 4)}
+    save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
+    with pytest.raises(AdapterError, match=r"say part=llama_decoder\."):
+        planned(backbone, tuned)
+    result = extracted(backbone, tuned, "part=llama_decoder.", "rank=3")
+    assert result.residual() < 1e-5
+    assert "1 tensors outside of `llama_decoder.…` stay" in (result.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rank=0"], "rank=0: expected a number from 1"),
+        (["targets=("], "is no regular expression"),
+        (["dtype=int8"], "expected one of float32"),
+        (["tuned=null"], "tuned is not set"),
+        (["backbone=nowhere/at-all"], "is no folder: download it first"),
+        (["targets=zz_proj"], "matches no linear layer"),
+        (["part=nothing."], "holds no tensor whose name begins with 'nothing.'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(backbone: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
+    quoted = [word.replace("=(", '="("') for word in words]
+    with pytest.raises(BenchError, match=message.replace("(", r"\(")):
+        planned(backbone, tuned, *quoted)
+
+
+def test_the_backbone_itself_is_no_fine_tune(backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="has the backbone's weights in every linear layer"):
+        planned(backbone, tuned_folder(backbone, tmp_path / "tuned", lambda name, weight: weight))
+
+
+def test_what_is_read_is_not_written_over(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
+    with pytest.raises(ConfigError, match="would replace tuned="):
+        planned(backbone, tuned, f"out={tuned}", "overwrite=true")
+
+
+def test_values_that_are_no_numbers_are_named(backbone: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: Tensor) -> Tensor:
+        return weight * torch.nan if "layers.1.mlp.up_proj" in name else weight
+
+    with pytest.raises(AdapterError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN"):
+        planned(backbone, tuned_folder(backbone, tmp_path / "tuned", change))
+
+
+def test_quantised_weights_are_named(backbone: Path, tmp_path: Path) -> None:
+    def change(name: str, weight: Tensor) -> Tensor:
+        return weight.to(torch.int8) if "layers.0.mlp.up_proj" in name else low_rank(name, weight)
+
+    with pytest.raises(AdapterError, match=r"quantised weights, model\.layers\.0\.mlp\.up_proj\.weight \(I8\)"):
+        planned(backbone, tuned_folder(backbone, tmp_path / "tuned", change))
