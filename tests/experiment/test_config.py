@@ -29,7 +29,7 @@ from esmerge.tasks.load import check_benchmarks
 open_experts_node()  # as the front doors do, for conf/merge.yaml
 FRONT_DOORS = sorted(path.stem for path in CONF.glob("*.yaml"))
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
-PARTS = ("encoder",)  # groups that other groups' files compose, not the front doors
+PARTS = ("encoder", "release")  # groups that other configs or doors compose, not the sweep
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in PARTS]
 NEEDED = {  # what a choice cannot do without
     ("probe", "text"): ("probe.file=probe.jsonl",),

@@ -63,7 +63,8 @@ def test_merges_without_a_probe_need_no_file_and_no_weights(
     monkeypatch.setattr("esmerge.specialists.families.custom.family.load_backbone", None)
     result = carry_out(plan(f"method={name}", "probe.file=null"))
     assert result.ranks and (logits(llama.backbone, tmp_path / "out") != logits(llama.backbone)).any()
-    assert not (tmp_path / "out" / "coefficients.safetensors").exists()
+    stored = (tmp_path / "out" / "coefficients.safetensors").exists()
+    assert stored == (name == "inverse_norm"), "coefficients are stored by the merge that has any"
 
 
 @pytest.mark.parametrize("name", MEASURED)
