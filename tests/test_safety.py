@@ -31,11 +31,14 @@ def dangers(source: str) -> list[str]:
     """What a file imports, calls or says that runs what it reads."""
     dangerous: list[str] = []
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["UnpicklingError"]:
+            continue  # what torch raises where it refuses
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             dangerous += [name for name in names if name.partition(".")[0] in MODULES]
         elif isinstance(node, ast.Call):
-            dangerous += [ast.unparse(node.func)] * (ast.unparse(node.func) in CALLS)
+            tensors_alone = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+            dangerous += [ast.unparse(node.func)] * (ast.unparse(node.func) in CALLS and not tensors_alone)
             dangerous += [
                 f"{keyword.arg}=True"
                 for keyword in node.keywords

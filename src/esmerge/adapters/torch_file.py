@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import cast
 
 import torch
@@ -47,7 +47,7 @@ def _load(path: Path) -> object:
             if "mmap" not in str(error):
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)  # the format of torch before 1.6
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         foreign = FOREIGN.search(str(error))
         what = f"the object {foreign[1]}" if foreign else "objects"
         raise AdapterError(

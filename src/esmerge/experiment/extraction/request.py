@@ -63,7 +63,7 @@ class Extraction:
             re.compile(self.targets or "")
         except re.error as error:
             raise ConfigError(f"targets={self.targets!r} is no regular expression: {error}") from error
-        check_replaceable(self.folder, self.overwrite)
+        check_replaceable(self.out, self.folder, self.overwrite)
 
     @property
     def folder(self) -> Path:

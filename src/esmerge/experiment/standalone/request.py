@@ -64,7 +64,7 @@ class Output:
             )
         if not self.out:
             raise ConfigError("out is not set: give the folder that the merge is written to")
-        check_replaceable(self.folder, self.overwrite)
+        check_replaceable(self.out, self.folder, self.overwrite)
 
     @property
     def folder(self) -> Path:
@@ -92,15 +92,15 @@ class StandaloneRequest:
         return self.spec.sweep.probe if self.spec.uses_probe and not self.output.coefficients.used else None
 
 
-def check_replaceable(folder: Path, overwrite: bool) -> None:
+def check_replaceable(out: str | None, folder: Path, overwrite: bool) -> None:
     """Refuse to replace a folder without ``overwrite``, or one that no merge or training wrote; ``ConfigError``."""
     if not folder.exists():
         return
     if not overwrite:
-        raise ConfigError(f"out={folder} exists: give another folder, or say overwrite=true to replace it")
+        raise ConfigError(f"out={out} exists: give another folder, or say overwrite=true to replace it")
     is_merge_output = any((folder / name).is_file() for name in REPLACEABLE)
     if not folder.is_dir() or (any(folder.iterdir()) and not is_merge_output):
-        raise ConfigError(f"out={folder} holds no adapter and no model, and is not replaced: give another folder")
+        raise ConfigError(f"out={out} holds no adapter and no model, and is not replaced: give another folder")
 
 
 def read_request(cfg: DictConfig) -> StandaloneRequest:

@@ -44,7 +44,7 @@ class Unpacking:
                 raise ConfigError(f"{key} is not set: give a path")
         for part in self.layout.parts:
             check_name(part, "release.parts")
-        check_replaceable(self.folder, self.overwrite)
+        check_replaceable(self.out, self.folder, self.overwrite)
 
     @property
     def folder(self) -> Path:
