@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,8 +26,9 @@ from pathlib import Path
 import torch
 from benchmarks.speed.flops import counted
 from benchmarks.speed.kept import Kept
-from benchmarks.speed.models import loaded, shape, words
+from benchmarks.speed.models import loaded, words
 from benchmarks.speed.probing import WORKS, Case, signals
+from benchmarks.speed.process import measurement, with_checkpoint
 from benchmarks.speed.rows import append, facts
 
 from esmerge.adapters.lora import LoraFactors, LoraState
@@ -38,7 +37,6 @@ from esmerge.core.errors import BenchError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.attach import PREFIX
-from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
 from esmerge.specialists.specialists import PromptStyle, Specialists
 
 COUNTED, SIGNALS = "flops", "signals"
@@ -93,12 +91,8 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def row_of(asked: argparse.Namespace, command: list[str], kept: Kept) -> dict[str, object]:
     """What was measured; raises ``ConfigError`` where there is no such checkpoint."""
-    with tempfile.TemporaryDirectory() as place:
-        if asked.checkpoint:  # made once, loaded by every measurement
-            folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
-            asked.layers, asked.hidden, asked.words = shape(folder)
-            command = [*command, "--checkpoint", folder]
-        return compared(asked, command, kept)
+    with with_checkpoint(asked, command) as words_of_all:
+        return compared(asked, words_of_all, kept)
 
 
 def measured(asked: argparse.Namespace) -> dict[str, float | None]:
@@ -180,11 +174,7 @@ def compared(asked: argparse.Namespace, given: list[str], kept: Kept) -> dict[st
 
 def child(given: list[str], name: str, more: list[str]) -> dict[str, float]:
     """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.speed.coefficients", *given, *more, "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return measurement("benchmarks.speed.coefficients", [*given, *more, "--one", name])
 
 
 def report(row: dict[str, object]) -> str:

@@ -15,19 +15,21 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks.speed.models import HEAD, loaded, shape
+from benchmarks.speed.kept import Kept
+from benchmarks.speed.models import HEAD, loaded
+from benchmarks.speed.process import measurement, with_checkpoint
 from benchmarks.speed.rows import append, facts
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from esmerge.core.errors import BenchError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Answer, Example, Prompt
 from esmerge.model.attach import init_lora
@@ -35,9 +37,9 @@ from esmerge.model.backbone import Backbone
 from esmerge.model.loss import answer_loss
 from esmerge.model.prompt_encoder import IGNORED, PromptEncoder
 from esmerge.model.scoring import score
-from esmerge.specialists.families.language_model.smollm2 import prepare_checkpoint
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MODULE = "benchmarks.speed.training"
 RATE, ALPHA = 1e-3, 32.0
 ASKED = 4  # answers in a training sequence
 
@@ -60,7 +62,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
     parser.add_argument("--one", choices=WORKS, help=argparse.SUPPRESS)
-    return parser.parse_args(given)
+    asked = parser.parse_args(given)
+    if asked.hidden % HEAD:
+        parser.error(f"--hidden {asked.hidden}: expected a multiple of {HEAD}")
+    return asked
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -70,24 +75,25 @@ def main(given: Sequence[str] | None = None) -> int:
         print(json.dumps(measured(asked)))
         return 0
     command = list(sys.argv[1:] if given is None else given)
-    row = row_of(asked, command)
+    try:
+        kept = Kept(asked.out, facts(asked))
+        row = row_of(asked, command, kept)
+    except BenchError as error:
+        sys.exit(f"error: {error}")
     print(report(row))
     if asked.out:
         append(asked.out, row)
+    kept.done()
     return 0
 
 
-def row_of(asked: argparse.Namespace, command: list[str]) -> dict[str, object]:
-    """Tokens per second and memory of all, and the ratios."""
+def row_of(asked: argparse.Namespace, command: list[str], kept: Kept) -> dict[str, object]:
+    """Tokens per second and memory of all, and the ratios; raises ``ConfigError`` where there is no such checkpoint."""
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in WORKS}
-    with tempfile.TemporaryDirectory() as place, progress("training speed", asked.repeats * len(WORKS)) as bar:
-        if asked.checkpoint:  # made once, loaded by every measurement
-            folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
-            asked.layers, asked.hidden, asked.words = shape(folder)
-            command = [*command, "--checkpoint", folder]
-        for _ in range(asked.repeats):
+    with with_checkpoint(asked, command) as words, progress("training speed", asked.repeats * len(WORKS)) as bar:
+        for turn in range(asked.repeats):
             for name in WORKS:
-                taken[name].append(alone([*command, "--one", name]))
+                taken[name].append(kept(f"{name}, turn {turn}", partial(measurement, MODULE, [*words, "--one", name])))
                 bar.update()
     rates = {name: statistics.median(one["tokens_per_second"] for one in some) for name, some in taken.items()}
     peaks = {name: statistics.median(one["memory"] for one in some) for name, some in taken.items()}
@@ -98,15 +104,6 @@ def row_of(asked: argparse.Namespace, command: list[str]) -> dict[str, object]:
         "training_ratio": round(rates["train"] / rates["plain_train"], 3),
         "scoring_ratio": round(rates["score"] / rates["plain_score"], 3),
     }
-
-
-def alone(command: Sequence[str]) -> dict[str, float]:
-    """One measurement, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed.training", *command], check=True, capture_output=True, text=True
-    )
-    measurement: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measurement
 
 
 def measured(asked: argparse.Namespace) -> dict[str, float]:

@@ -20,7 +20,7 @@ TINY = ["--layers=2", "--hidden=64", "--words=50", "--length=24", "--batch-size=
 def test_a_row_with_all_contenders(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "alone", lambda command: training.measured(training.arguments(command)))
+    monkeypatch.setattr(training, "measurement", lambda module, words: training.measured(training.arguments(words)))
     assert training.main([*TINY, f"--out={tmp_path / 'speed.csv'}"]) == 0
     (row,) = pd.read_csv(tmp_path / "speed.csv").to_dict("records")
     for kind, ratio in (("train", "training_ratio"), ("score", "scoring_ratio")):

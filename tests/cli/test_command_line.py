@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from esmerge.cli.command_line import quoted, readable
+from esmerge.cli.command_line import prepare_command_line, quoted, readable
 from esmerge.core.errors import ConfigError
 
 AWKWARD = [
@@ -75,6 +76,12 @@ def test_folders_may_have_names_that_look_like_numbers(key: str, value: str) -> 
 )
 def test_other_words_stay(word: str) -> None:
     assert readable([word, "--config-dir", "a=(b"]) == [word, "--config-dir", "a=(b"]
+
+
+def test_the_path_of_a_backbone_and_its_other_settings_stand_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["esmerge", "backbone=DIR", "backbone.trust_remote_code=true"])
+    prepare_command_line()
+    assert sys.argv[1:] == ["backbone.path=DIR", "backbone.trust_remote_code=true"]
 
 
 @pytest.mark.parametrize("value", ["~/x", "'~/x'", '"~/x"', "~"])

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
+from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import ConfigError
 from esmerge.core.paths import CONF, user_path
 
@@ -27,7 +28,7 @@ TEXTS = re.compile(  # settings whose values are texts, whatever they look like
 def prepare_command_line() -> None:
     """Put this process's words as Hydra reads them; one that it would misread ends the process with a line on it."""
     try:
-        sys.argv[1:] = readable(sys.argv[1:])
+        sys.argv[1:] = with_paths(readable(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(f"error: {error}")
 

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
-from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
@@ -36,7 +35,6 @@ def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
     prepare_command_line()
-    sys.argv[1:] = with_paths(sys.argv[1:])
     job()
 
 

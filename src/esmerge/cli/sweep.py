@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.cli.jobs import explain, fail_job, read_job
-from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
@@ -48,7 +47,6 @@ def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
     prepare_command_line()
-    sys.argv[1:] = with_paths(sys.argv[1:])
     code = _ending(job)
     folder = started_folder()
     failed = 0 if folder is None else _report(folder)

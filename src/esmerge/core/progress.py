@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterator
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 
 def progress(title: str, total: int, done: int = 0) -> tqdm:
@@ -18,6 +22,14 @@ def progress(title: str, total: int, done: int = 0) -> tqdm:
         dynamic_ncols=lively,
         ascii=None if lively else True,  # on a terminal its encoding decides
     )
+
+
+def tracked(title: str, items: Collection[Item]) -> Iterator[Item]:
+    """The items, with a bar over them."""
+    with progress(title, len(items)) as bar:
+        for item in items:
+            yield item
+            bar.update()
 
 
 def say(line: str) -> None:

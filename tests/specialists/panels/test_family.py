@@ -215,6 +215,13 @@ WRONG: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
         "two experts perceive molecule",
     ),
     "a rate for nobody": ({"projector_rates": {"virus": 0.1}}, ConfigError, "virus, which is no expert"),
+    "steps for nobody": ({"steps": {"virus": 5}}, ConfigError, "steps names virus, which is no expert"),
+    "no steps": ({"steps": {"molecule": 0}}, ConfigError, "molecule: 0"),
+    "nothing perceived": (
+        {"lora": {"rank": 2, "alpha": 4.0, "steps": 4, "batch": 4, "replay": 0.5, "foreign": 0.5}},
+        ConfigError,
+        "nothing that is perceived in a batch of 4",
+    ),
     "a rate of 0": ({"projector_rates": {"molecule": 0.0}}, ConfigError, "molecule: 0.0"),
 }
 

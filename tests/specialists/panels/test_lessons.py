@@ -87,10 +87,12 @@ def test_foreign_tokens_stand_for_the_record_or_for_the_names_and_nothing_is_to_
         shapes.add((words.startswith("Molecule: <>"), len(entities) == len(answers)))
         assert {entity.modality for entity in entities} == {FOREIGN}
     assert shapes == {(True, len(answers) == 1), (False, True)}
-    encoder = ForeignEncoder(3, 500, seed=0)
+    encoder = ForeignEncoder(3, 500, seed=0, device=torch.device("cpu"))
     first, second, again = encoder.encode(["1", "2", "1"])
     assert torch.equal(first, again) and not torch.equal(first, second)
     assert first.shape == (3, 500) and float(first.std()) == pytest.approx(3**-0.5, rel=0.1)
+    (elsewhere,) = ForeignEncoder(3, 500, seed=0, device=torch.device("meta")).encode(["1"])
+    assert elsewhere.device.type == "meta", "where the backbone is"
 
 
 def test_exam_pairs_agree_in_all_but_the_last_line() -> None:

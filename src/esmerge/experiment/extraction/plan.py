@@ -15,6 +15,7 @@ from esmerge.adapters.peft_folder import natural
 from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
 from esmerge.core.paths import user_path
+from esmerge.core.progress import tracked
 from esmerge.experiment.extraction.request import Extraction
 from esmerge.model.backbone import decoder_layers
 from esmerge.specialists.families.custom.backbone import located, skeleton
@@ -123,7 +124,8 @@ def _check_names(base: Checkpoint, tuned: Checkpoint, settings: Extraction) -> N
 
 def _changes(base: Checkpoint, tuned: Checkpoint) -> Iterator[tuple[str, Change]]:
     """Every tensor that is not the same in both, in the backbone's order, then those that were added."""
-    for name in [*base.stored, *(name for name in tuned.stored if name not in base.stored)]:
+    names = [*base.stored, *(name for name in tuned.stored if name not in base.stored)]
+    for name in tracked("comparing", names):
         if name not in tuned.stored or name not in base.stored:
             yield name, Change(math.nan, math.nan, "absent" if name not in tuned.stored else "added")
         elif base.shape(name) != tuned.shape(name):

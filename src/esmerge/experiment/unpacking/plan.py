@@ -15,6 +15,7 @@ from esmerge.adapters.peft_folder import natural
 from esmerge.adapters.release import PlacedTensor, Role, place
 from esmerge.core.errors import AdapterError, ConfigError
 from esmerge.core.paths import user_path
+from esmerge.core.progress import tracked
 from esmerge.experiment.unpacking.request import Unpacking
 from esmerge.experiment.unpacking.sources import RankAndScale, model_type, open_source
 from esmerge.specialists.families.custom.backbone import located, read_config, skeleton
@@ -137,7 +138,7 @@ def _added_rows(placed: list[PlacedTensor], backbone: str) -> dict[str, Tensor]:
 
 
 def _faults(weights: list[PlacedTensor], base: Checkpoint, added: dict[str, Tensor]) -> Iterator[str]:
-    for tensor in weights:
+    for tensor in tracked("comparing", weights):
         name, weight = tensor.name, tensor.read()
         if name not in base.stored:
             tied = name == "lm_head.weight" and "model.embed_tokens.weight" in base.stored

@@ -27,17 +27,18 @@ class ForeignEncoder:
     Args:
         tokens: per entity.
         hidden: width of the backbone's embeddings.
+        device: where the backbone is.
     """
 
     modality = FOREIGN
 
-    def __init__(self, tokens: int, hidden: int, seed: int) -> None:
-        self.shape, self.seed = (tokens, hidden), seed
+    def __init__(self, tokens: int, hidden: int, seed: int, device: torch.device) -> None:
+        self.shape, self.seed, self.device = (tokens, hidden), seed, device
 
     def encode(self, values: Sequence[str]) -> list[Tensor]:
         """Soft tokens, (tokens, hidden) each."""
         draws = [generator(self.seed, FOREIGN, int(value)).normal(scale=SPREAD, size=self.shape) for value in values]
-        return [torch.from_numpy(draw.astype(np.float32)) for draw in draws]
+        return [torch.tensor(draw, dtype=torch.float32, device=self.device) for draw in draws]
 
 
 def foreign(text: Prompt, wording: Wording, rng: np.random.Generator) -> Taught:

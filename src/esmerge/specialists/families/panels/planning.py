@@ -33,16 +33,17 @@ class Curriculum:
     Args:
         lessons: that get equal shares of a batch.
         wordings: of the text-only sequences.
-        hidden: width of the backbone's embeddings.
+        backbone: that reads the sequences.
         stream: names the random draws.
     """
 
     def __init__(
-        self, settings: PanelSpecialistsSettings, lessons: Sequence[Lesson], wordings: Sequence[Wording], hidden: int,
-        seed: int, stream: str,
+        self, settings: PanelSpecialistsSettings, lessons: Sequence[Lesson], wordings: Sequence[Wording],
+        backbone: Backbone, seed: int, stream: str,
     ) -> None:  # fmt: skip
         self.lora, self.lessons, self.wordings, self.seed, self.stream = settings.lora, lessons, wordings, seed, stream
-        self.foreign = ForeignEncoder(settings.encoder.tokens, hidden, seed)
+        hidden = backbone.embeddings().shape[1]
+        self.foreign = ForeignEncoder(settings.encoder.tokens, hidden, seed, backbone.device)
 
     def taught(self, step: int) -> list[Taught]:
         """The sequences of a step."""
@@ -103,10 +104,11 @@ class Planner:
         """The trunk learns the answers and names of an expert's lessons, the control's projector their sequences."""
         settings, lessons, seed = self.settings, self.lessons[expert], self.seed
         modality = lessons[0].modality
+        hidden = self.backbone.embeddings().shape[1]
         return EncoderPlan(
             modality,
             choice,
-            lessons_encoder(modality, choice.features(), lessons, settings.encoder, self._hidden(), seed),
+            lessons_encoder(modality, choice.features(), lessons, settings.encoder, hidden, seed),
             lessons_task(lessons, settings.encoder, seed),
             self._curriculum(expert, "alignment").batch,
             {"lessons": self._digest(expert)},
@@ -137,11 +139,8 @@ class Planner:
 
     def _curriculum(self, expert: str, stage: str) -> Curriculum:
         return Curriculum(
-            *(self.settings, self.lessons[expert], self.wordings, self._hidden(), self.seed), f"{stage}-{expert}"
+            *(self.settings, self.lessons[expert], self.wordings, self.backbone, self.seed), f"{stage}-{expert}"
         )
-
-    def _hidden(self) -> int:
-        return self.backbone.embeddings().shape[1]
 
     def _digest(self, expert: str) -> str:
         return digest([asdict(lesson) for lesson in self.lessons[expert]])

@@ -92,6 +92,11 @@ class PanelLoraSettings(LoraSettings):
         at_least(self, "specialists.lora", 1, "questions")
         at_least(self, "specialists.lora", 0, "imitation")
         shares(self, "specialists.lora", "replay", "foreign", "in_place", "naming")
+        if round(self.replay * self.batch) + round(self.foreign * self.batch) >= self.batch:
+            raise ConfigError(
+                f"specialists.lora.replay={self.replay} and foreign={self.foreign} leave nothing that is perceived in "
+                f"a batch of {self.batch}: expected less than 1 together"
+            )
 
 
 @dataclass(frozen=True)
