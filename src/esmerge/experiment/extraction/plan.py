@@ -153,7 +153,7 @@ def _check_rest(left_out: Mapping[str, Change], modules: Mapping[str, Placement]
     if left_out and not settings.leave_out:
         listed = "\n  ".join(f"{name} ({describe(change)})" for name, change in left_out.items())
         raise AdapterError(
-            f"tuned={settings.tuned} differs from the backbone in {len(left_out)} tensors that are not extracted:\n  "
+            f"tuned={settings.tuned} differs from the backbone in what is not extracted, {len(left_out)} in all:\n  "
             f"{listed}\nThe adapter would not hold these changes. Say leave_out=true to go on without them, or widen "
             "targets where they are linear layers of the decoder"
         )

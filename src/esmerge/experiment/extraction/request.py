@@ -92,6 +92,8 @@ def read_extraction(cfg: DictConfig) -> tuple[BackboneSource, Extraction]:
     base = user_path(source.path, "backbone")
     if not base.is_dir():
         raise ConfigError(f"backbone={source.path} is no folder: download it first, its weights are read")
+    if not settings.tuned_folder.is_dir():
+        raise ConfigError(f"tuned={settings.tuned} is no folder: expected a Hugging Face folder with safetensors")
     for key, folder in (("backbone", base.absolute()), ("tuned", settings.tuned_folder)):
         if settings.folder == folder or settings.folder in folder.parents:
             raise ConfigError(f"out={settings.out} would replace {key}={folder}, which is read: give another folder")

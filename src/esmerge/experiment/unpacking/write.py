@@ -38,7 +38,6 @@ def unpack(plan: UnpackingPlan) -> Path:
     try:
         with whole_folder(out) as folder:
             write_adapter(plan.adapter, folder, out.name, plan.backbone)
-            (folder / PARTS).mkdir()
             for part in plan.settings.layout.parts:
                 _write_part({name: t.read() for name, t in plan.part(part).items()}, folder / PARTS, part)
             _write_part(plan.added, folder / PARTS, ADDED)
@@ -85,6 +84,7 @@ def _write_part(tensors: Mapping[str, Tensor], folder: Path, part: str) -> None:
         for name, tensor in tensors.items()
     }
     if whole:
+        folder.mkdir(exist_ok=True)
         save_file(whole, folder / f"{part}.safetensors", {"format": "pt"})
 
 

@@ -16,7 +16,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LoraState
+from esmerge.adapters.number_format import in_format, rounded
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
@@ -277,17 +278,6 @@ class Stages:
     def _trunk_code(self, plan: EncoderPlan) -> dict[str, object]:
         taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
         return {"versions": self._versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
-
-
-def rounded(state: LoraState, dtype: torch.dtype) -> LoraState:
-    """An adapter in float32 as it comes back from a number format."""
-    return in_format(in_format(state, dtype), torch.float32)
-
-
-def in_format(state: LoraState, dtype: torch.dtype) -> LoraState:
-    """An adapter whose factors are rounded to a number format, or written out in a wider one."""
-    modules = {name: LoraFactors(f.a.to(dtype), f.b.to(dtype), f.scale) for name, f in state.modules.items()}
-    return replace(state, modules=modules)
 
 
 def _taught(plan: AdapterPlan) -> list[Callable[..., object]]:

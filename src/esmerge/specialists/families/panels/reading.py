@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from esmerge.adapters.lora import PREFIX, LoraState
+from esmerge.adapters.number_format import in_format, rounded
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
@@ -21,7 +22,7 @@ from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.families.panels.exams import accuracy
 from esmerge.specialists.families.panels.settings import ReadingSettings
 from esmerge.specialists.families.panels.wording import Wording, text_batch, text_exam
-from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA, in_format, rounded
+from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA
 from esmerge.specialists.soft_tokens.training import train_adapter
 from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.cache import digest, tensors_digest
