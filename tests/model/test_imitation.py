@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 from tests import small
 from torch.nn import functional
 
+from esmerge.core.errors import InputError
 from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.model.attach import detach, init_lora, without_adapters
-from esmerge.model.imitation import SKIPPED, Taught, answer_and_imitation_loss, relative_distance
+from esmerge.model.imitation import (
+    RAGGED,
+    SKIPPED,
+    Taught,
+    answer_and_imitation_loss,
+    answer_states,
+    groups_by_length,
+    relative_distance,
+)
 from esmerge.model.loss import answer_loss
 from esmerge.model.prompt_encoder import PromptEncoder
 
@@ -48,6 +59,39 @@ def test_the_loss_is_that_of_the_answers_and_the_relative_distance(ours: PromptE
     own = torch.stack(by_layer)  # the second sequence stands in the same words: its distance is 0
     expected = float(own.sum() / (own.numel() + own.shape[0]))
     assert both - plain == pytest.approx(2 * expected, rel=1e-4)
+
+
+def test_an_answer_that_is_not_certain_shares_its_loss_with_another(ours: PromptEncoder) -> None:
+    asked, sure = Taught(SEEN[0]), Taught(SEEN[1])
+    doubted = replace(asked, alternatives=(("no", 0.25), ("yes", 1.0)))
+    with torch.no_grad():
+        loss = float(answer_and_imitation_loss(ours, [doubted, sure], 0.0))
+        (item,) = ours.encode([asked.sequence])
+        places = [place for place, target in enumerate(item.targets) if target >= 0]
+        logits = ours.backbone.model(inputs_embeds=ours.collate([item]).embeds).logits[0, places].log_softmax(-1)
+        yes, no = ours.tokens("yes")[0], ours.tokens("no")[0]
+        rest = float(answer_loss(ours, [SEEN[1]]))
+    by_hand = -(0.75 * logits[0, yes] + 0.25 * logits[0, no]) - logits[1, yes]
+    assert loss == pytest.approx((float(by_hand) + rest) / 3, rel=1e-5)
+    with pytest.raises(InputError, match="must be a single one"):
+        answer_and_imitation_loss(ours, [replace(asked, alternatives=(("drug : all", 0.5),) * 2)], 0.0)
+    with pytest.raises(InputError, match="1 answers are 2 tokens"):
+        answer_and_imitation_loss(ours, [replace(asked, alternatives=(("no", 0.5),))], 0.0)
+
+
+def test_sequences_of_like_length_are_read_together_and_keep_their_order(ours: PromptEncoder) -> None:
+    long: Prompt = ("cell : ALB TTR ; " * 20, Answer("yes"))
+    sequences = [long, SEEN[0], ("drug : ", Answer("no")), SEEN[1], long]
+    lengths = [len(item.ids) for item in ours.encode(sequences)]
+    groups = groups_by_length(lengths)
+    assert sorted(index for group in groups for index in group) == [0, 1, 2, 3, 4] and len(groups) > 1
+    assert all(max(lengths[i] for i in group) <= RAGGED * min(lengths[i] for i in group) for group in groups)
+    with torch.no_grad():
+        found = answer_states(ours, sequences)
+        alone = [answer_states(ours, [sequence]) for sequence in sequences]
+    assert found.rows.tolist() == [0, 1, 1, 2, 3, 4]
+    assert torch.equal(found.targets, torch.cat([one.targets for one in alone]))
+    assert torch.allclose(found.states, torch.cat([one.states for one in alone], dim=1), atol=1e-5)
 
 
 def test_a_sequence_without_words_beside_it_imitates_nothing(ours: PromptEncoder) -> None:

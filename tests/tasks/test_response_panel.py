@@ -96,3 +96,26 @@ def test_in_words_a_line_is_what_its_questions_say(pairs: pd.DataFrame, ask: Cal
 def test_thresholds_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="training_threshold=2 must lie between 0 and benchmark.threshold=0.4"):
         replace(SETTINGS, training_threshold=2.0)
+
+
+def test_the_drugs_with_the_most_clear_pairs_are_asked_about(
+    pairs: pd.DataFrame, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    departure = departures(pairs["ic50"], pairs["drug"], pairs["line"])
+    clear = (
+        pairs[departure.abs() > SETTINGS.threshold].groupby("drug").size().sort_values(ascending=False, kind="stable")
+    )
+    few = replace(SETTINGS, most_asked=8)
+    by_seed = []
+    for seed in (0, 1):
+        benchmark = response_panel(few, ask(seed=seed))
+        by_seed.append(
+            {row.molecule for side in (benchmark.train, benchmark.test) for row in rows_of(side).itertuples()}
+        )
+    assert by_seed[0] == by_seed[1] and len(by_seed[0]) == 8, "the same drugs with every seed"
+    least = min(clear[name] for name, smiles in DRUGS.items() if smiles in by_seed[0])
+    assert least >= max(clear[name] for name, smiles in DRUGS.items() if smiles not in by_seed[0])
+    every = response_panel(replace(few, training="every"), ask())
+    assert set(rows_of(every.train)["molecule"]) == by_seed[0]
+    with pytest.raises(ConfigError, match="most_asked=0"):
+        replace(SETTINGS, most_asked=0)

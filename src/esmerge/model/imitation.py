@@ -8,17 +8,20 @@ are each right may represent their entities in ways that the other does not read
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
 from esmerge.model.attach import adapters_at, without_adapters
 from esmerge.model.prompt_encoder import IGNORED, Batch, PromptEncoder
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
+RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
 SMALLEST = 1e-6  # mean square of a state, against division by zero
 
 
@@ -32,59 +35,139 @@ class Taught:
             a name; None where it has none. The sequence itself: the adapter has to change nothing.
         answered: whether the answers are taught.
         in_place: whether the adapter acts on entities alone, the words being read by the bare backbone.
+        alternatives: for each answer another one, of a single token as it, and its share of the loss: an answer that
+            is not certain; None where all are.
     """
 
     sequence: Prompt
     imitates: Prompt | None = None
     answered: bool = True
     in_place: bool = False
+    alternatives: tuple[tuple[str, float], ...] | None = None
 
 
 def answer_and_imitation_loss(prompt_encoder: PromptEncoder, taught: Sequence[Taught], weight: float) -> Tensor:
-    """Mean cross-entropy on the answers' tokens, and ``weight`` times the distance to what is imitated."""
-    model, batch = prompt_encoder.backbone.model, prompt_encoder.batch([item.sequence for item in taught])
+    """Mean cross-entropy on the answers' tokens, and ``weight`` times the distance to what is imitated.
+
+    Raises:
+        InputError: an answer that has an alternative, or the alternative, is not a single token.
+    """
+    model = prompt_encoder.backbone.model
     imitated, target = [item.imitates for item in taught if item.imitates is not None], None
     if weight and imitated:
         with torch.no_grad(), without_adapters(model):
-            target, _ = answer_states(prompt_encoder, prompt_encoder.batch(imitated))
-    with adapters_at(model, _acting(batch, taught)):
-        states, positions = answer_states(prompt_encoder, batch)
-    answered = _of_rows(positions, [item.answered for item in taught])
-    logits = model.get_output_embeddings()(states[-1][answered]).float()
-    loss = functional.cross_entropy(logits, batch.targets[positions][answered])
+            target = answer_states(prompt_encoder, imitated).states
+    found = answer_states(prompt_encoder, [item.sequence for item in taught], [item.in_place for item in taught])
+    answered = _of_rows(found.rows, [item.answered for item in taught])
+    logits = model.get_output_embeddings()(found.states[-1][answered]).float()
+    loss = functional.cross_entropy(logits, found.targets[answered], reduction="none")
+    if any(item.alternatives is not None for item in taught):
+        others, shares = _alternatives(prompt_encoder, taught, found.rows)
+        loss = torch.lerp(loss, functional.cross_entropy(logits, others[answered], reduction="none"), shares[answered])
+    loss = loss.mean()
     if target is None:
         return loss
-    imitating = _of_rows(positions, [item.imitates is not None for item in taught])
-    return loss + weight * relative_distance(states[:, imitating], target)
+    imitating = _of_rows(found.rows, [item.imitates is not None for item in taught])
+    return loss + weight * relative_distance(found.states[:, imitating], target)
 
 
-def _of_rows(positions: tuple[Tensor, Tensor], rows: Sequence[bool]) -> Tensor:
+def _of_rows(rows: Tensor, meant: Sequence[bool]) -> Tensor:
     """Which positions are in the rows that are meant."""
-    return torch.tensor(rows, device=positions[0].device)[positions[0]]
+    return torch.tensor(meant, device=rows.device)[rows]
 
 
-def _acting(batch: Batch, taught: Sequence[Taught]) -> Tensor:
+def _alternatives(prompt_encoder: PromptEncoder, taught: Sequence[Taught], rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Another token for every position of an answer, (positions,), and its share of the loss there.
+
+    Args:
+        rows: of the positions.
+    """
+    counts = torch.bincount(rows, minlength=len(taught)).tolist()
+    tokens: list[int] = []
+    shares: list[float] = []
+    for item, count in zip(taught, counts, strict=True):
+        alternatives = item.alternatives or (("", 0.0),) * count
+        if len(alternatives) != count:
+            raise InputError(
+                f"{len(alternatives)} answers are {count} tokens: one that is not certain must be a single one"
+            )
+        for text, share in alternatives:
+            ids = prompt_encoder.tokens(text) if text else [0]
+            if len(ids) != 1:
+                raise InputError(
+                    f"the answer {text!r} is {len(ids)} tokens: one that is not certain must be a single one"
+                )
+            tokens.append(ids[0])
+            shares.append(share)
+    device = rows.device
+    return torch.tensor(tokens, device=device), torch.tensor(shares, device=device)
+
+
+@dataclass(frozen=True)
+class AnswerStates:
+    """Where an answer's token is predicted, in the order of the sequences.
+
+    Attributes:
+        states: hidden states after every layer, (layers, positions, hidden).
+        rows: sequence of each position, (positions,).
+        targets: token that is predicted there, (positions,).
+    """
+
+    states: Tensor
+    rows: Tensor
+    targets: Tensor
+
+
+def answer_states(
+    prompt_encoder: PromptEncoder, sequences: Sequence[Prompt], in_place: Sequence[bool] | None = None
+) -> AnswerStates:
+    """What a model makes of sequences where their answers are predicted.
+
+    The same questions in other words have the same positions. Sequences of like length are read together: one record
+    beside many short questions would make most of a batch padding.
+
+    Args:
+        in_place: for each sequence, whether adapters act on its entities alone; None: on everything.
+    """
+    model, encoded = prompt_encoder.backbone.model, prompt_encoder.encode(sequences)
+    parts = []
+    for group in groups_by_length([len(item.ids) for item in encoded]):
+        batch = prompt_encoder.collate([encoded[row] for row in group])
+        rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
+        alone = [in_place is not None and in_place[row] for row in group]
+        with adapters_at(model, _acting(batch, alone)) if any(alone) else nullcontext():
+            hidden = model.get_decoder()(
+                inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
+            ).hidden_states
+        states = torch.stack([state[rows, columns] for state in hidden[1:]])
+        parts.append((states, torch.tensor(group, device=rows.device)[rows], batch.targets[rows, columns]))
+    states, rows, targets = (
+        torch.cat(part, dim=dim) for part, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True)
+    )
+    order = rows.argsort(stable=True)
+    return AnswerStates(states[:, order], rows[order], targets[order])
+
+
+def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices in groups, in each of which the longest is at most ``RAGGED`` times as long as the shortest."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if groups and lengths[index] <= RAGGED * lengths[groups[-1][0]]:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _acting(batch: Batch, in_place: Sequence[bool]) -> Tensor:
     """Where adapters act, (B, T): everywhere, or on entities."""
     where = torch.ones_like(batch.mask)
-    for row, (spans, item) in enumerate(zip(batch.spans, taught, strict=True)):
-        if item.in_place:
+    for row, (spans, alone) in enumerate(zip(batch.spans, in_place, strict=True)):
+        if alone:
             where[row] = 0
             for span in spans:
                 where[row, span.start : span.stop] = 1
     return where
-
-
-def answer_states(prompt_encoder: PromptEncoder, batch: Batch) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Hidden states after every layer where an answer's token is predicted, (layers, positions, hidden), and where.
-
-    Positions are in the order of the sequences: the same questions in other words have the same ones.
-    """
-    rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
-    decoder = prompt_encoder.backbone.model.get_decoder()
-    states = decoder(
-        inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
-    ).hidden_states
-    return torch.stack([state[rows, columns] for state in states[1:]]), (rows, columns)
 
 
 def relative_distance(states: Tensor, target: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from esmerge.core.prompts import Answer, Entity, Example
 from esmerge.core.rng import generator
+from esmerge.model.imitation import Taught
 from esmerge.specialists.families.panels.foreign import FOREIGN, ForeignEncoder, foreign
 from esmerge.specialists.families.panels.lessons import Identity, Relation
 from esmerge.specialists.families.panels.loading import exam_pairs
@@ -28,17 +29,47 @@ ENTITIES = {name: [f"{name}-{copy}" for copy in range(2)] for name in NAMES}
 def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
     lesson = Relation("inhibits", "molecule", WORDING, ANSWERS, [])
     positions: list[Counter[str]] = [Counter(), Counter()]
+    asked = 0
     for taught in lesson.draw(200, 3, 0.5, generator(0, "s"), 0):
         head, entity, *rest = taught.sequence
         assert head == "Molecule: " and isinstance(entity, Entity) and entity.modality == "molecule"
         names = [str(question).removeprefix("\nEnzyme: ") for question in rest[::2]]
         assert len(set(names)) == len(names) <= 3
+        asked += len(names)
         assert taught.imitates is None, "a first entity has no name"
         for name, answer in zip(names, rest[1::2], strict=True):
             assert answer == Answer(" Yes" if ANSWERS[entity.value][name] else " No")
         for counts, answer in zip(positions, rest[1::2], strict=False):
             counts[str(answer)] += 1
     assert all(min(counts.values()) > 60 for counts in positions), "either answer comes first, and second"
+    assert asked == 200 * 3
+
+
+def test_answers_that_stand_already_tell_nothing_about_those_that_follow() -> None:
+    rare = {f"m{row}": {f"n{column}": column == row % 8 for column in range(8)} for row in range(8)}
+    even = {f"e{row}": {f"n{column}": (row + column) % 2 == 0 for column in range(8)} for row in range(8)}
+    lesson = Relation("inhibits", "molecule", Wording("enzymes", "", "\n", 4, ()), rare | even, [])
+    following: Counter[tuple[str, str]] = Counter()
+    for taught in lesson.draw(2000, 2, 0.0, generator(0, "s"), 0):
+        answers = [str(item) for item in taught.sequence if isinstance(item, Answer)]
+        assert len(answers) <= (1 if Relation.perceived(taught).startswith("m") else 2)
+        following.update(zip(answers[:-1], answers[1:], strict=True))
+    counts = np.array(
+        [[following[first, second] for second in {a for _, a in following}] for first in {a for a, _ in following}]
+    )
+    assert counts.shape == (2, 2) and counts.min() > 0.22 * counts.sum(), (
+        "each is as likely as not, whatever came before"
+    )
+
+
+def test_a_belief_shares_the_answer_with_the_label() -> None:
+    item = Taught(("", Entity("molecule", "m"), "\nEnzyme: A1", Answer(" Yes"), "\nEnzyme: B2", Answer(" No")))
+    lesson = Relation("inhibits", "molecule", WORDING, ANSWERS, [])
+    doubted = lesson.doubted(item, {"A1": 0.9, "B2": 0.4, "C3": 0.0}, 0.5)
+    assert doubted.sequence == item.sequence and doubted.alternatives is not None
+    assert [text for text, _ in doubted.alternatives] == [" No", " Yes"]
+    assert [share for _, share in doubted.alternatives] == pytest.approx([0.5 * 0.1, 0.5 * 0.4])
+    assert [share for _, share in lesson.doubted(item, {"A1": 1.0, "B2": 1.0}, 1.0).alternatives or ()] == [0.0, 1.0]
 
 
 def test_a_second_entity_is_looked_up_in_a_record_and_so_is_its_name() -> None:
@@ -87,11 +118,12 @@ def test_foreign_tokens_stand_for_the_record_or_for_the_names_and_nothing_is_to_
         shapes.add((words.startswith("Molecule: <>"), len(entities) == len(answers)))
         assert {entity.modality for entity in entities} == {FOREIGN}
     assert shapes == {(True, len(answers) == 1), (False, True)}
-    encoder = ForeignEncoder(3, 500, seed=0, device=torch.device("cpu"))
-    first, second, again = encoder.encode(["1", "2", "1"])
-    assert torch.equal(first, again) and not torch.equal(first, second)
-    assert first.shape == (3, 500) and float(first.std()) == pytest.approx(3**-0.5, rel=0.1)
-    (elsewhere,) = ForeignEncoder(3, 500, seed=0, device=torch.device("meta")).encode(["1"])
+    encoder = ForeignEncoder(3, 2, 500, seed=0, device=torch.device("cpu"))
+    first, again, *others = encoder.encode(["1", "1", *map(str, range(2, 20))])
+    assert torch.equal(first, again) and not any(torch.equal(first, other) for other in others)
+    assert {tuple(other.shape) for other in others} == {(3, 500), (6, 500)}
+    assert float(first.std()) == pytest.approx(3**-0.5, rel=0.1)
+    (elsewhere,) = ForeignEncoder(3, 2, 500, seed=0, device=torch.device("meta")).encode(["1"])
     assert elsewhere.device.type == "meta", "where the backbone is"
 
 

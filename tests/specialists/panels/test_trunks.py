@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from esmerge.specialists.families.panels.lessons import Identity, Relation
+from esmerge.specialists.families.panels.readout import INVERSE_PENALTY, balanced_log_odds
 from esmerge.specialists.families.panels.trunks import (
+    UNKNOWN,
     AnsweringTrunk,
     GroupedProjector,
     ReadOff,
@@ -43,14 +46,15 @@ def test_features_are_standardised_answers_that_their_lesson_reads_off(tmp_path:
     features = choose_encoder("ranked_genes", "encoder").features()
     encoder, heads = lessons_encoder("cell", features, lessons, SETTINGS, hidden=8, seed=0)()
     train_trunk(encoder, heads, lessons_task(lessons, SETTINGS, 0), SETTINGS, 0, tmp_path)
-    encoder.eval()
     relation, identity = lessons
+    trunk = encoder.trunk
+    assert isinstance(trunk, AnsweringTrunk) and not trunk.training
     perceived = encoder.features(relation.values())
     assert perceived.shape == (len(relation.answers), 8)
     held = torch.tensor([[relation.answers[cell][name] for name in NAMES] for cell in relation.values()])
-    assert float(((heads[0](perceived) > 0) == held).double().mean()) > 0.95
-    assert float(((perceived[:, :4] > 0) == held).double().mean()) > 0.85, "the features themselves are the answers"
-    assert perceived[:, :4].mean(dim=0).abs().max() < 0.8 and (perceived[:, :4].std(dim=0) - 1).abs().max() < 0.5
+    assert float(((perceived[:, :4] > 0) == held).double().mean()) > 0.95, "the features themselves are the answers"
+    assert perceived[:, :4].square().mean(dim=0).tolist() == pytest.approx([1.0] * 4, rel=0.05)
+    assert torch.equal(trunk.verdicts(perceived, 0), perceived[:, :4])
     lines = encoder.features([identity.entities[name][0] for name in NAMES])
     assert heads[1](lines).argmax(dim=1).tolist() == [0, 1, 2, 3]
     (tokens,) = encoder.encode(relation.values()[:1])
@@ -86,10 +90,42 @@ def test_a_lesson_reads_its_own_names_alone() -> None:
 
 def test_the_scale_of_a_trunk_does_not_matter() -> None:
     trunk = StandardisedLayer(5, 4)
-    answering, inputs = AnsweringTrunk(trunk, 4, 3), torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    answering, inputs = (
+        AnsweringTrunk(trunk, 4, [2, 1], [True, False]),
+        torch.randn(50, 5, generator=torch.Generator().manual_seed(0)),
+    )
     answering.fit_statistics(inputs)
     assert torch.equal(trunk.mean, inputs.mean(dim=0)), "the inner trunk's statistics are fitted"
     with torch.no_grad():
         features = answering(inputs)
     assert features.mean(dim=0).tolist() == pytest.approx([0.0] * 3, abs=1e-5)
     assert features.var(dim=0, unbiased=False).tolist() == pytest.approx([1.0] * 3, rel=1e-2)
+
+
+def test_rare_names_are_judged_as_if_yes_and_no_were_equally_frequent() -> None:
+    rng = torch.Generator().manual_seed(0)
+    answers = torch.randn(400, 3, generator=rng)
+    known = (answers[:, :1] + 0.5 * torch.randn(400, 3, generator=rng) > torch.tensor([0.0, 1.5, 9.0])).float()
+    known[300:, 0] = UNKNOWN
+    weight, bias = balanced_log_odds(answers, known)
+    odds = answers @ weight.T + bias
+    assert odds[:, :2].square().mean(dim=0).tolist() == pytest.approx([1.0, 1.0], rel=1e-4)
+    assert weight[2].tolist() == [0.0] * 3 and float(bias[2]) == 0.0, "what never is yes says nothing"
+    assert float(known[:, 1].mean()) < 0.15
+    missed, false = ((odds[:, 1] > 0)[known[:, 1] == held].float().mean() for held in (1, 0))
+    assert float(missed) > 0.85 and float(false) < 0.2, "a threshold that says yes to most of the few"
+    by_hand = minimise_by_hand(answers[:300].double().numpy(), known[:300, 0].numpy())
+    by_hand /= np.sqrt(np.square(answers.double().numpy() @ by_hand[:3] + by_hand[3]).mean())
+    assert np.allclose([*weight[0].tolist(), float(bias[0])], by_hand, atol=2e-3)
+
+
+def minimise_by_hand(inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Weights and bias of the penalised logistic regression in which both labels weigh the same."""
+    weights = np.where(labels == 1, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
+
+    def objective(parameters: np.ndarray) -> float:
+        signs = np.where(labels == 1, 1.0, -1.0) * (inputs @ parameters[:3] + parameters[3])
+        penalty = 0.5 * np.square(parameters[:3]).sum() / INVERSE_PENALTY
+        return float(penalty + (weights * np.logaddexp(0, -signs)).sum())
+
+    return np.asarray(minimize(objective, np.zeros(4), tol=1e-10).x)

@@ -276,7 +276,7 @@ class Stages:
         return versions | ({"numbers": self.numbers} if self.numbers else {})
 
     def _trunk_code(self, plan: EncoderPlan) -> dict[str, object]:
-        taught = (plan.untrained, plan.task.loss, plan.task.evaluate)
+        taught = (plan.untrained, plan.task.loss, plan.task.evaluate, plan.task.finish)
         return {"versions": self._versions(), "code": closure_digest(train_trunk, plan.choice.function, *taught)}
 
 

@@ -41,11 +41,13 @@ class TrunkTask:
         values: the training entities.
         loss: (encoder, heads, prepared ``values``, step) -> the loss of that step's batch.
         evaluate: (encoder, heads) -> figures worth recording.
+        finish: (encoder, prepared ``values``): what is fitted to the trained trunk in place, without gradients.
     """
 
     values: Sequence[str]
     loss: Callable[[SoftTokenEncoder, nn.ModuleList, Tensor, int], Tensor]
     evaluate: Callable[[SoftTokenEncoder, nn.ModuleList], Mapping[str, object]] = lambda encoder, heads: {}
+    finish: Callable[[SoftTokenEncoder, Tensor], None] = lambda encoder, inputs: None
 
 
 def train_trunk(
@@ -60,14 +62,21 @@ def train_trunk(
     inputs = encoder.feature_encoder.prepare(task.values)
     sample = generator(seed, "features").permutation(len(task.values))[:STATISTICS_SAMPLE]
     encoder.trunk.fit_statistics(inputs[sample])
-    return train(
+    final = train(
         f"{encoder.modality} encoder",
-        [*encoder.trunk.parameters(), *heads.parameters()],
+        [
+            parameter
+            for module in (encoder.trunk, heads)
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        ],
         lambda step: task.loss(encoder, heads, inputs, step),
         Schedule(settings.steps, settings.rate, settings.weight_decay),
         checkpoint,
         statistics=list(encoder.trunk.buffers()),
     )
+    task.finish(encoder, inputs)
+    return final
 
 
 def align(

@@ -35,6 +35,7 @@ class ResponsePanelSettings(PanelSettings):
         genes: how many of a cell's ranked genes the prompt holds.
         threshold: a pair is asked about where its departure (see ``departures``) is larger, of either sign.
         training_threshold: the same for ``training=every``.
+        most_asked: so many drugs, those with the most pairs beyond ``threshold``; None for all.
         split: ``cold_cell``: test lines are new, drugs are not.
     """
 
@@ -46,11 +47,12 @@ class ResponsePanelSettings(PanelSettings):
     genes: int = 50
     threshold: float = 1.25
     training_threshold: float = 0.5
+    most_asked: int | None = None
     split: str = "cold_cell"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "benchmark", 1, "genes")
+        at_least(self, "benchmark", 1, "genes", "most_asked")
         if not 0 <= self.training_threshold <= self.threshold:
             raise ConfigError(
                 f"benchmark.training_threshold={self.training_threshold:g} must lie between 0 and "
@@ -78,7 +80,10 @@ def response_panel(settings: ResponsePanelSettings, request: BenchmarkRequest) -
     pairs = pairs.assign(
         answer=(pairs["departure"] < 0).astype(int), group=pairs["line"], clear=size > settings.threshold
     )
-    pairs = pairs.rename(columns={"clear": CLEAR})[size > settings.training_threshold]
+    pairs = pairs.rename(columns={"clear": CLEAR})
+    if settings.most_asked is not None:
+        size = size[pairs["molecule"].isin(most_asked(pairs.loc[pairs[CLEAR], "molecule"], settings.most_asked))]
+    pairs = pairs.loc[size.index[size > settings.training_threshold]]
     frame = split_as(pairs, settings, request).assign(left=pairs["molecule"], right=pairs["line"])
     names = dict(zip(pairs["molecule"], pairs["drug"], strict=True))
     words = Named(names), Described(lambda questions: sensitivities_in_words(questions, names, request.seed))
@@ -100,6 +105,12 @@ def departures(responses: pd.Series, molecules: pd.Series, lines: pd.Series) -> 
     by_molecule = responses.groupby(molecules)
     scores = (responses - by_molecule.transform("mean")) / by_molecule.transform("std")
     return scores - scores.groupby(lines).transform("mean")
+
+
+def most_asked(molecules: pd.Series, count: int) -> list[str]:
+    """The molecules that occur most often, over all pairs, whatever their side: which they are defines the panel."""
+    counts = molecules.value_counts()
+    return sorted(counts.index, key=lambda molecule: (-counts[molecule], molecule))[:count]
 
 
 def sensitivities_in_words(questions: pd.DataFrame, names: dict[str, str], seed: int) -> dict[str, str]:

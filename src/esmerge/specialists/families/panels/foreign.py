@@ -25,20 +25,24 @@ class ForeignEncoder:
     """Draws soft tokens, the same for the same value.
 
     Args:
-        tokens: per entity.
+        tokens: the fewest of an entity; it has up to ``longest`` times as many.
         hidden: width of the backbone's embeddings.
         device: where the backbone is.
     """
 
     modality = FOREIGN
 
-    def __init__(self, tokens: int, hidden: int, seed: int, device: torch.device) -> None:
-        self.shape, self.seed, self.device = (tokens, hidden), seed, device
+    def __init__(self, tokens: int, longest: int, hidden: int, seed: int, device: torch.device) -> None:
+        self.tokens, self.longest, self.hidden, self.seed, self.device = tokens, longest, hidden, seed, device
 
     def encode(self, values: Sequence[str]) -> list[Tensor]:
         """Soft tokens, (tokens, hidden) each."""
-        draws = [generator(self.seed, FOREIGN, int(value)).normal(scale=SPREAD, size=self.shape) for value in values]
-        return [torch.tensor(draw, dtype=torch.float32, device=self.device) for draw in draws]
+        return [self._draw(generator(self.seed, FOREIGN, int(value))) for value in values]
+
+    def _draw(self, rng: np.random.Generator) -> Tensor:
+        tokens = self.tokens * int(rng.integers(1, self.longest, endpoint=True))
+        draw = rng.normal(scale=SPREAD, size=(tokens, self.hidden))
+        return torch.tensor(draw, dtype=torch.float32, device=self.device)
 
 
 def foreign(text: Prompt, wording: Wording, rng: np.random.Generator) -> Taught:

@@ -8,7 +8,7 @@ entities alone are taught; the exam asks the panel's validation questions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,15 +49,43 @@ class Relation:
         return list(self.answers)
 
     def draw(self, count: int, questions: int, naming: float, rng: np.random.Generator, seed: int) -> list[Taught]:
-        """``count`` sequences about one entity each, with up to ``questions`` names; an entity has no name to say."""
-        values = self.values()
-        return [self._sequence(values[int(rng.integers(len(values)))], questions, rng) for _ in range(count)]
+        """Sequences about one entity each, until ``count * questions`` questions are asked; no name is to be said.
 
-    def _sequence(self, value: str, questions: int, rng: np.random.Generator) -> Taught:
-        known = list(self.answers[value].items())
-        lines = draw_lines(known, min(questions, self.wording.listed), rng)
-        asked = _asked([self.wording.middle + name for name, _ in lines], lines)
-        return Taught((self.wording.head, Entity(self.modality, value), *asked))
+        Of an entity with few answers of one kind few questions are asked in one sequence: if the rarer kind could run
+        out, the answers that stand there already would tell those that follow.
+        """
+        values, left = self.values(), count * questions
+        sequences = []
+        while left > 0:
+            value = values[int(rng.integers(len(values)))]
+            known = list(self.answers[value].items())
+            yes = sum(holds for _, holds in known)
+            lines = draw_lines(known, min(questions, left, yes, len(known) - yes), rng)
+            asked = _asked([self.wording.middle + name for name, _ in lines], lines)
+            sequences.append(Taught((self.wording.head, Entity(self.modality, value), *asked)))
+            left -= len(lines)
+        return sequences
+
+    def doubted(self, item: Taught, yes: Mapping[str, float], share: float) -> Taught:
+        """A sequence whose answers are in part what someone believes who perceives the entity.
+
+        Args:
+            yes: name -> the believed probability of yes.
+            share: of a belief; the label has the rest.
+        """
+        questions, answers = item.sequence[2::2], item.sequence[3::2]
+        alternatives = []
+        for question, answer in zip(questions, answers, strict=True):
+            holds, believed = answer == Answer(YES), yes[str(question).removeprefix(self.wording.middle)]
+            alternatives.append((NO, share * (1 - believed)) if holds else (YES, share * believed))
+        return replace(item, alternatives=tuple(alternatives))
+
+    @staticmethod
+    def perceived(item: Taught) -> str:
+        """The entity that a sequence is about."""
+        entity = item.sequence[1]
+        assert isinstance(entity, Entity)
+        return entity.value
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -13,9 +14,10 @@ from esmerge.core.rng import generator
 from esmerge.model.backbone import Backbone
 from esmerge.model.imitation import Taught, answer_and_imitation_loss
 from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.specialists.families.panels.beliefs import Believed
 from esmerge.specialists.families.panels.exams import matched_accuracy
 from esmerge.specialists.families.panels.foreign import FOREIGN, ForeignEncoder, foreign
-from esmerge.specialists.families.panels.lessons import Lesson, Pair
+from esmerge.specialists.families.panels.lessons import Lesson, Pair, Relation
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.families.panels.trunks import lessons_encoder, lessons_task
 from esmerge.specialists.families.panels.wording import Wording, text_batch
@@ -43,10 +45,15 @@ class Curriculum:
     ) -> None:  # fmt: skip
         self.lora, self.lessons, self.wordings, self.seed, self.stream = settings.lora, lessons, wordings, seed, stream
         hidden = backbone.embeddings().shape[1]
-        self.foreign = ForeignEncoder(settings.encoder.tokens, hidden, seed, backbone.device)
+        longest = max(Counter(lesson.expert for lesson in settings.lessons.values()).values())
+        self.foreign = ForeignEncoder(settings.encoder.tokens, longest, hidden, seed, backbone.device)
 
-    def taught(self, step: int) -> list[Taught]:
-        """The sequences of a step."""
+    def taught(self, step: int, believed: Believed | None = None) -> list[Taught]:
+        """The sequences of a step.
+
+        Args:
+            believed: what the trunk makes of entities; None where there is none.
+        """
         lora, texts = self.lora, round(self.lora.replay * self.lora.batch)
         drawn = text_batch(self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step, lora.naming)
         sequences = [Taught(sequence, imitates=sequence) for sequence in drawn]
@@ -56,8 +63,10 @@ class Curriculum:
             turn = (index + step) % shares  # what is left over goes round
             count = perceived * (turn + 1) // shares - perceived * turn // shares
             rng = generator(self.seed, f"{self.stream}-{lesson.name}", step)
-            for item in lesson.draw(count, lora.questions, lora.naming, rng, self.seed):
-                sequences.append(replace(item, in_place=bool(rng.random() < lora.in_place)))
+            drawn_items = lesson.draw(count, lora.questions, lora.naming, rng, self.seed)
+            if believed is not None and isinstance(lesson, Relation):
+                drawn_items = believed.in_place_of_labels(drawn_items, lesson, index, lora.beliefs)
+            sequences += [replace(item, in_place=bool(rng.random() < lora.in_place)) for item in drawn_items]
         return sequences
 
     def batch(self, step: int) -> list[Prompt]:
@@ -68,7 +77,9 @@ class Curriculum:
         """Of the answers, and of the distance to what is imitated."""
         encoders = {**prompt_encoder.encoders, FOREIGN: self.foreign}
         everyone = PromptEncoder(prompt_encoder.backbone, encoders)
-        return answer_and_imitation_loss(everyone, self.taught(step), self.lora.imitation)
+        encoder = prompt_encoder.encoders.get(self.lessons[0].modality)
+        believed = Believed(encoder, self.lora.sharpness) if self.lora.beliefs and encoder is not None else None
+        return answer_and_imitation_loss(everyone, self.taught(step, believed), self.lora.imitation)
 
     def _foreign(self, count: int, step: int) -> list[Taught]:
         rng, sequences = generator(self.seed, f"{self.stream}-foreign", step), []

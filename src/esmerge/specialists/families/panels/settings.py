@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from esmerge.core.errors import ConfigError
-from esmerge.core.validation import at_least, shares
+from esmerge.core.validation import above_zero, at_least, shares
 from esmerge.specialists.api import SpecialistsConfig
 from esmerge.specialists.families.language_model.settings import AUTO, DTYPES, TARGETS
 from esmerge.specialists.soft_tokens.api import EncoderChoice, choose_encoder
@@ -78,6 +78,8 @@ class PanelLoraSettings(LoraSettings):
             backbone where its name stands; what is merged later then meets in the same representation.
         in_place: share of the sequences in which the adapter acts on what is perceived alone: the bare backbone has to
             read what becomes of it, and so do other experts.
+        beliefs: share of the trunk's own answer in what is taught of an entity; the label has the rest.
+        sharpness: by which the trunk's log-odds, of unit mean square, are multiplied.
     """
 
     questions: int = 4
@@ -86,12 +88,15 @@ class PanelLoraSettings(LoraSettings):
     foreign: float = 0.0
     imitation: float = 1.0
     in_place: float = 0.5
+    beliefs: float = 1.0
+    sharpness: float = 2.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "specialists.lora", 1, "questions")
         at_least(self, "specialists.lora", 0, "imitation")
-        shares(self, "specialists.lora", "replay", "foreign", "in_place", "naming")
+        above_zero(self, "specialists.lora", "sharpness")
+        shares(self, "specialists.lora", "replay", "foreign", "in_place", "naming", "beliefs")
         if round(self.replay * self.batch) + round(self.foreign * self.batch) >= self.batch:
             raise ConfigError(
                 f"specialists.lora.replay={self.replay} and foreign={self.foreign} leave nothing that is perceived in "

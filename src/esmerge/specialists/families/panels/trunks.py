@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from esmerge.core.rng import generator
 from esmerge.specialists.families.panels.lessons import Identity, Lesson, Relation
+from esmerge.specialists.families.panels.readout import balanced_log_odds
 from esmerge.specialists.soft_tokens.api import FeatureEncoder, Trunk
 from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder, drawn_from
 from esmerge.specialists.soft_tokens.settings import EncoderSettings
@@ -40,7 +40,8 @@ def lessons_encoder(
 
     def draw_weights() -> tuple[SoftTokenEncoder, nn.ModuleList]:
         with drawn_from(seed):
-            trunk = AnsweringTrunk(features.trunk(settings.width), settings.width, sum(sizes))
+            relations = [isinstance(lesson, Relation) for lesson in lessons]
+            trunk = AnsweringTrunk(features.trunk(settings.width), settings.width, sizes, relations)
             projector = GroupedProjector(sizes, settings.tokens * hidden)
             encoder = SoftTokenEncoder(
                 *(modality, features, trunk, sum(sizes), len(sizes) * settings.tokens, hidden),
@@ -53,29 +54,63 @@ def lessons_encoder(
 
 
 class AnsweringTrunk(Trunk):
-    """A trunk whose features are its own answers: one for each name, of zero mean and unit variance over entities.
+    """A trunk whose features are its own answers: one for each name.
 
     A backbone has to learn what a soft token means, and learns it in a few hundred steps if what tells entities apart
-    is what the questions are about.
+    is what the questions are about. While it is trained, an answer has zero mean and unit variance over entities;
+    afterwards an answer of yes or no is its log-odds, of unit mean square, as ``fit_readouts`` finds them.
 
     Args:
         trunk: with ``width`` features.
-        names: how many answers.
+        sizes: names of each lesson.
+        relations: whether a lesson's answers are yes and no.
     """
 
-    def __init__(self, trunk: Trunk, width: int, names: int) -> None:
+    def __init__(self, trunk: Trunk, width: int, sizes: Sequence[int], relations: Sequence[bool]) -> None:
         super().__init__()
-        self.trunk, self.width = trunk, width
-        self.answers, self.standardise = nn.Linear(width, names), nn.BatchNorm1d(names, affine=False)
+        self.trunk, self.width, self.sizes, self.relations = trunk, width, list(sizes), list(relations)
+        self.answers, self.standardise = nn.Linear(width, sum(sizes)), nn.BatchNorm1d(sum(sizes), affine=False)
+        self.readouts = nn.ModuleList(
+            nn.Linear(size, size) if relation else nn.Identity()
+            for size, relation in zip(sizes, relations, strict=True)
+        ).requires_grad_(False)
 
     def forward(self, prepared: Tensor) -> Tensor:
-        """(n, ...) -> (n, names)."""
+        """(n, ...) -> (n, names of all lessons)."""
         hidden = functional.layer_norm(self.trunk(prepared), (self.width,))
         standardised: Tensor = self.standardise(self.answers(hidden))
-        return standardised
+        if self.training:
+            return standardised
+        parts = standardised.split(self.sizes, dim=1)
+        return torch.cat([readout(part) for readout, part in zip(self.readouts, parts, strict=True)], dim=1)
 
     def fit_statistics(self, inputs: Tensor) -> None:
         self.trunk.fit_statistics(inputs)
+
+    def fit_readouts(self, inputs: Tensor, answers: Sequence[Tensor | None]) -> None:
+        """Find the log-odds of each lesson's names in its standardised answers; names that are rarely yes weigh alike.
+
+        Args:
+            inputs: prepared entities, (n, ...).
+            answers: of each lesson whose answers are yes and no, (n, names): 1, 0 or ``UNKNOWN``.
+        """
+        for readout in self.readouts:
+            if isinstance(readout, nn.Linear):
+                nn.init.eye_(readout.weight)
+                nn.init.zeros_(readout.bias)
+        self.eval()
+        with torch.no_grad():
+            parts = self(inputs).split(self.sizes, dim=1)
+            for readout, part, known in zip(self.readouts, parts, answers, strict=True):
+                if isinstance(readout, nn.Linear) and known is not None:
+                    weight, bias = balanced_log_odds(part, known)
+                    readout.weight.copy_(weight)
+                    readout.bias.copy_(bias)
+
+    def verdicts(self, features: Tensor, lesson: int) -> Tensor:
+        """The features that are a lesson's log-odds, (n, names), from those of all lessons."""
+        first = sum(self.sizes[:lesson])
+        return features[:, first : first + self.sizes[lesson]]
 
 
 class GroupedProjector(nn.Module):
@@ -114,6 +149,13 @@ def lessons_task(lessons: Sequence[Lesson], settings: EncoderSettings, seed: int
     row_of = {value: row for row, value in enumerate(values)}
     losses = [_loss_of(lesson, row_of, settings.batch, seed) for lesson in lessons]
 
+    def finish(encoder: SoftTokenEncoder, inputs: Tensor) -> None:
+        trunk = encoder.trunk
+        assert isinstance(trunk, AnsweringTrunk)
+        trunk.fit_readouts(
+            inputs, [_known(lesson, values) if isinstance(lesson, Relation) else None for lesson in lessons]
+        )
+
     def loss(encoder: SoftTokenEncoder, heads: nn.ModuleList, inputs: Tensor, step: int) -> Tensor:
         def logits(head: nn.Module, rows: list[int]) -> Tensor:
             predicted: Tensor = head(encoder.perceive(inputs[rows]))
@@ -123,7 +165,7 @@ def lessons_task(lessons: Sequence[Lesson], settings: EncoderSettings, seed: int
             [of_lesson(partial(logits, head), step) for head, of_lesson in zip(heads, losses, strict=True)]
         ).sum()
 
-    return TrunkTask(values, loss)
+    return TrunkTask(values, loss, finish=finish)
 
 
 def answers_loss(logits: Tensor, answers: Tensor) -> Tensor:
@@ -150,17 +192,24 @@ def _loss_of(lesson: Lesson, row_of: dict[str, int], batch: int, seed: int) -> S
 
 
 def _relation_loss(lesson: Relation, row_of: dict[str, int], batch: int, seed: int) -> StepLoss:
-    values, names = lesson.values(), {name: column for column, name in enumerate(lesson.wording.names)}
-    answers = np.full((len(values), len(names)), UNKNOWN, dtype=np.float32)
-    for row, value in enumerate(values):
-        for name, holds in lesson.answers[value].items():
-            answers[row, names[name]] = holds
+    values = lesson.values()
+    answers = _known(lesson, values)
 
     def loss(logits: Callable[[list[int]], Tensor], step: int) -> Tensor:
         drawn = generator(seed, f"trunk-{lesson.name}", step).integers(len(values), size=batch)
-        return answers_loss(logits([row_of[values[row]] for row in drawn]), torch.from_numpy(answers[drawn]))
+        return answers_loss(logits([row_of[values[row]] for row in drawn]), answers[torch.from_numpy(drawn)])
 
     return loss
+
+
+def _known(lesson: Relation, values: Sequence[str]) -> Tensor:
+    """Answers to the lesson's names, (n, names): 1, 0 or ``UNKNOWN``."""
+    names = {name: column for column, name in enumerate(lesson.wording.names)}
+    answers = torch.full((len(values), len(names)), UNKNOWN)
+    for row, value in enumerate(values):
+        for name, holds in lesson.answers.get(value, {}).items():
+            answers[row, names[name]] = float(holds)
+    return answers
 
 
 def _identity_loss(lesson: Identity, row_of: dict[str, int], batch: int, seed: int) -> StepLoss:
