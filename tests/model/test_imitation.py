@@ -18,8 +18,10 @@ from esmerge.model.imitation import (
     SKIPPED,
     Taught,
     answer_and_imitation_loss,
-    answer_states,
+    answer_places,
     groups_by_length,
+    places_before_answers,
+    read_states,
     relative_distance,
 )
 from esmerge.model.loss import answer_loss
@@ -61,6 +63,33 @@ def test_the_loss_is_that_of_the_answers_and_the_relative_distance(ours: PromptE
     assert both - plain == pytest.approx(2 * expected, rel=1e-4)
 
 
+def test_the_name_before_an_answer_is_compared_too(ours: PromptEncoder) -> None:
+    (seen,), (named,) = (ours.encode(sequences[:1]) for sequences in (SEEN, NAMED))
+    for reach in range(9):
+        own, words = places_before_answers(seen, named, reach)
+        answers = [answer_places(item) for item in (seen, named)]
+        assert len(own) == len(words) and set(answers[0]) <= set(own) and set(answers[1]) <= set(words)
+        assert own == sorted(set(own)) and words == sorted(set(words))
+        steps = [later - earlier for earlier, later in zip(own, own[1:], strict=False)]
+        assert reach or own == answers[0], "answers alone"
+        assert all(step >= 1 for step in steps) and len(own) <= 2 * (reach + 1)
+    spaces = [answers[0][0], answers[1][0], *(later - earlier - 2 for earlier, later in answers)]
+    assert min(spaces) >= 1
+    with torch.no_grad():
+        near, far = (float(answer_and_imitation_loss(ours, TAUGHT, 1.0, reach)) for reach in (0, 3))
+        states = []
+        for item, places in zip((seen, named), places_before_answers(seen, named, 3), strict=True):
+            batch = ours.collate([item])
+            hidden = ours.backbone.model.model(inputs_embeds=batch.embeds, output_hidden_states=True).hidden_states
+            states.append(torch.stack([state[0, places] for state in hidden[1:]])[int(SKIPPED * 4) :])
+    own_distance = ((states[0] - states[1]).square().mean(-1) / states[1].square().mean(-1)).sum()
+    same = len(places_before_answers(*(ours.encode(SEEN[1:]) * 2), 3)[0])
+    plain = float(answer_loss(ours, SEEN))
+    layers, places_compared, _ = states[0].shape
+    assert far - plain == pytest.approx(float(own_distance) / layers / (places_compared + same), rel=1e-4)
+    assert far != pytest.approx(near, rel=1e-3)
+
+
 def test_an_answer_that_is_not_certain_shares_its_loss_with_another(ours: PromptEncoder) -> None:
     asked, sure = Taught(SEEN[0]), Taught(SEEN[1])
     doubted = replace(asked, alternatives=(("no", 0.25), ("yes", 1.0)))
@@ -87,8 +116,10 @@ def test_sequences_of_like_length_are_read_together_and_keep_their_order(ours: P
     assert sorted(index for group in groups for index in group) == [0, 1, 2, 3, 4] and len(groups) > 1
     assert all(max(lengths[i] for i in group) <= RAGGED * min(lengths[i] for i in group) for group in groups)
     with torch.no_grad():
-        found = answer_states(ours, sequences)
-        alone = [answer_states(ours, [sequence]) for sequence in sequences]
+        found, *alone = (
+            read_states(ours, encoded, [answer_places(item) for item in encoded])
+            for encoded in (ours.encode(part) for part in (sequences, *([sequence] for sequence in sequences)))
+        )
     assert found.rows.tolist() == [0, 1, 1, 2, 3, 4]
     assert torch.equal(found.targets, torch.cat([one.targets for one in alone]))
     assert torch.allclose(found.states, torch.cat([one.states for one in alone], dim=1), atol=1e-5)

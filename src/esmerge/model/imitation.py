@@ -1,8 +1,9 @@
 """A loss that teaches what is perceived to be represented as words are.
 
 The bare backbone reads a question in words; with an adapter it reads the same question with an entity in place of the
-words. Where an answer is predicted, the hidden states of every layer are drawn together. Without it two adapters that
-are each right may represent their entities in ways that the other does not read, and a merge of them answers nothing.
+words. Where an answer is predicted, and where the name stands before it, the hidden states of every layer are drawn
+together. Without it two adapters that are each right may represent their entities in ways that the other does not
+read, and a merge of them answers nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
 from esmerge.model.attach import adapters_at, without_adapters
-from esmerge.model.prompt_encoder import IGNORED, Batch, PromptEncoder
+from esmerge.model.prompt_encoder import IGNORED, Batch, EncodedPrompt, PromptEncoder
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
 RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
@@ -46,29 +47,43 @@ class Taught:
     alternatives: tuple[tuple[str, float], ...] | None = None
 
 
-def answer_and_imitation_loss(prompt_encoder: PromptEncoder, taught: Sequence[Taught], weight: float) -> Tensor:
+def answer_and_imitation_loss(
+    prompt_encoder: PromptEncoder, taught: Sequence[Taught], weight: float, reach: int = 0
+) -> Tensor:
     """Mean cross-entropy on the answers' tokens, and ``weight`` times the distance to what is imitated.
+
+    Args:
+        reach: so many positions before each answer are compared too. There a name stands, or what is perceived in its
+            place: whatever reads one will read the other.
 
     Raises:
         InputError: an answer that has an alternative, or the alternative, is not a single token.
     """
     model = prompt_encoder.backbone.model
-    imitated, target = [item.imitates for item in taught if item.imitates is not None], None
-    if weight and imitated:
+    encoded = prompt_encoder.encode([item.sequence for item in taught])
+    places = [answer_places(item) for item in encoded]
+    imitating = [row for row, item in enumerate(taught) if item.imitates is not None] if weight else []
+    imitated = prompt_encoder.encode([item.imitates for item in taught if item.imitates is not None and weight])
+    imitated_places = []
+    for row, words in zip(imitating, imitated, strict=True):
+        places[row], found = places_before_answers(encoded[row], words, reach)
+        imitated_places.append(found)
+    target = None
+    if imitating:
         with torch.no_grad(), without_adapters(model):
-            target = answer_states(prompt_encoder, imitated).states
-    found = answer_states(prompt_encoder, [item.sequence for item in taught], [item.in_place for item in taught])
-    answered = _of_rows(found.rows, [item.answered for item in taught])
-    logits = model.get_output_embeddings()(found.states[-1][answered]).float()
-    loss = functional.cross_entropy(logits, found.targets[answered], reduction="none")
+            target = read_states(prompt_encoder, imitated, imitated_places).states
+    own = read_states(prompt_encoder, encoded, places, [item.in_place for item in taught])
+    answered = _of_rows(own.rows, [item.answered for item in taught]) & (own.targets != IGNORED)
+    logits = model.get_output_embeddings()(own.states[-1][answered]).float()
+    loss = functional.cross_entropy(logits, own.targets[answered], reduction="none")
     if any(item.alternatives is not None for item in taught):
-        others, shares = _alternatives(prompt_encoder, taught, found.rows)
-        loss = torch.lerp(loss, functional.cross_entropy(logits, others[answered], reduction="none"), shares[answered])
+        others, shares = _alternatives(prompt_encoder, taught, own.rows[answered])
+        loss = torch.lerp(loss, functional.cross_entropy(logits, others, reduction="none"), shares)
     loss = loss.mean()
     if target is None:
         return loss
-    imitating = _of_rows(found.rows, [item.imitates is not None for item in taught])
-    return loss + weight * relative_distance(found.states[:, imitating], target)
+    compared = _of_rows(own.rows, [item.imitates is not None for item in taught])
+    return loss + weight * relative_distance(own.states[:, compared], target)
 
 
 def _of_rows(rows: Tensor, meant: Sequence[bool]) -> Tensor:
@@ -103,14 +118,46 @@ def _alternatives(prompt_encoder: PromptEncoder, taught: Sequence[Taught], rows:
     return torch.tensor(tokens, device=device), torch.tensor(shares, device=device)
 
 
+def answer_places(encoded: EncodedPrompt) -> list[int]:
+    """Positions at which an answer's token is predicted."""
+    return [place for place, target in enumerate(encoded.targets) if target != IGNORED]
+
+
+def places_before_answers(one: EncodedPrompt, other: EncodedPrompt, reach: int) -> tuple[list[int], list[int]]:
+    """Positions of two sequences with the same answers that are compared, as many in both and in the same order.
+
+    They are those at which an answer's token is predicted and up to ``reach`` before each answer; fewer where in
+    either sequence fewer stand between an answer and the one before it.
+    """
+    found: tuple[list[int], list[int]] = ([], [])
+    free = [0, 0]  # where in each sequence the question begins
+    for runs in zip(*(_runs(answer_places(item)) for item in (one, other)), strict=True):
+        before = min(reach, *(run.start - start for run, start in zip(runs, free, strict=True)))
+        for places, run in zip(found, runs, strict=True):
+            places += range(run.start - before, run.stop)
+        free = [run.stop + 1 for run in runs]
+    return found
+
+
+def _runs(places: Sequence[int]) -> list[range]:
+    """Ranges of positions that follow each other."""
+    runs: list[range] = []
+    for place in places:
+        if runs and runs[-1].stop == place:
+            runs[-1] = range(runs[-1].start, place + 1)
+        else:
+            runs.append(range(place, place + 1))
+    return runs
+
+
 @dataclass(frozen=True)
-class AnswerStates:
-    """Where an answer's token is predicted, in the order of the sequences.
+class States:
+    """What a model makes of some positions, in the order of the sequences.
 
     Attributes:
         states: hidden states after every layer, (layers, positions, hidden).
         rows: sequence of each position, (positions,).
-        targets: token that is predicted there, (positions,).
+        targets: token that is predicted there, (positions,); ``IGNORED`` where none is.
     """
 
     states: Tensor
@@ -118,22 +165,27 @@ class AnswerStates:
     targets: Tensor
 
 
-def answer_states(
-    prompt_encoder: PromptEncoder, sequences: Sequence[Prompt], in_place: Sequence[bool] | None = None
-) -> AnswerStates:
-    """What a model makes of sequences where their answers are predicted.
+def read_states(
+    prompt_encoder: PromptEncoder,
+    encoded: Sequence[EncodedPrompt],
+    places: Sequence[Sequence[int]],
+    in_place: Sequence[bool] | None = None,
+) -> States:
+    """What a model makes of sequences at some positions of each.
 
-    The same questions in other words have the same positions. Sequences of like length are read together: one record
-    beside many short questions would make most of a batch padding.
+    Sequences of like length are read together: one record beside many short questions would make most of a batch
+    padding.
 
     Args:
+        places: positions of each sequence, ascending.
         in_place: for each sequence, whether adapters act on its entities alone; None: on everything.
     """
-    model, encoded = prompt_encoder.backbone.model, prompt_encoder.encode(sequences)
+    model = prompt_encoder.backbone.model
     parts = []
     for group in groups_by_length([len(item.ids) for item in encoded]):
         batch = prompt_encoder.collate([encoded[row] for row in group])
-        rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
+        rows = torch.tensor([row for row, index in enumerate(group) for _ in places[index]], device=batch.mask.device)
+        columns = torch.tensor([place for index in group for place in places[index]], device=batch.mask.device)
         alone = [in_place is not None and in_place[row] for row in group]
         with adapters_at(model, _acting(batch, alone)) if any(alone) else nullcontext():
             hidden = model.get_decoder()(
@@ -145,7 +197,7 @@ def answer_states(
         torch.cat(part, dim=dim) for part, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True)
     )
     order = rows.argsort(stable=True)
-    return AnswerStates(states[:, order], rows[order], targets[order])
+    return States(states[:, order], rows[order], targets[order])
 
 
 def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:

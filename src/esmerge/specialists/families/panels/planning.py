@@ -79,7 +79,8 @@ class Curriculum:
         everyone = PromptEncoder(prompt_encoder.backbone, encoders)
         encoder = prompt_encoder.encoders.get(self.lessons[0].modality)
         believed = Believed(encoder, self.lora.sharpness) if self.lora.beliefs and encoder is not None else None
-        return answer_and_imitation_loss(everyone, self.taught(step, believed), self.lora.imitation)
+        taught = self.taught(step, believed)
+        return answer_and_imitation_loss(everyone, taught, self.lora.imitation, self.lora.reach)
 
     def _foreign(self, count: int, step: int) -> list[Taught]:
         rng, sequences = generator(self.seed, f"{self.stream}-foreign", step), []

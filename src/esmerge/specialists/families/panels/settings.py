@@ -76,6 +76,7 @@ class PanelLoraSettings(LoraSettings):
             change nothing: in a merge it meets what other experts perceive.
         imitation: weight of the distance between hidden states where an entity is perceived and those of the bare
             backbone where its name stands; what is merged later then meets in the same representation.
+        reach: so many positions before each answer are compared there too: the name, or what is perceived in its place.
         in_place: share of the sequences in which the adapter acts on what is perceived alone: the bare backbone has to
             read what becomes of it, and so do other experts.
         beliefs: share of the trunk's own answer in what is taught of an entity; the label has the rest.
@@ -87,6 +88,7 @@ class PanelLoraSettings(LoraSettings):
     replay: float = 0.2
     foreign: float = 0.0
     imitation: float = 1.0
+    reach: int = 0
     in_place: float = 0.5
     beliefs: float = 1.0
     sharpness: float = 2.0
@@ -94,7 +96,7 @@ class PanelLoraSettings(LoraSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, "specialists.lora", 1, "questions")
-        at_least(self, "specialists.lora", 0, "imitation")
+        at_least(self, "specialists.lora", 0, "imitation", "reach")
         above_zero(self, "specialists.lora", "sharpness")
         shares(self, "specialists.lora", "replay", "foreign", "in_place", "naming", "beliefs")
         if round(self.replay * self.batch) + round(self.foreign * self.batch) >= self.batch:
