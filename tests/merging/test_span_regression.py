@@ -87,7 +87,7 @@ def test_agrees_with_least_squares_in_numpy(
 ) -> None:
     experts = make_experts(count, seed=seed)
     rows = draw(experts, tokens, seed, text)
-    updates = merged(experts, rows, ridge=ridge, match="norm" if match else "none")
+    updates = merged(experts, rows, ridge=ridge, match="module" if match else "none")
     for module, update in updates.items():
         assert_near(update, expected(experts, rows, module, ridge, match))
 
@@ -154,24 +154,58 @@ def test_the_unit_of_the_inputs_does_not_matter() -> None:
         assert_near(update, updates[module])
 
 
-def test_responses_keep_their_size() -> None:
-    # two experts that answer the same inputs with opposite signs in one output and alike in the other
-    experts = {
-        "x": LoraState({MODULE: LoraFactors(torch.eye(2), torch.tensor([[3.0, 0], [0, 4]]), 1.0)}),
-        "y": LoraState({MODULE: LoraFactors(torch.eye(2), torch.tensor([[-3.0, 0], [0, 4]]), 1.0)}),
-    }
-    rows = {name: {MODULE: np.eye(2)} for name in experts}
-    assert_near(merged(experts, rows, match="none")[MODULE], np.array([[0.0, 0], [0, 4]]))
-    assert_near(merged(experts, rows, match="norm")[MODULE], np.array([[0.0, 0], [0, 5]]))  # √(3² + 4²)
+OPPOSED = {  # they answer the same inputs with opposite signs in one output and alike in the other
+    "x": LoraState({MODULE: LoraFactors(torch.eye(2), torch.tensor([[3.0, 0], [0, 4]]), 1.0)}),
+    "y": LoraState({MODULE: LoraFactors(torch.eye(2), torch.tensor([[-3.0, 0], [0, 4]]), 1.0)}),
+}
+
+
+@pytest.mark.parametrize(("match", "size"), [("none", 4.0), ("module", 5.0), ("expert", 5.0)])  # 5 = √(3² + 4²)
+def test_the_scale_by_hand(match: str, size: float) -> None:
+    rows = {name: {MODULE: np.eye(2)} for name in OPPOSED}
+    assert_near(merged(OPPOSED, rows, match=match)[MODULE], np.array([[0.0, 0], [0, size]]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 999))
+def test_every_expert_keeps_the_norm_of_its_responses(count: int, seed: int) -> None:
+    # spans of 3 directions each, which overlap a little
+    rng, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    factors = [
+        LoraFactors(torch.randn(2, 16, generator=draws), torch.randn(5, 2, generator=draws), 2.0) for _ in range(count)
+    ]
+    experts = {f"e{number}": LoraState({MODULE: part}) for number, part in enumerate(factors)}
+    basis = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    spans = [basis[3 * k : 3 * k + 3] + 0.05 * rng.normal(size=(3, 16)) for k in range(count)]
+    rows = {name: {MODULE: z} for name, z in zip(experts, spans, strict=True)}
+    update = merged(experts, rows, match="expert")[MODULE]
+    for (name, state), z in zip(experts.items(), spans, strict=True):
+        response = np.linalg.norm(dense(state)[MODULE].numpy() @ z.T)
+        assert np.linalg.norm(update @ z.T) == pytest.approx(response, rel=1e-3), name
+
+
+def test_an_expert_that_others_drown_out_is_at_most_halved_against_the_module() -> None:
+    # the small expert's span lies within the large one's, whose answer there is a hundred times as large
+    small = LoraState({MODULE: LoraFactors(torch.eye(2)[:1], torch.tensor([[0.0], [1.0]]), 1.0)})
+    large = LoraState({MODULE: LoraFactors(torch.eye(2)[:1], torch.tensor([[100.0], [0.0]]), 1.0)})
+    rows = {"small": {MODULE: np.eye(2)[:1]}, "large": {MODULE: np.eye(2)[:1]}}
+    update = merged({"small": small, "large": large}, rows, match="expert")[MODULE]
+    whole = merged({"small": small, "large": large}, rows, match="module")[MODULE]
+    assert update[1, 0] == pytest.approx(whole[1, 0] / 2)
 
 
 def test_each_expert_is_heard_on_its_spans() -> None:
     # spans that share no direction: with hardly a ridge every expert's responses come back whole
-    experts = make_experts(2)
-    wide = {name: LoraState({MODULE: LoraFactors(torch.randn(2, 6), torch.randn(3, 2), 1.0)}) for name in experts}
+    draws = torch.Generator().manual_seed(0)
+    wide = {
+        name: LoraState(
+            {MODULE: LoraFactors(torch.randn(2, 6, generator=draws), torch.randn(3, 2, generator=draws), 1.0)}
+        )
+        for name in ("x", "y")
+    }
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
     rows = {name: {MODULE: part} for name, part in zip(wide, (basis[:2], basis[2:4]), strict=True)}
-    update = merged(wide, rows, ridge=1e-7)[MODULE]
+    update = merged(wide, rows, ridge=1e-7, match="none")[MODULE]
     for name, state in wide.items():
         z = rows[name][MODULE]
         assert_near(update @ z.T, dense(state)[MODULE].numpy() @ z.T, 1e-4)
@@ -202,7 +236,7 @@ def test_silent_spans_give_the_mean() -> None:
     ("changes", "message"),
     [
         ({"ridge": 0.0}, r"method.ridge=0.0: expected a number above 0"),
-        ({"match": "size"}, r"method.match='size' must be one of norm, none"),
+        ({"match": "size"}, r"method.match='size' must be one of expert, module, none"),
         ({"scale": -1.0}, r"method.scale=-1.0 must be greater than 0"),
     ],
 )

@@ -23,20 +23,26 @@ the weighted mean, and what it lacks at every token, carried back by the kernel.
 equal; whichever has the smaller system is solved.
 
 **Scale.** Least squares of targets that disagree shrink: without ridge and text, by Pythagoras,
-``Σ_i ‖ΔW* Z_iᵀ‖² ≤ Σ_i ‖ΔW_i Z_iᵀ‖²``. The merged update is multiplied, module by module, by
+``Σ_i ‖ΔW* Z_iᵀ‖² ≤ Σ_i ‖ΔW_i Z_iᵀ‖²``. What is merged is ``Σ_i μ_i P_i``, with ``P_i = s_i B_i A_i'``, whose responses
+at each expert's spans shall be as large as that expert's own,
 
-    μ = √( Σ_i ‖ΔW_i Z_iᵀ‖² / Σ_i ‖ΔW* Z_iᵀ‖² ),
+    ‖Σ_j μ_j P_j Z_iᵀ‖ = ‖ΔW_i Z_iᵀ‖  for every i,                                                (match: expert)
 
-so that its responses at the experts' spans are as large as the experts' own. That reads the probe alone: no label, no
-tuning. ``match: none`` leaves μ = 1.
+or as large over all spans together, with one μ for the module, which has a closed form,
+
+    μ² = Σ_i ‖ΔW_i Z_iᵀ‖² / Σ_i ‖ΔW* Z_iᵀ‖².                                                      (match: module)
+
+The first is found from the second by ``μ_i ← μ_i √(wanted norm / norm)`` on N × N matrices of inner products; each
+``μ_i`` stays between half and twice μ, since an expert whose spans are drowned by others' responses has no solution.
+Both read the probe alone: no label, no tuning. ``match: none`` leaves every μ at 1.
 
 **Text.** With a weight w > 0 of the text, the rows √w · (inputs at the text's tokens) / √n join ``Z_i``: at labels and
-separators, where the experts' inputs are nearly equal, the target is the experts' mean. They take no part in μ.
+separators, where the experts' inputs are nearly equal, the target is the experts' mean. They take no part in the scale.
 
 **Defaults.** RegMean (arXiv 2212.09849) multiplies off-diagonal entries by γ. That is, up to a factor, a ridge of
 ``(1 − γ) / γ`` times the diagonal; its published γ = 0.9 is ρ = 0.11, RegMean++'s 0.95 (arXiv 2508.03121) ρ = 0.05.
-Here ρ = 0.1. It differs from RegMean on the tokens of the modality in the ridge's form (equal for all channels), in
-μ, in the text, and in how it is solved.
+Here ρ = 0.1. Beside RegMean on the same tokens, what is new is the scale, the text, the ridge's form (equal for all
+channels), and how it is solved.
 """
 
 from __future__ import annotations
@@ -56,7 +62,9 @@ from esmerge.merging.ops.low_rank import common_dtype, stack
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import low_rank_state
 
-MATCHES = ("norm", "none")
+MATCHES = ("expert", "module", "none")
+STEPS = 50  # of the iteration for μ_i; each halves the logarithm of what is missing where spans do not overlap
+BOUND = 2.0  # how far the experts' μ_i may lie from the module's μ
 
 
 @dataclass(frozen=True)
@@ -65,12 +73,13 @@ class SpanRegressionSettings(DeltaSettings):
 
     Attributes:
         ridge: ρ, as a share of the mean diagonal entry of each expert's Gram matrix.
-        match: ``norm`` scales each module so that responses at the experts' spans keep their size, ``none`` does not.
+        match: whose responses keep their norm at the experts' spans: those of each ``expert``, those of a ``module`` as a
+            whole, or ``none``.
         spans: which tokens count, and how much the text does.
     """
 
     ridge: float = 0.1
-    match: str = "norm"
+    match: str = "expert"
     spans: SpanInputsSettings = field(default_factory=SpanInputsSettings)
 
     def __post_init__(self) -> None:
@@ -95,7 +104,7 @@ class SpanRegressionSettings(DeltaSettings):
     ),
 )
 def span_regression(inputs: MergeInput, settings: SpanRegressionSettings) -> Merged:
-    """``μ · ΔW*``, every module by itself."""
+    """``Σ μ_i P_i``, every module by itself."""
     dtype = torch.promote_types(common_dtype(inputs.experts), torch.float32)
 
     def factors(module: str) -> LoraFactors:
@@ -104,8 +113,9 @@ def span_regression(inputs: MergeInput, settings: SpanRegressionSettings) -> Mer
         rows = [torch.cat(pair) for pair in zip(spans, text, strict=True)]
         projected = regress([part.a for part in parts], rows, settings.ridge)
         updates = [LoraFactors(a, part.b, part.scale) for a, part in zip(projected, parts, strict=True)]
-        growth = norm_ratio(parts, updates, spans) if settings.match == "norm" else torch.ones_like(spans[0][0, 0])
-        return stack([(settings.scale, replace(update, a=growth * update.a)) for update in updates], dtype)
+        factors = growth(parts, updates, spans, settings.match)
+        scaled = [replace(update, a=mu * update.a) for mu, update in zip(factors, updates, strict=True)]
+        return stack([(settings.scale, update) for update in scaled], dtype)
 
     return Merged(low_rank_state(inputs.experts, factors, settings.rank))
 
@@ -162,21 +172,40 @@ def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], ridges: Tensor)
     return projected
 
 
-def norm_ratio(experts: Sequence[LoraFactors], merged: Sequence[LoraFactors], spans: Sequence[Tensor]) -> Tensor:
-    """μ of one module, a single number in double; 1 where the merge does not respond at all.
+def growth(experts: Sequence[LoraFactors], merged: Sequence[LoraFactors], spans: Sequence[Tensor], by: str) -> Tensor:
+    """μ_i of one module, (N,) in double.
 
     Args:
         experts: ΔW_i, N updates.
-        merged: the parts whose sum is ΔW*.
+        merged: P_i, N parts whose sum is ΔW*.
         spans: Z_i without the text, (n_i, d), in double.
+        by: one of ``MATCHES``.
     """
-    targets = torch.stack([energy([update], z) for update, z in zip(experts, spans, strict=True)]).sum()
-    responses = torch.stack([energy(merged, z) for z in spans]).sum()
-    return torch.where(responses > 0, targets / responses, 1.0).sqrt()
+    ones = torch.ones(len(experts), dtype=torch.float64, device=spans[0].device)
+    if by == "none":
+        return ones
+    targets = torch.stack([inner_products([update], z).sum() for update, z in zip(experts, spans, strict=True)])
+    forms = torch.stack([inner_products(merged, z) for z in spans])  # squared norms are quadratic in μ, (N, N, N)
+    whole = ones * ratio(targets.sum(), forms.sum()).sqrt()
+    growths = whole
+    for _ in range(STEPS if by == "expert" else 0):
+        responses = torch.einsum("ijk,j,k->i", forms, growths, growths)
+        growths = (growths * ratio(targets, responses) ** 0.25).clamp(whole / BOUND, whole * BOUND)
+    return growths
 
 
-def energy(parts: Sequence[LoraFactors], rows: Tensor) -> Tensor:
-    """``‖(Σ s B A) Zᵀ‖²`` without the dense update."""
-    inner = torch.cat([part.a.double() for part in parts]) @ rows.T  # (Σr, n)
-    outer = torch.cat([part.scale * part.b.double() for part in parts], dim=1)  # (out, Σr)
-    return ((outer.T @ outer) @ inner * inner).sum().clamp_min(0)
+def ratio(targets: Tensor, responses: Tensor) -> Tensor:
+    """Entry by entry; 1 where either is nothing."""
+    return torch.where((targets > 0) & (responses > 0), targets / responses, 1.0)
+
+
+def inner_products(parts: Sequence[LoraFactors], rows: Tensor) -> Tensor:
+    """``⟨P_j Zᵀ, P_k Zᵀ⟩`` of N updates ``P = s B A`` at rows Z (n, d), without a dense update: (N, N)."""
+    inputs = [part.a.double() @ rows.T for part in parts]  # (r, n)
+    outputs = [part.scale * part.b.double() for part in parts]  # (out, r)
+    pairs = [
+        ((left_b.T @ right_b) * (left_a @ right_a.T)).sum()
+        for left_a, left_b in zip(inputs, outputs, strict=True)
+        for right_a, right_b in zip(inputs, outputs, strict=True)
+    ]
+    return torch.stack(pairs).reshape(len(parts), len(parts))
