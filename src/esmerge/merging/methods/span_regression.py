@@ -73,8 +73,8 @@ class SpanRegressionSettings(DeltaSettings):
 
     Attributes:
         ridge: ρ, as a share of the mean diagonal entry of each expert's Gram matrix.
-        match: whose responses keep their norm at the experts' spans: those of each ``expert``, those of a ``module`` as a
-            whole, or ``none``.
+        match: whose responses keep their norm at the experts' spans: each ``expert``'s, the ``module``'s as a whole, or
+            ``none``.
         spans: which tokens count, and how much the text does.
     """
 
