@@ -107,6 +107,15 @@ def make_gram(experts: Mapping[str, LoraState], space: str, seed: int) -> Statis
     return grams
 
 
+def make_span_inputs(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
+    """A few random inputs, (tokens, in)."""
+    rows: dict[str, dict[str, Tensor]] = {}
+    for name, state in experts.items():
+        draw = _generator(seed, name)
+        rows[name] = {module: torch.randn(3, f.a.shape[1], generator=draw) for module, f in state.modules.items()}
+    return rows
+
+
 def make_fisher(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics:
     """Squared gradients of every entry that is merged in ``space``."""
     squares = {}
@@ -147,6 +156,7 @@ STATISTIC_MAKERS: Mapping[str, StatisticMaker] = {
     "alignment": make_layer_weights,
     "entropy": make_layer_weights,
     "null_space": make_module_weights,
+    "span_inputs": make_span_inputs,
 }
 
 
