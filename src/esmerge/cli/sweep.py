@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.cli.jobs import explain, fail_job, read_job
+from esmerge.cli.live import stop_showing
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
@@ -47,7 +48,10 @@ def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
     prepare_command_line()
-    code = _ending(job)
+    try:
+        code = _ending(job)
+    finally:
+        stop_showing()
     folder = started_folder()
     failed = 0 if folder is None else _report(folder)
     if folder is not None and (code or failed):

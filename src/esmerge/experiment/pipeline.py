@@ -35,6 +35,7 @@ from esmerge.report.figures import write_layer_map
 from esmerge.storage.disk import disk_is_full, disk_message
 from esmerge.storage.usable import check_folder
 from esmerge.tracking.provenance import provenance
+from esmerge.tracking.steps import noted_steps
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_client import client_mode
 from esmerge.tracking.wandb_log import log_run
@@ -80,7 +81,7 @@ def execute_all(specs: Sequence[RunSpec], folder: Path) -> list[str]:
 def execute_run(spec: RunSpec, run: RunFolder) -> None:
     """One run from its inputs to its records; a failure is recorded in ``status.json``, and the other runs go on."""
     try:
-        with run.working(spec.config, spec.hash):
+        with run.working(spec.config, spec.hash), noted_steps(run.path):
             suite = load_suite(spec.sweep)
             write_rejects(run.path.parent, suite)
             models = load_models(spec.sweep, suite) if spec.uses_model else None
