@@ -23,7 +23,7 @@ from esmerge.experiment.config import Sweep, read_sweep
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.tasks.load import check_benchmarks
 from esmerge.tracking.failed_jobs import record_failed_job
-from esmerge.tracking.wandb_log import check_login
+from esmerge.tracking.wandb_settings import check_login
 
 RATE = "max_failure_rate"  # Optuna's sweeper: share of the trials that may fail
 
