@@ -96,6 +96,14 @@ def test_a_sweep_is_at_work_as_long_as_its_process_says_so(tmp_path: Path) -> No
     assert not somebody_is_at_work(tmp_path)
 
 
+def test_the_clock_stops_with_the_last_run(sweep: Path) -> None:
+    write_status(sweep, "majority-s0", "done", seconds=1.0, finished="2020-01-01T00:01:00+00:00")
+    assert Surveyor(sweep).look().seconds == 60.0
+    with at_work(sweep):
+        seconds = Surveyor(sweep).look().seconds
+    assert seconds is not None and seconds > 60.0
+
+
 def test_a_plan_that_is_none_is_refused(tmp_path: Path) -> None:
     assert read_plan(tmp_path) is None
     write_json(tmp_path / "plan.json", {"begun": "today"})

@@ -170,7 +170,8 @@ class Client:
             (file,) = folder.glob("*.wandb")
             file.with_name(f"{file.name}.synced").touch()
             self.sent.append(folder)
-        return subprocess.CompletedProcess(command, 0, "", "wandb: ERROR permission denied\n" * self.refused)
+        said = "wandb: ERROR permission denied\nwandb: run.wandb\n" if self.refused else ""
+        return subprocess.CompletedProcess(command, 0, "", said)
 
 
 @pytest.fixture()

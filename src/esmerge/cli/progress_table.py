@@ -57,6 +57,8 @@ def _numbers(progress: SweepProgress) -> list[str]:
 
 
 def _left(progress: SweepProgress) -> str:
+    if not (progress.is_search or progress.of(Phase.RUNNING) or progress.of(Phase.REMAINING)):
+        return duration(0.0)
     seconds = progress.seconds_left()
     return UNKNOWN if seconds is None else f"about {duration(seconds)}"
 

@@ -52,7 +52,7 @@ class SweepProgress:
         runs: those that are planned, and those that earlier commands left in the folder.
         at_work: whether a process is carrying it out.
         is_search: whether further runs will be proposed.
-        seconds: since the command started; None where that is not on record.
+        seconds: from the command's start until now, or until its last run ended; None where that is not on record.
     """
 
     folder: Path
@@ -101,10 +101,13 @@ class Surveyor:
         stored = {run.name: self._run(run, plan, at_work) for run in run_folders(self.folder)}
         kinds = {} if plan is None else plan.kinds
         waiting = [RunProgress(name, Phase.REMAINING, kind=kind) for name, kind in kinds.items() if name not in stored]
-        seconds = None if plan is None else _since(plan.started)
+        seconds = None if plan is None else _since(plan.started, None if at_work else self._last_ending())
         return SweepProgress(
             self.folder, [*stored.values(), *waiting], at_work, plan is not None and plan.is_search, seconds
         )
+
+    def _last_ending(self) -> str | None:
+        return max((status.finished for _, status in self._read.values() if status.finished), default=None)
 
     def _run(self, run: RunFolder, plan: SweepPlan | None, at_work: bool) -> RunProgress:
         status = self._status(run)
@@ -130,8 +133,9 @@ def _awaits_another_try(run: RunFolder, status: Status, plan: SweepPlan) -> bool
     return status.state == "failed" and run.name in plan.kinds and (status.started or "") < plan.started
 
 
-def _since(moment: str | None) -> float | None:
-    """Seconds since a moment, UTC."""
+def _since(moment: str | None, until: str | None = None) -> float | None:
+    """Seconds from a moment until another, or until now; UTC."""
     if moment is None:
         return None
-    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
+    end = datetime.now(UTC) if until is None else datetime.fromisoformat(until)
+    return max(0.0, (end - datetime.fromisoformat(moment)).total_seconds())

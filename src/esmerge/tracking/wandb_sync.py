@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,12 @@ from esmerge.core.secrets import redacted
 from esmerge.tracking.wandb_client import client, client_environment, logged_in, passing_client
 from esmerge.tracking.wandb_record import LoggedRun
 
+FEW_RETRIES = {  # or an absent server is waited for without end
+    "WANDB__GRAPHQL_RETRY_MAX": "3",
+    "WANDB__FILE_STREAM_RETRY_MAX": "3",
+    "WANDB__FILE_TRANSFER_RETRY_MAX": "3",
+}
+ERROR = " ERROR "  # in the client's lines
 MARK = "*.wandb.synced"  # which `wandb sync` leaves beside a file that has been sent whole
 
 
@@ -77,9 +84,17 @@ def _check_files(runs: Sequence[LoggedRun]) -> None:
 
 
 def _sync(folders: Sequence[str]) -> str:
-    """Let the client send folders; returns the last line that it said."""
+    """Let the client send folders; returns its first error, or the last line that it said."""
     with client_environment("online", Path(folders[0]).parents[1]):
         command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", *folders]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return redacted(lines[-1]) if lines else ""
+        done = subprocess.run(
+            command,
+            env={**os.environ, **FEW_RETRIES},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR in line]
+    return redacted(next(iter(errors + lines[-1:]), ""))  # its exit code is 0 where nothing could be sent, too
