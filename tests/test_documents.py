@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for top in (".", "conf/**", "benchmarks/**", "src/**") for path in ROOT.glob(f"{top}/*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 COMMAND = re.compile(
-    r"(?:python -m src\.|esmerge )(sweep|merge|extract|unpack|export[-_]coefficients|train|report|tasks)((?: [^`\n]+)?)"
+    r"(?:python -m src\.|esmerge )(sweep|merge|extract|unpack|export[-_]coefficients|train|status|report|tasks)"
+    r"((?: [^`\n]+)?)"
 )
 NOT_COMPOSED = ("…", "<", "--config-dir")  # a gap, or a file, that is the reader's to fill
 

@@ -62,7 +62,9 @@ def test_an_unknown_verb_is_named_with_what_there_is(run: Run) -> None:
         run("marge", "out=merged")
 
 
-@pytest.mark.parametrize("verb", ["sweep", "merge", "extract", "unpack", "export-coefficients", "train", "report"])
+@pytest.mark.parametrize(
+    "verb", ["sweep", "merge", "extract", "unpack", "export-coefficients", "train", "status", "report"]
+)
 def test_hydras_help_names_the_command_that_was_used(verb: str, run: Run) -> None:
     said = run(verb, "--help")
     assert said.startswith(f"esmerge {verb} is powered by Hydra.")

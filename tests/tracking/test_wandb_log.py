@@ -10,17 +10,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
+from tests.conftest import composed
 
 from esmerge.coefficients.summary import summarise
 from esmerge.core.errors import ConfigError, TrackingError
+from esmerge.core.schema import plain, typed
 from esmerge.tracking.store import RunFolder
-from esmerge.tracking.wandb_log import Tracking, check_login, log_run
+from esmerge.tracking.wandb_log import log_run
+from esmerge.tracking.wandb_settings import Tracking, check_login
 
 ROWS = [{"run": "r", "method": "es", "granularity": "joint", "benchmark": "x", "metric": "accuracy", "value": 0.5}]
 PLAIN = """
@@ -30,7 +34,8 @@ from safetensors.torch import load_file
 from esmerge.coefficients.summary import summarise
 from esmerge.core.arrays import as_arrays
 from esmerge.tracking.store import RunFolder
-from esmerge.tracking.wandb_log import Tracking, log_run
+from esmerge.tracking.wandb_log import log_run
+from esmerge.tracking.wandb_settings import Tracking
 run, rows = RunFolder(Path(sys.argv[1]) / "r"), json.loads(sys.argv[2])
 coefficients = (run.coefficients, summarise(as_arrays(load_file(run.coefficients))))
 seconds = [
@@ -84,7 +89,7 @@ def test_offline_needs_no_account_no_network_and_no_prompt(run: RunFolder, no_ac
     cwd = tmp_path / "cwd"
     cwd.mkdir()
     proxies = {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-    environment = {**os.environ, **proxies, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, **proxies, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-c", PLAIN, str(run.path.parent), json.dumps(ROWS), str(picture)]
     silent = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
     done = subprocess.run(arguments, cwd=cwd, env=environment, timeout=60, check=True, **silent)
@@ -106,6 +111,7 @@ def test_the_logged_run_says_what_it_is(run: RunFolder, no_account: Path, monkey
     class Fake:
         id = "1"
         summary: dict[str, float] = {}
+        settings = SimpleNamespace(sync_dir="offline-run-1")
 
         def __getattr__(self, name: str):
             return lambda *arguments, **named: seen.setdefault(name, (arguments, named))
@@ -149,7 +155,8 @@ from pathlib import Path
 import wandb
 from esmerge.core.errors import TrackingError
 from esmerge.tracking.store import RunFolder
-from esmerge.tracking.wandb_log import Tracking, check_login, log_run
+from esmerge.tracking.wandb_log import log_run
+from esmerge.tracking.wandb_settings import Tracking, check_login
 warnings.simplefilter("error")
 
 def unknown(user):
@@ -253,13 +260,41 @@ def test_a_user_without_home_and_entry_may_go_online_with_a_key(check: Ask) -> N
 
 
 def test_variables_that_the_client_cannot_read_are_refused(check: Ask) -> None:
-    assert check(WANDB_MODE="sometimes").startswith("TrackingError: W&B cannot read its WANDB_ variables")
+    assert check(WANDB_INIT_TIMEOUT="long").startswith("TrackingError: W&B cannot read its WANDB_ variables")
     assert check(WANDB_API_KEY="short").startswith("TrackingError: tracking=online, but W&B refuses")
 
 
-def test_the_clients_own_mode_may_only_be_stricter(check: Ask) -> None:
-    assert "W&B is set to offline here" in check(WANDB_MODE="offline")
-    assert check("offline", WANDB_MODE="online") == "accepted"
+def test_a_settings_file_may_only_be_stricter(check: Ask, no_account: Path) -> None:
+    stored = no_account / ".config" / "wandb" / "settings"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("[default]\nmode = offline\n")
+    assert "W&B is set to offline here" in check()
+    stored.write_text("[default]\nmode = online\n")
+    assert check("offline") == "accepted"
+
+
+VARIABLES = {"MODE": "dryrun", "PROJECT": "ours", "ENTITY": "us", "DIR": "~/runs"}
+
+
+def test_variables_win_over_defaults_but_not_over_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tracking(*words: str) -> Tracking:
+        return typed(Tracking, plain(composed(*words)["tracking"]), "tracking")
+
+    for name in VARIABLES:
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    assert tracking() == Tracking()
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    assert tracking() == Tracking("offline", "ours", "us", "~/runs")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert tracking().mode == "online" and tracking("tracking=offline").mode == "offline"
+    said = tracking("tracking=offline", "tracking.project=mine", "tracking.entity=me", "tracking.folder=here")
+    assert said == Tracking("offline", "mine", "me", "here")
+    monkeypatch.setenv("WANDB_PROJECT", "")
+    assert tracking().project == Tracking().project
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(ConfigError, match="tracking.mode='sometimes' must be one of .* WANDB_MODE"):
+        tracking()
 
 
 def logged(folder: Path) -> list[Path]:
@@ -269,7 +304,8 @@ def logged(folder: Path) -> list[Path]:
 
 
 def test_variables_of_one_run_do_not_reach_the_runs_of_a_sweep(ask_client: Ask, tmp_path: Path) -> None:
-    variables = {"RUN_ID": "melted", "SWEEP_ID": "sweep-of-yours", "NOTES": "a note", "RESUME": "must", "NAME": "yours"}
+    variables = {"RUN_ID": "melted", "SWEEP_ID": "sweep-of-yours", "NOTES": "a note", "RESUME": "must", "NAME": "yours",
+                 "RUN_GROUP": "your-group", "MODE": "disabled"}  # fmt: skip
     ask_client("log", tmp_path, "offline", **{f"WANDB_{name}": value for name, value in variables.items()})
     files = logged(tmp_path)
     assert len({path.name for path in files}) == 2
@@ -283,13 +319,10 @@ def test_without_home_and_entry_runs_are_tracked_offline(ask_client: Ask, tmp_pa
     assert len(logged(tmp_path)) == 2 and not (tmp_path / "~").exists()
 
 
-@pytest.mark.parametrize("how", ["variable", "settings file"])
-def test_a_client_that_is_disabled_writes_nothing(ask_client: Ask, no_account: Path, tmp_path: Path, how: str) -> None:
-    if how == "settings file":
-        (no_account / ".config" / "wandb").mkdir(parents=True)
-        (no_account / ".config" / "wandb" / "settings").write_text("[default]\nmode = disabled\n")
-    variables = {"WANDB_MODE": "disabled"} if how == "variable" else {}
-    assert ask_client("log", tmp_path, "offline", **variables) == "accepted"
+def test_a_client_that_is_disabled_writes_nothing(ask_client: Ask, no_account: Path, tmp_path: Path) -> None:
+    (no_account / ".config" / "wandb").mkdir(parents=True)
+    (no_account / ".config" / "wandb" / "settings").write_text("[default]\nmode = disabled\n")
+    assert ask_client("log", tmp_path, "offline") == "accepted"
     assert logged(tmp_path) == []
 
 
@@ -299,10 +332,10 @@ def test_projects_that_the_server_refuses_are_refused_first(project: str) -> Non
         Tracking(project=project)
 
 
-@pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
+@pytest.mark.parametrize("mode", ["offline", "online", "disabled", "default"])
 def test_every_config_fits_the_settings(mode: str) -> None:
     path = Path(__file__).resolve().parents[2] / "conf" / "tracking" / f"{mode}.yaml"
-    assert Tracking(**OmegaConf.load(path)).mode == mode
+    assert Tracking(**OmegaConf.load(path)).mode == (mode if mode != "default" else "offline")
     assert f"# python -m src.sweep tracking={mode}" in path.read_text()
 
 

@@ -20,15 +20,22 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.experiment.config import Sweep, read_sweep
-from esmerge.experiment.plan import plan_runs
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.tasks.load import check_benchmarks
 from esmerge.tracking.failed_jobs import record_failed_job
-from esmerge.tracking.wandb_log import check_login
+from esmerge.tracking.wandb_settings import check_login
 
 RATE = "max_failure_rate"  # Optuna's sweeper: share of the trials that may fail
 
 Refusals = dict[int, str]
 """Number of a job -> why it cannot run."""
+
+_PLANNED: dict[str, RunSpec] = {}
+
+
+def planned_runs() -> dict[str, RunSpec]:
+    """Name -> run, of the jobs that were checked and not refused; none of a search's, which proposes them later."""
+    return dict(_PLANNED)
 
 
 def read_job(config: DictConfig) -> Sweep:
@@ -40,11 +47,15 @@ def read_job(config: DictConfig) -> Sweep:
     Raises:
         BenchError: naming the setting, its value, and what was expected.
     """
+    return plan_job(config)[0]
+
+
+def plan_job(config: DictConfig) -> tuple[Sweep, list[RunSpec]]:
+    """The same, with the runs that the job consists of."""
     sweep = read_sweep(config)
     check_benchmarks(sweep.suite_request())
     check_login(sweep.tracking)
-    plan_runs(sweep)
-    return sweep
+    return sweep, plan_runs(sweep)
 
 
 def fail_job(folder: Path, error: Exception) -> None:
@@ -70,13 +81,15 @@ class CheckJobs(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
+        _PLANNED.clear()
         with hydra_config(config):
             try:
-                read_job(without_hydra(config))
+                _note(plan_job(without_hydra(config))[1])
             except Exception as error:
                 raise SystemExit(f"error: {explain(error)}") from error
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        _PLANNED.clear()
         tolerate_failed_trials(config)
         try:
             jobs = listed_jobs(config)
@@ -108,7 +121,7 @@ def listed_jobs(config: DictConfig) -> list[list[str]]:
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = parser.parse_overrides([*_sweeper_params(config), *config.hydra.overrides.task])
-    if _is_grid(config):
+    if is_grid(config):
         return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
     _check_search(config, overrides)
     return []
@@ -126,7 +139,7 @@ def check_jobs(config: DictConfig, jobs: Sequence[list[str]]) -> tuple[Refusals,
             continue
         with hydra_config(job_config):
             try:
-                read_job(without_hydra(job_config))
+                _note(plan_job(without_hydra(job_config))[1])
             except Exception as error:
                 refusals[number] = explain(error)
     return refusals, uncomposed
@@ -177,7 +190,11 @@ def hydra_config(config: DictConfig) -> Iterator[None]:
         instance.cfg = before
 
 
-def _is_grid(config: DictConfig) -> bool:
+def _note(specs: Sequence[RunSpec]) -> None:
+    _PLANNED.update({spec.name: spec for spec in specs})
+
+
+def is_grid(config: DictConfig) -> bool:
     return str(config.hydra.sweeper["_target_"]).endswith(BasicSweeper.__name__)
 
 

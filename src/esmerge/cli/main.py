@@ -17,6 +17,7 @@ VERBS = {  # verb -> its module, which is imported when it is asked for, and wha
     "unpack": ("esmerge.cli.unpack", "take a released specialist apart"),
     "export-coefficients": ("esmerge.cli.export_coefficients", "a merge's coefficients as the authors' files"),
     "train": ("esmerge.cli.train", "train a set of specialists, or take it from the cache"),
+    "status": ("esmerge.cli.status", "how far a sweep is, from any shell"),
     "report": ("esmerge.cli.report", "rebuild the tables and figures of a sweep"),
     "tasks": ("esmerge.cli.tasks.main", "fetch, verify and list the benchmarks' tables"),
 }

@@ -15,12 +15,18 @@ from esmerge.cli.command_line import prepare_command_line, quoted
 from esmerge.core.command import name_commands_in_help
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF, user_path
+from esmerge.core.schema import plain, typed
 from esmerge.core.terminal import show_everywhere
+from esmerge.experiment.wandb_groups import log_missing
 from esmerge.report.beside.build import compare_sources
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
 from esmerge.storage.usable import check_folder
 from esmerge.tracking.results import latest_sweep
+from esmerge.tracking.wandb_settings import Tracking
+from esmerge.tracking.wandb_sync import check_key, send
+
+SYNC = "sync"
 
 name_commands_in_help()
 
@@ -36,10 +42,22 @@ def job(config: DictConfig) -> None:
         folder = user_path(str(config.folder), "folder") if config.folder else latest_sweep(outputs)
         if folder.is_dir():
             check_folder(folder, "folder")
+        if config.wandb is not None:
+            _sync(config, folder)
+            return
         report = build_report(folder)
     except BenchError as error:
         sys.exit(f"error: {error}")
     show(report.tables, report.paths, report.verdict)
+
+
+def _sync(config: DictConfig, folder: Path) -> None:
+    if config.wandb != SYNC:
+        raise ConfigError(f"wandb={config.wandb}: expected {SYNC}, which sends the W&B runs that the server lacks")
+    tracking = typed(Tracking, plain(config.tracking), "tracking")
+    check_key()
+    sent = send(log_missing(folder, tracking))
+    print(f"W&B runs: {len(sent.now)} sent now, {len(sent.before)} sent before")
 
 
 def _compare(config: DictConfig, outputs: Path) -> None:

@@ -13,11 +13,14 @@ from omegaconf import DictConfig
 
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
-from esmerge.cli.jobs import explain, fail_job, read_job
+from esmerge.cli.jobs import explain, fail_job, planned_runs, read_job
+from esmerge.cli.live import stop_showing
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
 from esmerge.experiment.pipeline import run_job
+from esmerge.experiment.wandb_groups import log_methods_over_seeds
+from esmerge.report.load import load_sweep
 from esmerge.storage.disk import disk_message
 from esmerge.tracking.callback import started_folder
 from esmerge.tracking.failed_jobs import forget_failed_job
@@ -47,7 +50,10 @@ def main() -> None:
     """Run every job, then report; a job that ends early still leaves a report of what is finished."""
     quiet()
     prepare_command_line()
-    code = _ending(job)
+    try:
+        code = _ending(job)
+    finally:
+        stop_showing()
     folder = started_folder()
     failed = 0 if folder is None else _report(folder)
     if folder is not None and (code or failed):
@@ -79,7 +85,11 @@ def _ending(jobs: Callable[[], object]) -> int | str | None:
 def _report(folder: Path) -> int | str:
     """Report on what is finished; returns the exit code, or why there is no report."""
     try:
-        return finish(folder) if folder.is_dir() and run_folders(folder) else 0
+        if not (folder.is_dir() and run_folders(folder)):
+            return 0
+        for spec in list(planned_runs().values())[:1]:  # all jobs are tracked alike; a search has no seeds to compare
+            log_methods_over_seeds(load_sweep(folder), spec.sweep.tracking)
+        return finish(folder)
     except BenchError as error:
         return f"error: {error}"
     except OSError as error:

@@ -28,7 +28,7 @@ from esmerge.model.threads import AUTO, check_threads
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.tasks.api import SuiteRequest
-from esmerge.tracking.wandb_log import Tracking
+from esmerge.tracking.wandb_settings import Tracking
 
 SPLITS = ("test", "validation")
 VALUES = ("sweep", "resume", "merge_space", "references", "seed", "split", "cache")  # the keys that are no groups

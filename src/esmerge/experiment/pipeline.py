@@ -35,9 +35,11 @@ from esmerge.report.figures import write_layer_map
 from esmerge.storage.disk import disk_is_full, disk_message
 from esmerge.storage.usable import check_folder
 from esmerge.tracking.provenance import provenance
+from esmerge.tracking.steps import noted_steps
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_client import client_mode
-from esmerge.tracking.wandb_log import log_run
+from esmerge.tracking.wandb_log import log_failed_run, log_run
+from esmerge.tracking.wandb_run import Identity
 
 ResultRows = list[dict[str, object]]
 """Rows of ``results.csv``."""
@@ -80,7 +82,7 @@ def execute_all(specs: Sequence[RunSpec], folder: Path) -> list[str]:
 def execute_run(spec: RunSpec, run: RunFolder) -> None:
     """One run from its inputs to its records; a failure is recorded in ``status.json``, and the other runs go on."""
     try:
-        with run.working(spec.config, spec.hash):
+        with run.working(spec.config, spec.hash), noted_steps(run.path):
             suite = load_suite(spec.sweep)
             write_rejects(run.path.parent, suite)
             models = load_models(spec.sweep, suite) if spec.uses_model else None
@@ -92,7 +94,10 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
     except Exception as error:
         if disk_is_full(error):
             raise StoreError(disk_message(error, run.path)) from error  # the work of later runs could not be stored
-        warnings.warn(redacted(f"run {spec.name} failed: {type(error).__name__}: {error}"), stacklevel=2)
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(redacted(f"run {spec.name} failed: {reason}"), stacklevel=2)
+        identity = Identity(run.path.parent.name, spec.name, job_type(spec))
+        log_failed_run(spec.sweep.tracking, run, spec.config, identity, reason)
         return
     with stage("tracking"):
         track(spec, run, rows, method.summary)
@@ -140,6 +145,11 @@ def score_predictions(spec: RunSpec, benchmark: Benchmark, predictions: pd.DataF
     return [{**spec.axes(), "benchmark": benchmark.name, **row} for row in metrics]
 
 
+def job_type(spec: RunSpec) -> str:
+    """What W&B calls the run's kind."""
+    return "merge" if spec.is_merge else "reference"
+
+
 def track(spec: RunSpec, run: RunFolder, rows: ResultRows, summary: CoefficientSummary | None) -> None:
     """Log a finished run; whatever happens here, its results are stored."""
     images: dict[str, Path] = {}
@@ -147,9 +157,9 @@ def track(spec: RunSpec, run: RunFolder, rows: ResultRows, summary: CoefficientS
     if summary is not None and client_mode(spec.sweep.tracking.mode, parent) != "disabled":
         images["layer coefficients"] = run.path / "layer_coefficients.png"
         write_layer_map((summary.experts, summary.layer_shares), spec.name, images["layer coefficients"])
-    job_type, group = "merge" if spec.is_merge else "reference", run.path.parent.name
+    group = run.path.parent.name
     coefficients = None if summary is None else (run.coefficients, summary)
-    log_run(spec.sweep.tracking, run, spec.config, group, spec.name, job_type, rows, images, coefficients)
+    log_run(spec.sweep.tracking, run, spec.config, group, spec.name, job_type(spec), rows, images, coefficients)
 
 
 def _try(spec: RunSpec, folder: Path, timeout: float) -> bool:

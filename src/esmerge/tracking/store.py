@@ -40,7 +40,7 @@ KILLED = "stopped half-way; the same command with resume=latest, or sweep=NAME o
 AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
                     "layer_coefficients.csv", "layer_distances.csv", "adapter", "adapters", "costs.json",
-                    "tuning.csv")  # fmt: skip
+                    "tuning.csv", "wandb.json")  # fmt: skip
 REPORTED = ("predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv", "layer_distances.csv",
             "costs.json", "tuning.csv")  # fmt: skip
 
@@ -124,8 +124,13 @@ class RunFolder:
         """The status, where a run that was killed, or whose results are damaged, counts as failed."""
         if self.status().state == "done" and (reason := self.damage()):
             return replace(self.status(), state="failed", reason=f"{reason}; {AGAIN}")
-        if self.status().state != "running" or self.is_locked():
-            return self.status()
+        return self.current()
+
+    def current(self) -> Status:
+        """The status, where a run that was killed counts as failed; results are believed as they are, in no time."""
+        status = self.status()
+        if status.state != "running" or self.is_locked():
+            return status
         status = self.status()  # read again: it may have ended before its lock was looked at
         if status.state != "running":
             return status

@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from esmerge.core.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -21,20 +23,31 @@ if TYPE_CHECKING:
 
 TRACKING_MODES = ("disabled", "offline", "online")  # the strictest first
 CLIENT_MODES = {"dryrun": "offline", "run": "online", "shared": "online"}  # the client's other words
-OF_ONE_RUN = (  # variables that describe a single run, of which a sweep has many
+HIDDEN = (  # variables that describe a single run, of which a sweep has many, and the mode, which the config holds
     *("WANDB_RUN_", "WANDB_SWEEP_", "WANDB_RESUME", "WANDB_FORK_", "WANDB_LAUNCH", "WANDB_CONFIG_PATHS"),
-    *("WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_JOB_", "WANDB_DESCRIPTION", "WANDB_GROUP"),
+    *("WANDB_NAME", "WANDB_MODE", "WANDB_NOTES", "WANDB_TAGS", "WANDB_JOB_", "WANDB_DESCRIPTION", "WANDB_GROUP"),
 )
 
 
+def name_variables() -> None:
+    """Let configs say ``${esmerge.wandb:PROJECT,DEFAULT}``: what WANDB_PROJECT says, or the default."""
+    OmegaConf.register_new_resolver("esmerge.wandb", variable, replace=True)
+
+
+def variable(name: str, default: str | None) -> str | None:
+    """What ``WANDB_<name>`` says, of a mode in this program's words; the default where it is unset or empty."""
+    value = os.environ.get(f"WANDB_{name}") or default
+    return CLIENT_MODES.get(str(value), value) if name == "MODE" else value
+
+
 def client_mode(mode: str, parent: Path) -> str:
-    """The mode, or what W&B is set to by WANDB_MODE or by a settings file if that is stricter.
+    """The mode, or what W&B is set to by a settings file (``wandb offline``, ``wandb disabled``) if that is stricter.
 
     Args:
-        mode: ``tracking.mode``.
+        mode: ``tracking.mode``, in which WANDB_MODE has had its say.
         parent: of the ``wandb`` folder.
     """
-    if "disabled" in (mode, os.environ.get("WANDB_MODE")):
+    if mode == "disabled":
         return "disabled"
     try:
         with client_environment(mode, parent):
@@ -59,7 +72,7 @@ def client_environment(mode: str, parent: Path) -> Iterator[None]:
         variables["WANDB_ERROR_REPORTING"] = "false"  # crash reports are network traffic
     if not _has_home():
         variables["HOME"] = str(parent / "wandb")
-    hidden = [name for name in os.environ if name.startswith(OF_ONE_RUN)]
+    hidden = [name for name in os.environ if name.startswith(HIDDEN)]
     before = {name: os.environ.pop(name, None) for name in (*variables, *hidden)}
     os.environ.update(variables)
     try:

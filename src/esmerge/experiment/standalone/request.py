@@ -25,7 +25,7 @@ from esmerge.experiment.standalone.coefficient_files import CoefficientFiles
 from esmerge.probe.api import PROBES
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
-from esmerge.tracking.wandb_log import Tracking
+from esmerge.tracking.wandb_settings import Tracking
 
 OF_EXPERTS = ("backbone", "experts", "allow_partial", "allow_other_base")
 REPLACEABLE = ("adapter_config.json", "config.json")  # a folder with one of these may be replaced

@@ -1,0 +1,100 @@
+"""W&B runs that were written offline, sent later: what has been sent carries the client's mark and is left alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from esmerge.core.errors import TrackingError
+from esmerge.core.secrets import redacted
+from esmerge.tracking.wandb_client import client, client_environment, logged_in, passing_client
+from esmerge.tracking.wandb_record import LoggedRun
+
+FEW_RETRIES = {  # or an absent server is waited for without end
+    "WANDB__GRAPHQL_RETRY_MAX": "3",
+    "WANDB__FILE_STREAM_RETRY_MAX": "3",
+    "WANDB__FILE_TRANSFER_RETRY_MAX": "3",
+}
+ERROR = " ERROR "  # in the client's lines
+MARK = "*.wandb.synced"  # which `wandb sync` leaves beside a file that has been sent whole
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What ``send`` did.
+
+    Attributes:
+        now: runs that were sent.
+        before: runs that the server had.
+    """
+
+    now: Sequence[LoggedRun]
+    before: Sequence[LoggedRun]
+
+
+def check_key() -> None:
+    """Refuse at once what the server would refuse later.
+
+    Raises:
+        TrackingError: there is no key for the server.
+    """
+    with passing_client("online"):
+        if not logged_in():
+            raise TrackingError(
+                f"wandb=sync, but there is no W&B API key for {client().base_url}: run `wandb login`, or set "
+                "WANDB_API_KEY"
+            )
+
+
+def is_on_server(logged: LoggedRun) -> bool:
+    """Whether a run was logged online, or has been sent since."""
+    return logged.mode == "online" or any(Path(logged.folder).glob(MARK))
+
+
+def send(runs: Sequence[LoggedRun]) -> Sent:
+    """Send the runs that the server lacks, with the client's own command.
+
+    Raises:
+        TrackingError: files of a run are gone, or a run was not sent whole; the others were.
+    """
+    before = [run for run in runs if is_on_server(run)]
+    lacking = [run for run in runs if not is_on_server(run)]
+    _check_files(lacking)
+    said = _sync([run.folder for run in lacking]) if lacking else ""
+    failed = [run for run in lacking if not is_on_server(run)]
+    if failed:
+        raise TrackingError(
+            f"{len(failed)} of {len(lacking)} W&B runs were not sent, the first of them {failed[0].folder}: "
+            f"{said or 'the client did not say why'}; the same command sends what is missing"
+        )
+    return Sent(lacking, before)
+
+
+def _check_files(runs: Sequence[LoggedRun]) -> None:
+    for run in runs:
+        if not any(Path(run.folder).glob("*.wandb")):
+            raise TrackingError(
+                f"{run.folder} holds no W&B files of run {run.id}: bring them back, or delete the wandb.json that "
+                "names the folder, and the run is logged anew from what is stored"
+            )
+
+
+def _sync(folders: Sequence[str]) -> str:
+    """Let the client send folders; returns its first error, or the last line that it said."""
+    with client_environment("online", Path(folders[0]).parents[1]):
+        command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", *folders]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **FEW_RETRIES},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR in line]
+    return redacted(next(iter(errors + lines[-1:]), ""))  # its exit code is 0 where nothing could be sent, too
