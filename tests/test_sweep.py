@@ -33,6 +33,7 @@ from esmerge.model.attach import PREFIX, attach
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking import callback
+from esmerge.tracking.questions import read_questions
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
 
 BENCHMARKS = ["drug_protein", "molecule_class"]
@@ -201,6 +202,18 @@ def test_tables_and_figures_name_methods_and_benchmarks(folder: Path) -> None:
     assert "textbf" in (folder / "table.tex").read_text() and "**" in (folder / "table.md").read_text()
     figures = list((folder / "figures").glob("*.png"))
     assert figures and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+
+
+def test_questions_stand_beside_the_answers_and_on_the_page(folder: Path) -> None:
+    runs = [RunFolder(path.parent) for path in folder.glob("*/status.json")]
+    for run in runs:
+        for name, facts in run.read_benchmarks().items():
+            predictions = run.read_predictions(name)
+            assert predictions is not None
+            assert list(read_questions(folder, str(facts["questions"]))) == list(predictions["id"])
+    assert len(list((folder / "questions").iterdir())) == len(runs[0].read_benchmarks())
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "stroke:#" in page and "ES-Merging (layer" in page
 
 
 def test_each_run_says_what_it_was(folder: Path, shared_cache: Path) -> None:

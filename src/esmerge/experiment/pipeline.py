@@ -35,6 +35,7 @@ from esmerge.report.figures import write_layer_map
 from esmerge.storage.disk import disk_is_full, disk_message
 from esmerge.storage.usable import check_folder
 from esmerge.tracking.provenance import provenance
+from esmerge.tracking.questions import write_questions
 from esmerge.tracking.steps import noted_steps
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_client import client_mode
@@ -131,7 +132,8 @@ def answer_suite(
                 bar.update(before + len(benchmark.test) - bar.n)
             run.write_predictions(benchmark.name, predictions)
             rows += score_predictions(spec, benchmark, predictions)
-            answered[benchmark.name] = describe_benchmark(benchmark, spec.sweep)
+            questions = {"questions": write_questions(run.path.parent, benchmark)}
+            answered[benchmark.name] = {**describe_benchmark(benchmark, spec.sweep), **questions}
     run.write_benchmarks(answered)
     run.write_metrics(rows)
     return rows

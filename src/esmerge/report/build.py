@@ -13,6 +13,7 @@ from esmerge.report.cards import write_cards
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
 from esmerge.report.figures import write_figures
 from esmerge.report.load import load_sweep
+from esmerge.report.page.write import write_page
 from esmerge.report.statistics import LEVEL, Comparison, against_baseline
 from esmerge.report.table_files import write_tables
 from esmerge.report.tables import ReportTable, build_table
@@ -53,7 +54,8 @@ class Report:
 
 
 def build_report(folder: Path | str) -> Report:
-    """Write ``results.csv``, ``comparisons.csv``, the tables (``table.md``, ``.tex``, ``.csv``) and ``figures/``.
+    """Write ``results.csv``, ``comparisons.csv``, the tables (``table.md``, ``.tex``, ``.csv``), ``figures/``
+    and ``report.html``.
 
     Raises:
         StoreError: the folder is absent or damaged.
@@ -67,16 +69,19 @@ def build_report(folder: Path | str) -> Report:
         comparisons.append(part_comparisons)
         notes += part_notes
         tables.append(build_table(part, part_comparisons, title))
-    paths.append(_write_comparisons(sweep.folder / "comparisons.csv", comparisons))
+    compared = comparison_frame(comparisons)
+    paths.append(write_table(sweep.folder / "comparisons.csv", compared))
     tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
     figures = write_figures(sweep)
     paths += write_tables(sweep, *tables, appendix=[*tuned, *cost_lines(sweep), *figures.lines()])
-    paths += [*write_costs(sweep), *figures.paths, *write_cards(sweep)]
     text = " ".join([verdict(sweep), *[f"Not compared: {note}." for note in notes]])
+    page = write_page(sweep, tables, compared, figures, text)
+    paths += [*write_costs(sweep), *figures.paths, *write_cards(sweep), page]
     return Report(sweep.folder, tuple(tables), tuple(paths), text, tuple(notes))
 
 
-def _write_comparisons(path: Path, by_table: Sequence[Sequence[Comparison]]) -> Path:
+def comparison_frame(by_table: Sequence[Sequence[Comparison]]) -> pd.DataFrame:
+    """The rows of ``comparisons.csv``; the comparisons of one table are corrected together."""
     rows = [
         {
             "column": comparison.column.name,
@@ -93,4 +98,4 @@ def _write_comparisons(path: Path, by_table: Sequence[Sequence[Comparison]]) -> 
         for comparisons in by_table
         for comparison in comparisons
     ]
-    return write_table(path, pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)))
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))

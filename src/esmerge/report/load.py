@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -92,6 +92,7 @@ class SweepResults:
         benchmarks: in table order, by family.
         rows: in table order.
         failures: runs that are not done -> their status.
+        configs: finished run -> dotted name of a setting -> its value as text; see ``flatten``.
     """
 
     folder: Path
@@ -99,6 +100,7 @@ class SweepResults:
     benchmarks: tuple[EvaluatedBenchmark, ...]
     rows: tuple[Row, ...]
     failures: Mapping[str, Status]
+    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def of_kind(self, *kinds: MethodKind) -> list[Row]:
         """The rows of some blocks, in table order."""
@@ -143,7 +145,7 @@ def load_sweep(folder: Path | str) -> SweepResults:
     configs = {name: flatten(runs[name].read_config()) for name in names}
     records = {name: runs[name].read_method() for name in names}
     failures = {**unfinished(folder), **broken}
-    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), failures)
+    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), failures, configs)
 
 
 def _without_broken_runs(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Status]]:

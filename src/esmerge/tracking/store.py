@@ -279,6 +279,11 @@ class RunFolder:
         """Store where the results came from."""
         return write_json(self.path / "provenance.json", record)
 
+    def read_provenance(self) -> dict[str, object]:
+        """Where the results came from; empty if nothing was stored."""
+        path = self.path / "provenance.json"
+        return read_json(path) if path.exists() else {}
+
     def read_config(self) -> dict[str, object]:
         """The resolved configuration; empty if none was stored."""
         path = self.path / "config.yaml"

@@ -45,7 +45,7 @@ def calibration_table(sweep: SweepResults) -> pd.DataFrame:
 
 
 def confidences(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``confidence, right`` of one benchmark's predictions; no rows without log-likelihoods.
+    """Columns ``confidence, right`` of one benchmark's predictions; rows without log-likelihoods are left out.
 
     The confidence is the probability of the label that was answered, of the likeliest where none could be parsed.
     """
@@ -58,7 +58,7 @@ def confidences(frame: pd.DataFrame) -> pd.DataFrame:
     if len(scored):
         at = np.where(at < 0, shares.argmax(axis=1), at)
     right = (scored["prediction"] == scored["label"]).to_numpy()
-    return pd.DataFrame({"confidence": shares[np.arange(len(scored)), at], "right": right})
+    return pd.DataFrame({"confidence": shares[np.arange(len(scored)), at], "right": right}, index=scored.index)
 
 
 def bins(scored: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,39 @@
+"""Prompts as the page's data: every text, entity and drawing once, questions refer to them by number."""
+
+from __future__ import annotations
+
+from esmerge.core.prompts import Entity, Prompt
+from esmerge.report.page.molecules import drawing, drawn_modalities
+
+PromptPart = int | list[int]
+"""A number of a text; in a list, a number of an entity."""
+
+
+class Pool:
+    """What prompts are made of."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, int] = {}
+        self._entities: dict[tuple[str, str], int] = {}
+
+    def __len__(self) -> int:
+        """How many entities there are."""
+        return len(self._entities)
+
+    def parts(self, prompt: Prompt) -> list[PromptPart]:
+        """A prompt as numbers."""
+        return [self._part(segment) for segment in prompt]
+
+    def data(self) -> dict[str, object]:
+        """``texts``, ``entities`` (modality, value, drawing as SVG or null)."""
+        drawn = drawn_modalities(self._entities)
+        entities = [
+            {"modality": modality, "value": value, "svg": drawing(value) if modality in drawn else None}
+            for modality, value in self._entities
+        ]
+        return {"texts": list(self._texts), "entities": entities}
+
+    def _part(self, segment: object) -> PromptPart:
+        if isinstance(segment, Entity):
+            return [self._entities.setdefault((segment.modality, segment.value), len(self._entities))]
+        return self._texts.setdefault(str(segment), len(self._texts))
