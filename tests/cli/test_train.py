@@ -81,10 +81,12 @@ def test_weights_are_written_and_then_used_by_seed(
 ) -> None:
     weights = tmp_path / "weights"
     options = ("seed=0", "specialists.retrain=true", "finetuned=[drug_cell,cell_lineage]")
-    run(trained, *options, f"weights={weights / 'textbook' / 'seed0'}", f"out={tmp_path / 'out'}")
+    elsewhere = "trained_on='another machine, 9 steps'"
+    run(trained, *options, f"weights={weights / 'textbook' / 'seed0'}", f"out={tmp_path / 'out'}", elsewhere)
     card = json.loads((weights / "textbook" / "seed0" / "card.json").read_text())
     assert card["command"].startswith("python -m src.train specialists=textbook_tiny seed=0")
-    assert "cache=" not in card["command"] and "out=" not in card["command"] and card["seed"] == 0
+    assert not any(word in card["command"] for word in ("cache=", "out=", "trained_on=")) and card["seed"] == 0
+    assert card["trained_on"] == "another machine, 9 steps" and card["number_format"].startswith("float32, as trained")
     assert set(card["stages"]["finetuned"]) == {"drug_cell", "cell_lineage"} and len(card["config_hash"]) == 16
     assert card["exam"]["passed"] is False, "these have learnt nothing"
 

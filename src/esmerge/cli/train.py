@@ -51,7 +51,7 @@ def job(config: DictConfig) -> None:
             for name, state in specialists.adapters.items():
                 save_adapter(state, folders["out"] / name)
         if "weights" in folders:
-            card = write_weights(specialists, folders["weights"], made_by(raw["seed"], selection))
+            card = write_weights(specialists, folders["weights"], made_by(raw["seed"], selection, raw["trained_on"]))
             screen.print(f"{raw['weights']}: exam {card.get('exam', 'none')}")
     except BenchError as error:
         sys.exit(f"error: {error}")
@@ -77,13 +77,19 @@ def train_references(context: ExperimentContext, selection: Selection, names: Se
         FineTuner(context).finetuned(load_benchmark(request, name))
 
 
-def made_by(seed: int, selection: Selection) -> dict[str, object]:
-    """What a card says of the command: its words without folders of this machine, the seed, the settings' hash."""
-    words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in ("cache", "out")]
+def made_by(seed: int, selection: Selection, trained_on: str | None) -> dict[str, object]:
+    """What a card says of the command: its words without folders of this machine, the seed, the settings' hash.
+
+    Args:
+        trained_on: another machine that trained what is written here.
+    """
+    machine = ("cache", "out", "trained_on")
+    words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in machine]
     settings = asdict(selection.settings)
     settings.pop("retrain", None)  # says where weights come from, not what they are
     return {
         "command": shlex.join(["python", "-m", "src.train", *words]),
+        **({"trained_on": trained_on} if trained_on else {}),
         "seed": seed,
         "config_hash": digest(settings),
         "specialists": settings,

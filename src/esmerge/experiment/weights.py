@@ -14,6 +14,7 @@ import peft
 import rdkit
 import torch
 import transformers
+from safetensors import safe_open
 
 from esmerge import __version__
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
@@ -26,7 +27,8 @@ from esmerge.storage.files import write_json
 from esmerge.storage.whole_folder import whole_folder
 
 KEY = "key.json"  # of the cache: holds hashes of code, which do not count here
-NUMBER_FORMAT = "float32, as trained: no number is rounded"
+AS_TRAINED = "as trained: no number is rounded"
+NUMBER_FORMATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' names
 
 
 def write_weights(specialists: Specialists, folder: Path, made_by: Mapping[str, object]) -> dict[str, object]:
@@ -52,7 +54,8 @@ def write_weights(specialists: Specialists, folder: Path, made_by: Mapping[str, 
         for stage in stages:
             copy_stage(stage, out / stage.kind / stage.name, specialists.name)
             entries.setdefault(stage.kind, {})[stage.name] = checked_in(stage, out / stage.kind / stage.name)
-        record = {**made_by, **examined(specialists), **origin(), "stages": entries}
+        written = {"number_format": number_format(out), "stages": entries}
+        record = {**made_by, **examined(specialists), **origin(), **written}
         card: dict[str, object] = json.loads(json.dumps(record, default=str))  # as it will be read
         write_json(out / CARD, {**card, "checksum": digest(card)})
     return card
@@ -82,5 +85,13 @@ def origin() -> dict[str, object]:
         "versions": versions,
         "torch_threads": torch.get_num_threads(),
         "processor": processor,
-        "number_format": NUMBER_FORMAT,
     }
+
+
+def number_format(folder: Path) -> str:
+    """The number formats of all tensors in a folder, in words."""
+    formats: set[str] = set()
+    for path in folder.rglob("*.safetensors"):
+        with safe_open(path, "pt") as tensors:
+            formats |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no mapping
+    return f"{' and '.join(sorted(NUMBER_FORMATS.get(name, name) for name in formats))}, {AS_TRAINED}"
