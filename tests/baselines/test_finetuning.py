@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +9,12 @@ import pytest
 import torch
 from tests import small
 
-from esmerge.baselines.finetuning import finetune
+from esmerge.baselines.finetuning import finetune, finetune_together
 from esmerge.core.errors import InputError
-from esmerge.core.prompts import Answer, Entity, Example
+from esmerge.core.prompts import Answer, Entity, Example, Prompt
 from esmerge.model import training
 from esmerge.model.loss import answer_loss
+from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.specialists import FineTuning, Specialists
 
 LABELS = ("no", "yes")
@@ -73,6 +76,30 @@ def test_interrupted_finetuning_goes_on(
     assert all(torch.equal(found.tensors()[name], tensor) for name, tensor in expected.tensors().items())
 
 
+def test_benchmarks_that_are_learnt_together_take_turns_and_have_as_many_steps_each(
+    specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = {"drugs": EXAMPLES[:1], "cells": EXAMPLES[1:2], "pairs": EXAMPLES[2:]}
+    batches: list[Sequence[Prompt]] = []
+
+    def read(prompt_encoder: PromptEncoder, sequences: Sequence[Prompt]) -> torch.Tensor:
+        batches.append(sequences)
+        return answer_loss(prompt_encoder, sequences)
+
+    monkeypatch.setattr("esmerge.baselines.finetuning.answer_loss", read)
+    first = finetune_together(specialists, sides, 0, tmp_path / "first")
+    settings = specialists.finetuning
+    assert len(batches) == 3 * settings.steps and {len(batch) for batch in batches} == {settings.batch}
+    counts = Counter(sequence for batch in batches for sequence in batch)
+    solved = [example.solved() for example in EXAMPLES]
+    share = settings.steps * settings.batch
+    assert counts[solved[0]] == counts[solved[1]] == counts[solved[2]] + counts[solved[3]] == share
+    assert min(counts[solved[2]], counts[solved[3]]) > share / 4, "drawn alike"
+    other = finetune_together(specialists, sides, 1, tmp_path / "other")
+    assert any(not torch.equal(other.tensors()[name], tensor) for name, tensor in first.tensors().items())
+    assert loss_under(specialists, {"asked": first}) < 0.8 * loss_under(specialists, {})
+
+
 def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_by_hand(specialists: Specialists) -> None:
     segments = ("drug : ", Entity("molecule", "CCO"), " ? ", Answer("not at all"), " ; cell ? ", Answer("yes"))
     batch = specialists.prompt_encoder.batch([segments])
@@ -107,3 +134,5 @@ def test_noise_is_that_of_its_seed(specialists: Specialists) -> None:
 def test_finetuning_on_nothing_is_refused(specialists: Specialists, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="drugs has no training examples"):
         finetune(specialists, (), "drugs", 0, tmp_path)
+    with pytest.raises(InputError, match="no benchmark with training examples"):
+        finetune_together(specialists, {}, 0, tmp_path)

@@ -47,11 +47,14 @@ class NamedModel:
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         return LoraState({}, notes={"name": f"finetuned on {benchmark.name}"})
 
+    def multitask(self) -> LoraState:
+        return LoraState({}, notes={"name": "finetuned on all"})
+
 
 @pytest.fixture
 def models(shared_cache: Path, tiny_specialists: Specialists) -> Models:
     overrides = ("specialists=textbook_tiny", "benchmark.limit=12", f"cache={shared_cache}")
-    return load_models(read_sweep(composed(*overrides)))
+    return load_models(read_sweep(composed(*overrides)), [benchmark("drug_protein")])
 
 
 def benchmark(name: str) -> Benchmark:
@@ -156,6 +159,7 @@ def test_without_a_training_split_there_is_nothing_to_learn_from() -> None:
         ("base", {}, None),
         ("expert", {"expert": "two"}, "two"),
         ("finetuned", {}, "finetuned on toy"),
+        ("multitask", {}, "finetuned on all"),
     ],
 )
 def test_a_reference_predicts_with_its_adapter(name: str, settings: dict[str, str], adapter: str | None) -> None:

@@ -37,3 +37,6 @@ class ReferenceModel(Protocol):
 
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         """An adapter trained on a benchmark's training split."""
+
+    def multitask(self) -> LoraState:
+        """One adapter trained on the training splits of all benchmarks."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from esmerge.adapters.lora import LoraState
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
-from esmerge.baselines.finetuning import finetune
+from esmerge.baselines.finetuning import finetune, finetune_together
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
@@ -28,21 +29,43 @@ class FineTuner:
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         """An adapter trained on a benchmark's training split; a killed training goes on from its last checkpoint."""
         specialists, seed = self.context.specialists, self.context.seed
-        store = specialists.stages or StageStore(self.context.cache)
-        settings = {
-            "specialists": specialists.fingerprint,
-            "finetuning": asdict(specialists.finetuning),
-            "targets": list(specialists.targets),
-            "name": benchmark.name,
-            "train": digest(repr([example.solved() for example in benchmark.train])),
-            "seed": seed,
-        }
 
         def make(folder: Path, scratch: Path) -> None:
             state = finetune(specialists, benchmark.train, benchmark.name, seed, scratch)
             save_adapter(state, folder / ADAPTER)
 
+        settings = {"name": benchmark.name, "train": _digest(benchmark)}
+        return self._stored(benchmark.name, settings, closure_digest(finetune), make)
+
+    def multitask(self, suite: Sequence[Benchmark]) -> LoraState:
+        """One adapter trained on every benchmark that has a training split, in turns."""
+        specialists, seed = self.context.specialists, self.context.seed
+        examples = {benchmark.name: benchmark.train for benchmark in suite if benchmark.train}
+
+        def make(folder: Path, scratch: Path) -> None:
+            state = finetune_together(specialists, examples, seed, scratch)
+            save_adapter(state, folder / ADAPTER)
+
+        settings = {"together": {benchmark.name: _digest(benchmark) for benchmark in suite if benchmark.train}}
+        return self._stored("multitask", settings, closure_digest(finetune_together), make)
+
+    def _stored(
+        self, name: str, settings: Mapping[str, object], code: str, make: Callable[[Path, Path], None]
+    ) -> LoraState:
+        specialists = self.context.specialists
+        store = specialists.stages or StageStore(self.context.cache)
+        key = {
+            "specialists": specialists.fingerprint,
+            "finetuning": asdict(specialists.finetuning),
+            "targets": list(specialists.targets),
+            **settings,
+            "seed": self.context.seed,
+        }
         with stage("fine-tuning"):
-            folder = store.folder(KIND, benchmark.name, settings, {"code": closure_digest(finetune)}, make)
-            state = load_adapter(folder / ADAPTER, f"finetuned {benchmark.name}")
+            folder = store.folder(KIND, name, key, {"code": code}, make)
+            state = load_adapter(folder / ADAPTER, f"finetuned {name}")
             return replace(state, base_model=specialists.backbone.name)
+
+
+def _digest(benchmark: Benchmark) -> str:
+    return digest(repr([example.solved() for example in benchmark.train]))

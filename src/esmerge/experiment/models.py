@@ -27,6 +27,7 @@ class Models:
     statistics: StatisticsStore
     predictor: Predictor
     finetuner: FineTuner
+    suite: Sequence[Benchmark] = ()
 
     @property
     def adapters(self) -> Mapping[str, LoraState]:
@@ -41,6 +42,10 @@ class Models:
         """An adapter trained on a benchmark's training split."""
         return self.finetuner.finetuned(benchmark)
 
+    def multitask(self) -> LoraState:
+        """One adapter trained on the training splits of all benchmarks."""
+        return self.finetuner.multitask(self.suite)
+
     def reporting(self, advance: Callable[[int], object]) -> Models:
         """The same, telling ``advance`` how many examples were answered."""
         return replace(self, predictor=replace(self.predictor, advance=advance))
@@ -50,7 +55,7 @@ def load_models(sweep: Sweep, suite: Sequence[Benchmark] = ()) -> Models:
     """Specialists as the sweep names them, and what works on them; quick where they are loaded already.
 
     Args:
-        suite: benchmarks whose questions a measure may read.
+        suite: benchmarks whose questions a measure may read, and on which one adapter may be trained together.
     """
     context = open_context(sweep)
     probe = Probe(context, sweep.probe)
@@ -60,4 +65,5 @@ def load_models(sweep: Sweep, suite: Sequence[Benchmark] = ()) -> Models:
         StatisticsStore(context, probe, suite),
         Predictor(context, sweep.compute),
         FineTuner(context),
+        suite,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from esmerge.baselines.references.expert import ExpertSettings
 from esmerge.baselines.references.finetuned import FinetunedSettings
+from esmerge.baselines.references.multitask import MultitaskSettings
 from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo, MethodRecord
@@ -90,7 +91,7 @@ class RunSpec:
     @property
     def record(self) -> MethodRecord:
         """What the run says of its method."""
-        finetuned = isinstance(self.method.settings, FinetunedSettings)
+        finetuned = isinstance(self.method.settings, FinetunedSettings | MultitaskSettings)
         return MethodRecord(self.info.kind, self.title, self.info.rank, finetuned)
 
     @property
