@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from esmerge.probe.api import PROBES
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
 from esmerge.probe.stored import load_signals, probed_spaces, record_signals
+from esmerge.probe.variants.authors import CLOSING, OPENING, AuthorsProbe, authors
 from esmerge.probe.variants.mixed import mixed
 from esmerge.probe.variants.shuffled import shuffled
 from esmerge.probe.variants.single import single
@@ -73,7 +76,7 @@ def test_the_seed_decides(specialists: Specialists, variant: object) -> None:
 
 @pytest.mark.parametrize("name", ["samples", "batch_size"])
 def test_sizes_below_one_are_refused(name: str) -> None:
-    for schema in (ProbeSettings, TextProbe):
+    for schema in (ProbeSettings, TextProbe, AuthorsProbe):
         with pytest.raises(ConfigError, match=f"probe.{name}=0: expected"):
             schema(**{name: 0})
 
@@ -129,6 +132,60 @@ def test_a_missing_probe_file_is_named(specialists: Specialists, tmp_path: Path)
         text(TextProbe(), specialists, 0)
     with pytest.raises(ConfigError, match="is a folder"):
         text(TextProbe(file=str(tmp_path)), specialists, 0)
+
+
+AUTHORS = {
+    "files": {"molecule": "drug.txt", "protein": "protein.txt", "cell": "cell_line.txt"},
+    "labels": {"molecule": "Molecule", "protein": "Protein", "cell": "Cell"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "drug.txt").write_text("=== drugs ===\nCCO\n\nCCN\nCCC\n")
+    (tmp_path / "protein.txt").write_text("MKTAY\r\nMKV\r\nMA")
+    (tmp_path / "cell_line.txt").write_text("ALB TTR\nCD4\n")
+    return tmp_path
+
+
+def test_the_authors_prompts_are_their_lines_one_by_one_in_a_users_turn(specialists: Specialists, folder: Path) -> None:
+    reading = replace(specialists, encoders={})
+    first, second = authors(AuthorsProbe(str(folder), None, **AUTHORS), reading, 0)
+    molecule, protein, cell = (
+        ("Molecule:", Entity("molecule", " CCO"), "\n"),
+        ("Protein:", Entity("protein", " MKTAY"), "\n"),
+        ("Cell:", Entity("cell", " ALB TTR"), "\n"),
+    )
+    assert first == (OPENING + molecule[0], *molecule[1:], *protein, *cell[:2], "\n" + CLOSING), "all are read as text"
+    assert [item.value for item in second if isinstance(item, Entity)] == [" CCN", " MKV", " CD4"]
+    perceiving = replace(
+        small.specialists({"gene": "cell", "mol": "molecule"}),
+        encoders={"molecule": small.TableEncoder("molecule", 16)},
+    )
+    (plain,) = authors(AuthorsProbe(str(folder), 1, **AUTHORS, opening="", closing=""), perceiving, 5)
+    assert plain == ("Molecule: ", Entity("molecule", "CCO"), "\n", *cell)
+
+
+def test_a_folder_that_is_not_the_authors_is_refused(specialists: Specialists, folder: Path) -> None:
+    def ask(**settings: object) -> list[Prompt]:
+        node: dict[str, Any] = {"folder": str(folder), "samples": 2, **AUTHORS, **settings}
+        return authors(AuthorsProbe(**node), specialists, 0)
+
+    assert len(ask()) == 2
+    with pytest.raises(InputError, match=r"cell_line.txt holds 2 entities: expected probe.samples=3 or more"):
+        ask(samples=3)
+    with pytest.raises(ConfigError, match="probe=authors needs probe.folder: one that holds drug.txt"):
+        ask(folder=None)
+    with pytest.raises(ConfigError, match="probe.files names no file for cell"):
+        ask(files={"molecule": "drug.txt", "protein": "protein.txt"})
+    with pytest.raises(ConfigError, match="probe.labels has no word for cell"):
+        ask(labels={"molecule": "Molecule", "protein": "Protein"})
+    (folder / "protein.txt").unlink()
+    with pytest.raises(ConfigError, match="has no protein.txt: expected one text a line"):
+        ask()
+    (folder / "protein.txt").write_text("\n")
+    with pytest.raises(InputError, match="protein.txt holds 0 entities"):
+        ask(samples=None)
 
 
 def test_one_pass_scores_both_spaces(specialists: Specialists, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def plan_runs(sweep: Sweep) -> list[RunSpec]:
     configs = reference_configs(sweep.references)
     specs = [spec for name, node in configs.items() for spec in _reference(sweep, name, node)]
     specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
-    if any(spec.uses_probe for spec in specs):
+    if sweep.probe.settings.own_entities and any(spec.uses_probe for spec in specs):
         sweep.specialists.settings.check_probe(sweep.probe.name)
     return list({spec.name: spec for spec in specs}.values())
 

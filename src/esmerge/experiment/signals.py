@@ -45,7 +45,7 @@ class Probe:
         """The prompts, drawn once."""
         settings, context = self.selection.settings, self.context
         prompts = tuple(self.selection.entry.function(settings, context.specialists, context.seed))
-        if settings.source_file() is None:  # what is read from a file is checked by its lines
+        if settings.own_entities:  # what is read from a file is checked by its lines
             check_probe(context.specialists, prompts, lambda index: f"probe={self.selection.name}, prompt {index}")
         return prompts
 

@@ -5,7 +5,9 @@ A probe variant is a function ``(settings, specialists, seed) -> list of prompts
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from esmerge.core.registry import Registry
 
@@ -15,13 +17,15 @@ class ProbeConfig:
 
     Attributes:
         batch_size: prompts per pass; the element score depends on it.
+        own_entities: whether prompts are made of the specialists' own entities, not read from files.
     """
 
     batch_size: int
+    own_entities: ClassVar[bool] = True
 
-    def source_file(self) -> Path | None:
-        """The file that the prompts are read from; None where they are made from the specialists' own entities."""
-        return None
+    def source_files(self) -> Mapping[str, Path]:
+        """The files that the prompts are read from, by what each is; none where they are made, or none is named."""
+        return {}
 
 
 PROBES: Registry[None] = Registry("probe", "esmerge.probe.variants", "esmerge.probes", ProbeConfig)

@@ -32,7 +32,7 @@ class SpecialistsConfig:
         return None
 
     def check_probe(self, probe: str) -> None:
-        """Raise ``ConfigError`` if the specialists have no entities for a probe of that name."""
+        """Raise ``ConfigError`` if the specialists have no entities for a probe that is made of their own."""
 
 
 SPECIALISTS: Registry[None] = Registry(

@@ -73,10 +73,7 @@ def _input_files(plan: MergePlan) -> dict[str, Path]:
     for kind, path in (("layer", coefficients.layer), ("element", coefficients.element)):
         if path:
             files[f"{kind} coefficients, which no probe was read for"] = user_path(path, f"coefficients.{kind}")
-    probe_file = plan.request.probe and plan.request.probe.settings.source_file()
-    if probe_file:
-        files["probe file"] = probe_file
-    return files
+    return files | dict(plan.request.probe.settings.source_files() if plan.request.probe else {})
 
 
 def _inputs(plan: MergePlan, digests: Mapping[str, str]) -> list[str]:

@@ -161,7 +161,7 @@ def _method(node: Mapping[str, object]) -> Selection:
 def _check_probe(request: StandaloneRequest) -> None:
     if request.probe is None:
         return
-    if request.probe.settings.source_file() is None:
+    if not request.probe.settings.source_files():
         line = json.dumps(dict.fromkeys(request.experts.described(), "…"), ensure_ascii=False)
         raise ConfigError(
             f"method={request.spec.method.name} reads a probe: give probe.file=FILE, JSON lines such as {line}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.json_lines import read_json_lines
@@ -26,6 +27,7 @@ class TextProbe(ProbeConfig):
         batch_size: prompts per pass; the element score depends on it.
     """
 
+    own_entities: ClassVar[bool] = False
     file: str | None = None
     samples: int | None = None
     batch_size: int = 2
@@ -33,8 +35,8 @@ class TextProbe(ProbeConfig):
     def __post_init__(self) -> None:
         at_least(self, "probe", 1, "samples", "batch_size")
 
-    def source_file(self) -> Path | None:
-        return None if self.file is None else user_path(self.file, "probe.file")
+    def source_files(self) -> Mapping[str, Path]:
+        return {} if self.file is None else {"probe file": user_path(self.file, "probe.file")}
 
 
 @PROBES.register("text", TextProbe)
@@ -46,7 +48,7 @@ def text(settings: TextProbe, specialists: Specialists, seed: int) -> list[Promp
         InputError: a line is not a JSON object, lacks an expert's text, or is longer than the backbone reads; the
             message names line and expert.
     """
-    path = settings.source_file()
+    path = settings.source_files().get("probe file")
     if path is None:
         raise ConfigError("probe=text needs probe.file: JSON lines with one text per expert name")
     if not path.is_file():

@@ -91,8 +91,8 @@ class CustomSettings(SpecialistsConfig):
         return {str(name): _expert(str(name), value) for name, value in self.experts.items()}
 
     def check_probe(self, probe: str) -> None:
-        """Refuse a probe that draws from a pool if there is none."""
-        if probe != "text" and self.pool is None:
+        """Refuse a probe of the specialists' own entities if there is no pool of them."""
+        if self.pool is None:
             raise ConfigError(
                 f"probe={probe} draws from texts of every expert's modality: use probe=text probe.file=FILE, or give "
                 "specialists.pool=FILE"
