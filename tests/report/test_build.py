@@ -101,7 +101,7 @@ def test_the_command_reports_the_newest_sweep_and_leaves_nothing_else(tmp_path: 
     os.utime(tmp_path / "outputs" / "older" / "average" / "status.json", (1, 1))
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "COLUMNS": "160"}
     line = [sys.executable, "-m", "src.report"]
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "outputs/newer/table.md" in done.stdout and "Average is the best merge" in done.stdout
     assert not (tmp_path / "outputs" / "older" / "results.csv").exists()
@@ -113,7 +113,7 @@ def test_an_ascii_terminal_under_an_ascii_locale_shows_the_verdict(tmp_path: Pat
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     environment = {**os.environ, **ascii_only, "PYTHONPATH": f"{os.getcwd()}/src:{os.getcwd()}"}
     line = [sys.executable, "-m", "src.report", f'folder="{tmp_path}/sweep[1]"']
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Average is the best merge" in done.stdout and "sweep[1]/table.md" in done.stdout
 
