@@ -18,6 +18,7 @@ from esmerge.merging.methods.aswudi import AswudiSettings, aswudi
 from esmerge.merging.methods.core_space import MERGED_CORES, CoreSpaceSettings, core_space
 from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
 from esmerge.merging.methods.knots import KnotsSettings, knots
+from esmerge.merging.methods.pico import PicoSettings, pico
 from esmerge.merging.methods.svc import SvcSettings, svc
 from esmerge.merging.methods.swudi import SwudiSettings, swudi
 from esmerge.merging.methods.tsv import TsvSettings, tsv
@@ -41,7 +42,11 @@ FROM_UPDATES = {
     "aswudi": bound(aswudi, AswudiSettings()),
     **{f"core {then}": bound(core_space, CoreSpaceSettings(then=then)) for then in MERGED_CORES if then != "ties"},
 }
-MERGES = {**FROM_UPDATES, "core ties": bound(core_space, CoreSpaceSettings(then="ties"))}
+MERGES = {
+    **FROM_UPDATES,
+    "core ties": bound(core_space, CoreSpaceSettings(then="ties")),
+    "pico": bound(pico, PicoSettings()),
+}
 EXACT_ON_COPIES = {  # how many times the expert comes back from three copies of it
     "knots ties": (bound(knots, KnotsSettings(scale=1.0)), 1),
     "tsv whole": (MERGES["tsv whole"], 1),
