@@ -123,4 +123,5 @@ def shared_subspaces(matrices: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 def leading_directions(matrices: Tensor, rank: int) -> Tensor:
     """Leading left singular vectors of matrices side by side, none without a singular value: (N, p, q) -> (p, r)."""
     u, values, _ = torch.linalg.svd(matrices.movedim(0, 1).flatten(1), full_matrices=False)
-    return u[:, : max(1, min(rank, int(significant(values).sum())))]
+    leading: Tensor = u[:, : max(1, min(rank, int(significant(values).sum())))]
+    return leading
