@@ -35,6 +35,7 @@ OTHER = torch.device("meta")
 HOST_WAITS = (DataDependentOutputException, DynamicOutputShapeException)
 WAITING = {  # what these compute decides how they go on: a rank, a global threshold, a norm of all modules, a direction
     "adamerging",
+    "compress_then_merge",
     "emr",
     "es_noise",
     "es_permuted",

@@ -15,9 +15,11 @@ from torch import Tensor
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.merging.api import Merged, MergeInput
 from esmerge.merging.methods.aswudi import AswudiSettings, aswudi
+from esmerge.merging.methods.compress_then_merge import CompressThenMergeSettings, compress_then_merge
 from esmerge.merging.methods.core_space import MERGED_CORES, CoreSpaceSettings, core_space
 from esmerge.merging.methods.iso_c import IsoCSettings, iso_c
 from esmerge.merging.methods.knots import KnotsSettings, knots
+from esmerge.merging.methods.pico import PicoSettings, pico
 from esmerge.merging.methods.svc import SvcSettings, svc
 from esmerge.merging.methods.swudi import SwudiSettings, swudi
 from esmerge.merging.methods.tsv import TsvSettings, tsv
@@ -39,12 +41,18 @@ FROM_UPDATES = {
     "swudi": bound(swudi, SwudiSettings()),
     "svc": bound(svc, SvcSettings()),
     "aswudi": bound(aswudi, AswudiSettings()),
+    "compress two": bound(compress_then_merge, CompressThenMergeSettings(core_rank=2)),
     **{f"core {then}": bound(core_space, CoreSpaceSettings(then=then)) for then in MERGED_CORES if then != "ties"},
 }
-MERGES = {**FROM_UPDATES, "core ties": bound(core_space, CoreSpaceSettings(then="ties"))}
+MERGES = {
+    **FROM_UPDATES,
+    "core ties": bound(core_space, CoreSpaceSettings(then="ties")),
+    "pico": bound(pico, PicoSettings()),
+}
 EXACT_ON_COPIES = {  # how many times the expert comes back from three copies of it
     "knots ties": (bound(knots, KnotsSettings(scale=1.0)), 1),
     "tsv whole": (MERGES["tsv whole"], 1),
+    "compress": (bound(compress_then_merge, CompressThenMergeSettings(scale=1.0, keep=1.0)), 1),
     "core task_arithmetic": (MERGES["core task_arithmetic"], 3),
     "core ties": (bound(core_space, CoreSpaceSettings(then="ties", keep=1.0)), 1),
     "core tsv": (MERGES["core tsv"], 1),

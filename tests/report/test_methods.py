@@ -44,9 +44,9 @@ def test_the_default_sweep_stands_in_its_order() -> None:
 def test_every_merge_stands_in_its_block() -> None:
     records = {name: planned(f"method={name}", "granularity=joint")[name].record for name in MERGES.names()}
     ordered = in_order(records)
-    controls = ["es_magnitude", "es_noise", "es_permuted", "es_shuffled", "inverse_norm"]
-    assert ordered[0] == "average" and ordered[-8:] == ["es", *controls, "adamerging", "emr"]
-    assert ordered[1:-8] == sorted(ordered[1:-8])
+    controls = ["es_magnitude", "es_noise", "es_permuted", "es_shuffled", "inverse_norm", "random"]
+    assert ordered[0] == "average" and ordered[-9:] == ["es", *controls, "adamerging", "emr"]
+    assert ordered[1:-9] == sorted(ordered[1:-9])
 
 
 def test_a_method_that_is_a_reference_too_keeps_its_place() -> None:

@@ -106,6 +106,8 @@ def test_an_average_reads_each_adapter_twice_its_hash_included(
         ("task_arithmetic", 1),
         ("iso_c", 1),
         ("dare", 1),
+        ("pico", 1),
+        ("random", 1),
         ("inverse_norm", 2),  # one for the norms
         ("ties", 3),  # two find the trim over the whole adapter
         ("pcb", 5),  # two for the range of magnitudes, two for that of scores

@@ -17,12 +17,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from esmerge.adapters.lora import LoraFactors, LoraState, layer_count
+from esmerge.adapters.lora import LoraState, layer_count
 from esmerge.coefficients.types import Coefficients
 from esmerge.core.methods import MergeInfo, MethodKind
 from esmerge.core.names import layer_of
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.es_family import SOURCE, merge_by
+from esmerge.merging.ops.low_rank import square_norm
 from esmerge.merging.ops.settings import ConvexSettings
 
 
@@ -57,11 +58,5 @@ def layer_norms(state: LoraState) -> Tensor:
     """Frobenius norm of each layer's update, all modules together, (L,), double and in main memory."""
     squares = torch.zeros(layer_count(state), dtype=torch.float64)
     for module, factors in state.modules.items():
-        squares[layer_of(module)] += square_norm(factors)
+        squares[layer_of(module)] += float(square_norm(factors))
     return squares.sqrt()
-
-
-def square_norm(factors: LoraFactors) -> float:
-    """``‖s · B A‖²`` from the factors' inner products, (r, r) each, in double."""
-    a, b = factors.a.double(), factors.b.double()
-    return max(0.0, factors.scale**2 * float(((a @ a.T) * (b.T @ b)).sum()))

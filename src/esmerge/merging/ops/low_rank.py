@@ -109,3 +109,9 @@ def common_dtype(experts: Mapping[str, LoraState]) -> torch.dtype:
 def wide(tensor: Tensor) -> Tensor:
     """At least float32: half precision is for storage, not for sums."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def square_norm(factors: LoraFactors) -> Tensor:
+    """``‖s · B A‖²`` from the factors' inner products, (r, r) each, in double: ()."""
+    a, b = factors.a.double(), factors.b.double()
+    return factors.scale**2 * ((a @ a.T) * (b.T @ b)).sum().clamp_min(0)
