@@ -128,9 +128,9 @@ def test_a_hugging_face_folder_whose_config_says_the_scale(backbone: Path, tmp_p
     save_file({n: t.contiguous() for n, t in state.items()}, folder / "model.safetensors", {"format": "pt"})
     config = {"model_type": "mol_llama", "llm_config": {"lora_config": {"r": 8, "lora_alpha": 32}}}
     (folder / "config.json").write_text(json.dumps(config))
-    assert_deltas(
-        unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}"), expected_deltas(state, 4.0)
-    )
+    out = unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}")
+    assert_deltas(out, expected_deltas(state, 4.0))
+    assert json.loads((out / "parts" / "config.json").read_text()) == config, "encoders are built from it"
     with pytest.raises(AdapterError, match="r=8, lora_alpha=16.0 and r=8, lora_alpha=32.0"):
         unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}", "release.alpha=16", "overwrite=true")
 

@@ -28,9 +28,11 @@ from esmerge.experiment.standalone.terminal import show_plan
 from esmerge.model.backbone import Backbone
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.probe.variants.text import TextProbe, text
+from esmerge.specialists.api import Context
 from esmerge.specialists.families.custom.backbone import load_tokenizer, skeleton
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.storage.cache import Cache
 
 Planned = Callable[..., MergePlan]
 
@@ -42,7 +44,8 @@ def test_prompts_are_made_of_pieces_tokenised_one_by_one(kind: str, tmp_path: Pa
     hollow: Any = skeleton(str(backbone))
     words = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
     experts = train_experts(backbone, tmp_path)
-    specialists = assembled(settings, words, {name: open_adapter(path, name) for name, path in experts.items()})
+    adapters = {name: open_adapter(path, name) for name, path in experts.items()}
+    specialists = assembled(settings, words, adapters, Context(0, Cache(tmp_path)))
     encoded = PromptEncoder(words, {}).encode(text(TextProbe(str(probe)), specialists, 0))
     expected = prompts(backbone, probe, list(PAIR))
     assert len(encoded) == len(expected) == 4

@@ -18,6 +18,7 @@ from esmerge.experiment.context import ExperimentContext
 from esmerge.model.attach import adapter_digest
 from esmerge.model.generation import generate
 from esmerge.model.scoring import score
+from esmerge.specialists.soft_tokens.stored import release_encoders
 from esmerge.storage.code import closure_digest
 from esmerge.storage.files import read_table, write_table
 from esmerge.storage.journal import Journal
@@ -75,6 +76,7 @@ class Predictor:
 
     def _answer(self, adapter: Update | None, benchmark: Benchmark, journal: Journal) -> pd.DataFrame:
         compute, specialists = self.compute, self.context.specialists
+        release_encoders(specialists.encoders.values())  # what is asked was encoded when its length was looked at
         states = {} if adapter is None else {ADAPTER: adapter}
         questions = (specialists.caching_prompt_encoder, benchmark.test, compute.batch_size)
         with specialists.backbone.attached(states) as activate:

@@ -17,6 +17,7 @@ from esmerge.core.schema import choose, plain
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.encoders.kmers import KmerSettings
 from esmerge.specialists.soft_tokens.api import ENCODERS, choose_encoder
+from esmerge.specialists.soft_tokens.released import RELEASED
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -52,8 +53,20 @@ def test_a_name_alone_means_what_its_config_says(name: str) -> None:
     assert set(node) == {"name", *asdict(choose_encoder(name, "encoder").settings)}, "every setting is written down"
 
 
+@pytest.mark.parametrize("name", RELEASED.names())
+def test_a_released_encoder_has_its_defaults_in_its_config(name: str) -> None:
+    node = plain(OmegaConf.load(CONF / "encoder" / f"{name}.yaml"))  # type: ignore[arg-type]
+    assert node == {"name": name, **asdict(RELEASED.get(name).settings())}
+
+
 def test_every_config_names_an_encoder() -> None:
-    assert {path.stem for path in (CONF / "encoder").glob("*.yaml")} == set(ENCODERS.names())
+    names = {path.stem for path in (CONF / "encoder").glob("*.yaml")}
+    assert names == {*ENCODERS.names(), *RELEASED.names()} and not set(ENCODERS.names()) & set(RELEASED.names())
+
+
+def test_a_released_encoder_is_not_trained_here() -> None:
+    with pytest.raises(ConfigError, match="encoders.protein='prot2text_v2': expected an encoder, one of count_finger"):
+        choose_encoder("prot2text_v2", "encoders.protein")
 
 
 @pytest.mark.parametrize("family", ["smollm2_aligned", "textbook_tiny"])

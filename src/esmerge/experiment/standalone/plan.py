@@ -20,11 +20,13 @@ from esmerge.core.errors import AdapterError, ConfigError, StoreError
 from esmerge.experiment.standalone.request import StandaloneRequest
 from esmerge.model.backbone import Backbone, decoder_layers
 from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.specialists.api import Context
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
 from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, on_backbone, open_experts
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.storage.cache import Cache
 from esmerge.storage.usable import check_folder
 
 if TYPE_CHECKING:
@@ -140,9 +142,10 @@ def _lengths(
 ) -> list[int]:
     """Positions of each prompt, every one of them encoded; what an encoder reads is counted as its text's."""
     hollow = Backbone(model, load_tokenizer(backbone, settings.source().trust_remote_code), backbone, "")
-    specialists = assembled(settings, hollow, experts)
-    probe = request.spec.sweep.probe
-    prompts = probe.entry.function(probe.settings, specialists, request.spec.sweep.seed)
+    sweep = request.spec.sweep
+    context = Context(sweep.seed, Cache(Path(sweep.cache)), sweep.compute.device)
+    specialists = assembled(settings, hollow, experts, context)
+    prompts = sweep.probe.entry.function(sweep.probe.settings, specialists, sweep.seed)
     return [len(encoded.ids) for encoded in PromptEncoder(hollow, {}).encode(prompts)]
 
 

@@ -27,7 +27,7 @@ from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.tracking.wandb_settings import Tracking
 
-OF_EXPERTS = ("backbone", "experts", "allow_partial", "allow_other_base")
+OF_EXPERTS = ("backbone", "experts", "encoders", "allow_partial", "allow_other_base")
 REPLACEABLE = ("adapter_config.json", "config.json")  # a folder with one of these may be replaced
 GROUPS = ("probe", "granularity", "method", "compute")
 
@@ -172,7 +172,8 @@ def _check_inputs_stay(request: StandaloneRequest) -> None:
     """Refuse to write over, or into, what is read."""
     out = request.output.folder.resolve()
     inputs = {f"experts.{name}": expert.path for name, expert in request.experts.described().items()}
-    for key, path in {**inputs, "backbone": request.experts.source().path}.items():
+    encoders = {f"encoders.{name}": str(node["path"]) for name, node in request.experts.encoders.items()}
+    for key, path in {**inputs, **encoders, "backbone": request.experts.source().path}.items():
         folder = user_path(path, key)
         if folder.exists() and (out == folder.resolve() or out in folder.resolve().parents):
             raise ConfigError(

@@ -16,15 +16,16 @@ from torch import Tensor
 
 from esmerge.adapters.peft_folder import write_adapter
 from esmerge.adapters.release import Role
+from esmerge.adapters.release_parts import MODEL_CONFIG, PARTS, part_file, release_config
 from esmerge.core.command import command
 from esmerge.core.errors import AdapterError, StoreError
 from esmerge.core.finite import all_finite
 from esmerge.experiment.unpacking.plan import ADDED, UnpackingPlan
 from esmerge.storage.disk import disk_message
-from esmerge.storage.files import write_table
+from esmerge.storage.files import write_json, write_table
 from esmerge.storage.whole_folder import whole_folder
 
-PARTS, TABLE = "parts", "placement.csv"
+TABLE = "placement.csv"
 
 
 def unpack(plan: UnpackingPlan) -> Path:
@@ -41,6 +42,7 @@ def unpack(plan: UnpackingPlan) -> Path:
             for part in plan.settings.layout.parts:
                 _write_part({name: t.read() for name, t in plan.part(part).items()}, folder / PARTS, part)
             _write_part(plan.added, folder / PARTS, ADDED)
+            _write_config(plan, folder / PARTS)
             write_table(folder / TABLE, placement(plan))
             with (folder / "README.md").open("a", encoding="utf-8") as file:
                 file.write("\n" + _card(plan))
@@ -85,7 +87,14 @@ def _write_part(tensors: Mapping[str, Tensor], folder: Path, part: str) -> None:
     }
     if whole:
         folder.mkdir(exist_ok=True)
-        save_file(whole, folder / f"{part}.safetensors", {"format": "pt"})
+        save_file(whole, folder / part_file(part), {"format": "pt"})
+
+
+def _write_config(plan: UnpackingPlan, folder: Path) -> None:
+    """Leave the release's model config, where it has one, beside its parts: encoders are built from it."""
+    config = release_config(plan.settings.inputs()["checkpoint"])
+    if config is not None and folder.is_dir():
+        write_json(folder / MODEL_CONFIG, config)
 
 
 def _card(plan: UnpackingPlan) -> str:

@@ -1,11 +1,11 @@
-"""Encoders of the user's own: a Python function from texts to embeddings, named by its entry point."""
+"""Encoders of the user's own, Python functions from texts to embeddings, and encoders that others released."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.finite import all_finite
+from esmerge.specialists.api import Context
+from esmerge.specialists.soft_tokens.released import ReleasedEncoder
+from esmerge.specialists.soft_tokens.stored import StoredEncoder
 
 Encode = Callable[[Sequence[str]], Sequence[object]]
 """Texts -> embeddings of each, (tokens, hidden), as long as the backbone's own input embeddings are."""
@@ -79,3 +82,24 @@ def source_digest(entry: str) -> str:
     """A hash of the file that an encoder's function stands in, so that work done with another version is not reused."""
     file = inspect.getsourcefile(inspect.unwrap(entry_point(entry)))
     return hashlib.sha256(Path(file).read_bytes() if file else entry.encode()).hexdigest()[:16]
+
+
+def stored_encoders(released: Mapping[str, ReleasedEncoder], hidden: int, context: Context) -> dict[str, StoredEncoder]:
+    """Modality -> its released encoder behind the cache; none is loaded.
+
+    Args:
+        released: modality -> encoder.
+        hidden: width of the backbone's embeddings.
+        context: the cache, and the device that encoders run on.
+
+    Raises:
+        AdapterError: an encoder's folder does not hold it.
+        ConfigError: its soft tokens are not as wide as the backbone's embeddings.
+    """
+    for modality, encoder in released.items():
+        if (width := encoder.hidden()) != hidden:
+            raise ConfigError(
+                f"encoders.{modality} gives soft tokens of width {width}, the backbone's embeddings have {hidden}: it "
+                "is made for another backbone"
+            )
+    return {name: StoredEncoder(name, encoder, context.cache, context.device) for name, encoder in released.items()}

@@ -13,11 +13,18 @@ from esmerge.core.lazy import LazyMapping
 from esmerge.core.paths import user_path
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
+from esmerge.model.encoder import ModalityEncoder
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.custom.backbone import load_backbone, located, skeleton
-from esmerge.specialists.families.custom.encoders import EntryPointEncoder, entry_point, source_digest
+from esmerge.specialists.families.custom.encoders import (
+    EntryPointEncoder,
+    entry_point,
+    source_digest,
+    stored_encoders,
+)
 from esmerge.specialists.families.custom.experts import check_fit, completed, on_backbone, open_experts
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.specialists.soft_tokens.stored import StoredEncoder
 from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.storage.cache import digest
 
@@ -39,27 +46,32 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
     check_fit(adapters, hollow, name)
     adapted = {module.removeprefix(PREFIX) for state in adapters.values() for module in state.modules}
     backbone = load_backbone(name, settings.dtype, context.device, trusted, adapted)
-    specialists = assembled(settings, backbone, adapters)
+    specialists = assembled(settings, backbone, adapters, context)
+    released = [e.released.digest() for e in specialists.encoders.values() if isinstance(e, StoredEncoder)]
     entries = [expert.encoder for expert in settings.described().values() if expert.encoder]
     parts = [
         backbone.fingerprint,
         specialists.expert_modality,
         *map(adapter_digest, adapters.values()),
         *map(source_digest, entries),
+        *released,
     ]
     return replace(specialists, fingerprint=digest(parts))
 
 
-def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[str, LoraState]) -> Specialists:
+def assembled(
+    settings: CustomSettings, backbone: Backbone, adapters: Mapping[str, LoraState], context: Context
+) -> Specialists:
     """The parts as specialists without a fingerprint; the backbone may be one without weights, which cannot run.
 
     Raises:
-        ConfigError: an encoder cannot be imported.
+        AdapterError: a released encoder is not there.
+        ConfigError: an encoder cannot be imported, or is of another backbone.
     """
     described = settings.described()
     expert_modality = {name: expert.modality or name for name, expert in described.items()}
     hidden = backbone.embeddings().shape[1]
-    encoders = {
+    encoders: dict[str, ModalityEncoder] = {
         modality: EntryPointEncoder(modality, expert.encoder, entry_point(expert.encoder), hidden)
         for modality, expert in zip(expert_modality.values(), described.values(), strict=True)
         if expert.encoder
@@ -69,7 +81,7 @@ def assembled(settings: CustomSettings, backbone: Backbone, adapters: Mapping[st
         backbone=backbone,
         adapters=adapters,
         expert_modality=expert_modality,
-        encoders=encoders,
+        encoders={**encoders, **stored_encoders(settings.released_encoders(), hidden, context)},
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{modality}: " for modality in expert_modality.values()}, "\n"),
         pool=_pool(settings, expert_modality),

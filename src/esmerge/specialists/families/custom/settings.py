@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError
 from esmerge.specialists.api import SpecialistsConfig
+from esmerge.specialists.soft_tokens.released import ReleasedEncoder, choose_released
 from esmerge.specialists.specialists import FineTuning
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -54,6 +55,7 @@ class CustomSettings(SpecialistsConfig):
         backbone: Hugging Face folder or hub id of the model that the adapters were trained on, or the fields of
             ``BackboneSource``.
         experts: name -> PEFT folder, or the fields of ``Expert``.
+        encoders: modality -> released encoder, by name and settings; a modality that is not named is read as text.
         dtype: of the backbone's weights; ``auto`` is the checkpoint's own.
         allow_partial: take a module that an expert lacks for an update of zero.
         allow_other_base: take adapters that name another backbone; their shapes must fit all the same.
@@ -64,6 +66,7 @@ class CustomSettings(SpecialistsConfig):
 
     backbone: Any = None
     experts: dict[str, Any] = field(default_factory=dict)
+    encoders: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
     allow_partial: bool = False
     allow_other_base: bool = False
@@ -81,6 +84,7 @@ class CustomSettings(SpecialistsConfig):
                 f"a merge needs at least two experts, got {names}: give experts.NAME=PEFT_FOLDER for each"
             )
         self.described()
+        self.released_encoders()
 
     def source(self) -> BackboneSource:
         """Where the backbone comes from; raises ``ConfigError`` naming what is wrong with it."""
@@ -89,6 +93,23 @@ class CustomSettings(SpecialistsConfig):
     def described(self) -> dict[str, Expert]:
         """The experts in the order of the config; raises ``ConfigError`` naming what is wrong with one."""
         return {str(name): _expert(str(name), value) for name, value in self.experts.items()}
+
+    def released_encoders(self) -> dict[str, ReleasedEncoder]:
+        """Modality -> its released encoder; raises ``ConfigError`` naming what is wrong with one."""
+        described = self.described()
+        functions = {expert.modality or name: expert.encoder for name, expert in described.items()}
+        for modality in self.encoders:
+            if modality not in functions:
+                raise ConfigError(
+                    f"encoders.{modality}: no expert perceives that, but {', '.join(functions)}: say whose modality it "
+                    f"is, experts.NAME={{path: FOLDER, modality: {modality}}}"
+                )
+            if functions[modality] is not None:
+                raise ConfigError(
+                    f"encoders.{modality} and the expert's own encoder {functions[modality]} both read {modality}: "
+                    "give one of them"
+                )
+        return {name: choose_released(node, f"encoders.{name}") for name, node in self.encoders.items()}
 
     def check_probe(self, probe: str) -> None:
         """Refuse a probe that draws from a pool if there is none."""
@@ -117,12 +138,13 @@ def backbone_source(value: object) -> BackboneSource:
 
 
 def open_experts_node() -> None:
-    """Register the config node under which ``experts.NAME=…`` may be added without a plus.
+    """Register the config node under which ``experts.NAME=…`` and ``encoders.NAME=…`` may be added without a plus.
 
     Hydra locks every key of a composed config; a node that says it is not locked stays open. Files cannot say so.
     """
-    node = OmegaConf.create({"experts": {}})
-    node.experts._set_flag("struct", False)
+    node = OmegaConf.create({"experts": {}, "encoders": {}})
+    for entries in node.values():
+        entries._set_flag("struct", False)
     for group in (None, "specialists"):
         ConfigStore.instance().store(name="open_experts", group=group, node=node)
 

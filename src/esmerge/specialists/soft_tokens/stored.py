@@ -1,0 +1,94 @@
+"""Soft tokens of released encoders: made once for all that they depend on, and read from the cache from then on.
+
+An encoder of billions of weights is in memory only while something is encoded that the cache does not hold yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from esmerge.core.devices import release_memory
+from esmerge.core.errors import NumberError, shown
+from esmerge.core.finite import all_finite
+from esmerge.core.progress import tracked
+from esmerge.model.encoder import ModalityEncoder
+from esmerge.specialists.soft_tokens.released import Encode, ReleasedEncoder
+from esmerge.storage.cache import Cache
+
+KIND = "encodings"  # of the cache
+FILE, TENSOR = "soft_tokens.safetensors", "soft_tokens"
+
+
+class StoredEncoder:
+    """A released encoder whose soft tokens are kept in the cache, each entity's under weights and value.
+
+    Args:
+        modality: what it perceives.
+        released: the encoder; it is loaded when something is missing.
+        cache: where soft tokens are kept.
+        device: where the encoder runs.
+    """
+
+    def __init__(self, modality: str, released: ReleasedEncoder, cache: Cache, device: str) -> None:
+        self.modality, self.released = modality, released
+        self._cache, self._device = cache, torch.device(device)
+        self._encode: Encode | None = None
+        self._digest: str | None = None
+
+    def encode(self, values: Sequence[str]) -> list[Tensor]:
+        """Soft tokens of each entity, (tokens, hidden) each, in main memory, mapped from the cache's files.
+
+        A call that needs nothing new gives back the encoder's memory.
+
+        Raises:
+            InputError: a value is invalid; the message names it. Nothing is encoded then.
+            NumberError: a soft token is NaN or infinite.
+        """
+        checked = [self.released.check(value) for value in values]
+        missing = [value for value in dict.fromkeys(checked) if not self._cache.path(KIND, self._key(value)).exists()]
+        for value in tracked(f"encoding {self.modality}", missing) if missing else ():
+            self._folder(value)
+        stored = {value: load_file(self._folder(value) / FILE)[TENSOR] for value in dict.fromkeys(checked)}
+        if not missing:
+            self.release()
+        return [stored[value] for value in checked]
+
+    @property
+    def resident(self) -> bool:
+        """Whether the encoder's weights are in memory."""
+        return self._encode is not None
+
+    def release(self) -> None:
+        """Give back the encoder's memory; it is loaded again when something is missing."""
+        if self._encode is not None:
+            self._encode = None
+            release_memory()
+
+    def _key(self, value: str) -> dict[str, object]:
+        if self._digest is None:
+            self._digest = self.released.digest()
+        return {"encoder": self._digest, "value": value}
+
+    def _folder(self, value: str) -> Path:
+        return self._cache.folder(KIND, self._key(value), lambda folder: self._make(value, folder))
+
+    def _make(self, value: str, folder: Path) -> None:
+        if self._encode is None:
+            self._encode = self.released.load(self._device)
+        with torch.no_grad():
+            tokens = self._encode(value).cpu()
+        if not all_finite(tokens):
+            raise NumberError(f"{self.modality} {shown(value)} has soft tokens that are NaN or infinite: say float32")
+        save_file({TENSOR: tokens.contiguous()}, folder / FILE)
+
+
+def release_encoders(encoders: Iterable[ModalityEncoder]) -> None:
+    """Give back the memory of every released encoder."""
+    for encoder in encoders:
+        if isinstance(encoder, StoredEncoder):
+            encoder.release()

@@ -1,0 +1,91 @@
+"""Soft tokens of a released encoder are made once, and the encoder is in memory only while something is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.small import TableEncoder
+from torch import Tensor
+
+from esmerge.core.errors import InputError, NumberError
+from esmerge.specialists.soft_tokens.released import Encode, ReleasedEncoder
+from esmerge.specialists.soft_tokens.stored import KIND, StoredEncoder, release_encoders
+from esmerge.storage.cache import Cache
+
+
+class Release:
+    """An encoder that counts: one soft token per letter, which holds the letter's number."""
+
+    def __init__(self, digest: str = "weights") -> None:
+        self.loads, self.encoded, self._digest = 0, list[str](), digest
+
+    def check(self, value: str) -> str:
+        if not value.isalpha():
+            raise InputError(f"{value!r} is no word")
+        return value.lower()
+
+    def load(self, device: torch.device) -> Encode:
+        self.loads += 1
+
+        def encode(value: str) -> Tensor:
+            self.encoded.append(value)
+            return torch.tensor([[float(ord(letter)) if letter != "z" else torch.nan] for letter in value])
+
+        return encode
+
+    def stored(self, root: Path) -> StoredEncoder:
+        released = ReleasedEncoder(self.check, lambda: 1, lambda: self._digest, self.load)
+        return StoredEncoder("protein", released, Cache(root), "cpu")
+
+
+def letters(tokens: list[Tensor]) -> list[str]:
+    return ["".join(chr(int(number)) for number in matrix[:, 0]) for matrix in tokens]
+
+
+def test_each_entity_is_encoded_once_in_all(tmp_path: Path) -> None:
+    release = Release()
+    encoder = release.stored(tmp_path)
+    assert letters(encoder.encode(["ab", "cde", "AB"])) == ["ab", "cde", "ab"]
+    assert letters(encoder.encode(["cde", "f"])) == ["cde", "f"]
+    assert release.encoded == ["ab", "cde", "f"] and release.loads == 1
+    later = Release()
+    assert letters(later.stored(tmp_path).encode(["f", "ab"])) == ["f", "ab"]
+    assert later.loads == 0, "what the cache holds needs no encoder"
+    assert len(list((tmp_path / KIND).glob("*/soft_tokens.safetensors"))) == 3
+
+
+def test_when_the_encoder_is_in_memory(tmp_path: Path) -> None:
+    release = Release()
+    encoder = release.stored(tmp_path)
+    assert not encoder.resident
+    encoder.encode(["ab"])
+    assert encoder.resident, "more may be missing"
+    encoder.encode(["ab"])
+    assert not encoder.resident, "nothing was"
+    encoder.encode(["c"])
+    release_encoders([TableEncoder("molecule", 1), encoder])
+    assert not encoder.resident and release.loads == 2
+
+
+def test_other_weights_make_other_soft_tokens(tmp_path: Path) -> None:
+    Release().stored(tmp_path).encode(["ab"])
+    other = Release("other weights")
+    other.stored(tmp_path).encode(["ab"])
+    assert other.encoded == ["ab"]
+
+
+def test_an_invalid_value_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    release = Release()
+    with pytest.raises(InputError, match="'4' is no word"):
+        release.stored(tmp_path).encode(["ab", "4"])
+    assert release.loads == 0
+
+
+def test_what_is_no_number_is_not_stored(tmp_path: Path) -> None:
+    encoder = Release().stored(tmp_path)
+    with pytest.raises(NumberError, match="protein 'z' has soft tokens that are NaN or infinite"):
+        encoder.encode(["ab", "z"])
+    assert letters(encoder.encode(["ab"])) == ["ab"]
+    assert len(list((tmp_path / KIND).glob("*/soft_tokens.safetensors"))) == 1
