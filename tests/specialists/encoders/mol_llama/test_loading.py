@@ -127,10 +127,12 @@ def test_half_precision_is_read_as_single(tensors: Tensors) -> None:
 
 def test_files_that_cannot_be_read_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "encoder.safetensors").write_bytes(b"no weights")
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(AdapterError, match=r"encoder.safetensors cannot be read"):
-            ReleaseFiles(path).read()
+    for name in ("encoder", "projector"):
+        (tmp_path / "parts" / f"{name}.safetensors").write_bytes(b"no weights")
+    with pytest.raises(AdapterError, match=r"encoder.safetensors"):
+        ReleaseFiles(tmp_path).read()
+    with pytest.raises(AdapterError, match=r"lacks encoder.safetensors, projector.safetensors"):
+        ReleaseFiles(tmp_path / "nowhere").read()
     with pytest.raises(AdapterError, match=r"absent.pt does not exist"):
         ReleaseFiles(folder, tmp_path / "absent.pt").read()
 

@@ -5,21 +5,19 @@ A release's own trainer stores what it trained; Uni-Mol's and MoleculeSTM's weig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from esmerge.adapters.torch_file import ENDINGS, read_torch_file
+from esmerge.adapters.release_parts import open_parts
+from esmerge.adapters.torch_file import read_torch_file
 from esmerge.core.errors import AdapterError
 
 UNIMOL_STATE = "model"  # where Uni-Mol's trainer keeps the weights
-ENCODER, PROJECTOR = "encoder.", "llm_proj."
+PARTS = {"encoder": "encoder.", "projector": "llm_proj."}  # part -> what its names begin with in the release
 UNIMOL, MOLECULESTM = "encoder.graph_encoder.unimol.", "encoder.graph_encoder.moleculestm."
-PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class ReleaseFiles:
     """Where the weights stand.
 
     Attributes:
-        folder: that ``esmerge unpack release=mol_llama`` wrote.
+        folder: that ``esmerge unpack release=mol_llama`` wrote, or the release as a Hugging Face folder.
         unimol: Uni-Mol's file, where the release holds no Uni-Mol.
         moleculestm: MoleculeSTM's file, where the release holds no MoleculeSTM.
     """
@@ -36,6 +34,13 @@ class ReleaseFiles:
     unimol: Path | None = None
     moleculestm: Path | None = None
 
+    def hidden(self) -> int:
+        """Width of the soft tokens; raises ``AdapterError`` where the projector is not there."""
+        projector = open_parts(self.folder, PARTS)["projector"]
+        if "weight" not in projector:
+            raise AdapterError(f"{self.folder}: the projector lacks its weight: copy the release again")
+        return len(projector["weight"])
+
     def read(self) -> dict[str, Tensor]:
         """Name in the release -> tensor.
 
@@ -43,32 +48,20 @@ class ReleaseFiles:
             AdapterError: a file cannot be read, or two hold the same tensor.
         """
         tensors: dict[str, Tensor] = {}
-        for prefix, path in self._parts():
-            part = {prefix + name: tensor for name, tensor in _read(path).items()}
-            again = sorted(tensors.keys() & part.keys())
+        for part, stored in open_parts(self.folder, PARTS).items():
+            tensors |= {PARTS[part] + name: tensor for name, tensor in stored.items()}
+        for path, network in self._networks():
+            again = sorted(tensors.keys() & network.keys())
             if again:
                 raise AdapterError(
                     f"{path} holds {len(again)} tensors that {self.folder} holds too, {again[0]} among them: give it "
                     "only where the release lacks them"
                 )
-            tensors |= part
+            tensors |= network
         return tensors
 
-    def _parts(self) -> Iterator[tuple[str, Path]]:
-        yield ENCODER, self.folder / PARTS / "encoder.safetensors"
-        yield PROJECTOR, self.folder / PARTS / "projector.safetensors"
+    def _networks(self) -> Iterator[tuple[Path, Mapping[str, Tensor]]]:
         for prefix, path in {UNIMOL: self.unimol, MOLECULESTM: self.moleculestm}.items():
             if path is not None:
-                yield prefix, path
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix in ENDINGS:
-        return read_torch_file(path, inside=UNIMOL_STATE)
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(
-            f"{path} cannot be read ({error}): expected safetensors as esmerge unpack release=mol_llama writes them, "
-            f"or a file that ends in {', '.join(ENDINGS)}"
-        ) from error
+                stored = read_torch_file(path, inside=UNIMOL_STATE)
+                yield path, {prefix + name: tensor for name, tensor in stored.items()}

@@ -98,7 +98,7 @@ class MoleculeStm(nn.Module):
 
     def forward(self, graphs: Sequence[MolecularGraph]) -> tuple[Tensor, Tensor]:
         """b molecules -> (b, 1 + most atoms, width), and (b, 1 + most atoms), true where something stands."""
-        device = self.molecule_node_model.gnns[0].eps.device
+        device = next(self.parameters()).device
         joint = joined(graphs)
         nodes = self.molecule_node_model(*(part.to(device) for part in (joint.atoms, joint.bonds, joint.bond_features)))
         rows = [

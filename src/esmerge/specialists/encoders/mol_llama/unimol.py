@@ -45,7 +45,8 @@ def pair_types(atoms: Tensor, symbols: int) -> Tensor:
 
 def gaussian_densities(values: Tensor, means: Tensor, deviations: Tensor) -> Tensor:
     """Densities of normal distributions at values: (..., 1), (kernels,), (kernels,) -> (..., kernels)."""
-    return torch.exp(-0.5 * ((values - means) / deviations) ** 2) / ((2 * PI) ** 0.5 * deviations)
+    heights: Tensor = (2 * PI) ** 0.5 * deviations
+    return torch.exp(-0.5 * ((values - means) / deviations).square()) / heights
 
 
 class GaussianKernels(nn.Module):
