@@ -18,8 +18,12 @@ STATE = "state_dict"  # where Lightning keeps the weights, beside epochs and opt
 FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def read_torch_file(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor, of a state dict or of the one inside a Lightning checkpoint; mapped from disk where that can be.
+def read_torch_file(path: Path, inside: str = STATE) -> dict[str, Tensor]:
+    """Name -> tensor, of a state dict or of the one inside a checkpoint; mapped from disk where that can be.
+
+    Args:
+        path: of the file.
+        inside: where a checkpoint keeps its state dict.
 
     Raises:
         AdapterError: the file is absent or broken, holds objects besides tensors and plain values, or no state dict.
@@ -27,14 +31,14 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise AdapterError(f"{path} does not exist: expected a file that torch.save wrote")
     content = _load(path)
-    state = content.get(STATE, content) if isinstance(content, Mapping) else content
+    state = content.get(inside, content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
         raise AdapterError(f"{path} holds a {type(state).__name__}, expected a state dict, name: tensor")
     strangers = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
     if strangers:
         raise AdapterError(
-            f"{path} holds {', '.join(strangers[:5])} beside tensors: expected a state dict, or a Lightning checkpoint "
-            f"with one under {STATE!r}"
+            f"{path} holds {', '.join(strangers[:5])} beside tensors: expected a state dict, or a checkpoint with "
+            f"one under {inside!r}"
         )
     return {str(name): cast(Tensor, value) for name, value in state.items()}
 

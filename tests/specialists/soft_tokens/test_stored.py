@@ -30,6 +30,8 @@ class Release:
         self.loads += 1
 
         def encode(value: str) -> Tensor:
+            if value.startswith("q"):
+                raise InputError(f"{value!r} cannot be pronounced")
             self.encoded.append(value)
             return torch.tensor([[float(ord(letter)) if letter != "z" else torch.nan] for letter in value])
 
@@ -54,6 +56,19 @@ def test_each_entity_is_encoded_once_in_all(tmp_path: Path) -> None:
     assert letters(later.stored(tmp_path).encode(["f", "ab"])) == ["f", "ab"]
     assert later.loads == 0, "what the cache holds needs no encoder"
     assert len(list((tmp_path / KIND).glob("*/soft_tokens.safetensors"))) == 3
+
+
+def test_entities_that_the_encoder_refuses_are_counted_and_all_others_stored(tmp_path: Path) -> None:
+    release = Release()
+    with pytest.raises(
+        InputError, match=r"^2 of 4 entities \(protein\) cannot be encoded, .*\n  'qa' cannot .*\n  'qb'"
+    ):
+        release.stored(tmp_path).encode(["ab", "qa", "c", "qb", "QA"])
+    assert release.encoded == ["ab", "c"]
+    later = Release()
+    assert letters(later.stored(tmp_path).encode(["ab", "c"])) == ["ab", "c"] and later.loads == 0
+    with pytest.raises(InputError, match=r"^23 of 23 entities(.|\n)* and 3 more$"):
+        later.stored(tmp_path).encode(["q" + letter for letter in "abcdefghijklmnopqrstuvw"])
 
 
 def test_when_the_encoder_is_in_memory(tmp_path: Path) -> None:

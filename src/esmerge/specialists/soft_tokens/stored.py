@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from esmerge.core.devices import release_memory
-from esmerge.core.errors import NumberError, shown
+from esmerge.core.errors import InputError, NumberError, shown
 from esmerge.core.finite import all_finite
 from esmerge.core.progress import tracked
 from esmerge.model.encoder import ModalityEncoder
@@ -22,6 +22,7 @@ from esmerge.storage.cache import Cache
 
 KIND = "encodings"  # of the cache
 FILE, TENSOR = "soft_tokens.safetensors", "soft_tokens"
+SHOWN = 20  # refused entities that a message names
 
 
 class StoredEncoder:
@@ -46,17 +47,31 @@ class StoredEncoder:
         A call that needs nothing new gives back the encoder's memory.
 
         Raises:
-            InputError: a value is invalid; the message names it. Nothing is encoded then.
+            InputError: a value is invalid, and nothing is encoded then; or the encoder refuses some, which are counted
+                and named when all others are in the cache.
             NumberError: a soft token is NaN or infinite.
         """
         checked = [self.released.check(value) for value in values]
         missing = [value for value in dict.fromkeys(checked) if not self._cache.path(KIND, self._key(value)).exists()]
-        for value in tracked(f"encoding {self.modality}", missing) if missing else ():
-            self._folder(value)
+        self._make_all(missing)
         stored = {value: load_file(self._folder(value) / FILE)[TENSOR] for value in dict.fromkeys(checked)}
         if not missing:
             self.release()
         return [stored[value] for value in checked]
+
+    def _make_all(self, missing: Sequence[str]) -> None:
+        rejects: list[str] = []
+        for value in tracked(f"encoding {self.modality}", missing) if missing else ():
+            try:
+                self._folder(value)
+            except InputError as error:
+                rejects.append(str(error))
+        if rejects:
+            listed = "\n  ".join([*rejects[:SHOWN], *([f"and {len(rejects) - SHOWN} more"] if rejects[SHOWN:] else [])])
+            raise InputError(
+                f"{len(rejects)} of {len(missing)} entities ({self.modality}) cannot be encoded, take them out of the "
+                f"data:\n  {listed}"
+            )
 
     @property
     def resident(self) -> bool:
