@@ -149,6 +149,15 @@ def make_gram(experts: Mapping[str, LoraState], space: str) -> Statistics:
     return found
 
 
+def make_span_inputs(experts: Mapping[str, LoraState], space: str) -> Statistics:
+    """Inputs of every module at some tokens, (tokens, in)."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, state in experts.items():
+        draw = torch_generator(0, "spans", name)
+        found[name] = {m: torch.randn(TOKENS, f.a.shape[1], generator=draw) for m, f in state.modules.items()}
+    return found
+
+
 def make_channels(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Mean magnitudes of the backbone's inputs, (in,)."""
     modules = next(iter(experts.values())).modules
@@ -171,6 +180,7 @@ def make_module_weights(experts: Mapping[str, LoraState], space: str) -> Statist
 MEASURED: Mapping[str, Callable[[Mapping[str, LoraState], str], Statistics]] = {
     "gram": make_gram,
     "propagated_gram": make_gram,
+    "span_inputs": make_span_inputs,
     "fisher": make_scores,
     "channels": make_channels,
     "alignment": make_layer_weights,

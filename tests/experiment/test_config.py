@@ -148,7 +148,7 @@ MESSAGES = {
     "+benchmark.table=x.csv": r"benchmark\.table is not a setting.*root.*limit",
     "+colour=red": r"colour: not a setting of a sweep, expected one of specialists, probe",
     "~granularity": r"granularity must be given",
-    "~probe.name": r"probe has no name: expected one of mixed, shuffled, single, text",
+    "~probe.name": r"probe has no name: expected one of authors, mixed, shuffled, single, text",
     # wrong types
     "granularity.temperature=warm": r"granularity\.temperature.*'warm'.*[Ff]loat",
     "granularity.projections=many": r"granularity\.projections.*'many'.*[Ii]nteger",
@@ -185,7 +185,7 @@ MESSAGES = {
     "suite.benchmarks=[drug_cell,drug_cell]": r"each once",
     "suite.benchmarks=[drug_cell,drug_moon]": r"unknown benchmark 'drug_moon': expected one of .*drug_cell",
     # names inside
-    "probe.name=loud": r"unknown probe 'loud': expected one of mixed, shuffled, single, text",
+    "probe.name=loud": r"unknown probe 'loud': expected one of authors, mixed, shuffled, single, text",
     "specialists.kind=nobody": r"unknown specialist set 'nobody': expected one of .*textbook",
     "method.name=magic": r"unknown method 'magic': expected one of .*average, base, .*es",
     "merge_space=middle": r"merge_space='middle': expected one of factors, delta, or null",

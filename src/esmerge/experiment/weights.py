@@ -28,7 +28,7 @@ from esmerge.storage.whole_folder import whole_folder
 
 KEY = "key.json"  # of the cache: holds hashes of code, which do not count here
 AS_TRAINED = "as trained: no number is rounded"
-NUMBER_FORMATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # safetensors' names
+NUMBER_FORMATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}  # safetensors' names
 
 
 def write_weights(specialists: Specialists, folder: Path, made_by: Mapping[str, object]) -> dict[str, object]:
@@ -89,9 +89,9 @@ def origin() -> dict[str, object]:
 
 
 def number_format(folder: Path) -> str:
-    """The number formats of all tensors in a folder, in words."""
+    """The number formats of all weights in a folder, in words; whole numbers beside them do not count."""
     formats: set[str] = set()
     for path in folder.rglob("*.safetensors"):
         with safe_open(path, "pt") as tensors:
             formats |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no mapping
-    return f"{' and '.join(sorted(NUMBER_FORMATS.get(name, name) for name in formats))}, {AS_TRAINED}"
+    return f"{' and '.join(words for name, words in NUMBER_FORMATS.items() if name in formats)}, {AS_TRAINED}"

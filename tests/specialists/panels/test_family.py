@@ -176,7 +176,7 @@ def test_shipped_stages_are_found_whatever_number_format_runs_them(
     monkeypatch.setattr("esmerge.specialists.stage_store.WEIGHTS", tmp_path)
     card = write_weights(specialists, tmp_path / "tiny" / "seed0", {"seed": 0})
     assert card["exam"]["required"]["backbone reads cyp_panel"] == 0.9
-    assert card["number_format"].startswith("bfloat16")
+    assert str(card["number_format"]).startswith("bfloat16 and float32, as trained")
     files = [path for path in (tmp_path / "tiny").rglob("*.safetensors")]
     for path in files:
         with safe_open(path, "pt") as stored:

@@ -103,7 +103,8 @@ def pcb(inputs: MergeInput, settings: PcbSettings) -> Merged:
 def scores(deltas: Tensor, magnitudes: Range) -> Tensor:
     """Intra- times inter-balancing of one module's updates, (N, out, in) -> (N, out, in), float32 as it is ranked."""
     intra = torch.exp(len(deltas) * (magnitudes.norm(deltas.abs()).square() - 1))
-    return (intra * torch.tanh(deltas * deltas.sum(dim=0))).float()
+    total = deltas.sum(dim=0, dtype=torch.float64).to(deltas)  # so that a rank does not depend on the experts' order
+    return (intra * torch.tanh(deltas * total)).float()
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
