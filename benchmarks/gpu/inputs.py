@@ -126,6 +126,7 @@ class Inputs:
         makers: dict[str, Callable[[], Statistics]] = {
             "gram": self._gram,
             "propagated_gram": self._gram,
+            "span_inputs": self._span_inputs,
             "fisher": lambda: self._scored(space),
             "channels": self._channels,
             "alignment": self._layer_weights,
@@ -144,6 +145,16 @@ class Inputs:
                 rows = torch.randn(TOKENS, entry.shape[1], generator=draw, device=self.device)
                 grams[name][module] = (rows.T @ rows).div_(TOKENS)
         return grams
+
+    def _span_inputs(self) -> Statistics:
+        draw = self._draw(700)
+        return {
+            name: {
+                module: torch.randn(TOKENS, entry.shape[1], generator=draw, device=self.device)
+                for module, entry in state.header.items()
+            }
+            for name, state in self.experts.items()
+        }
 
     def _channels(self) -> Statistics:
         draw, header = self._draw(400), next(iter(self.experts.values())).header
