@@ -29,7 +29,7 @@ sweep: setup ## the main job: three granularities beside every reference; after 
 test: setup ## the default tests (minutes)
 	$(BIN)/python -m pytest -q $(ARGS)
 
-test-slow: setup ## the tests that need a real language model
+test-slow: setup ## the tests that need a real language model, or Chromium
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-latest: ## the default tests on the newest versions that pyproject.toml allows, in .venv-latest

@@ -26,7 +26,7 @@ class Page:
     """
 
     def __init__(self, path: Path, profile: Path, dark: bool = False) -> None:
-        assert PROGRAM is not None
+        assert PROGRAM is not None, f"expected a browser, one of {', '.join(NAMES)}: Debian has the package chromium"
         (commands, self._send), (self._receive, answers) = os.pipe(), os.pipe()
         inherited = [fcntl.fcntl(end, fcntl.F_DUPFD, FREE) for end in (commands, answers)]
         line = ["bash", "-c", PIPES, "bash", PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests.report.asked import HOSTILE, MOLECULES, asked_sweep
-from tests.report.chromium import PROGRAM, Page
+from tests.report.chromium import Page
 from tests.report.synthetic import add_run, fail_run, seal
 
 from esmerge.core.errors import StoreError
@@ -22,7 +22,7 @@ from esmerge.report.page.cells import MOST_ROWS, frame_table, places
 from esmerge.report.page.molecules import compact, drawing, drawn_modalities
 from esmerge.report.page.questions import question_browser, selected
 
-in_chromium = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine (Debian's package chromium)")
+in_chromium = pytest.mark.slow  # Debian's package chromium
 
 
 class Reader(HTMLParser):

@@ -45,12 +45,14 @@ class ReferenceInfo:
         kind: ``FLOOR`` or ``REFERENCE``.
         source: where it was published, if it was.
         rank: its place among the rows of its kind, the lowest first; equal ones stand by name.
+        finetuned: whether a language model learns from the benchmarks' own training splits.
     """
 
     title: str
     kind: MethodKind
     source: str = ""
     rank: int = 100
+    finetuned: bool = False
     spaces: ClassVar[tuple[str, ...]] = ()
     granularities: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
@@ -91,6 +93,7 @@ class MergeInfo:
     per_task: bool = False
     elementwise: bool = False
     rank: int = 100
+    finetuned: ClassVar[bool] = False
 
     @property
     def needs_signals(self) -> bool:

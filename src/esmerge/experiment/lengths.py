@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esmerge.baselines.references.finetuned import FinetunedSettings
-from esmerge.baselines.references.multitask import MultitaskSettings
 from esmerge.core.prompts import Benchmark, Example
 from esmerge.core.timing import stage
 from esmerge.experiment.config import Compute
@@ -39,7 +37,7 @@ def _sides(spec: RunSpec, benchmark: Benchmark) -> dict[str, tuple[Example, ...]
     sides = {"test": benchmark.test}
     if spec.tuned:
         sides["validation"] = benchmark.validation
-    if isinstance(spec.method.settings, FinetunedSettings | MultitaskSettings):
+    if spec.info.finetuned:
         sides["training"] = benchmark.train
     return sides
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from esmerge.baselines.references.expert import ExpertSettings
-from esmerge.baselines.references.finetuned import FinetunedSettings
-from esmerge.baselines.references.multitask import MultitaskSettings
 from esmerge.core.compose import choices, compose_choices
 from esmerge.core.errors import ConfigError
 from esmerge.core.methods import MethodInfo, MethodRecord
@@ -91,8 +89,7 @@ class RunSpec:
     @property
     def record(self) -> MethodRecord:
         """What the run says of its method."""
-        finetuned = isinstance(self.method.settings, FinetunedSettings | MultitaskSettings)
-        return MethodRecord(self.info.kind, self.title, self.info.rank, finetuned)
+        return MethodRecord(self.info.kind, self.title, self.info.rank, self.info.finetuned)
 
     @property
     def hash(self) -> str:

@@ -66,8 +66,8 @@ def answer_and_imitation_loss(
     imitated = prompt_encoder.encode([item.imitates for item in taught if item.imitates is not None and weight])
     imitated_places = []
     for row, words in zip(imitating, imitated, strict=True):
-        places[row], found = places_before_answers(encoded[row], words, reach)
-        imitated_places.append(found)
+        places[row], places_of_words = places_before_answers(encoded[row], words, reach)
+        imitated_places.append(places_of_words)
     target = None
     if imitating:
         with torch.no_grad(), without_adapters(model):
@@ -123,20 +123,20 @@ def answer_places(encoded: EncodedPrompt) -> list[int]:
     return [place for place, target in enumerate(encoded.targets) if target != IGNORED]
 
 
-def places_before_answers(one: EncodedPrompt, other: EncodedPrompt, reach: int) -> tuple[list[int], list[int]]:
+def places_before_answers(perceived: EncodedPrompt, words: EncodedPrompt, reach: int) -> tuple[list[int], list[int]]:
     """Positions of two sequences with the same answers that are compared, as many in both and in the same order.
 
     They are those at which an answer's token is predicted and up to ``reach`` before each answer; fewer where in
     either sequence fewer stand between an answer and the one before it.
     """
-    found: tuple[list[int], list[int]] = ([], [])
-    free = [0, 0]  # where in each sequence the question begins
-    for runs in zip(*(_runs(answer_places(item)) for item in (one, other)), strict=True):
-        before = min(reach, *(run.start - start for run, start in zip(runs, free, strict=True)))
-        for places, run in zip(found, runs, strict=True):
+    compared: tuple[list[int], list[int]] = ([], [])
+    question_starts = [0, 0]
+    for runs in zip(*(_runs(answer_places(item)) for item in (perceived, words)), strict=True):
+        before = min(reach, *(run.start - start for run, start in zip(runs, question_starts, strict=True)))
+        for places, run in zip(compared, runs, strict=True):
             places += range(run.start - before, run.stop)
-        free = [run.stop + 1 for run in runs]
-    return found
+        question_starts = [run.stop + 1 for run in runs]
+    return compared
 
 
 def _runs(places: Sequence[int]) -> list[range]:

@@ -17,7 +17,9 @@ class FinetunedSettings:
     """How it is trained is part of the specialist set (``specialists.finetuning``)."""
 
 
-@REFERENCES.register("finetuned", FinetunedSettings, ReferenceInfo("Fine-tuned", MethodKind.REFERENCE, rank=3))
+@REFERENCES.register(
+    "finetuned", FinetunedSettings, ReferenceInfo("Fine-tuned", MethodKind.REFERENCE, rank=3, finetuned=True)
+)
 def finetuned(settings: FinetunedSettings, model: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions of an adapter trained on ``benchmark.train``.
 

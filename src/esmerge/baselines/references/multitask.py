@@ -16,7 +16,9 @@ class MultitaskSettings:
     """How it is trained is part of the specialist set: ``specialists.finetuning``, its steps for each benchmark."""
 
 
-@REFERENCES.register("multitask", MultitaskSettings, ReferenceInfo("Multi-task", MethodKind.REFERENCE, rank=4))
+@REFERENCES.register(
+    "multitask", MultitaskSettings, ReferenceInfo("Multi-task", MethodKind.REFERENCE, rank=4, finetuned=True)
+)
 def multitask(settings: MultitaskSettings, model: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions of one adapter trained on every benchmark of the sweep that has a training split.
 
