@@ -10,11 +10,12 @@ import pytest
 from tests.conftest import composed
 
 from esmerge.core.errors import ConfigError, NumberError
+from esmerge.core.prompts import Benchmark, Example
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.pipeline import execute_all
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.search import SearchRange, Tuning, values_of, with_values
-from esmerge.experiment.suite import load_suite
+from esmerge.experiment.suite import load_suite, on_validation
 from esmerge.experiment.tune import objective, optimise, tune, tuning_benchmarks
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.run import merge
@@ -171,6 +172,17 @@ def test_what_decides_must_be_there(shared_cache: Path, tiny_specialists: Specia
         ConfigError, match="tuning.objective='drug_drug': expected all or one of cross_modal, retention"
     ):
         tuning_benchmarks(suite, Tuning(objective="drug_drug"))
+
+
+def test_a_sample_of_validation_questions_has_the_answers_of_the_whole() -> None:
+    """Tables come sorted: their first rows may all have one answer."""
+    answers = [0] * 60 + [1] * 40
+    questions = tuple(Example(str(n), ("?",), ("No", "Yes"), answer) for n, answer in enumerate(answers))
+    benchmark = Benchmark("sorted", "Sorted", "cross_modal", ("No", "Yes"), questions, questions, questions, "")
+    drawn = [on_validation(benchmark, 20, seed).test for seed in (0, 1)]
+    assert [sum(example.answer for example in examples) for examples in drawn] == [8, 8] and drawn[0] != drawn[1]
+    assert on_validation(benchmark).test == questions == on_validation(benchmark, 100, 3).test
+    assert on_validation(benchmark, 20, 1).test == drawn[1]
 
 
 def test_bad_ranges_are_refused() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
+
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
+from esmerge.data.splits import sample
 from esmerge.experiment.config import Sweep
 from esmerge.tasks.load import load_benchmark
 
@@ -23,6 +26,12 @@ def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
     return tuple(on_validation(benchmark) for benchmark in benchmarks)
 
 
-def on_validation(benchmark: Benchmark, limit: int | None = None) -> Benchmark:
-    """A benchmark whose test split is its validation split, or the first ``limit`` questions of it."""
-    return replace(benchmark, title=f"{benchmark.title} (validation)", test=benchmark.validation[:limit])
+def on_validation(benchmark: Benchmark, limit: int | None = None, seed: int = 0) -> Benchmark:
+    """A benchmark whose test split is its validation split, or a label-stratified sample of ``limit`` questions of it.
+
+    Questions stand in their table's order, whose beginning may have one answer more often than the whole.
+    """
+    answers = pd.DataFrame({"answer": [example.answer for example in benchmark.validation]})
+    selected = sample(answers, limit, seed, f"{benchmark.name}-tuning").index
+    questions = tuple(benchmark.validation[index] for index in selected)
+    return replace(benchmark, title=f"{benchmark.title} (validation)", test=questions)

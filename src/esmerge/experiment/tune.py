@@ -46,7 +46,7 @@ def tune(
     ranges = tuning.ranges(settings, granularity)
     if not ranges:
         raise ConfigError(f"method={spec.method.name} has none of {', '.join(tuning.search)}: nothing can be tuned")
-    benchmarks = tuning_benchmarks(suite, tuning)
+    benchmarks = tuning_benchmarks(suite, tuning, spec.sweep.seed)
     trials: list[dict[str, float | str | None]] = []
     with progress(f"tuning {spec.name}", tuning.trials) as bar:
 
@@ -78,8 +78,8 @@ def _attempt(
     return sum(map(accuracy, predictions)) / len(benchmarks), None
 
 
-def tuning_benchmarks(suite: Sequence[Benchmark], tuning: Tuning) -> list[Benchmark]:
-    """The benchmarks whose validation questions decide."""
+def tuning_benchmarks(suite: Sequence[Benchmark], tuning: Tuning, seed: int = 0) -> list[Benchmark]:
+    """The benchmarks whose validation questions decide, a sample of them drawn by the seed."""
     benchmarks = [benchmark for benchmark in suite if tuning.objective in (benchmark.family, EVERYTHING)]
     if not benchmarks:
         families = ", ".join(sorted({benchmark.family for benchmark in suite}))
@@ -87,7 +87,7 @@ def tuning_benchmarks(suite: Sequence[Benchmark], tuning: Tuning) -> list[Benchm
     empty = [benchmark.name for benchmark in benchmarks if not benchmark.validation]
     if empty:
         raise ConfigError(f"{', '.join(empty)} has no validation split to tune on: leave it out, or use tuning=none")
-    return [on_validation(benchmark, tuning.limit) for benchmark in benchmarks]
+    return [on_validation(benchmark, tuning.limit, seed) for benchmark in benchmarks]
 
 
 def objective(run: RunFolder, spec: RunSpec) -> float | None:
@@ -98,7 +98,9 @@ def objective(run: RunFolder, spec: RunSpec) -> float | None:
     if spec.sweep.split != "validation" or not run.is_done(spec.hash):
         return None
     metrics = run.read_metrics()
-    names = [benchmark.name for benchmark in tuning_benchmarks(load_suite(spec.sweep), spec.sweep.tuning)]
+    names = [
+        benchmark.name for benchmark in tuning_benchmarks(load_suite(spec.sweep), spec.sweep.tuning, spec.sweep.seed)
+    ]
     accuracies = metrics[(metrics["metric"] == "accuracy") & metrics["benchmark"].isin(names)]
     complete = set(accuracies["benchmark"]) == set(names) and bool(np.isfinite(accuracies["value"]).all())
     return float(accuracies["value"].mean()) if complete else None
