@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import small
-from tests.calibration.direct import linear_inputs, one, own_places, same, snapshot
+from tests.calibration.direct import linear_inputs, own_places, same, snapshot
 from torch import Tensor
 
 from esmerge.calibration.api import CalibrationData
@@ -19,7 +18,6 @@ from esmerge.calibration.statistics.span_inputs import (
     compressed,
     span_inputs,
     spread,
-    text_name,
 )
 from esmerge.calibration.stored import load_statistics, save_statistics
 from esmerge.core.errors import ConfigError, InputError
@@ -27,7 +25,6 @@ from esmerge.core.prompts import Entity, Prompt
 from esmerge.merging.api import MergeInput
 from esmerge.merging.methods.span_regression import SpanRegressionSettings
 from esmerge.merging.run import merge
-from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.variants.mixed import mixed
 from esmerge.specialists.specialists import Specialists
@@ -44,44 +41,37 @@ def prompts_of(specialists: Specialists, count: int) -> list[Prompt]:
     return mixed(ProbeSettings(samples=count), specialists, seed=1)
 
 
-def by_hand(specialists: Specialists, name: str, prompts: list[Prompt], text: bool) -> dict[str, Tensor]:
+def by_hand(specialists: Specialists, name: str, prompts: list[Prompt]) -> dict[str, Tensor]:
     """Module -> every counted input, (tokens, in)."""
     rows: dict[str, list[Tensor]] = {}
     for prompt in prompts:
         spans = own_places(specialists, prompt, specialists.expert_modality[name])
-        outside = set(range(one(specialists, prompt).embeds.shape[1]))
-        for modality in specialists.modalities:
-            outside -= set(own_places(specialists, prompt, modality))
         for module, inputs in linear_inputs(specialists, specialists.adapters[name], prompt).items():
-            rows.setdefault(module, []).append(inputs[sorted(outside) if text else spans].double())
+            rows.setdefault(module, []).append(inputs[spans].double())
     return {module: torch.cat(parts) for module, parts in rows.items()}
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_equals_inputs_caught_by_hand(specialists: Specialists, batch_size: int) -> None:
     prompts = prompts_of(specialists, 4)
-    measured = span_inputs(
-        CalibrationData(specialists, prompts, batch_size), SpanInputsSettings(limit=None, text_weight=0.3)
-    )
+    measured = span_inputs(CalibrationData(specialists, prompts, batch_size), SpanInputsSettings(limit=None))
     assert list(measured) == list(specialists.adapters)
     for name, state in specialists.adapters.items():
-        assert set(measured[name]) == {key for m in state.modules for key in (m, text_name(m))}
-        for weight, text in ((1.0, False), (0.3, True)):
-            for module, x in by_hand(specialists, name, prompts, text).items():
-                rows = measured[name][text_name(module) if text else module].double()
-                assert len(rows) <= x.shape[1]
-                torch.testing.assert_close(rows.T @ rows, weight * x.T @ x / len(x), rtol=1e-4, atol=1e-5)
+        assert set(measured[name]) == set(state.modules)
+        for module, x in by_hand(specialists, name, prompts).items():
+            rows = measured[name][module].double()
+            assert len(rows) <= x.shape[1]
+            torch.testing.assert_close(rows.T @ rows, x.T @ x / len(x), rtol=1e-4, atol=1e-5)
 
 
 def test_few_tokens_are_stored_as_they_are(specialists: Specialists) -> None:
     prompts = prompts_of(specialists, 3)
     measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=3))
-    for module, x in by_hand(specialists, "prot", prompts, text=False).items():
+    for module, x in by_hand(specialists, "prot", prompts).items():
         rows = measured["prot"][module]
         assert len(rows) == 3  # a limit of one token for each prompt
         distances = torch.cdist(rows.double() * 3**0.5, x.double()).amin(dim=1)
         assert float(distances.max()) < 1e-4 * float(x.norm(dim=1).max())
-        assert text_name(module) not in measured["prot"]
 
 
 @settings(max_examples=30, deadline=None)
@@ -103,7 +93,7 @@ def test_every_place_of_a_span_has_its_turn(quota: int) -> None:
 
 
 def test_the_limit_does_not_depend_on_the_batch(specialists: Specialists) -> None:
-    prompts, limited = prompts_of(specialists, 5), SpanInputsSettings(limit=10, text_weight=0.2)
+    prompts, limited = prompts_of(specialists, 5), SpanInputsSettings(limit=10)
     whole, single = (span_inputs(CalibrationData(specialists, prompts, size), limited) for size in (5, 1))
     for name, tensors in whole.items():
         for key, rows in tensors.items():
@@ -120,32 +110,26 @@ def test_compression_says_the_same(count: int) -> None:
 
 def test_the_model_is_left_as_found(specialists: Specialists) -> None:
     before = snapshot(specialists)
-    span_inputs(CalibrationData(specialists, prompts_of(specialists, 2), 2), SpanInputsSettings(text_weight=1.0))
+    span_inputs(CalibrationData(specialists, prompts_of(specialists, 2), 2), SpanInputsSettings())
     assert same(before, specialists)
 
 
-def test_a_modality_or_text_that_is_in_no_prompt_is_named(specialists: Specialists) -> None:
-    entities: list[Prompt] = [tuple(s for s in p if isinstance(s, Entity)) for p in prompts_of(specialists, 2)]
-    without_cells = [tuple(s for s in p if isinstance(s, Entity) and s.modality != "cell") for p in entities]
+def test_a_modality_that_is_in_no_prompt_is_named(specialists: Specialists) -> None:
+    without_cells = [
+        tuple(s for s in p if not isinstance(s, Entity) or s.modality != "cell") for p in prompts_of(specialists, 2)
+    ]
     with pytest.raises(InputError, match="the probe holds no cell"):
         span_inputs(CalibrationData(specialists, without_cells, 2), SpanInputsSettings())
-    backbone = small.backbone(start=False)
-    encoder = PromptEncoder(backbone, specialists.encoders)
-    assert encoder.batch(entities).spans[0][0].start == 0  # no start token either
-    bare = replace(specialists, backbone=backbone)
-    with pytest.raises(InputError, match="text_weight=0.5: the probe's prompts hold no text"):
-        span_inputs(CalibrationData(bare, entities, 2), SpanInputsSettings(text_weight=0.5))
 
 
-@pytest.mark.parametrize("changes", [{"limit": 0}, {"text_weight": -0.1}, {"text_weight": float("nan")}])
-def test_settings_are_checked(changes: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=f"method.spans.{next(iter(changes))}="):
-        SpanInputsSettings(**changes)  # type: ignore[arg-type]
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="method.spans.limit="):
+        SpanInputsSettings(limit=0)
 
 
 def test_what_was_measured_can_be_stored_and_merged_by(specialists: Specialists, tmp_path: Path) -> None:
     data = CalibrationData(specialists, prompts_of(specialists, 3), 2)
-    save_statistics(span_inputs(data, SpanInputsSettings(text_weight=0.1)), tmp_path)
+    save_statistics(span_inputs(data, SpanInputsSettings()), tmp_path)
     inputs = MergeInput(specialists.adapters, "delta", statistics={"span_inputs": load_statistics(tmp_path)})
     state = merge("span_regression", inputs, SpanRegressionSettings()).state
     assert list(state.modules) == list(specialists.adapters["mol"].modules)

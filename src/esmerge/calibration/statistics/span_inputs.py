@@ -21,11 +21,9 @@ from tqdm import tqdm
 from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import batches, check_reached, holding, prefill, tokens_of, watching
-from esmerge.core.errors import InputError
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Prompt
 from esmerge.core.validation import at_least
-from esmerge.model.prompt_encoder import Batch
 
 
 @dataclass(frozen=True)
@@ -34,17 +32,13 @@ class SpanInputsSettings:
 
     Attributes:
         limit: tokens of each expert that count, at most, spread evenly over the prompts (at least one of each prompt);
-            the text's tokens have a limit of the same size; None counts all.
-        text_weight: weight of the tokens outside every entity (labels and separators) against those of the expert's
-            modality, each as a mean over tokens; 0 leaves them out.
+            None counts all.
     """
 
     limit: int | None = 2048
-    text_weight: float = 0.0
 
     def __post_init__(self) -> None:
         at_least(self, "method.spans", 1, "limit")
-        at_least(self, "method.spans", 0, "text_weight")
 
 
 @dataclass
@@ -60,21 +54,20 @@ class _Rows:
         if sum(map(len, self.parts)) > 2 * rows.shape[1]:
             self.parts = [compressed(torch.cat(self.parts))]
 
-    def scaled(self, weight: float) -> Tensor:
-        """Rows whose Gram matrix is ``weight`` times the mean over the inputs' outer products."""
-        factor: float = (weight / self.count) ** 0.5
-        return (factor * compressed(torch.cat(self.parts))).cpu()
+    def mean(self) -> Tensor:
+        """Rows whose Gram matrix is the mean over the inputs' outer products."""
+        rows: Tensor = compressed(torch.cat(self.parts)) / self.count**0.5
+        return rows.cpu()
 
 
 @STATISTICS.register("span_inputs", SpanInputsSettings, StatisticInfo())
 def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Statistics:
     """Expert -> module -> rows (n, in_features), whose Gram matrix ``ZᵀZ`` is the mean over the tokens that count.
 
-    With a weight of the text, ``text_name(module)`` holds as much of the text's tokens, ``ZᵀZ`` times the weight. Every
-    expert reads the prompts that hold its modality by itself. n is in_features at most.
+    Every expert reads the prompts that hold its modality by itself. n is in_features at most.
 
     Raises:
-        InputError: an expert's modality is in no prompt, or text that shall count is in none.
+        InputError: an expert's modality is in no prompt.
     """
     specialists = material.specialists
     prompts = {name: holding(material.prompts, specialists.expert_modality[name]) for name in specialists.adapters}
@@ -85,11 +78,6 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
             activate(name)
             measured[name] = _inputs_of(material, name, prompts[name], settings, bar)
     return measured
-
-
-def text_name(module: str) -> str:
-    """The name under which a module's inputs at the text's tokens stand."""
-    return f"{module}.text"
 
 
 def compressed(rows: Tensor) -> Tensor:
@@ -111,46 +99,22 @@ def spread(tokens: Tensor, quota: int | None, first: int = 0) -> Tensor:
     return tokens & ((counts <= quota) | (ends // counts > (ends - quota) // counts))
 
 
-def text_of(batch: Batch) -> Tensor:
-    """Which positions belong to no entity, (B, T); padding does not count."""
-    text = batch.mask.bool().clone()
-    for row, spans in enumerate(batch.spans):
-        for span in spans:
-            text[row, span.start : span.stop] = False
-    return text
-
-
 def _inputs_of(
     material: CalibrationData, name: str, prompts: Sequence[Prompt], settings: SpanInputsSettings, bar: tqdm
 ) -> dict[str, Tensor]:
     """One expert's rows; it is the active one."""
     specialists = material.specialists
     modality, modules = specialists.expert_modality[name], specialists.adapters[name].modules
-    spans: dict[str, _Rows] = {}
-    text: dict[str, _Rows] = {}
+    rows: dict[str, _Rows] = {}
     quota = None if settings.limit is None else max(1, settings.limit // len(prompts))
     for number, batch in enumerate(batches(specialists, prompts, material.batch_size)):
-        first = number * material.batch_size
-        masks = [(spans, spread(tokens_of(batch, modality), quota, first))]
-        if settings.text_weight > 0:
-            masks.append((text, spread(text_of(batch), quota, first)))
+        tokens = spread(tokens_of(batch, modality), quota, number * material.batch_size)
 
-        def add(module: str, inputs: Tensor, masks: list[tuple[dict[str, _Rows], Tensor]] = masks) -> None:
-            for rows, tokens in masks:
-                rows.setdefault(module, _Rows()).add(inputs[tokens.flatten()].float())
+        def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
+            rows.setdefault(module, _Rows()).add(inputs[tokens.flatten()].float())
 
         with watching(specialists.backbone.model, modules, add):
             prefill(specialists, batch)
         bar.update(len(batch.spans))
-    check_reached(spans, modules)
-    measured = {module: rows.scaled(1.0) for module, rows in spans.items()}
-    return measured | {text_name(module): _scaled_text(rows, settings) for module, rows in text.items()}
-
-
-def _scaled_text(rows: _Rows, settings: SpanInputsSettings) -> Tensor:
-    if rows.count == 0:
-        raise InputError(
-            f"method.spans.text_weight={settings.text_weight:g}: the probe's prompts hold no text beside their "
-            "entities; set it to 0"
-        )
-    return rows.scaled(settings.text_weight)
+    check_reached(rows, modules)
+    return {module: inputs.mean() for module, inputs in rows.items()}
