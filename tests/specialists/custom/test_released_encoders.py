@@ -165,7 +165,6 @@ def test_a_merge_on_its_own_probes_through_the_encoder(world: World, tmp_path: P
     ("encoders", "message"),
     [
         ({"cell": "prot2text_v2"}, "encoders.cell: no expert perceives that, but molecule, protein"),
-        ({"protein": "prot2text_v2"}, "encoders.protein.path is not set"),
         ({"protein": "kmers"}, "encoders.protein='kmers': expected a released encoder, one of .*prot2text_v2"),
     ],
 )
