@@ -115,8 +115,8 @@ def load_backbone(
         tokens: padding and placeholders, which its tokenizer must have.
 
     Raises:
-        ConfigError: it cannot be loaded, or lacks weights or tokens; the message says why and what to do. Of a backbone that was
-            saved without its head, this is raised when an answer is asked of it.
+        ConfigError: it cannot be loaded, or lacks weights or tokens; the message says why and what to do. Of a backbone
+            that was saved without its head, this is raised when an answer is asked of it.
     """
     name, trusted = source.path, source.trust_remote_code
     tokenizer = load_tokenizer(name, trusted)
