@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
+WORKERS ?= logical
 TABLES ?= ../shared/data
 CHECKPOINT ?= outputs/checkpoint
 
@@ -26,8 +27,8 @@ setup: .venv/ready ## create .venv and install by constraints.txt
 sweep: setup ## the main job: three granularities beside every reference; after a kill, ARGS=resume=latest goes on
 	$(BIN)/python -m src.sweep -m granularity=layer,element,joint $(ARGS)
 
-test: setup ## the default tests (minutes)
-	$(BIN)/python -m pytest -q $(ARGS)
+test: setup ## the default tests (minutes), WORKERS files at a time: a process for each core, at most eight
+	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-slow: setup ## the tests that need a real language model, or Chromium
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
