@@ -42,7 +42,8 @@ def perceivable(benchmark: Benchmark, refusals: Refusals | None, limit: float) -
     ]
     if not rejects:
         return benchmark
-    remaining = {side: tuple(e for e in examples if _reason(e, reasons) is None) for side, examples in splits.items()}
+    train, validation, test = (tuple(e for e in s if _reason(e, reasons) is None) for s in splits.values())
+    remaining = dict(zip(splits, (train, validation, test), strict=True))
     emptied = [side for side, examples in splits.items() if examples and not remaining[side]]
     total = sum(map(len, splits.values()))
     if emptied or len(rejects) > limit * total:
@@ -52,7 +53,7 @@ def perceivable(benchmark: Benchmark, refusals: Refusals | None, limit: float) -
             f"than benchmark.max_rejects={limit:g} allows{f' and all of {emptied[0]}' if emptied else ''}. First "
             f"reasons: {listed}"
         )
-    return replace(benchmark, **remaining, rejects=(*benchmark.rejects, *rejects))
+    return replace(benchmark, train=train, validation=validation, test=test, rejects=(*benchmark.rejects, *rejects))
 
 
 def _reason(example: Example, reasons: Mapping[Entity, str]) -> str | None:

@@ -12,10 +12,7 @@ from esmerge.model.reach import check_reach
 from esmerge.specialists.families.panels.lessons import Lesson, Relation
 from esmerge.specialists.families.panels.wording import NO, YES
 
-REMEDY = (
-    "give the modality an encoder (specialists.encoders), ask fewer specialists.lora.questions of it at a time, or "
-)
-REMEDY += "take another checkpoint"
+REMEDY = "give it an encoder (specialists.encoders), ask fewer specialists.lora.questions, or take another checkpoint"
 
 
 def check_texts(lessons: Sequence[Lesson], backbone: Backbone, questions: int) -> None:
