@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +22,7 @@ from esmerge.core.schema import Selection, choose, plain
 from esmerge.core.stopping import stoppable
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner
+from esmerge.experiment.teaching import read_learner, teach
 from esmerge.experiment.weights import write_weights
 from esmerge.model.threads import check_threads, use_threads
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -36,6 +38,9 @@ def job(config: DictConfig) -> None:
     raw = plain(config)
     screen = Console()
     try:
+        if raw["specialist"] is not None:
+            teach_alone(raw, screen)
+            return
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
         check_threads(raw["threads"], "threads")
         use_threads(raw["threads"], raw["device"])
@@ -63,6 +68,30 @@ def job(config: DictConfig) -> None:
         )
     for name, value in specialists.metadata.items():
         screen.print(f"  {name}: {value}", markup=False)
+
+
+def teach_alone(raw: Mapping[str, Any], screen: Console) -> None:
+    """Train the specialist that ``specialist`` names, on the user's backbone, and copy it out where a folder is named.
+
+    Raises:
+        BenchError: settings, tables or the backbone cannot be used.
+    """
+    expert = str(raw["specialist"])
+    settings = read_learner(raw["specialists"], expert)
+    if unused := [key for key in ("weights", "finetuned", "retrain") if raw[key]]:
+        raise ConfigError(f"{', '.join(unused)}: says nothing of one specialist: leave it out with specialist={expert}")
+    check_threads(raw["threads"], "threads")
+    use_threads(raw["threads"], raw["device"])
+    folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out") if raw[key]}
+    for key, folder in folders.items():
+        check_folder(folder, key)
+    taught = teach(settings, expert, Context(raw["seed"], Cache(folders["cache"]), raw["device"]))
+    if "out" in folders:
+        save_adapter(taught.adapter, folders["out"] / expert, taught.backbone)
+        screen.print(f"{folders['out'] / expert}: for specialists.experts.{expert}", markup=False)
+    screen.print(f"{expert}: {len(taught.adapter.modules)} adapted modules on {taught.backbone}", markup=False)
+    for name, figure in taught.figures.items():
+        screen.print(f"  {name}: {figure}", markup=False)
 
 
 def train_references(context: ExperimentContext, selection: Selection, names: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ def check_lengths(spec: RunSpec, suite: Sequence[Benchmark], specialists: Specia
     """
     with stage("benchmarks"):
         for benchmark in suite:
-            for side, examples in _sides(spec, benchmark).items():
+            for side, examples in _sides(spec, specialists.worded(benchmark)).items():
                 key = hash((specialists.fingerprint, benchmark.name, side, examples, repr(spec.sweep.compute)))
                 if key not in _FITTING:
                     _check(specialists, f"benchmark {benchmark.name!r}, {side} example", examples, spec.sweep.compute)

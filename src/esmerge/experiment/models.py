@@ -36,11 +36,11 @@ class Models:
 
     def predict(self, adapter: Update | None, benchmark: Benchmark) -> pd.DataFrame:
         """Predictions of the backbone under a merge; None is the bare one."""
-        return self.predictor.predict(adapter, benchmark)
+        return self.predictor.predict(adapter, self.context.specialists.worded(benchmark))
 
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         """An adapter trained on a benchmark's training split."""
-        return self.finetuner.finetuned(benchmark)
+        return self.finetuner.finetuned(self.context.specialists.worded(benchmark))
 
     def multitask(self) -> LoraState:
         """One adapter trained on the training splits of all benchmarks."""
@@ -58,7 +58,7 @@ def load_models(sweep: Sweep, suite: Sequence[Benchmark] = ()) -> Models:
         suite: benchmarks whose questions a measure may read, and on which one adapter may be trained together.
     """
     context = open_context(sweep)
-    probe = Probe(context, sweep.probe)
+    probe, suite = Probe(context, sweep.probe), [context.specialists.worded(benchmark) for benchmark in suite]
     return Models(
         context,
         SignalStore(context, probe, sweep.granularity.score),

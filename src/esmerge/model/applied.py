@@ -1,4 +1,7 @@
-"""Dense updates on a resident backbone: added to its weights for a while, and taken off again."""
+"""Dense updates on a resident backbone: added to its weights for a while, and taken off again.
+
+A quantised weight stays as it is; its update works beside it, in full, on what the layer reads.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Mapping
 
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from esmerge.adapters.dense import DenseState, added
 from esmerge.adapters.lora import PREFIX
@@ -21,14 +26,16 @@ class Baked:
     def __init__(self, model: nn.Module, states: Mapping[str, DenseState]) -> None:
         self._model, self._states = model, states
         self._replaced: list[tuple[nn.Linear, Tensor]] = []  # changed layers, each with its original weight
+        self._beside: list[RemovableHandle] = []  # updates of quantised layers
 
     def switch(self, name: str | None) -> None:
         """Put the weights back; then, unless ``name`` is None, add its updates.
 
         Raises:
-            AdapterError: the backbone has no such linear layer, or one of another shape, or a quantised one; its
-                weights are as before.
+            AdapterError: the backbone has no such linear layer, or one of another shape; its weights are as before.
         """
+        while self._beside:
+            self._beside.pop().remove()
         while self._replaced:
             linear, weight = self._replaced.pop()
             linear.weight.data = weight
@@ -43,6 +50,9 @@ class Baked:
 
     def _add(self, module: str, update: Tensor) -> None:
         linear = self._linear(module)
+        if not linear.weight.is_floating_point():
+            self._beside.append(_beside(module, linear, update))
+            return
         weight: Tensor = linear.weight.data
         total = added(module, weight, update)
         self._replaced.append((linear, weight))
@@ -59,3 +69,18 @@ class Baked:
         if not isinstance(linear, nn.Linear):
             raise AdapterError(f"{module} is a {type(linear).__name__} in the backbone: only linear layers are updated")
         return linear
+
+
+def _beside(module: str, linear: nn.Linear, update: Tensor) -> RemovableHandle:
+    """Add what an update makes of a layer's input to its output, until the handle is removed."""
+    if (linear.out_features, linear.in_features) != tuple(update.shape):
+        raise AdapterError(
+            f"{module}: the update is {tuple(update.shape)}, the layer {linear.out_features, linear.in_features}"
+        )
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        (values,) = inputs
+        return output + functional.linear(values, held.to(values.dtype))
+
+    held = update.to(linear.weight.device)
+    return linear.register_forward_hook(add)

@@ -135,6 +135,9 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
 
     In delta space these are the adapted weights themselves: the gradient with respect to a dense update is that with
     respect to the weight it is added to.
+
+    Raises:
+        AdapterError: those weights are quantised, so that there is no gradient with respect to them.
     """
     key, by_layer = peft_name(name), dict[int, dict[str, nn.Parameter]]()
     for path, layer in _lora_layers(model):
@@ -143,11 +146,21 @@ def adapted_parameters(model: nn.Module, name: str, space: str) -> dict[int, dic
         module = PREFIX + path
         entry = by_layer.setdefault(layer_of(module), {})
         if space == "delta":
-            entry[delta_name(module)] = layer.get_base_layer().weight
+            entry[delta_name(module)] = _differentiable(path, layer.get_base_layer().weight)
         else:
             entry[factor_name(module, "A")] = layer.lora_A[key].weight
             entry[factor_name(module, "B")] = layer.lora_B[key].weight
     return by_layer
+
+
+def _differentiable(path: str, weight: nn.Parameter) -> nn.Parameter:
+    if not weight.is_floating_point():
+        raise AdapterError(
+            f"{path} is quantised ({weight.dtype}): in merge_space=delta, element-wise scores are gradients with "
+            "respect to the backbone's weights: take merge_space=factors, or leave the backbone in plain numbers, "
+            "backbone.quantise=null"
+        )
+    return weight
 
 
 class _Rounded(nn.Module):

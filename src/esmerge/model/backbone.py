@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError
+from esmerge.model.placeholders import PlaceholderTokens
 
 
 @dataclass
@@ -25,12 +26,14 @@ class Backbone:
         tokenizer: its tokenizer.
         name: Hugging Face id or folder, written into the adapters made for it.
         fingerprint: content hash of the weights, part of every cache key.
+        placeholders: the tokens that stand where soft tokens go; None where padding stands there.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     fingerprint: str
+    placeholders: PlaceholderTokens | None = None
 
     @property
     def device(self) -> torch.device:
@@ -47,13 +50,19 @@ class Backbone:
         """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
+    def placeholder_id(self, modality: str) -> int:
+        """The id that stands where a modality's soft tokens go: its placeholder's, or padding."""
+        ids = {} if self.placeholders is None else self.placeholders.ids
+        return ids.get(modality, self.padding_id)
+
     def embeddings(self) -> Tensor:
         """The input embeddings of all tokens, (vocabulary, hidden), without a gradient."""
         return typing.cast(nn.Embedding, self.model.get_input_embeddings()).weight.detach()
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Input embeddings, (..., hidden)."""
-        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        """Input embeddings, (..., hidden); a placeholder, which may have no row of its own, has that of padding."""
+        rows = ids if self.placeholders is None else self.placeholders.lookup(ids)
+        embeddings: Tensor = self.model.get_input_embeddings()(rows)
         return embeddings
 
     def layers(self) -> nn.ModuleList:

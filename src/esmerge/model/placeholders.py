@@ -35,11 +35,12 @@ class TokenSettings:
     """Which tokens a family of specialists needs.
 
     Attributes:
+        pad: text of the token that fills up batches, which the tokenizer must have, e.g. ``<|eot_id|>``; None for the
+            tokenizer's own.
         placeholders: modality -> its token.
-        pad: text of the token that fills up batches, which the tokenizer must have, e.g. ``<|eot_id|>``.
     """
 
-    pad: str
+    pad: str | None = None
     placeholders: dict[str, Placeholder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,16 +95,17 @@ def set_placeholders(tokenizer: PreTrainedTokenizerBase, settings: TokenSettings
             a placeholder as several tokens.
     """
     vocabulary = tokenizer.get_vocab()
-    if settings.pad not in vocabulary:
+    if settings.pad is not None and settings.pad not in vocabulary:
         raise ConfigError(f"tokens.pad={settings.pad!r} is no token of this tokenizer: is it the backbone's?")
     for modality, placeholder in settings.placeholders.items():
         _check_id(vocabulary, modality, placeholder)
-    tokenizer.pad_token = settings.pad
+    if settings.pad is not None:
+        tokenizer.pad_token = settings.pad
     added = [p.token for p in settings.placeholders.values() if p.token not in vocabulary]
     if added:
         tokenizer.add_tokens(added, special_tokens=True)
     ids = {modality: _read_as_one(tokenizer, modality, p) for modality, p in settings.placeholders.items()}
-    return PlaceholderTokens(ids, vocabulary[settings.pad])
+    return PlaceholderTokens(ids, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
 
 
 def _check_id(vocabulary: Mapping[str, int], modality: str, placeholder: Placeholder) -> None:

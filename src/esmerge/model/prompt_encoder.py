@@ -31,7 +31,7 @@ class EncodedPrompt:
     """One sequence of T positions.
 
     Attributes:
-        ids: T token ids; any id where a soft token stands.
+        ids: T token ids; where a soft token stands, its modality's placeholder or padding.
         soft: (start, (tokens, hidden)) for each entity that an encoder perceives.
         targets: T ids to predict *at* each position, ``IGNORED`` where none.
         spans: where the entities stand.
@@ -137,7 +137,7 @@ class PromptEncoder:
             start = len(ids)
             if isinstance(segment, Entity) and segment in soft:
                 placed.append((start, soft[segment]))
-                ids += [self.backbone.padding_id] * len(soft[segment])
+                ids += [self.backbone.placeholder_id(segment.modality)] * len(soft[segment])
             else:
                 ids += self.tokens(text_of(segment))
             if isinstance(segment, Answer):

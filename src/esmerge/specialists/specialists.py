@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from esmerge.adapters.lora import LoraState
+from esmerge.core.prompts import Benchmark
 from esmerge.core.validation import above_zero, at_least
 from esmerge.model.backbone import Backbone
 from esmerge.model.cached_encoder import CachedEncoder
+from esmerge.model.chat import Chat
 from esmerge.model.encoder import ModalityEncoder
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.stage_store import StageStore
@@ -83,6 +85,7 @@ class Specialists:
         stages: where what was trained came from, and where more is kept; None if nothing was trained here.
         exam: what measures how well all was learnt; None where there is nothing to measure it by.
         metadata: anything worth recording, e.g. training losses and encoder accuracies.
+        chat: the texts around a question; None where a question stands alone.
     """
 
     name: str
@@ -100,6 +103,11 @@ class Specialists:
     stages: StageStore | None = None
     exam: Callable[[Specialists], Exam] | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    chat: Chat | None = None
+
+    def worded(self, benchmark: Benchmark) -> Benchmark:
+        """A benchmark as these specialists are asked: in a chat, if they are used to that."""
+        return benchmark if self.chat is None else self.chat.benchmark(benchmark)
 
     @cached_property
     def prompt_encoder(self) -> PromptEncoder:

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from benchmarks.miniature.prot2text_v2 import TARGETS, TinyRelease, save_release
 from safetensors.torch import load_file
 from tests.conftest import composed
 from tests.specialists.tiny_language_model import write_tables
-from tests.specialists.tiny_prot2text import TARGETS, TinyRelease, save_release
 from tests.standalone.tiny import TEXTS, save_backbone, train_adapter, write_probe
 
 import esmerge.cli.sweep
@@ -165,7 +165,6 @@ def test_a_merge_on_its_own_probes_through_the_encoder(world: World, tmp_path: P
     ("encoders", "message"),
     [
         ({"cell": "prot2text_v2"}, "encoders.cell: no expert perceives that, but molecule, protein"),
-        ({"protein": "prot2text_v2"}, "encoders.protein.path is not set"),
         ({"protein": "kmers"}, "encoders.protein='kmers': expected a released encoder, one of .*prot2text_v2"),
     ],
 )

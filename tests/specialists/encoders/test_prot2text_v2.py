@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tests.conftest import composed
-from tests.specialists.tiny_prot2text import (
+from benchmarks.miniature.prot2text_v2 import (
     INNER,
     WIDTH,
     TinyRelease,
@@ -22,6 +20,8 @@ from tests.specialists.tiny_prot2text import (
     projector_weights,
     save_release,
 )
+from safetensors.torch import save_file
+from tests.conftest import composed
 from tests.standalone.tiny import save_backbone
 from torch import Tensor
 from torch.nn import functional

@@ -20,7 +20,7 @@ from esmerge.experiment.extraction.request import Extraction
 from esmerge.model.backbone import decoder_layers
 from esmerge.specialists.families.custom.backbone import located, skeleton
 from esmerge.specialists.families.custom.placement import weight_placements
-from esmerge.specialists.families.custom.settings import BackboneSource
+from esmerge.specialists.families.custom.source import BackboneSource
 from esmerge.storage.usable import check_folder
 
 

@@ -14,7 +14,7 @@ from esmerge.core.schema import plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.standalone.request import check_replaceable
 from esmerge.model.threads import AUTO, check_threads
-from esmerge.specialists.families.custom.settings import BackboneSource, backbone_source
+from esmerge.specialists.families.custom.source import BackboneSource, backbone_source
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -87,7 +87,7 @@ def read_extraction(cfg: DictConfig) -> tuple[BackboneSource, Extraction]:
         ConfigError: naming the key, its value, and what was expected.
     """
     raw = plain(cfg)
-    source = backbone_source(raw.pop("backbone", None))
+    source = backbone_source(raw.pop("backbone", None), BackboneSource)
     settings = typed(Extraction, raw, "extract")
     base = user_path(source.path, "backbone")
     if not base.is_dir():

@@ -20,7 +20,7 @@ from esmerge.experiment.unpacking.request import Unpacking
 from esmerge.experiment.unpacking.sources import RankAndScale, model_type, open_source
 from esmerge.specialists.families.custom.backbone import located, read_config, skeleton
 from esmerge.specialists.families.custom.experts import check_fit, on_backbone
-from esmerge.specialists.families.custom.settings import BackboneSource
+from esmerge.specialists.families.custom.source import BackboneSource
 from esmerge.storage.usable import check_folder
 
 ADDED = "added_rows"  # part: rows of embeddings and head beyond the backbone's vocabulary

@@ -13,7 +13,7 @@ from esmerge.core.names import check_name
 from esmerge.core.paths import user_path
 from esmerge.core.schema import plain, typed
 from esmerge.experiment.standalone.request import check_replaceable
-from esmerge.specialists.families.custom.settings import BackboneSource, backbone_source
+from esmerge.specialists.families.custom.source import BackboneSource, backbone_source
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_unpacking(cfg: DictConfig) -> tuple[BackboneSource, Unpacking]:
         ConfigError: naming the key, its value, and what was expected.
     """
     raw = plain(cfg)
-    source = backbone_source(raw.pop("backbone", None))
+    source = backbone_source(raw.pop("backbone", None), BackboneSource)
     release = dict(raw.pop("release"))
     name = str(release.pop("name"))
     settings = typed(Unpacking, {**raw, "release": name, "layout": release}, "unpack")

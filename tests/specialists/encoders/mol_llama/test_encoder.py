@@ -8,10 +8,10 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from benchmarks.miniature import mol_llama as miniature
+from benchmarks.miniature.mol_llama import Sizes, weights, write_networks, write_parts
 from safetensors.torch import save_file
 from tests.conftest import composed
-from tests.specialists.encoders.mol_llama import miniature
-from tests.specialists.encoders.mol_llama.miniature import Sizes, weights, write_networks, write_parts
 from tests.standalone.tiny import save_backbone
 from torch import Tensor
 from transformers import AutoModelForCausalLM

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.miniature import mol_llama as miniature
+from benchmarks.miniature.mol_llama import RELEASED, Sizes, weights, write_networks, write_parts
 from safetensors.torch import load_file
-from tests.specialists.encoders.mol_llama import miniature
-from tests.specialists.encoders.mol_llama.miniature import RELEASED, Sizes, weights, write_networks, write_parts
 from torch import Tensor
 
 from esmerge.core.errors import AdapterError

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.miniature.mol_llama import Sizes, write_parts
 from rdkit import Chem
-from tests.specialists.encoders.mol_llama.miniature import Sizes, write_parts
 from torch import Tensor
 
 from esmerge.specialists.encoders.mol_llama.blending import FLAT, SPATIAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,8 @@ from esmerge.core.json_lines import read_json_object
 from esmerge.core.paths import user_path
 from esmerge.model.backbone import Backbone
 from esmerge.model.linear_layers import replace_conv1d, separate_experts
+from esmerge.specialists.families.custom.holding import check_resident, holding
+from esmerge.specialists.families.custom.source import LoadedBackbone
 from esmerge.storage.cache import tensors_digest
 
 Loaded = TypeVar("Loaded")
@@ -94,24 +97,26 @@ def load_tokenizer(name: str, trusted: bool = False) -> PreTrainedTokenizerBase:
     return _load(name, trusted, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=trusted))
 
 
-def load_backbone(name: str, dtype: str, device: str, trusted: bool = False, adapted: Iterable[str] = ()) -> Backbone:
+def load_backbone(source: LoadedBackbone, dtype: str, device: str, adapted: Iterable[str] = ()) -> Backbone:
     """The frozen backbone.
 
     Args:
-        name: folder or hub id.
+        source: folder or hub id, whether code of its own may be run, and how its weights are held.
         dtype: of its weights, as torch calls it; ``auto`` is the checkpoint's own.
-        device: where it runs.
-        trusted: whether code of its own may be run.
+        device: where it runs, unless the source spreads it over several.
         adapted: paths of the linear layers that adapters change.
 
     Raises:
         ConfigError: it cannot be loaded, or lacks weights; the message says why and what to do. Of a backbone that was
             saved without its head, this is raised when an answer is asked of it.
     """
+    name, trusted = source.path, source.trust_remote_code
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
-    model, missing = _load_weights(name, torch_dtype, trusted)
+    model, missing = _load_weights(source, torch_dtype, device)
     random_head = _refuse_random(name, model, missing)
-    model.eval().requires_grad_(False).to(device)
+    model.eval().requires_grad_(False)
+    if source.on_one_device:
+        typing.cast(nn.Module, model).to(device)
     tokenizer = load_tokenizer(name, trusted)
     weights = {key: weight for key, weight in model.named_parameters() if key not in random_head}
     fingerprint = tensors_digest(weights, sorted(tokenizer.get_vocab().items()))
@@ -120,14 +125,13 @@ def load_backbone(name: str, dtype: str, device: str, trusted: bool = False, ada
     return Backbone(model, tokenizer, name, fingerprint)
 
 
-def _load_weights(name: str, dtype: str | torch.dtype, trusted: bool) -> tuple[PreTrainedModel, set[str]]:
+def _load_weights(source: LoadedBackbone, dtype: str | torch.dtype, device: str) -> tuple[PreTrainedModel, set[str]]:
     """The model, and the names of the weights that its checkpoint lacks."""
+    name, trusted = source.path, source.trust_remote_code
     auto_class: Any = _auto_class(read_config(name, trusted))
-    model, report = _load(
-        name,
-        trusted,
-        lambda: auto_class.from_pretrained(name, dtype=dtype, trust_remote_code=trusted, output_loading_info=True),
-    )
+    options = {"dtype": dtype, "trust_remote_code": trusted, **holding(source, dtype, device)}
+    model, report = _load(name, trusted, lambda: auto_class.from_pretrained(name, output_loading_info=True, **options))
+    check_resident(model)
     return model, set(report["missing_keys"])
 
 

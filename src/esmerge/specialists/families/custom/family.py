@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from esmerge.adapters.lora import PREFIX, LoraState
@@ -13,7 +13,9 @@ from esmerge.core.lazy import LazyMapping
 from esmerge.core.paths import user_path
 from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
+from esmerge.model.chat import read_chat
 from esmerge.model.encoder import ModalityEncoder
+from esmerge.model.placeholders import set_placeholders
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.custom.backbone import load_backbone, located, skeleton
 from esmerge.specialists.families.custom.encoders import (
@@ -23,10 +25,38 @@ from esmerge.specialists.families.custom.encoders import (
     stored_encoders,
 )
 from esmerge.specialists.families.custom.experts import check_fit, completed, on_backbone, open_experts
-from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.specialists.families.custom.settings import CustomSettings, LearnerSettings
 from esmerge.specialists.soft_tokens.stored import StoredEncoder
-from esmerge.specialists.specialists import PromptStyle, Specialists
+from esmerge.specialists.specialists import FineTuning, PromptStyle, Specialists
 from esmerge.storage.cache import digest
+
+
+def learner(settings: LearnerSettings, expert: str, context: Context) -> Specialists:
+    """The bare backbone as an expert's adapter is trained on it: it reads every modality as text.
+
+    Args:
+        expert: one that ``settings.teaching`` names.
+
+    Raises:
+        ConfigError: the backbone cannot be loaded, or its tokenizer lacks a token.
+    """
+    source, taught = settings.source(), settings.teaching[expert]
+    source = replace(source, path=located(source.path))
+    backbone = with_tokens(load_backbone(source, settings.dtype, context.device), settings)
+    return Specialists(
+        name="custom",
+        backbone=backbone,
+        adapters={},
+        expert_modality={expert: expert},
+        encoders={},
+        language=settings.language,
+        prompt_style=PromptStyle({expert: f"{expert}: "}, "\n"),
+        pool={},
+        fingerprint=digest([backbone.fingerprint, asdict(settings.tokens)]),
+        finetuning=FineTuning(taught.steps, taught.batch, taught.rate, taught.weight_decay, taught.rank, taught.alpha),
+        targets=tuple(taught.targets),
+        chat=read_chat(backbone.tokenizer, settings.chat) if settings.chat.enabled else None,
+    )
 
 
 @SPECIALISTS.register("custom", CustomSettings)
@@ -45,7 +75,7 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
     adapters = completed(on_backbone(opened, hollow, name), settings.allow_partial)
     check_fit(adapters, hollow, name)
     adapted = {module.removeprefix(PREFIX) for state in adapters.values() for module in state.modules}
-    backbone = load_backbone(name, settings.dtype, context.device, trusted, adapted)
+    backbone = with_tokens(load_backbone(replace(source, path=name), settings.dtype, context.device, adapted), settings)
     specialists = assembled(settings, backbone, adapters, context)
     released = [e.released.digest() for e in specialists.encoders.values() if isinstance(e, StoredEncoder)]
     entries = [expert.encoder for expert in settings.described().values() if expert.encoder]
@@ -55,8 +85,21 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
         *map(adapter_digest, adapters.values()),
         *map(source_digest, entries),
         *released,
+        *([asdict(settings.tokens)] if backbone.placeholders else []),
     ]
     return replace(specialists, fingerprint=digest(parts))
+
+
+def with_tokens(backbone: Backbone, settings: LearnerSettings) -> Backbone:
+    """The backbone with the padding and the placeholders of the settings, if there are any.
+
+    Raises:
+        ConfigError: its tokenizer lacks one, has it under another id, or reads it as several tokens.
+    """
+    tokens = settings.tokens
+    if tokens.pad is None and not tokens.placeholders:
+        return backbone
+    return replace(backbone, placeholders=set_placeholders(backbone.tokenizer, tokens))
 
 
 def assembled(
@@ -91,6 +134,7 @@ def assembled(
         metadata={
             name: f"{len(state.modules)} modules from {described[name].path}" for name, state in adapters.items()
         },
+        chat=read_chat(backbone.tokenizer, settings.chat) if settings.chat.enabled else None,
     )
 
 

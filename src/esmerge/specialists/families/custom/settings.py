@@ -11,7 +11,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from esmerge.core.errors import ConfigError
+from esmerge.model.chat import ChatSettings
+from esmerge.model.placeholders import TokenSettings
 from esmerge.specialists.api import SpecialistsConfig
+from esmerge.specialists.families.custom.source import LoadedBackbone, backbone_source
+from esmerge.specialists.families.custom.teaching import TeachingSettings
 from esmerge.specialists.soft_tokens.released import ReleasedEncoder, choose_released
 from esmerge.specialists.specialists import FineTuning
 
@@ -35,49 +39,62 @@ class Expert:
 
 
 @dataclass(frozen=True)
-class BackboneSource:
-    """Where the backbone comes from.
-
-    Attributes:
-        path: Hugging Face folder or hub id.
-        trust_remote_code: whether Python files that come with it may be run.
-    """
-
-    path: str
-    trust_remote_code: bool = False
-
-
-@dataclass(frozen=True)
-class CustomSettings(SpecialistsConfig):
-    """Settings of a set of the user's adapters.
+class LearnerSettings(SpecialistsConfig):
+    """Settings of the user's backbone, on which specialists work and one may be taught.
 
     Attributes:
         backbone: Hugging Face folder or hub id of the model that the adapters were trained on, or the fields of
-            ``BackboneSource``.
-        experts: name -> PEFT folder, or the fields of ``Expert``.
-        encoders: modality -> released encoder, by name and settings; a modality that is not named is read as text.
+            ``LoadedBackbone``.
         dtype: of the backbone's weights; ``auto`` is the checkpoint's own.
-        allow_partial: take a module that an expert lacks for an update of zero.
-        allow_other_base: take adapters that name another backbone; their shapes must fit all the same.
-        pool: JSON lines, one object per line with texts by expert name, that the probes mixed, single and shuffled draw
-            from; None where the probe is text.
         language: wording of the benchmarks that they are asked in.
+        chat: whether, and how, a question is a turn of a chat.
+        tokens: padding and placeholders, which the tokenizer must have.
+        teaching: expert -> how ``python -m src.train specialist=NAME`` teaches one that fits the backbone.
+        root: folder with the tables that are taught; read in training alone.
     """
 
     backbone: Any = None
-    experts: dict[str, Any] = field(default_factory=dict)
-    encoders: dict[str, Any] = field(default_factory=dict)
     dtype: str = "auto"
-    allow_partial: bool = False
-    allow_other_base: bool = False
-    pool: str | None = None
     language: str = "english"
-    finetuning: FineTuning = field(default_factory=FineTuning)
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+    teaching: dict[str, TeachingSettings] = field(default_factory=dict)
+    root: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype={self.dtype!r}: expected one of {', '.join(DTYPES)}")
         self.source()
+
+    def source(self) -> LoadedBackbone:
+        """Where the backbone comes from; raises ``ConfigError`` naming what is wrong with it."""
+        return backbone_source(self.backbone, LoadedBackbone)
+
+
+@dataclass(frozen=True)
+class CustomSettings(LearnerSettings):
+    """Settings of a set of the user's adapters.
+
+    Attributes:
+        experts: name -> PEFT folder, or the fields of ``Expert``.
+        encoders: modality -> released encoder, by name and settings; without a path it is in the folder of the expert
+            that owns the modality, where ``esmerge unpack`` put both. A modality that is not named is read as text.
+        allow_partial: take a module that an expert lacks for an update of zero.
+        allow_other_base: take adapters that name another backbone; their shapes must fit all the same.
+        pool: JSON lines, one object per line with texts by expert name, that the probes mixed, single and shuffled draw
+            from; None where the probe is text.
+        finetuning: how a reference is trained on a benchmark.
+    """
+
+    experts: dict[str, Any] = field(default_factory=dict)
+    encoders: dict[str, Any] = field(default_factory=dict)
+    allow_partial: bool = False
+    allow_other_base: bool = False
+    pool: str | None = None
+    finetuning: FineTuning = field(default_factory=FineTuning)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.experts) < 2:
             names = ", ".join(self.experts) or "none"
             raise ConfigError(
@@ -86,30 +103,36 @@ class CustomSettings(SpecialistsConfig):
         self.described()
         self.released_encoders()
 
-    def source(self) -> BackboneSource:
-        """Where the backbone comes from; raises ``ConfigError`` naming what is wrong with it."""
-        return backbone_source(self.backbone)
-
     def described(self) -> dict[str, Expert]:
         """The experts in the order of the config; raises ``ConfigError`` naming what is wrong with one."""
+        for name, value in self.experts.items():
+            if value is None or (isinstance(value, Mapping) and "path" in value and value["path"] is None):
+                teachable = f" (python -m src.train specialist={name} makes one)" if name in self.teaching else ""
+                raise ConfigError(
+                    f"experts.{name} is not set: give its PEFT folder{teachable}, or leave the expert out, "
+                    f"~specialists.experts.{name}"
+                )
         return {str(name): _expert(str(name), value) for name, value in self.experts.items()}
 
     def released_encoders(self) -> dict[str, ReleasedEncoder]:
         """Modality -> its released encoder; raises ``ConfigError`` naming what is wrong with one."""
         described = self.described()
-        functions = {expert.modality or name: expert.encoder for name, expert in described.items()}
+        owners = {expert.modality or name: expert for name, expert in described.items()}
         for modality in self.encoders:
-            if modality not in functions:
+            if modality not in owners:
                 raise ConfigError(
-                    f"encoders.{modality}: no expert perceives that, but {', '.join(functions)}: say whose modality it "
+                    f"encoders.{modality}: no expert perceives that, but {', '.join(owners)}: say whose modality it "
                     f"is, experts.NAME={{path: FOLDER, modality: {modality}}}"
                 )
-            if functions[modality] is not None:
+            if owners[modality].encoder is not None:
                 raise ConfigError(
-                    f"encoders.{modality} and the expert's own encoder {functions[modality]} both read {modality}: "
-                    "give one of them"
+                    f"encoders.{modality} and the expert's own encoder {owners[modality].encoder} both read "
+                    f"{modality}: give one of them"
                 )
-        return {name: choose_released(node, f"encoders.{name}") for name, node in self.encoders.items()}
+        return {
+            name: choose_released(_with_path(node, owners[name].path), f"encoders.{name}")
+            for name, node in self.encoders.items()
+        }
 
     def check_probe(self, probe: str) -> None:
         """Refuse a probe of the specialists' own entities if there is no pool of them."""
@@ -118,23 +141,6 @@ class CustomSettings(SpecialistsConfig):
                 f"probe={probe} draws from texts of every expert's modality: use probe=text probe.file=FILE, or give "
                 "specialists.pool=FILE"
             )
-
-
-def backbone_source(value: object) -> BackboneSource:
-    """A ``backbone`` node, a path or the fields of ``BackboneSource``; raises ``ConfigError`` naming what is wrong."""
-    settings = [item.name for item in fields(BackboneSource)]
-    node = value if isinstance(value, Mapping) else {"path": value}
-    unknown = sorted(set(map(str, node)) - set(settings))
-    if unknown:
-        raise ConfigError(f"backbone.{unknown[0]} is not a setting: expected one of {', '.join(settings)}")
-    if not node.get("path"):
-        raise ConfigError("backbone is not set: give the Hugging Face folder or hub id that the experts were tuned on")
-    trusted = node.get("trust_remote_code", False)
-    if isinstance(node["path"], Mapping | list) or not isinstance(trusted, bool):
-        raise ConfigError(
-            f"backbone={value!r}: expected a folder or hub id, or {{path: FOLDER, trust_remote_code: true or false}}"
-        )
-    return BackboneSource(str(node["path"]), trusted)
 
 
 def open_experts_node() -> None:
@@ -147,6 +153,12 @@ def open_experts_node() -> None:
         entries._set_flag("struct", False)
     for group in (None, "specialists"):
         ConfigStore.instance().store(name="open_experts", group=group, node=node)
+
+
+def _with_path(node: object, folder: str) -> object:
+    """An encoder's node with the folder of its expert where it names none."""
+    settings = node if isinstance(node, Mapping) else {"name": node}
+    return settings if settings.get("path") else {**settings, "path": folder}
 
 
 def _expert(name: str, value: object) -> Expert:

@@ -101,8 +101,8 @@ class Model(nn.Module):
         self.llama_decoder = AutoModelForCausalLM.from_pretrained(backbone)
 
 
-def save_release(backbone: Path, folder: Path) -> TinyRelease:
-    """Write the release in both of its forms, made on a backbone."""
+def save_release(backbone: Path, folder: Path, rank: int = 4) -> TinyRelease:
+    """Write the release in both of its forms, made on a backbone, with an alpha of twice the rank."""
     folder.mkdir(parents=True, exist_ok=True)
     language_model = AutoModelForCausalLM.from_pretrained(backbone)
     hidden = language_model.config.hidden_size
@@ -110,7 +110,11 @@ def save_release(backbone: Path, folder: Path) -> TinyRelease:
     trained = {**projector, **{name: tensor for name, tensor in trained.items() if name.startswith("fc")}}
     torch.save(_named(encoder, projector, language_model.state_dict()), folder / "model_checkpoint.pt")
     config = peft.LoraConfig(
-        r=4, lora_alpha=8, lora_dropout=0.1, target_modules=TARGETS, modules_to_save=["adapter.fc1", "adapter.fc2"]
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.1,
+        target_modules=TARGETS,
+        modules_to_save=["adapter.fc1", "adapter.fc2"],
     )
     wrapped = peft.PeftModel(Model(backbone, projector), config)
     _train(wrapped, trained)
