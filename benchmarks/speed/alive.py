@@ -1,4 +1,4 @@
-"""Bytes of tensors alive at once while a block runs: counted, not sampled, so that the same block gives the same number.
+"""Bytes of tensors alive at once while a block runs: counted, not sampled, so the same block gives the same number.
 
 Every storage that an operation reads or makes counts from then until it is freed. What was there before does not.
 """

@@ -1,4 +1,4 @@
-"""Coefficients of N experts need one backbone, the adapters and one layer's work: counted in bytes of living tensors."""
+"""Coefficients of N experts need one backbone, adapters and one layer's work: counted in bytes of living tensors."""
 
 from __future__ import annotations
 
