@@ -146,3 +146,20 @@ def test_specialists_that_are_not_trained_have_no_stages() -> None:
     with pytest.raises(ConfigError, match="these specialists are not trained here"):
         stages_to_renew("textbook-backbone", custom)
     assert stages_to_renew([], custom) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("weights=elsewhere", "weights: says nothing of one specialist: leave it out with specialist=cell"),
+        ("specialist=protein", "specialist='protein': specialists.teaching names cell"),
+        ("cache=cache", "specialists.root is not set: give the folder that holds the tables of cell_type"),
+    ],
+)
+def test_one_specialist_alone(word: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = {"specialists": "llama31_8b", "specialist": "cell", "specialists.backbone": "none", "threads": "1"}
+    words |= dict([word.split("=")])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", *(f"{key}={value}" for key, value in words.items())])
+    with pytest.raises(SystemExit, match=message):
+        train.main()

@@ -31,6 +31,8 @@ FRONT_DOORS = sorted(path.stem for path in CONF.glob("*.yaml"))
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
 PARTS = ("encoder", "release")  # groups that other configs or doors compose, not the sweep
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in PARTS]
+PATHS = ("backbone", "experts.molecule", "experts.protein", "experts.cell", "pool")
+LLAMA = tuple(f"specialists.{key}=folder" for key in PATHS)
 NEEDED = {  # what a choice cannot do without
     ("probe", "text"): ("probe.file=probe.jsonl",),
     ("method", "es_magnitude"): ("granularity=element",),
@@ -38,6 +40,12 @@ NEEDED = {  # what a choice cannot do without
         *("specialists.backbone=backbone", "specialists.experts.one=one", "specialists.experts.two=two"),
         *("probe=text", "probe.file=probe.jsonl"),
     ),
+    ("specialists", "llama31_8b"): LLAMA,
+    **{
+        choice: LLAMA
+        for choice in CHOICES
+        if choice[0] == "experiment" and choice[1].startswith(("paper_", "ablation_"))
+    },
 }
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 from tests import small
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from esmerge.adapters.dense import DenseState
 from esmerge.core.errors import AdapterError
 from esmerge.core.lazy import LazyMapping
 from esmerge.model.applied import Baked
-from esmerge.model.attach import PREFIX
+from esmerge.model.attach import PREFIX, adapted_parameters
 from esmerge.model.backbone import Backbone
 
 IDS = torch.tensor([[2, 3, 6, 15, 7, 9], [2, 5, 6, 17, 18, 10]])
@@ -115,13 +116,55 @@ def test_updates_that_do_not_fit_are_refused_and_taken_off(body: Backbone, modul
         Baked(body.model, {"bad": state}).switch("bad")
 
 
-def test_quantised_weights_are_refused() -> None:
+class Packed(nn.Linear):
+    """A linear layer whose weight is held in whole numbers, as quantised ones are, and read at a scale."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        numbers = (layer.weight.data * 64).round().to(torch.int8)
+        self.weight = nn.Parameter(numbers, requires_grad=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return functional.linear(values, self.weight.to(values.dtype) / 64)
+
+
+def packed() -> Backbone:
     body = small.backbone()
-    state = dense(body, 1)
-    layer = next(iter(small.linear_layers(body).values()))
-    layer.weight.data = layer.weight.data.to(torch.int8)
-    with pytest.raises(AdapterError, match="the weight is quantised .torch.int8"):
-        Baked(body.model, {"one": state}).switch("one")
+    for path, layer in small.linear_layers(body).items():
+        parent, _, child = path.rpartition(".")
+        setattr(body.model.get_submodule(parent), child, Packed(layer))
+    return body
+
+
+def test_updates_work_beside_quantised_weights() -> None:
+    body, plain = packed(), small.backbone()
+    for path, layer in small.linear_layers(plain).items():
+        layer.weight.data = body.model.get_submodule(path).weight.data.float() / 64
+    state, bare = dense(plain, 1), logits(body)
+    with plain.attached({"one": state}) as activate:
+        activate("one")
+        expected = logits(plain)
+    with body.attached({"one": state, "adapter": small.adapter(plain, 2)}) as activate:
+        activate("one")
+        assert torch.allclose(logits(body), expected, atol=1e-5) and not torch.equal(expected, bare)
+        activate(None)
+        assert torch.equal(logits(body), bare)
+    assert torch.equal(logits(body), bare)
+
+
+def test_an_update_of_another_shape_than_a_quantised_layer_is_refused() -> None:
+    body = packed()
+    module = f"{PREFIX}{next(iter(small.linear_layers(body)))}"
+    with pytest.raises(AdapterError, match=r"the update is \(5, 5\), the layer \("):
+        Baked(body.model, {"bad": DenseState({module: torch.zeros(5, 5)})}).switch("bad")
+
+
+def test_there_are_no_gradients_with_respect_to_quantised_weights() -> None:
+    body = packed()
+    with body.attached({"one": small.adapter(small.backbone(), 2)}):
+        assert adapted_parameters(body.model, "one", "factors")
+        with pytest.raises(AdapterError, match="is quantised .torch.int8.*take merge_space=factors"):
+            adapted_parameters(body.model, "one", "delta")
 
 
 def test_dense_updates_and_adapters_take_turns_on_one_backbone(body: Backbone) -> None:

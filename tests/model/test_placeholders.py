@@ -101,3 +101,9 @@ def test_a_placeholder_that_is_read_as_other_tokens() -> None:
 def test_every_modality_has_a_token_of_its_own(texts: tuple[str, str]) -> None:
     with pytest.raises(ConfigError, match="every modality needs a token of its own"):
         TokenSettings("<|eot_id|>", {str(i): Placeholder(text) for i, text in enumerate(texts)})
+
+
+def test_without_a_padding_of_ones_own_the_tokenizers_stays() -> None:
+    tokenizer = llama3()
+    tokenizer.pad_token = "<|eom_id|>"
+    assert set_placeholders(tokenizer, replace(SMALL, pad=None)).pad == tokenizer.pad_token_id == WORDS + 8

@@ -77,10 +77,10 @@ def _beside(module: str, linear: nn.Linear, update: Tensor) -> RemovableHandle:
         raise AdapterError(
             f"{module}: the update is {tuple(update.shape)}, the layer {linear.out_features, linear.in_features}"
         )
+    resident = update.to(linear.weight.device)
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         (values,) = inputs
-        return output + functional.linear(values, held.to(values.dtype))
+        return output + functional.linear(values, resident.to(values.dtype))
 
-    held = update.to(linear.weight.device)
     return linear.register_forward_hook(add)

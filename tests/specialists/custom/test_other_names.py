@@ -29,6 +29,7 @@ from esmerge.experiment.standalone.write import carry_out
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.model.scoring import score
 from esmerge.specialists.families.custom.backbone import load_backbone
+from esmerge.specialists.families.custom.source import LoadedBackbone
 
 IDS = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
 WEIGHTS = "adapter_model.safetensors"
@@ -264,7 +265,7 @@ def test_answers_are_scored_as_the_model_itself_would(kind: str, tmp_path: Path)
     make = wrapper if kind in ("llava", "qwen2_5_vl") else lambda kind, folder: save_backbone(folder, kind)
     folder = make(kind, tmp_path / "backbone")
     adapted = [f"model.layers.{layer}.mlp.experts.0.w1" for layer in range(3)] if kind == "mixtral" else []
-    backbone = load_backbone(str(folder), "auto", "cpu", adapted=adapted)
+    backbone = load_backbone(LoadedBackbone(str(folder)), "auto", "cpu", adapted=adapted)
     labels = ("GFAP", "no ALB TTR", "no")
     asked = [
         Example(str(i), (text, "? "), labels, 0) for i, text in enumerate(("CCO CCO CCO", "MKTAYIAKQR", "CCO KRT5"))

@@ -31,6 +31,7 @@ from esmerge.specialists.api import Context
 from esmerge.specialists.encoders import prot2text_v2
 from esmerge.specialists.families.custom.family import custom
 from esmerge.specialists.families.custom.settings import CustomSettings
+from esmerge.specialists.families.custom.teaching import TeachingSettings
 from esmerge.specialists.soft_tokens.stored import StoredEncoder
 from esmerge.storage.cache import Cache
 from esmerge.tracking import callback
@@ -186,6 +187,24 @@ def test_an_encoder_of_another_backbone(world: World, tmp_path: Path) -> None:
     experts = {"mol": {"path": str(other), "modality": "molecule"}, "prot": {"path": str(other), "modality": "protein"}}
     with pytest.raises(ConfigError, match="gives soft tokens of width 16, the backbone's embeddings have 32"):
         custom(world.settings(backbone=str(wider), experts=experts), Context(0, Cache(tmp_path)))
+
+
+def test_an_encoder_without_a_path_is_in_its_experts_folder(world: World) -> None:
+    node = world.settings().encoders["protein"]
+    apart, beside = (
+        world.settings(encoders={"protein": settings}).released_encoders()["protein"].digest()
+        for settings in (node, {**node, "path": None})
+    )
+    assert beside == apart
+    assert set(world.settings(encoders={"protein": "prot2text_v2"}).released_encoders()) == {"protein"}
+
+
+def test_an_expert_that_is_not_set(world: World) -> None:
+    teaching = {"mol": TeachingSettings(["human"])}
+    with pytest.raises(ConfigError, match=r"experts.mol is not set: give its PEFT folder .*src.train specialist=mol"):
+        world.settings(experts={"mol": {"path": None}, "prot": str(world.protein)}, encoders={}, teaching=teaching)
+    with pytest.raises(ConfigError, match=r"experts.prot is not set.*leave the expert out, ~specialists.experts.prot"):
+        world.settings(experts={"mol": str(world.molecule), "prot": None}, encoders={}, teaching=teaching)
 
 
 def test_an_encoder_is_named_without_a_plus(world: World) -> None:

@@ -31,6 +31,7 @@ from esmerge.core.json_lines import read_json_object
 from esmerge.core.paths import user_path
 from esmerge.model.backbone import Backbone
 from esmerge.model.linear_layers import replace_conv1d, separate_experts
+from esmerge.model.placeholders import TokenSettings, set_placeholders
 from esmerge.specialists.families.custom.holding import check_resident, holding
 from esmerge.specialists.families.custom.source import LoadedBackbone
 from esmerge.storage.cache import tensors_digest
@@ -97,7 +98,13 @@ def load_tokenizer(name: str, trusted: bool = False) -> PreTrainedTokenizerBase:
     return _load(name, trusted, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=trusted))
 
 
-def load_backbone(source: LoadedBackbone, dtype: str, device: str, adapted: Iterable[str] = ()) -> Backbone:
+def load_backbone(
+    source: LoadedBackbone,
+    dtype: str,
+    device: str,
+    adapted: Iterable[str] = (),
+    tokens: TokenSettings = TokenSettings(),  # noqa: B008 (frozen)
+) -> Backbone:
     """The frozen backbone.
 
     Args:
@@ -105,24 +112,26 @@ def load_backbone(source: LoadedBackbone, dtype: str, device: str, adapted: Iter
         dtype: of its weights, as torch calls it; ``auto`` is the checkpoint's own.
         device: where it runs, unless the source spreads it over several.
         adapted: paths of the linear layers that adapters change.
+        tokens: padding and placeholders, which its tokenizer must have.
 
     Raises:
-        ConfigError: it cannot be loaded, or lacks weights; the message says why and what to do. Of a backbone that was
-            saved without its head, this is raised when an answer is asked of it.
+        ConfigError: it cannot be loaded, or lacks weights or tokens; the message says why and what to do. Of a backbone
+            that was saved without its head, this is raised when an answer is asked of it.
     """
     name, trusted = source.path, source.trust_remote_code
+    tokenizer = load_tokenizer(name, trusted)
+    placeholders = set_placeholders(tokenizer, tokens) if tokens != TokenSettings() else None
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
     model, missing = _load_weights(source, torch_dtype, device)
     random_head = _refuse_random(name, model, missing)
     model.eval().requires_grad_(False)
     if source.on_one_device:
         typing.cast(nn.Module, model).to(device)
-    tokenizer = load_tokenizer(name, trusted)
     weights = {key: weight for key, weight in model.named_parameters() if key not in random_head}
     fingerprint = tensors_digest(weights, sorted(tokenizer.get_vocab().items()))
     replace_conv1d(model)
     separate_experts(model, adapted)
-    return Backbone(model, tokenizer, name, fingerprint)
+    return Backbone(model, tokenizer, name, fingerprint, placeholders)
 
 
 def _load_weights(source: LoadedBackbone, dtype: str | torch.dtype, device: str) -> tuple[PreTrainedModel, set[str]]:

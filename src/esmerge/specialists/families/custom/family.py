@@ -15,7 +15,6 @@ from esmerge.model.attach import adapter_digest
 from esmerge.model.backbone import Backbone
 from esmerge.model.chat import read_chat
 from esmerge.model.encoder import ModalityEncoder
-from esmerge.model.placeholders import set_placeholders
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.custom.backbone import load_backbone, located, skeleton
 from esmerge.specialists.families.custom.encoders import (
@@ -42,7 +41,7 @@ def learner(settings: LearnerSettings, expert: str, context: Context) -> Special
     """
     source, taught = settings.source(), settings.teaching[expert]
     source = replace(source, path=located(source.path))
-    backbone = with_tokens(load_backbone(source, settings.dtype, context.device), settings)
+    backbone = load_backbone(source, settings.dtype, context.device, tokens=settings.tokens)
     return Specialists(
         name="custom",
         backbone=backbone,
@@ -75,7 +74,8 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
     adapters = completed(on_backbone(opened, hollow, name), settings.allow_partial)
     check_fit(adapters, hollow, name)
     adapted = {module.removeprefix(PREFIX) for state in adapters.values() for module in state.modules}
-    backbone = with_tokens(load_backbone(replace(source, path=name), settings.dtype, context.device, adapted), settings)
+    source = replace(source, path=name)
+    backbone = load_backbone(source, settings.dtype, context.device, adapted, settings.tokens)
     specialists = assembled(settings, backbone, adapters, context)
     released = [e.released.digest() for e in specialists.encoders.values() if isinstance(e, StoredEncoder)]
     entries = [expert.encoder for expert in settings.described().values() if expert.encoder]
@@ -88,18 +88,6 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
         *([asdict(settings.tokens)] if backbone.placeholders else []),
     ]
     return replace(specialists, fingerprint=digest(parts))
-
-
-def with_tokens(backbone: Backbone, settings: LearnerSettings) -> Backbone:
-    """The backbone with the padding and the placeholders of the settings, if there are any.
-
-    Raises:
-        ConfigError: its tokenizer lacks one, has it under another id, or reads it as several tokens.
-    """
-    tokens = settings.tokens
-    if tokens.pad is None and not tokens.placeholders:
-        return backbone
-    return replace(backbone, placeholders=set_placeholders(backbone.tokenizer, tokens))
 
 
 def assembled(

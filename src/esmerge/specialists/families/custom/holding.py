@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ def check_resident(model: nn.Module) -> None:
 
 
 def _quantised(bits: int, dtype: str | torch.dtype) -> BitsAndBytesConfig:
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"backbone.quantise={bits} needs bitsandbytes: pip install 'es-merging-bench[quantise]', in the "
             "checkout pip install '.[quantise]'; or leave the backbone in bfloat16, backbone.quantise=null"
