@@ -25,6 +25,7 @@ from esmerge.probe.stored import (
     record_signals,
     save_distances,
 )
+from esmerge.specialists.soft_tokens.stored import prepare_encoders
 from esmerge.storage.code import closure_digest
 
 
@@ -110,6 +111,7 @@ class SignalStore:
 
         def make(folder: Path) -> None:
             with cost(self.context.device) as signals_cost:
+                prepare_encoders(specialists.encoders, self.probe.prompts)  # not beside the backbone's passes
                 record_signals(specialists, self.probe.prompts, self.probe.batch_size, spaces, self.score, folder)
             save_cost(signals_cost, folder)
 

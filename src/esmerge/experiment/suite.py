@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,17 +11,20 @@ from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.data.splits import sample
 from esmerge.experiment.config import Sweep
+from esmerge.specialists.soft_tokens.refusals import EncoderRefusals
+from esmerge.storage.cache import Cache
 from esmerge.tasks.load import load_benchmark
 
 
 def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
     """The suite's benchmarks with the split that the sweep names as their test split.
 
-    Tables are read once per process, so that every run may ask for its suite.
+    Tables are read once per process, so that every run may ask for its suite. Questions about entities that the
+    specialists' released encoders refuse are rejects, for runs without a model as well: all are asked the same.
     """
-    request = sweep.suite_request()
+    request, refusals = sweep.suite_request(), encoder_refusals(sweep)
     with stage("benchmarks"):
-        benchmarks = tuple(load_benchmark(request, name) for name in request.names)
+        benchmarks = tuple(load_benchmark(request, name, refusals) for name in request.names)
     if sweep.split != "validation":
         return benchmarks
     return tuple(on_validation(benchmark) for benchmark in benchmarks)
@@ -35,3 +39,9 @@ def on_validation(benchmark: Benchmark, limit: int | None = None, seed: int = 0)
     selected = sample(answers, limit, seed, f"{benchmark.name}-tuning").index
     questions = tuple(benchmark.validation[index] for index in selected)
     return replace(benchmark, title=f"{benchmark.title} (validation)", test=questions)
+
+
+def encoder_refusals(sweep: Sweep) -> EncoderRefusals | None:
+    """What the specialists' encoders refuse; None where none of them was released by others."""
+    released = sweep.specialists.settings.released_encoders()
+    return EncoderRefusals(released, Cache(Path(sweep.cache)), repr(sweep.specialists)) if released else None

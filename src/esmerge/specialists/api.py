@@ -6,11 +6,12 @@ gives.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from esmerge.core.registry import Registry
+from esmerge.specialists.soft_tokens.released import ReleasedEncoder
 from esmerge.storage.cache import Cache
 
 
@@ -30,6 +31,10 @@ class SpecialistsConfig:
     def embedded_world(self) -> object | None:
         """Settings of the embedded world, if the specialists live in one."""
         return None
+
+    def released_encoders(self) -> Mapping[str, ReleasedEncoder]:
+        """Modality -> the encoder that others trained for it, if one perceives it; nothing of it is read yet."""
+        return {}
 
     def check_probe(self, probe: str) -> None:
         """Raise ``ConfigError`` if the specialists have no entities for a probe that is made of their own."""

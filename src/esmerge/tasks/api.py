@@ -6,10 +6,14 @@ A benchmark source is a function ``(settings, request) -> Benchmark`` registered
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from esmerge.core.prompts import Entity
 from esmerge.core.registry import Registry
+
+MAX_REJECTS = 0.05  # share of rows
 
 
 class SourceConfig:
@@ -18,6 +22,25 @@ class SourceConfig:
     def split_kind(self) -> str | None:
         """How rows are divided into sides, e.g. ``published`` or ``random``; None where there is nothing to choose."""
         return None
+
+    def reject_limit(self) -> float:
+        """Largest share of the examples that may be refused before a load fails."""
+        return MAX_REJECTS
+
+
+class Refusals(Protocol):
+    """What tells which entities cannot be perceived by those who will be asked.
+
+    Attributes:
+        key: what tells it from others, in one process.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    def reasons(self, entities: Iterable[Entity]) -> Mapping[Entity, str]:
+        """Entity -> why it is refused, of those that are."""
+        ...
 
 
 SOURCES: Registry[None] = Registry("benchmark source", "esmerge.tasks.sources", "esmerge.sources", SourceConfig)

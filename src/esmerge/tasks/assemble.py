@@ -16,7 +16,7 @@ from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.data.identity import EXACT, Identity, check_rule, identity
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, side_rule, split_rows
 from esmerge.data.templates import Filling, answers, fill, in_language, worded_language
-from esmerge.tasks.api import BenchmarkRequest, SourceConfig
+from esmerge.tasks.api import MAX_REJECTS, BenchmarkRequest, SourceConfig
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
 ANSWERS = "{answers}"  # in a template: the quoted list of the answers
@@ -41,7 +41,7 @@ class TableSettings(SourceConfig):
 
     prompt: dict[str, str]
     labels: dict[str, list[str]]
-    max_rejects: float = 0.05
+    max_rejects: float = MAX_REJECTS
     train_limit: int | None = 1000
     validation_limit: int | None = 500
     sha256: str | None = None
@@ -66,6 +66,9 @@ class TableSettings(SourceConfig):
     def split_settings(self) -> dict[str, str | float]:
         """Name -> value of the settings that decide on which side a row stands."""
         return {}
+
+    def reject_limit(self) -> float:
+        return self.max_rejects
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from esmerge.core.names import check_name
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import Selection, choose
 from esmerge.data.tables import recorded_lookups
-from esmerge.tasks.api import SOURCES, BenchmarkRequest, SuiteRequest
+from esmerge.tasks.api import SOURCES, BenchmarkRequest, Refusals, SuiteRequest
 from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.few_shot import with_shots
+from esmerge.tasks.perceivable import perceivable
 from esmerge.tasks.window import windowed
 
 SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by a suite's benchmarks
@@ -67,19 +68,23 @@ def check_benchmarks(suite: SuiteRequest) -> None:
         )
 
 
-def load_benchmark(suite: SuiteRequest, name: str) -> Benchmark:
+def load_benchmark(suite: SuiteRequest, name: str, refusals: Refusals | None = None) -> Benchmark:
     """One benchmark as the suite requests it; loaded once per process, and again where its tables changed.
+
+    Args:
+        refusals: entities that nobody is asked about, since an encoder refuses them; None for none.
 
     Raises:
         ConfigError: no such benchmark, or a setting that it does not have or that does not fit its questions.
-        InputError: its tables are missing, malformed, or hold too many bad rows.
+        InputError: its tables are missing, malformed, or hold too many bad rows, or too many refused entities.
     """
     selection, request = _select(suite, name)
-    key, cached = repr((selection, request)), _LOADED.get(name)
+    key, cached = repr((selection, request, None if refusals is None else refusals.key)), _LOADED.get(name)
     if cached is None or cached.key != key or cached.tables != _stamps(cached.tables):
         with recorded_lookups() as tables:
             benchmark = selection.entry.function(selection.settings, request)
-        complete = with_shots(windowed(benchmark, request.protein_window), request)
+        cut = windowed(benchmark, request.protein_window)
+        complete = with_shots(perceivable(cut, refusals, selection.settings.reject_limit()), request)
         _LOADED[name] = cached = _Loaded(key, _stamps(tables), complete)
     return cached.benchmark
 

@@ -10,8 +10,9 @@ from tests.small import TableEncoder
 from torch import Tensor
 
 from esmerge.core.errors import InputError, NumberError
-from esmerge.specialists.soft_tokens.released import Encode, ReleasedEncoder
-from esmerge.specialists.soft_tokens.stored import KIND, StoredEncoder, release_encoders
+from esmerge.core.prompts import Entity
+from esmerge.specialists.soft_tokens.released import Encode, Inspection, ReleasedEncoder
+from esmerge.specialists.soft_tokens.stored import KIND, StoredEncoder, prepare_encoders, release_encoders
 from esmerge.storage.cache import Cache
 
 
@@ -104,3 +105,34 @@ def test_what_is_no_number_is_not_stored(tmp_path: Path) -> None:
         encoder.encode(["ab", "z"])
     assert letters(encoder.encode(["ab"])) == ["ab"]
     assert len(list((tmp_path / KIND).glob("*/soft_tokens.safetensors"))) == 1
+
+
+def test_what_is_refused_is_told_without_the_weights_and_looked_at_once(tmp_path: Path) -> None:
+    release, inspected = Release(), list[str]()
+
+    def inspect(value: str) -> None:
+        inspected.append(value)
+        if value.startswith("q"):
+            raise InputError(f"{value!r} cannot be pronounced")
+
+    def stored(settings: str) -> StoredEncoder:
+        inspection = Inspection(inspect, lambda: settings)
+        released = ReleasedEncoder(release.check, lambda: 1, lambda: "weights", release.load, inspection)
+        return StoredEncoder("protein", released, Cache(tmp_path), "cpu")
+
+    expected = {"QA": "'qa' cannot be pronounced", "4": "'4' is no word"}
+    assert stored("lenient").refusals(["ab", "QA", "4", "ab"]) == expected
+    assert stored("lenient").refusals(["qa", "ab"]) == {"qa": "'qa' cannot be pronounced"}
+    assert inspected == ["ab", "qa"] and release.loads == 0
+    stored("strict").refusals(["ab"])
+    assert inspected == ["ab", "qa", "ab"], "another setting is another verdict"
+
+
+def test_encodings_are_made_before_they_are_read_and_the_weights_given_back(tmp_path: Path) -> None:
+    release = Release()
+    encoder = release.stored(tmp_path)
+    prompts = [("word: ", Entity("protein", "ab"), Entity("cell", "ALB")), (Entity("protein", "cd"),)]
+    prepare_encoders({"protein": encoder, "molecule": TableEncoder("molecule", 2)}, prompts)
+    assert release.encoded == ["ab", "cd"] and not encoder.resident
+    encoder.encode(["ab", "cd"])
+    assert release.loads == 1

@@ -44,6 +44,20 @@ class ReleasedSettings:
 
 
 @dataclass(frozen=True)
+class Inspection:
+    """What an encoder refuses although its form is valid, told without the encoder's weights.
+
+    Attributes:
+        inspect: takes a value in the form that ``check`` gives it; raises ``InputError`` where the encoder has no soft
+            tokens for it. It may take long, so each value is looked at once and the verdict kept in the cache.
+        digest: content hash of all that decides the verdict beside the value: settings, versions, code.
+    """
+
+    inspect: Callable[[str], object]
+    digest: Callable[[], str]
+
+
+@dataclass(frozen=True)
 class ReleasedEncoder:
     """A frozen encoder with its projector.
 
@@ -52,12 +66,14 @@ class ReleasedEncoder:
         hidden: width of its soft tokens, which must be the backbone's.
         digest: content hash of all that decides its soft tokens: weights, their number format, its code.
         load: the encoder in the memory of a device; what it gives of a value depends on that value alone.
+        inspection: whatever ``load``'s encoder refuses of what ``check`` lets pass; None where that is nothing.
     """
 
     check: Callable[[str], str]
     hidden: Callable[[], int]
     digest: Callable[[], str]
     load: Callable[[torch.device], Encode]
+    inspection: Inspection | None = None
 
 
 RELEASED: Registry[None] = Registry(

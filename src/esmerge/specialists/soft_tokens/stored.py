@@ -5,7 +5,7 @@ An encoder of billions of weights is in memory only while something is encoded t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,12 +16,16 @@ from esmerge.core.devices import release_memory
 from esmerge.core.errors import InputError, NumberError, shown
 from esmerge.core.finite import all_finite
 from esmerge.core.progress import tracked
+from esmerge.core.prompts import Entity, Prompt
 from esmerge.model.encoder import ModalityEncoder
 from esmerge.specialists.soft_tokens.released import Encode, ReleasedEncoder
 from esmerge.storage.cache import Cache
+from esmerge.storage.files import read_json, write_json
 
 KIND = "encodings"  # of the cache
 FILE, TENSOR = "soft_tokens.safetensors", "soft_tokens"
+VERDICTS = "inspections"  # of the cache: what is refused is remembered, since looking may take long
+VERDICT, REASON = "verdict.json", "reason"
 SHOWN = 20  # refused entities that a message names
 
 
@@ -52,12 +56,56 @@ class StoredEncoder:
             NumberError: a soft token is NaN or infinite.
         """
         checked = [self.released.check(value) for value in values]
-        missing = [value for value in dict.fromkeys(checked) if not self._cache.path(KIND, self._key(value)).exists()]
-        self._make_all(missing)
+        missing = self._make_missing(checked)
         stored = {value: load_file(self._folder(value) / FILE)[TENSOR] for value in dict.fromkeys(checked)}
         if not missing:
             self.release()
         return [stored[value] for value in checked]
+
+    def prepare(self, values: Sequence[str]) -> None:
+        """Make the soft tokens that the cache lacks, and give back the encoder's memory; errors as of ``encode``."""
+        self._make_missing([self.released.check(value) for value in values])
+        self.release()
+
+    def refusals(self, values: Sequence[str]) -> dict[str, str]:
+        """Value -> why the encoder refuses it, of those that it refuses; its weights are not loaded.
+
+        A value is inspected once for all that decides the verdict, and remembered whether it is refused or not.
+        """
+        reasons: dict[str, str] = {}
+        for value in tracked(f"inspecting {self.modality}", list(dict.fromkeys(values))):
+            try:
+                checked = self.released.check(value)
+            except InputError as error:
+                reasons[value] = str(error)
+                continue
+            if (reason := self._verdict(checked)) is not None:
+                reasons[value] = reason
+        return reasons
+
+    def _verdict(self, value: str) -> str | None:
+        """Why a checked value is refused, if it is."""
+        inspection = self.released.inspection
+        if inspection is None:
+            return None
+
+        def make(folder: Path) -> None:
+            reason = None
+            try:
+                inspection.inspect(value)
+            except InputError as error:
+                reason = str(error)
+            write_json(folder / VERDICT, {REASON: reason})
+
+        folder = self._cache.folder(VERDICTS, {"inspection": inspection.digest(), "value": value}, make)
+        reason: str | None = read_json(folder / VERDICT)[REASON]
+        return reason
+
+    def _make_missing(self, checked: Sequence[str]) -> list[str]:
+        """Make what the cache lacks; returns what that was."""
+        missing = [value for value in dict.fromkeys(checked) if not self._cache.path(KIND, self._key(value)).exists()]
+        self._make_all(missing)
+        return missing
 
     def _make_all(self, missing: Sequence[str]) -> None:
         rejects: list[str] = []
@@ -107,3 +155,15 @@ def release_encoders(encoders: Iterable[ModalityEncoder]) -> None:
     for encoder in encoders:
         if isinstance(encoder, StoredEncoder):
             encoder.release()
+
+
+def prepare_encoders(encoders: Mapping[str, ModalityEncoder], prompts: Iterable[Prompt]) -> None:
+    """Make all soft tokens that prompts need of released encoders, one encoder in memory at a time.
+
+    Raises:
+        InputError: entities cannot be encoded; they are counted and named, when all others are in the cache.
+    """
+    entities = dict.fromkeys(part for prompt in prompts for part in prompt if isinstance(part, Entity))
+    for modality, encoder in encoders.items():
+        if isinstance(encoder, StoredEncoder):
+            encoder.prepare([entity.value for entity in entities if entity.modality == modality])

@@ -18,7 +18,13 @@ from esmerge.specialists.encoders.mol_llama.files import ReleaseFiles
 from esmerge.specialists.encoders.mol_llama.inputs import batched, molecule_input
 from esmerge.specialists.encoders.mol_llama.loading import load_network
 from esmerge.specialists.encoders.mol_llama.network import MolLlamaNetwork
-from esmerge.specialists.soft_tokens.released import RELEASED, Encode, ReleasedEncoder, ReleasedSettings
+from esmerge.specialists.soft_tokens.released import (
+    RELEASED,
+    Encode,
+    Inspection,
+    ReleasedEncoder,
+    ReleasedSettings,
+)
 from esmerge.storage.cache import digest, tensors_digest
 from esmerge.storage.code import closure_digest
 
@@ -65,7 +71,8 @@ def _path(value: str | None, setting: str) -> Path | None:
 def mol_llama(settings: MolLlamaSettings) -> ReleasedEncoder:
     """SMILES -> conformer and graph -> Uni-Mol and GIN -> blending module -> Q-Former -> projector."""
     release = _Release(settings)
-    return ReleasedEncoder(canonical_smiles, settings.files().hidden, release.digest, release.load)
+    inspection = Inspection(release.inspect, lambda: release.inspection_digest)
+    return ReleasedEncoder(canonical_smiles, settings.files().hidden, release.digest, release.load, inspection)
 
 
 def encode(network: MolLlamaNetwork, smiles: str, seed: int = 0, attempts: int = ATTEMPTS) -> Tensor:
@@ -98,6 +105,16 @@ class _Release:
         heads = (settings.blending_heads, settings.qformer_heads)
         versions = (torch.__version__, transformers.__version__, rdkit.__version__)
         return digest([self._weights, conformers, heads, settings.dtype, versions, closure_digest(mol_llama)])
+
+    def inspect(self, smiles: str) -> None:
+        """Make what the encoder reads of a molecule, and drop it; raises ``InputError`` where that is not to be had."""
+        molecule_input(smiles, self._settings.seed, self._settings.attempts)
+
+    @cached_property
+    def inspection_digest(self) -> str:
+        """Content hash of conformers' settings, RDKit's version and code."""
+        conformers = (self._settings.seed, self._settings.attempts)
+        return digest([conformers, rdkit.__version__, closure_digest(molecule_input)])
 
     def load(self, device: torch.device) -> Encode:
         """All weights, on a device; raises ``AdapterError`` listing those that have no place or are missing."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from esmerge.adapters.lora import LoraState
 from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.specialists.families.panels.lengths import check_texts
 from esmerge.specialists.families.panels.planning import Planner
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.soft_tokens.api import EncoderChoice
@@ -15,8 +16,15 @@ from esmerge.specialists.soft_tokens.trained import Trained
 
 
 def teach(settings: PanelSpecialistsSettings, stages: Stages, planner: Planner) -> Trained:
-    """Every expert's encoder and adapter; what the store lacks is trained now."""
+    """Every expert's encoder and adapter; what the store lacks is trained now.
+
+    Raises:
+        InputError: a modality without an encoder has texts that the backbone cannot read.
+    """
     taught, choices = Trained(), settings.encoder_choices()
+    for expert in settings.experts:
+        if planner.lessons[expert][0].modality not in choices:
+            check_texts(planner.lessons[expert], planner.backbone, settings.lora.questions)
     for index, expert in enumerate(settings.experts):
         steps = settings.steps.get(expert, settings.lora.steps)
         stages = replace(stages, lora_settings=replace(settings.lora, steps=steps))
