@@ -88,18 +88,18 @@ def _running(path: Path) -> bool:
 
 def _kill_tracker_once() -> None:
     """In this process, let W&B's process die when the first run is about to be logged."""
-    table, killed = wandb_log._table, list[int]()
+    table, killed = wandb_log.table, list[int]()
 
-    def deadly(rows: object) -> object:
+    def deadly(rows: object, *columns: object) -> object:
         if not killed:
             for child in _descendants(os.getpid()):
                 if b"wandb-core" in Path(f"/proc/{child}/cmdline").read_bytes():
                     os.kill(child, signal.SIGKILL)
                     killed.append(child)
             time.sleep(0.5)
-        return table(rows)  # type: ignore[arg-type]
+        return table(rows, *columns)  # type: ignore[arg-type]
 
-    wandb_log._table = deadly  # type: ignore[assignment]
+    wandb_log.table = deadly
 
 
 def _descendants(parent: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,19 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    artifacts: list[Any] = field(default_factory=list)
 
 
-def read_offline(folder: Path) -> OfflineRun:
-    """The one run whose files lie in a folder."""
+def read_offline(folder: Path, seconds: float = 10.0) -> OfflineRun:
+    """The one run whose files lie in a folder; the client's process writes its end a moment after the run."""
     (path,) = folder.glob("*.wandb")
+    end = time.monotonic() + seconds
+    while (told := _read(path)).exit_code is None and time.monotonic() < end:
+        time.sleep(0.02)
+    return told
+
+
+def _read(path: Path) -> OfflineRun:
     told = OfflineRun()
     for payload in _payloads(path.read_bytes()):
         record = Record.FromString(payload)
@@ -40,6 +49,8 @@ def read_offline(folder: Path) -> OfflineRun:
             told.history.append(_items(record.history.item))
         elif kind == "summary":
             told.summary.update(_items(record.summary.update))
+        elif kind == "artifact":
+            told.artifacts += [record.artifact] if record.artifact.type != "run_table" else []  # of every table
         elif kind == "exit":
             told.exit_code = record.exit.exit_code
     return told

@@ -17,7 +17,7 @@ from tests.tracking.offline import OfflineRun, read_offline
 from esmerge.coefficients.summary import summarise
 from esmerge.core.errors import ConfigError, TrackingError
 from esmerge.core.methods import MethodKind, MethodRecord
-from esmerge.experiment.wandb_groups import SEEDS, log_methods_over_seeds, log_missing, over_seeds
+from esmerge.experiment.wandb_groups import log_methods_over_seeds, log_missing, over_seeds
 from esmerge.report.load import load_sweep
 from esmerge.tracking import wandb_sync
 from esmerge.tracking.store import RunFolder
@@ -26,6 +26,7 @@ from esmerge.tracking.wandb_log import log_failed_run, log_run
 from esmerge.tracking.wandb_record import LoggedRun, read_logged, write_logged
 from esmerge.tracking.wandb_run import Identity
 from esmerge.tracking.wandb_settings import Tracking
+from esmerge.tracking.wandb_shared import SEEDS
 from esmerge.tracking.wandb_sync import send
 
 ACCURACY = {"0": 0.5, "1": 0.7}  # by seed
@@ -127,7 +128,10 @@ def test_a_run_that_failed_is_shown_as_failed(sweep: Path) -> None:
     (folder,) = (sweep / "wandb").glob("offline-run-*")
     told = read_offline(folder)
     assert told.exit_code == 1 and told.summary["failure"] == "RuntimeError: on fire"
-    assert read_logged(run.path) is None  # it does not stand for the run's results
+    logged = read_logged(run.path)
+    assert logged is not None and logged.failed  # it does not stand for the run's results
+    told = log(run, Tracking())
+    assert told.run.run_id == logged.id and told.exit_code == 0 and "failure" not in told.summary
 
 
 def test_a_method_is_shown_over_its_seeds_once(sweep: Path) -> None:
@@ -164,8 +168,8 @@ class Client:
         self.refused = 0
 
     def __call__(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        assert command[:6] == [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced"]
-        folders = [Path(word) for word in command[6:]]
+        assert command[:8] == [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", "-n", "1"]
+        folders = [Path(word) for word in command[8:]]
         for folder in folders[self.refused :]:
             (file,) = folder.glob("*.wandb")
             file.with_name(f"{file.name}.synced").touch()

@@ -69,7 +69,7 @@ def _adapted(
     settings, model = specialists.finetuning, specialists.backbone.model
     parameters = init_lora(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
     try:
-        schedule = Schedule(steps, settings.rate, settings.weight_decay)
+        schedule = Schedule(steps, settings.rate, settings.weight_decay, batch=settings.batch)
         train(
             f"fine-tuning on {name}",
             parameters,

@@ -19,8 +19,7 @@ from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
 from esmerge.experiment.pipeline import run_job
-from esmerge.experiment.wandb_groups import log_methods_over_seeds
-from esmerge.report.load import load_sweep
+from esmerge.experiment.wandb_groups import log_sweep
 from esmerge.storage.disk import disk_message
 from esmerge.tracking.callback import started_folder
 from esmerge.tracking.failed_jobs import forget_failed_job
@@ -87,9 +86,10 @@ def _report(folder: Path) -> int | str:
     try:
         if not (folder.is_dir() and run_folders(folder)):
             return 0
+        code = finish(folder)
         for spec in list(planned_runs().values())[:1]:  # all jobs are tracked alike; a search has no seeds to compare
-            log_methods_over_seeds(load_sweep(folder), spec.sweep.tracking)
-        return finish(folder)
+            log_sweep(folder, spec.sweep.tracking)
+        return code
     except BenchError as error:
         return f"error: {error}"
     except OSError as error:

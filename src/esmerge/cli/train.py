@@ -17,12 +17,14 @@ from esmerge.adapters.peft_folder import save_adapter
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
 from esmerge.core.errors import BenchError, ConfigError
+from esmerge.core.observed import observing
 from esmerge.core.paths import CONF, user_path
 from esmerge.core.schema import Selection, choose, plain
 from esmerge.core.stopping import stoppable
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner
 from esmerge.experiment.teaching import read_learner, teach
+from esmerge.experiment.training_log import log_end, training_log
 from esmerge.experiment.weights import write_weights
 from esmerge.model.threads import check_threads, use_threads
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -48,16 +50,20 @@ def job(config: DictConfig) -> None:
         for key, folder in folders.items():
             check_folder(folder, key)
         cache = Cache(folders["cache"], stages_to_renew(raw["retrain"], selection))
-        specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
-        context = ExperimentContext(specialists, cache, raw["device"], raw["seed"])
-        train_references(context, selection, raw["finetuned"])
+        log = training_log(raw, selection, folders["cache"])
+        with observing(log.observe):
+            specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
+            context = ExperimentContext(specialists, cache, raw["device"], raw["seed"])
+            train_references(context, selection, raw["finetuned"])
         check_renewed(cache, selection.settings.stages)
         if "out" in folders:
             for name, state in specialists.adapters.items():
                 save_adapter(state, folders["out"] / name)
+        card: dict[str, object] = {}
         if "weights" in folders:
             card = write_weights(specialists, folders["weights"], made_by(raw["seed"], selection, raw["trained_on"]))
             screen.print(f"{raw['weights']}: exam {card.get('exam', 'none')}")
+        log_end(log, specialists, selection.settings, card)
     except BenchError as error:
         sys.exit(f"error: {error}")
     screen.print(f"{specialists.name}: backbone {specialists.backbone.name}", markup=False)
@@ -112,8 +118,10 @@ def made_by(seed: int, selection: Selection, trained_on: str | None) -> dict[str
     Args:
         trained_on: another machine that trained what is written here.
     """
-    machine = ("cache", "out", "trained_on")
-    words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in machine]
+    machine = ("cache", "out", "trained_on", "tracking")
+    words = [
+        word for word in HydraConfig.get().overrides.task if word.partition("=")[0].partition(".")[0] not in machine
+    ]
     settings = asdict(selection.settings)
     settings.pop("retrain", None)  # says where weights come from, not what they are
     return {

@@ -23,6 +23,7 @@ from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import Sweep
 from esmerge.experiment.lengths import check_lengths
+from esmerge.experiment.lineage import note_lineage
 from esmerge.experiment.merge_run import Method, carry_out_merge
 from esmerge.experiment.models import Models, load_models
 from esmerge.experiment.one_gpu import on_one_gpu
@@ -91,6 +92,7 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
                 check_lengths(spec, suite, models.context.specialists)
             method = prepare(spec, suite, models, run)
             rows = answer_suite(spec, suite, method, models, run)
+            note_lineage(spec, models, run)
             run.write_provenance(provenance(spec.hash, {b.name: b.checksum for b in suite}, spec.sweep.seed))
     except Exception as error:
         if disk_is_full(error):

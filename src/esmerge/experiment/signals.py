@@ -80,14 +80,14 @@ class SignalStore:
 
     def signals(self, space: str) -> tuple[Signals, Cost]:
         """Responses and scores for one merge space; read from disk tensor by tensor."""
-        folder = self._signals_folder(space)
+        folder = self.folder(space)
         return load_signals(folder), load_cost(folder)
 
     def distances(self, space: str, granularity: ESConfig) -> tuple[Distances | None, Cost]:
         """How far every expert moves every layer, measured once per probe; None where no granularity needs them."""
         if granularity.name == "element":
             return None, Cost()
-        signals, seed = self._signals_folder(space), self.context.seed
+        signals, seed = self.folder(space), self.context.seed
         key = {
             "signals": signals.name,
             "code": closure_digest(measured_distances),
@@ -105,7 +105,8 @@ class SignalStore:
             folder = self.context.cache.folder("distances", key, make)
             return load_distances(folder), load_cost(folder)
 
-    def _signals_folder(self, space: str) -> Path:
+    def folder(self, space: str) -> Path:
+        """Where the signals for one merge space lie; measured now if they are not in the cache."""
         specialists, spaces = self.context.specialists, probed_spaces(self.context.specialists, space)
         key = {**self.probe.key(), "code": closure_digest(record_signals), "spaces": spaces, "score": self.score}
 

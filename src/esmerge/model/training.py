@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from esmerge.core.errors import NumberError
 from esmerge.core.finite import all_finite, number_format
+from esmerge.core.observed import Training, observed
 from esmerge.core.progress import progress
 from esmerge.core.stopping import deferred_signals
 from esmerge.model.threads import after_step
@@ -44,6 +45,7 @@ class Schedule:
         warmup: share of the steps with a rising rate.
         decay: share of the steps, at the end, in which the rate falls to zero along a straight line.
         muon_learning_rate: peak learning rate of Muon for matrices; 0 trains everything with AdamW.
+        batch: examples of each update, for who observes the training; 0 where that is not said.
     """
 
     steps: int
@@ -52,6 +54,7 @@ class Schedule:
     warmup: float = 0.03
     decay: float = 0.4
     muon_learning_rate: float = 0.0
+    batch: int = 0
 
     def factor(self, step: int) -> float:
         """Share of the peak rate at a step."""
@@ -88,8 +91,8 @@ def train(
     optimisers = _optimisers(parameters, matrices, schedule)
     optimisers += [(_adamw(group, rate, 0.0), rate) for group, rate in beside]
     start, losses = _resume(checkpoint, [*trained, *statistics], optimisers)
-    saved = time.monotonic()
-    with progress(title, schedule.steps, start) as bar, deferred_signals() as signals:
+    saved, training = time.monotonic(), Training(title, schedule.steps, schedule.batch, tuple(losses), checkpoint)
+    with progress(title, schedule.steps, start) as bar, deferred_signals() as signals, observed(training) as tell:
         for step in range(start, schedule.steps):
             loss = loss_at(step)
             if not torch.isfinite(loss):
@@ -101,6 +104,7 @@ def train(
             losses.append(float(loss.detach()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update()
+            tell(step, losses[-1])
             after_step()
             if checkpoint is not None and (signals.waiting or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 _save(checkpoint, step + 1, losses, [*trained, *statistics], optimisers)

@@ -40,7 +40,7 @@ KILLED = "stopped half-way; the same command with resume=latest, or sweep=NAME o
 AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
                     "layer_coefficients.csv", "layer_distances.csv", "adapter", "adapters", "costs.json",
-                    "tuning.csv", "wandb.json")  # fmt: skip
+                    "tuning.csv", "lineage.json", "wandb.json")  # fmt: skip
 REPORTED = ("predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv", "layer_distances.csv",
             "costs.json", "tuning.csv")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per merge and per reference, grouped by sweep, and one per method over its seeds.
+"""Weights & Biases: one run per merge and per reference, grouped by sweep.
 
 Offline is the default and needs no account, no network and no prompt. Files lie under ``<sweep>/wandb`` and can be
 sent later. Tracking never decides about a result: a failure is reported and recorded, no more.
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from esmerge.coefficients.summary import CoefficientSummary
 from esmerge.core.secrets import redacted
+from esmerge.tracking.lineage import Lineage, read_lineage
 from esmerge.tracking.store import RunFolder
+from esmerge.tracking.wandb_artifacts import log_products
 from esmerge.tracking.wandb_client import client_mode
 from esmerge.tracking.wandb_content import (
     LAYER,
@@ -30,6 +32,7 @@ from esmerge.tracking.wandb_content import (
 from esmerge.tracking.wandb_record import LoggedRun, read_logged, write_logged
 from esmerge.tracking.wandb_run import Identity, restart_client, wandb_run
 from esmerge.tracking.wandb_settings import Tracking
+from esmerge.tracking.wandb_shared import log_probe
 
 if TYPE_CHECKING:
     import wandb  # imported late: it takes most of a second and reads the environment
@@ -46,7 +49,9 @@ def log_run(
     images: Mapping[str, Path],
     coefficients: tuple[Path, CoefficientSummary] | None = None,
 ) -> float:
-    """Log one finished run.
+    """Log one finished run, and the probe that it reads if no run of the sweep has logged it.
+
+    A run that was logged before, as failed or from another folder, is the same W&B run again.
 
     Args:
         run_folder: records ``tracking_error`` if logging fails.
@@ -65,10 +70,13 @@ def log_run(
     mode = client_mode(settings.mode, parent)
     if mode == "disabled":
         return 0.0
-    identity = Identity(group, name, job_type, tags(rows))
     try:
+        lineage = read_lineage(run_folder.path)
+        log_probe(settings, mode, run_folder.path.parent, lineage, config)
+        identity = _identity(run_folder.path, Identity(group, name, job_type, tags(rows)))
         with wandb_run(settings, mode, parent, identity, config) as run:
             _fill(run, run_folder, settings.predictions, rows, images, coefficients)
+            _log_lineage(run, run_folder, lineage, settings.upload)
         write_logged(run_folder.path, LoggedRun(run.id, mode, str(run.settings.sync_dir)))
     except Exception as error:  # whatever the client or the server does, the results are on disk already
         run_folder.note_tracking_error(_give_up(name, error))
@@ -78,51 +86,24 @@ def log_run(
 def log_failed_run(
     settings: Tracking, run_folder: RunFolder, config: Mapping[str, object], identity: Identity, reason: str
 ) -> None:
-    """Log a run that failed: W&B shows it as failed, and its summary says why."""
+    """Log a run that failed: W&B shows it as failed, and its summary says why, until it is made again."""
     parent = settings.parent(run_folder.path.parent)
     mode = client_mode(settings.mode, parent)
     if mode == "disabled":
         return
     try:
-        with wandb_run(settings, mode, parent, identity, config, code=1) as run:
+        same = _identity(run_folder.path, identity)
+        with wandb_run(settings, mode, parent, same, config, code=1) as run:
             run.summary.update({"failure": redacted(reason)})
+        write_logged(run_folder.path, LoggedRun(run.id, mode, str(run.settings.sync_dir), failed=True))
     except Exception as error:
         _give_up(identity.name, error)
 
 
-def log_over_seeds(
-    settings: Tracking,
-    record: Path,
-    config: Mapping[str, object],
-    name: str,
-    axes: Mapping[str, object],
-    rows: Sequence[Mapping[str, object]],
-    content: str,
-) -> None:
-    """Log a method over its seeds, unless the W&B run that ``record`` names shows the same.
-
-    Args:
-        record: a folder ``<sweep>/seeds/<method>``.
-        axes: the method's values on the axes of ``results.csv``.
-        rows: ``benchmark, metric, mean, sd, seeds``.
-        content: hash of what is shown.
-    """
-    sweep, stored = record.parents[1], read_logged(record)
-    parent = settings.parent(sweep)
-    mode = client_mode(settings.mode, parent)
-    if mode == "disabled" or (stored is not None and stored.content == content):
-        return
-    identity = Identity(sweep.name, name, "seeds", tags([axes]))
-    if stored is not None:  # the same W&B run shows what is new
-        identity = replace(identity, id=stored.id)
-    try:
-        with wandb_run(settings, mode, parent, identity, config) as run:
-            run.summary.update(headline([{**row, "value": row["mean"]} for row in rows]))
-            run.summary.update(headline([{**row, "metric": f"{row['metric']} sd", "value": row["sd"]} for row in rows]))
-            run.log({"over seeds": table(rows, list(rows[0]))})
-        write_logged(record, LoggedRun(run.id, mode, str(run.settings.sync_dir), content))
-    except Exception as error:
-        _give_up(name, error)
+def _identity(record: Path, identity: Identity) -> Identity:
+    """With the id under which the run was logged before, if it was."""
+    stored = read_logged(record)
+    return identity if stored is None else replace(identity, id=stored.id)
 
 
 def _give_up(name: str, error: Exception) -> str:
@@ -149,12 +130,9 @@ def _fill(
         shown["predictions"] = table(answers, PREDICTION_COLUMNS)
     run.log({"metrics": table(rows), **shown})
     if coefficients is not None:
-        path, summary = coefficients
+        _, summary = coefficients
         run.log(histograms(summary))
         _draw_along_layers(run, layer_steps(summary, run_folder.read_layer_distances()))
-        artifact = wandb.Artifact(f"coefficients-{run.id}", type="coefficients")
-        artifact.add_file(str(path), name="coefficients.safetensors")
-        run.log_artifact(artifact)
 
 
 def _draw_along_layers(run: wandb.Run, steps: Sequence[Mapping[str, float]]) -> None:
@@ -164,3 +142,13 @@ def _draw_along_layers(run: wandb.Run, steps: Sequence[Mapping[str, float]]) -> 
         run.define_metric(f"{chart}/*", step_metric=LAYER, summary="none")
     for step in steps:
         run.log(dict(step))
+
+
+def _log_lineage(run: wandb.Run, run_folder: RunFolder, lineage: Lineage, upload: float | None) -> None:
+    """Artifacts last: what goes wrong with them takes no number from the run."""
+    try:
+        log_products(run, run_folder, lineage, upload)
+    except Exception as error:
+        reason = redacted(f"{type(error).__name__}: {error}")
+        warnings.warn(f"run {run_folder.name} has no artifacts on W&B ({reason})", stacklevel=3)
+        run_folder.note_tracking_error(f"artifacts: {reason}")

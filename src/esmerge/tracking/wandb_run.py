@@ -23,7 +23,7 @@ class Identity:
 
     Attributes:
         group: the sweep.
-        job_type: ``merge``, ``reference`` or ``seeds``.
+        job_type: ``merge``, ``reference``, ``probe``, ``seeds``, ``overview`` or ``train``.
         tags: values that runs are filtered by.
         id: of eight letters and digits; drawn anew by default, even where the client took one from the environment.
     """
@@ -37,7 +37,13 @@ class Identity:
 
 @contextmanager
 def wandb_run(
-    settings: Tracking, mode: str, parent: Path, identity: Identity, config: Mapping[str, object], code: int = 0
+    settings: Tracking,
+    mode: str,
+    parent: Path,
+    identity: Identity,
+    config: Mapping[str, object],
+    code: int = 0,
+    resume: bool = False,
 ) -> Iterator[wandb.Run]:
     """A W&B run that ends with the block, as failed where the block raises.
 
@@ -46,6 +52,7 @@ def wandb_run(
         parent: of the ``wandb`` folder.
         config: the resolved configuration.
         code: exit code where the block does not raise.
+        resume: whether the server's run of this id goes on, with the history that it has.
     """
     import wandb  # late: its import takes most of a second and reads the environment
 
@@ -58,6 +65,7 @@ def wandb_run(
             tags=list(identity.tags),
             settings=client_settings(mode, parent, settings.timeout),
             id=identity.id,
+            resume="allow" if resume else None,
             reinit="create_new",
             group=identity.group[:LONGEST_NAME],
             name=identity.name[:LONGEST_NAME],

@@ -35,6 +35,7 @@ class Tracking:
         folder: where the ``wandb`` folder goes; None for the sweep folder.
         timeout: seconds to wait for the W&B server before a run counts as not tracked.
         predictions: answers to each benchmark that a run's table shows, the first ones; 0 for no table.
+        upload: MB up to which a file of an artifact is sent; of a larger one, size and checksum. None for every file.
     """
 
     mode: str = "offline"
@@ -43,6 +44,7 @@ class Tracking:
     folder: str | None = None
     timeout: float = 60.0
     predictions: int = 100
+    upload: float | None = 10.0
 
     def __post_init__(self) -> None:
         if self.mode not in TRACKING_MODES:
@@ -57,6 +59,8 @@ class Tracking:
             )
         if self.predictions < 0:
             raise ConfigError(f"tracking.predictions={self.predictions}: expected a number of rows from 0")
+        if self.upload is not None and not self.upload >= 0:
+            raise ConfigError(f"tracking.upload={self.upload}: expected a number of MB from 0, or null for every file")
         self.parent(Path())
 
     def parent(self, sweep: Path) -> Path:

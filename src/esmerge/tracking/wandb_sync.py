@@ -12,7 +12,7 @@ from pathlib import Path
 from esmerge.core.errors import TrackingError
 from esmerge.core.secrets import redacted
 from esmerge.tracking.wandb_client import client, client_environment, logged_in, passing_client
-from esmerge.tracking.wandb_record import LoggedRun
+from esmerge.tracking.wandb_record import LoggedRun, is_on_server
 
 FEW_RETRIES = {  # or an absent server is waited for without end
     "WANDB__GRAPHQL_RETRY_MAX": "3",
@@ -20,7 +20,6 @@ FEW_RETRIES = {  # or an absent server is waited for without end
     "WANDB__FILE_TRANSFER_RETRY_MAX": "3",
 }
 ERROR = " ERROR "  # in the client's lines
-MARK = "*.wandb.synced"  # which `wandb sync` leaves beside a file that has been sent whole
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,6 @@ def check_key() -> None:
                 f"wandb=sync, but there is no W&B API key for {client().base_url}: run `wandb login`, or set "
                 "WANDB_API_KEY"
             )
-
-
-def is_on_server(logged: LoggedRun) -> bool:
-    """Whether a run was logged online, or has been sent since."""
-    return logged.mode == "online" or any(Path(logged.folder).glob(MARK))
 
 
 def send(runs: Sequence[LoggedRun]) -> Sent:
@@ -86,7 +80,8 @@ def _check_files(runs: Sequence[LoggedRun]) -> None:
 def _sync(folders: Sequence[str]) -> str:
     """Let the client send folders; returns its first error, or the last line that it said."""
     with client_environment("online", Path(folders[0]).parents[1]):
-        command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", *folders]
+        # One after the other: what runs share is then on the server before the second of them asks for it.
+        command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", "-n", "1", *folders]
         done = subprocess.run(
             command,
             env={**os.environ, **FEW_RETRIES},

@@ -71,7 +71,7 @@ def train_trunk(
             if parameter.requires_grad
         ],
         lambda step: task.loss(encoder, heads, inputs, step),
-        Schedule(settings.steps, settings.rate, settings.weight_decay),
+        Schedule(settings.steps, settings.rate, settings.weight_decay, batch=settings.batch),
         checkpoint,
         statistics=list(encoder.trunk.buffers()),
     )
@@ -93,7 +93,7 @@ def align(
             f"{encoder.modality} alignment",
             list(encoder.projector.parameters()),
             lambda step: answer_loss(prompt_encoder, batches(step)),
-            Schedule(settings.steps, settings.rate),
+            Schedule(settings.steps, settings.rate, batch=settings.batch),
             checkpoint,
         )
     finally:
@@ -130,7 +130,7 @@ def train_adapter(
             f"{expert} specialist",
             parameters,
             lambda step: loss(prompt_encoder, step) if loss else answer_loss(prompt_encoder, batches(step)),
-            Schedule(settings.steps, settings.rate, settings.weight_decay),
+            Schedule(settings.steps, settings.rate, settings.weight_decay, batch=settings.batch),
             checkpoint,
             beside=beside,
         )

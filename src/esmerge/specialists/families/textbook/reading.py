@@ -92,7 +92,7 @@ def read_textbook(world: World, settings: ReadingSettings, folder: Path, checkpo
         sequences, weights = reading_batch(world, world.seed, step, settings.steps, settings.batch)
         return answer_loss(prompt_encoder, sequences, weights, settings.noise, step)
 
-    schedule = Schedule(settings.steps, settings.rate, muon_learning_rate=settings.muon_rate)
+    schedule = Schedule(settings.steps, settings.rate, muon_learning_rate=settings.muon_rate, batch=settings.batch)
     model.train()
     train("backbone reads", rest, loss_at, schedule, checkpoint, matrices)
     model.eval()
