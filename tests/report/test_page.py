@@ -92,7 +92,7 @@ def test_every_figure_is_in_the_page(page: Reader, sweep: Path) -> None:
 def test_tables_hold_what_the_files_hold(page: Reader, sweep: Path) -> None:
     names = [str(a["id"]) for tag, a in page.tags if tag == "section" and a.get("class") == "table"]
     assert names == [
-        "table-results-0", "table-comparisons", "table-metrics", "table-runs", "table-settings",
+        "table-results-0", "table-comparisons", "table-retention", "table-metrics", "table-runs", "table-settings",
         "table-settings-by-run", "table-provenance", "table-provenance-by-run",
     ]  # fmt: skip
     accuracies = pd.read_csv(sweep / "table.csv")["accuracy"].dropna()

@@ -18,7 +18,7 @@ from esmerge.report.page.cells import PageTable
 from esmerge.report.page.figures import page_figures
 from esmerge.report.page.questions import question_browser
 from esmerge.report.page.records import last_finished, provenance_tables, runs_table, settings_tables
-from esmerge.report.page.tables import comparisons_table, costs_table, metrics_table, results_table
+from esmerge.report.page.tables import comparisons_table, costs_table, metrics_table, results_table, retained_table
 from esmerge.report.tables import ReportTable
 from esmerge.storage.files import write_text
 
@@ -36,13 +36,19 @@ class Section:
 
 
 def write_page(
-    sweep: SweepResults, tables: Sequence[ReportTable], comparisons: pd.DataFrame, drawn: Drawn, verdict: str
+    sweep: SweepResults,
+    tables: Sequence[ReportTable],
+    comparisons: pd.DataFrame,
+    retention: pd.DataFrame,
+    drawn: Drawn,
+    verdict: str,
 ) -> Path:
     """Write ``report.html`` into the sweep folder.
 
     Args:
         tables: of published settings and, where there are any, of tuned ones.
         comparisons: the rows of ``comparisons.csv``.
+        retention: the rows of ``retention.csv``.
         drawn: the figures, with their files.
         verdict: the paragraph that the page begins with.
     """
@@ -50,7 +56,7 @@ def write_page(
         *(results_table(table, index) for index, table in enumerate(tables)),
         comparisons_table(comparisons, tables),
     ]
-    more = [costs_table(sweep), metrics_table(sweep)]
+    more = [retained_table(retention), costs_table(sweep), metrics_table(sweep)]
     origin = [*settings_tables(sweep), *provenance_tables(sweep)]
     style, script = ((DATA / file).read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
     page = _template().render(
