@@ -39,6 +39,11 @@ BENCHMARKS = (  # name, title, family, labels, modalities: those of suite=all, w
     ("protein_signal", "Signal peptide", "retention", YES_NO, ("protein",)),
     ("cell_type", "Cell type", "retention", KINDS, ("cell",)),
 )  # fmt: skip
+MORE_MERGES = {
+    "breadcrumbs": "Breadcrumbs", "dare": "DARE", "della": "DELLA", "fisher": "Fisher merging", "iso_c": "Iso-C",
+    "knots": "KnOTS", "pcb": "PCB-Merging", "regmean": "RegMean", "slerp": "SLERP", "tsv": "TSV-Merge",
+}  # fmt: skip
+ES = MethodRecord(MethodKind.ES, "ES-Merging", 0)
 EXPERTS, LAYERS, MODULES = ("molecule", "protein", "cell"), 8, ("q_proj", "v_proj", "up_proj", "down_proj")
 SHAPE = (8, 128)  # of a factor
 RINGS = ("c1ccccc1", "c1ccncc1", "C1CCOCC1", "c1ccc2[nH]ccc2c1", "C1CCNCC1", "c1ccsc1")
@@ -57,7 +62,7 @@ class InventedRow:
     skill: float
     granularity: str = ""
     merge_space: str = ""
-    temperature: float = 0.5
+    temperature: float = 0.5  # the published one
     scale: float = 1.0
 
     @property
@@ -66,15 +71,12 @@ class InventedRow:
 
 
 def invented_rows(count: int) -> list[InventedRow]:
-    """So many rows: floors, references, merges and controls, and ES-Merging at ever more temperatures."""
-    rows = [*_references(), *_merges()]
+    """So many rows: floors, references, merges, controls and ES-Merging, as published and at ever more temperatures."""
+    rows = [*_references(), *_merges(), *_published_es()]
     temperature = 0.1
     while len(rows) < count:
-        for space in ("factors", "delta"):
-            for granularity, skill in {"layer": 0.45, "element": 0.55, "joint": 0.6}.items():
-                record = MethodRecord(MethodKind.ES, "ES-Merging", 0)
-                rows.append(InventedRow("es", record, skill + 0.1 * temperature, granularity, space, temperature))
-        temperature = round(temperature + 0.2, 3)
+        rows.append(InventedRow("es", ES, 0.6 + 0.1 * temperature, "joint", "factors", temperature))
+        temperature = round(temperature + 0.3, 3)
     return rows[:count]
 
 
@@ -113,8 +115,16 @@ def _merges() -> Iterator[InventedRow]:
     for scale in (0.3, 0.4, 0.6, 0.8, 1.0):
         record = MethodRecord(MethodKind.MERGE, "Task arithmetic", 1)
         yield InventedRow("task_arithmetic", record, 0.7 - abs(scale - 0.6), "", "delta", scale=scale)
+    for place, (name, title) in enumerate(MORE_MERGES.items()):
+        yield InventedRow(name, MethodRecord(MethodKind.MERGE, title, 5), 0.4 + 0.03 * place, "", "delta")
     for name, title in {"es_shuffled": "ES, coefficients shuffled", "es_noise": "ES, noise for responses"}.items():
         yield InventedRow(name, MethodRecord(MethodKind.CONTROL, title, 1), 0.4, "joint", "factors")
+
+
+def _published_es() -> Iterator[InventedRow]:
+    for space in ("factors", "delta"):
+        for granularity, skill in {"layer": 0.45, "element": 0.55, "joint": 0.6}.items():
+            yield InventedRow("es", ES, skill, granularity, space)
 
 
 def _chosen(benchmarks: int) -> list[tuple[int, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]]]:

@@ -11,6 +11,7 @@ time is what it would take on an idle core. --profile names the functions that t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -25,6 +26,12 @@ from benchmarks.speed.rows import append
 
 AIM_SECONDS, AIM_MB = 20.0, 1000.0
 LINES = 40  # of a profile
+METER = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], "wb"), stderr=subprocess.STDOUT)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+"""  # a small process of its own: a child's peak begins with that of the process that started it
 PROGRAM = [sys.executable, "-m", "src.report"]
 
 
@@ -71,19 +78,18 @@ def measured(folder: Path) -> dict[str, float]:
         RuntimeError: the report failed; with what it said.
     """
     start = time.perf_counter()
-    line = [*PROGRAM, f'folder="{folder}"']
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(line, stdout=said, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{' '.join(line)} failed:\n{said.read().decode(errors='replace')[-2000:]}")
-    peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
+    with tempfile.NamedTemporaryFile() as said:
+        line = [sys.executable, "-I", "-c", METER, said.name, *PROGRAM, f'folder="{folder}"']
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        code, processor, peak = json.loads(done.stdout)
+        if code:
+            output = Path(said.name).read_text(errors="replace")
+            raise RuntimeError(f"{' '.join(PROGRAM)} failed:\n{output[-2000:]}")
+    seconds = time.perf_counter() - start
     return {
         "seconds": round(seconds, 2),
-        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_mb": round(peak, 1),
+        "processor_seconds": round(processor, 2),
+        "peak_mb": round(peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024), 1),
         "page_mb": round((folder / "report.html").stat().st_size / 1e6, 2),
     }
 

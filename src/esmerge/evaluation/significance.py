@@ -63,7 +63,7 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
     _check_same(outcome_a, outcome_b)
     signed = outcome_a["right"].astype(int) - outcome_b["right"].astype(int)  # aligned by index
     clusters, _ = pd.factorize(signed.index.get_level_values("id"))
-    return signed_difference(signed.to_numpy(), clusters, seed, resamples)
+    return signed_difference(np.asarray(signed, dtype=np.int64), clusters.astype(np.int64), seed, resamples)
 
 
 def signed_difference(

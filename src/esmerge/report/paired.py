@@ -31,15 +31,15 @@ def paired_rows(
     sides = [_answers(sweep, compared, seeds, benchmarks) for compared in (row, other)]
     pairs = [(answers.questions, sides[1][key].questions) for key, answers in sides[0].items()]
     if all(a is b and a.is_unique for a, b in pairs):
-        first, second = (np.concatenate([answers.right for answers in side.values()]) for side in sides)
+        first_right, second_right = (np.concatenate([answers.right for answers in side.values()]) for side in sides)
         clusters = _clusters(sweep, sides[0])
-        return signed_difference(first.astype(np.int64) - second, clusters, seed=0, resamples=RESAMPLES)
+        return signed_difference(first_right.astype(np.int64) - second_right, clusters, seed=0, resamples=RESAMPLES)
     for (seed, benchmark), answers in sides[0].items():
         checksums = {answers.questions.checksum, sides[1][seed, benchmark].questions.checksum} - {""}
         if len(checksums) > 1:
             raise InputError(f"the questions of {benchmark} under seed {seed} were made of different tables")
-    frames = [stack_predictions({key: _frame(answers) for key, answers in side.items()}) for side in sides]
-    return paired_difference(*frames, seed=0, resamples=RESAMPLES)  # which aligns them, or says what differs
+    first, second = (stack_predictions({key: _frame(answers) for key, answers in side.items()}) for side in sides)
+    return paired_difference(first, second, seed=0, resamples=RESAMPLES)  # which aligns them, or says what differs
 
 
 def _answers(

@@ -49,7 +49,7 @@ def retention_lines(table: pd.DataFrame, tables: Sequence[ReportTable]) -> list[
     for title, of_table in table.groupby("table", sort=False):
         wide = of_table.pivot(index="method", columns="title", values="kept")
         wide = wide.loc[of_table["method"].unique(), of_table["title"].unique()]
-        lines += [f"## Retention{f', {title}' if title else ''}", ""]
+        lines += [", ".join(["## Retention", *([str(title)] if title else [])]), ""]
         lines += ["| " + " | ".join(["method", *map(_escaped, wide.columns)]) + " |"]
         lines += ["|---" + "|---:" * len(wide.columns) + "|"]
         for method, shares in wide.iterrows():

@@ -121,7 +121,7 @@ def confidences(table: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
     loglik = np.array([[float(cell or "nan") for cell in table[name]] for name in names]).T
     scored = np.flatnonzero(~np.isnan(loglik).any(axis=1))
     indices = {name.removeprefix(LOGLIK): index for index, name in enumerate(names)}
-    at = np.array([indices.get(predicted[row], -1) for row in scored], np.int64)
+    at = np.array([indices.get(predicted[row], -1) for row in scored.tolist()], np.int64)
     of_scored = loglik[scored]
     shares = np.exp(of_scored - np.logaddexp.reduce(of_scored, axis=1, keepdims=True))
     if len(scored):
@@ -147,7 +147,8 @@ def _columns(path: Path) -> dict[str, Texts]:
         raise StoreError(f"{path} is no CSV file ({error}): {again}") from error
     if any(len(row) != len(head) for row in rows):
         raise StoreError(f"{path} has rows of other lengths than its head, {len(head)} columns: {again}")
-    columns = dict(zip(head, zip(*rows, strict=True), strict=True)) if rows else {name: () for name in head}
+    cells: list[Texts] = list(zip(*rows, strict=True)) if rows else [()] * len(head)
+    columns = dict(zip(head, cells, strict=True))
     if missing := {"id", "label", "prediction", "raw_answer"} - columns.keys():
         raise StoreError(f"{path} lacks the column(s) {', '.join(sorted(missing))}: {again}")
     return columns

@@ -16,7 +16,7 @@ from esmerge.report.stored_answers import AskedQuestions, RunAnswers
 from esmerge.tracking.questions import read_questions
 
 MOST_METHODS = 60
-MOST_QUESTIONS, BYTES = 120, 2_500_000  # per benchmark, halved until all of them fit in so many bytes
+MOST_QUESTIONS, BYTES = 120, 2_700_000  # per benchmark, halved until all of them fit in so many bytes
 MOST_ENTITIES = 2_000  # on the page, halved as well: drawing takes a millisecond or two each
 DIFFERING = 0.75  # of the questions shown: such that methods answer differently, if there are enough
 LONGEST_ANSWER = 200  # letters of a raw answer that could not be parsed
@@ -79,8 +79,8 @@ class Browser:
     notes: tuple[str, ...]
 
 
-def question_browser(sweep: SweepResults) -> Browser | None:
-    """The questions of one seed, as many as fit; None if no run has predictions."""
+def question_browser(sweep: SweepResults, letters: int = BYTES) -> Browser | None:
+    """The questions of one seed, as many as fit into so many letters of the page; None if no run has predictions."""
     seed = next((seed for row in sweep.rows for seed in row.runs), "")
     with_seed = [row for row in sweep.rows if seed in row.runs]
     rows = with_seed[:MOST_METHODS]
@@ -89,7 +89,7 @@ def question_browser(sweep: SweepResults) -> Browser | None:
         return None
     limit, text = MOST_QUESTIONS, sweep.answers.text
     pool, shown = _collect(benchmarks, limit, text)
-    while limit > 1 and _is_too_much(pool, shown):
+    while limit > 1 and _is_too_much(pool, shown, letters):
         limit //= 2
         pool, shown = _collect(benchmarks, limit, text)
     compared = _compared(rows)
@@ -100,12 +100,17 @@ def question_browser(sweep: SweepResults) -> Browser | None:
     return Browser(data, tuple(_notes(sweep, len(rows), len(with_seed), seed, limit)))
 
 
-def _is_too_much(pool: Pool, shown: Sequence[Mapping[str, object]]) -> bool:
+def _is_too_much(pool: Pool, shown: Sequence[Mapping[str, object]], letters: int) -> bool:
     """Judged from a few drawings first: a sweep of many benchmarks would draw thousands only to leave them out."""
-    rest = len(json.dumps(shown)) + pool.length_of_texts()
-    if len(pool) > MOST_ENTITIES or rest + 0.8 * pool.likely_length_of_drawings() > BYTES:
+    rest = _length(json.dumps(shown)) + pool.length_of_texts()
+    if len(pool) > MOST_ENTITIES or rest + 0.8 * pool.likely_length_of_drawings() > letters:
         return True
-    return len(json.dumps([shown, pool.data()])) > BYTES
+    return _length(json.dumps([shown, pool.data()])) > letters
+
+
+def _length(text: str) -> int:
+    """Letters on the page, where some are written as six."""
+    return len(text) + 5 * sum(map(text.count, "<>&'"))
 
 
 def _notes(sweep: SweepResults, methods: int, with_seed: int, seed: str, limit: int) -> list[str]:
@@ -180,7 +185,8 @@ def _question(
     """Short keys: they are repeated for every question. ``a``: index of a label, -1 if not parsed, null if not asked;
     ``c``: percent; ``r``: raw answers that could not be parsed."""
     labels = {label: index for index, label in enumerate(benchmark.labels)}
-    indices, sure, raw, truth = [], [], {}, ""
+    indices, sure = list[int | None](), list[int | None]()
+    raw, truth = dict[int, str](), ""
     for method, answers in benchmark.answers.items():
         row = benchmark.positions[answers.questions].get(name)
         if row is None:

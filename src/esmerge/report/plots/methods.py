@@ -54,5 +54,4 @@ def _draw(panel: Axes, points: pd.DataFrame, kind: MethodKind, y: NDArray[np.int
     mean = ~single & np.isfinite(value)
     panel.plot(value[single], y[single] + 0.27, ".", color=colour, alpha=0.45, markersize=4.5, zorder=1)
     panel.hlines(y[mean], low[mean], high[mean], color=colour, linewidth=1.8, zorder=2)
-    edge = {"markersize": 6.5, "markeredgecolor": "white"}
-    panel.plot(value[mean], y[mean], marker, linestyle="", color=colour, zorder=3, **edge)
+    panel.plot(value[mean], y[mean], marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)

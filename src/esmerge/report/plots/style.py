@@ -52,10 +52,10 @@ def save(figure: Figure, path: Path) -> Path:
     """
     with replacing(path) as partial, rc_context({"svg.hashsalt": path.name}):
         if path.suffix == ".svg":
-            FigureCanvasSVG(figure).print_svg(partial, metadata={"Date": None})
+            FigureCanvasSVG(figure).print_svg(partial, metadata={"Date": None})  # type: ignore[no-untyped-call]
         else:
             figure.set_dpi(DPI)
-            FigureCanvasAgg(figure).print_png(partial)
+            FigureCanvasAgg(figure).print_png(partial)  # type: ignore[no-untyped-call]
     return path
 
 
