@@ -205,11 +205,11 @@ def test_questions_take_what_tables_and_figures_leave_of_the_page(
     copy = shutil.copytree(sweep, tmp_path / "sweep")
     whole = len((copy / "report.html").read_text(encoding="utf-8"))
     monkeypatch.setattr(page_write, "LEAST_LETTERS", 1)
-    monkeypatch.setattr(page_write, "MOST_LETTERS", whole - 1000)
+    monkeypatch.setattr(page_write, "MOST_LETTERS", whole - 4000)
     build_report(copy)
-    page = Reader((copy / "report.html").read_text(encoding="utf-8"))
-    assert len((copy / "report.html").read_text(encoding="utf-8")) < whole - 500
-    assert any("At most 30 questions per benchmark" in text for text in page.texts["li"])
+    text = (copy / "report.html").read_text(encoding="utf-8")
+    (most,) = re.findall(r"At most (\d+) questions per benchmark", text)
+    assert int(most) <= 30 and len(text) < whole - 500
 
 
 def test_three_quarters_of_the_questions_differ_where_there_are_enough() -> None:
