@@ -18,6 +18,7 @@ from esmerge.core.errors import StoreError
 from esmerge.report.build import build_report
 from esmerge.report.load import load_sweep
 from esmerge.report.page import questions as page_questions
+from esmerge.report.page import write as page_write
 from esmerge.report.page.cells import MOST_ROWS, frame_table, places
 from esmerge.report.page.molecules import compact, drawing, drawn_modalities
 from esmerge.report.page.questions import question_browser, selected
@@ -92,7 +93,7 @@ def test_every_figure_is_in_the_page(page: Reader, sweep: Path) -> None:
 def test_tables_hold_what_the_files_hold(page: Reader, sweep: Path) -> None:
     names = [str(a["id"]) for tag, a in page.tags if tag == "section" and a.get("class") == "table"]
     assert names == [
-        "table-results-0", "table-comparisons", "table-metrics", "table-runs", "table-settings",
+        "table-results-0", "table-comparisons", "table-retention", "table-metrics", "table-runs", "table-settings",
         "table-settings-by-run", "table-provenance", "table-provenance-by-run",
     ]  # fmt: skip
     accuracies = pd.read_csv(sweep / "table.csv")["accuracy"].dropna()
@@ -189,14 +190,26 @@ def test_damaged_questions_are_named(sweep: Path, tmp_path: Path) -> None:
         question_browser(load_sweep(copy))
 
 
-def test_questions_are_halved_until_they_fit(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_questions_are_halved_until_they_fit(sweep: Path) -> None:
     whole = question_browser(load_sweep(sweep))
     assert whole is not None
-    size = len(json.dumps(whole.data))
-    monkeypatch.setattr(page_questions, "BYTES", size - 1000)
-    fewer = question_browser(load_sweep(sweep))
-    assert fewer is not None and len(json.dumps(fewer.data)) < size - 1000
+    letters = page_questions._length(json.dumps(whole.data)) - 1000
+    fewer = question_browser(load_sweep(sweep), letters)
+    assert fewer is not None and page_questions._length(json.dumps(fewer.data)) < letters + 500
     assert "At most 30 questions" in fewer.notes[0]
+
+
+def test_questions_take_what_tables_and_figures_leave_of_the_page(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(sweep, tmp_path / "sweep")
+    whole = len((copy / "report.html").read_text(encoding="utf-8"))
+    monkeypatch.setattr(page_write, "LEAST_LETTERS", 1)
+    monkeypatch.setattr(page_write, "MOST_LETTERS", whole - 4000)
+    build_report(copy)
+    text = (copy / "report.html").read_text(encoding="utf-8")
+    (most,) = re.findall(r"At most (\d+) questions per benchmark", text)
+    assert int(most) <= 30 and len(text) < whole - 500
 
 
 def test_three_quarters_of_the_questions_differ_where_there_are_enough() -> None:

@@ -17,6 +17,7 @@ from esmerge.report.plots.distances import distances_figure
 from esmerge.report.plots.elements import elements_figure
 from esmerge.report.plots.layers import layer_figure
 from esmerge.report.plots.methods import methods_figure
+from esmerge.report.plots.numbers import number_labels
 from esmerge.report.plots.sensitivity import sensitivity_figure
 from esmerge.report.plots.style import SERIES, STYLES, save_both, series
 from esmerge.report.plots.tradeoffs import cost_figure, retention_figure
@@ -177,3 +178,40 @@ def test_kinds_and_experts_differ_in_lightness_or_marker() -> None:
     looks = list(series([f"e{i}" for i in range(2 * len(SERIES))]).values())
     assert len(set(looks)) == 2 * len(SERIES)
     assert len({(grey(colour), marker) for colour, marker in looks[: len(SERIES)]}) == len(SERIES)
+
+
+def test_costs_that_are_much_alike_have_ticks_that_can_be_read() -> None:
+    for seconds in ((1.45, 1.5, 1.5, 1.6, 1.7, 1.8), (0.02, 0.5, 3.0, 40.0, 700.0, 90.0)):
+        panel = cost_figure(points(seconds)).axes[0]
+        labels = [label.get_text() for label in panel.get_xticklabels()]
+        assert 2 <= len(labels) <= 16 and all(float(label) > 0 for label in labels)
+        assert not panel.get_xticks(minor=True).size
+
+
+def test_markers_on_one_another_share_a_label() -> None:
+    figure = retention_figure(points((0.60, 0.60, 0.70, 0.76, 0.72, 0.95)).assign(y=[0.5, 0.5, 0.74, 0.7, 0.73, 0.66]))
+    assert {text.get_text() for text in figure.axes[0].texts} == {"1, 2", "3", "4", "5", "6"}
+
+
+def test_labels_avoid_one_another_and_the_markers() -> None:
+    positions = [(0.0, 0.0), (9.0, 3.0), (3.0, 14.0), (100.0, 100.0)]
+    labels = number_labels(positions)
+    boxes = [label.box(label.offset) for label in labels]
+    for i, (left, bottom, right, top) in enumerate(boxes):
+        others = [*boxes[:i], *boxes[i + 1 :], *((x, y, x, y) for x, y in positions)]
+        assert not any(left < o[2] and o[0] < right and bottom < o[3] and o[1] < top for o in others)
+    assert labels[-1].offset == (4.0, 4.0)  # alone: upper right
+
+
+def test_every_column_of_calibration_panels_ends_with_tick_labels() -> None:
+    rows = [(f"M{i}", "merge", 0.5 + 0.1 * b, 0.5, 10) for i in range(5) for b in range(3)]
+    figure = calibration_figure(pd.DataFrame(rows, columns=["title", "kind", "confidence", "accuracy", "n"]))
+    figure.draw_without_rendering()
+    shown = [panel.xaxis.get_tick_params()["labelbottom"] for panel in figure.axes[:5]]
+    assert shown == [False, True, True, True, True]
+
+
+def test_layers_are_counted_in_whole_numbers() -> None:
+    for figure in (distances_figure(distances(layers=2)), elements_figure(elements())):
+        figure.draw_without_rendering()
+        assert all(float(tick).is_integer() for panel in figure.axes for tick in panel.get_xticks())

@@ -16,8 +16,9 @@ from esmerge.evaluation.answers import read_answers
 from esmerge.evaluation.metrics import point_values
 from esmerge.report.figures import RECIPES, write_figures
 from esmerge.report.load import load_sweep
+from esmerge.report.stored_answers import StoredAnswers
 from esmerge.report.tidy.accuracies import cost_points, methods_table, retention_table, sensitivity_table
-from esmerge.report.tidy.answers import agreement_table, bins, calibration_table, confidences
+from esmerge.report.tidy.answers import MOST_AGREEING, agreement_table, best_shown, bins, calibration_table, scored
 from esmerge.report.tidy.signals import distances_table, elements_table, module_of
 
 MEASURED = LayerDistances(("a", "b"), ("x", "y"), (0, 1), torch.tensor([[[1.0, 3.0], [2, 2]], [[0, 1], [5, 4]]]))
@@ -90,10 +91,14 @@ def test_agreement_counts_equal_answers_but_not_unparsable_ones(tmp_path: Path) 
     assert (table["n"] == 4).all()
 
 
-def test_calibration_error_is_that_of_the_metrics() -> None:
+def test_calibration_error_is_that_of_the_metrics(tmp_path: Path) -> None:
     frame = predictions(0.7, 200, "any")
     frame.loc[:5, "prediction"] = ""
-    table = bins(confidences(frame))
+    run = add_run(tmp_path, "average", "average", 0.7, n=200, suite={"d": ("D", "cross_modal")})
+    run.write_predictions("d", frame)
+    answers = StoredAnswers(tmp_path).answers("average", "d")
+    assert answers is not None
+    table = bins(scored(answers))
     error = ((table["confidence"] - table["accuracy"]).abs() * table["n"]).sum() / table["n"].sum()
     assert error == pytest.approx(point_values(read_answers(frame, LABELS))["ece"])
 
@@ -121,3 +126,25 @@ def test_a_control_is_not_the_probe_itself(tmp_path: Path) -> None:
     run.write_layer_distances(MEASURED.rows())
     assert distances_table(load_sweep(tmp_path)).empty
     assert isinstance(run.read_layer_distances(), pd.DataFrame)
+
+
+def test_of_many_methods_the_best_are_shown_and_the_caption_says_so(tmp_path: Path) -> None:
+    count = MOST_AGREEING + 2
+    for place in range(count):
+        config = {"method": {"scale": place}}
+        add_run(tmp_path, f"average{place}", "average", 0.5 + 0.5 * place / count, n=60, config=config)
+    sweep = load_sweep(tmp_path)
+    best = best_shown(sweep, MOST_AGREEING)
+    assert [row.key for row in best] == [f"average{place}" for place in range(2, count)]
+    assert set(agreement_table(sweep)["title"]) == {row.title for row in best}
+    assert f"The {MOST_AGREEING} most accurate of {count} methods." in write_figures(sweep).captions["agreement"]
+
+
+def test_agreement_is_over_the_questions_that_both_were_asked(tmp_path: Path) -> None:
+    for name, n in (("average", 6), ("ties", 4)):
+        run = add_run(tmp_path, name, name, 0.5, n=n, suite={"d": ("D", "cross_modal")})
+        frame = predictions(0.5, n, "").assign(prediction=["yes"] * n)
+        run.write_predictions("d", frame.iloc[::-1] if name == "ties" else frame)  # in another order
+        seal(run)
+    table = agreement_table(load_sweep(tmp_path)).set_index(["title", "other"])
+    assert table.loc[("Average", "TIES"), ["agreement", "n"]].tolist() == [1.0, 4]

@@ -19,6 +19,7 @@ from scipy.stats import binom
 from esmerge.core.errors import InputError
 
 KEY = ["repeat", "id"]
+NEGLIGIBLE = 1e-60
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,33 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
     outcome_a, outcome_b = _outcomes(a, "the first"), _outcomes(b, "the second")
     _check_same(outcome_a, outcome_b)
     signed = outcome_a["right"].astype(int) - outcome_b["right"].astype(int)  # aligned by index
-    clusters = signed.groupby(level="id").agg(["sum", "size"])
-    low, high = _interval(clusters, seed, resamples)
+    clusters, _ = pd.factorize(signed.index.get_level_values("id"))
+    return signed_difference(np.asarray(signed, dtype=np.int64), clusters.astype(np.int64), seed, resamples)
+
+
+def signed_difference(
+    signed: NDArray[np.int64], clusters: NDArray[np.int64], seed: int, resamples: int = 10_000
+) -> PairedDifference:
+    """The comparison once it is known who was right.
+
+    Args:
+        signed: (n,) 1 where a alone was right, -1 where b alone was, else 0.
+        clusters: (n,) number of the question that each answer is to, from 0 without a gap.
+        seed: fixes the resamples.
+        resamples: number of bootstrap resamples.
+    """
+    sums, sizes = np.bincount(clusters, weights=signed).astype(np.int64), np.bincount(clusters)
+    low, high = _interval(np.column_stack([sums, sizes]), seed, resamples)
     return PairedDifference(
         difference=float(signed.mean()),
         ci_low=low,
         ci_high=high,
-        p_value=sign_flip_p(clusters["sum"].to_numpy()),
+        p_value=sign_flip_p(sums),
         n=len(signed),
         only_a=int((signed > 0).sum()),
         only_b=int((signed < 0).sum()),
-        clusters=len(clusters),
-        null_error=float(np.sqrt((clusters["sum"] ** 2).sum()) / len(signed)),
+        clusters=len(sums),
+        null_error=float(np.sqrt((sums**2).sum()) / len(signed)),
     )
 
 
@@ -91,17 +107,28 @@ def sign_flip_p(differences: NDArray[np.int64]) -> float:
     """Exact two-sided p of ``|Σ ± d_c| >= |Σ d_c|`` when every cluster's sign is a fair coin.
 
     The null distribution of the sum is the convolution of one binomial per size of |d|; if all |d| are 0 or 1, it is
-    McNemar's exact test.
+    McNemar's exact test. Where there are several sizes, tails below ``NEGLIGIBLE`` are left out, which keeps thousands
+    of clusters quick.
     """
     sizes, numbers = np.unique(np.abs(differences[differences != 0]), return_counts=True)
-    distribution = np.ones(1)  # probabilities of the sum, from -reach to reach
+    distribution, reach = np.ones(1), 0  # probabilities of the sum, from -reach to reach
     for size, number in zip(sizes, numbers, strict=True):
-        step = np.zeros(2 * int(size) * int(number) + 1)
-        step[:: 2 * int(size)] = binom.pmf(np.arange(number + 1), number, 0.5)
-        distribution = np.convolve(distribution, step)
-    reach = len(distribution) // 2
+        step = binom.pmf(np.arange(number + 1), number, 0.5)
+        if len(sizes) > 1:
+            step = step[step >= NEGLIGIBLE]  # symmetric, so that the middle stays in the middle
+        distribution = _stretched_convolution(distribution, step, 2 * int(size))
+        reach += int(size) * (len(step) - 1)
     extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(differences.sum()))
     return float(min(1.0, distribution[extreme].sum()))
+
+
+def _stretched_convolution(a: NDArray[np.float64], b: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
+    """``np.convolve(a, c)`` where c holds b at every ``stride``-th place and zeros between."""
+    convolved = np.zeros(len(a) + stride * (len(b) - 1))
+    for start in range(min(stride, len(a))):
+        part = np.convolve(a[start::stride], b)
+        convolved[start : start + stride * len(part) : stride] = part
+    return convolved
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -144,9 +171,12 @@ def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
         )
 
 
-def _interval(clusters: pd.DataFrame, seed: int, resamples: int) -> tuple[float, float]:
-    """Percentile interval of Σ sum / Σ size. Equal clusters are drawn together, by one multinomial."""
-    kinds, numbers = np.unique(clusters.to_numpy(), axis=0, return_counts=True)
+def _interval(clusters: NDArray[np.int64], seed: int, resamples: int) -> tuple[float, float]:
+    """Percentile interval of Σ sum / Σ size. Equal clusters are drawn together, by one multinomial.
+
+    clusters: (k, 2) sum and size of each.
+    """
+    kinds, numbers = np.unique(clusters, axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
     low, high = np.percentile((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]), [2.5, 97.5])
     return float(low), float(high)

@@ -14,12 +14,13 @@ from esmerge.report.costs import cost_lines, tuned_lines, write_costs
 from esmerge.report.figures import write_figures
 from esmerge.report.load import load_sweep
 from esmerge.report.page.write import write_page
+from esmerge.report.retention import retention_lines, retention_table, write_retention
 from esmerge.report.statistics import LEVEL, Comparison, against_baseline
 from esmerge.report.table_files import write_tables
 from esmerge.report.tables import ReportTable, build_table
 from esmerge.report.verdict import verdict
 from esmerge.storage.files import write_table
-from esmerge.tracking.results import write_results
+from esmerge.tracking.results import store_results
 
 COMPARISON_COLUMNS = (
     "column",
@@ -60,11 +61,11 @@ def build_report(folder: Path | str) -> Report:
     Raises:
         StoreError: the folder is absent or damaged.
     """
-    paths = [write_results(folder)]
-    sweep = load_sweep(folder)
+    stored, collected = store_results(folder)
+    paths, sweep = [stored], load_sweep(folder, collected)
     comparisons: list[list[Comparison]] = []  # those of one table are corrected together
-    notes, tables = [], []
-    for title, part in sweep.parts().items():
+    notes, tables, parts = [], [], sweep.parts()
+    for title, part in parts.items():
         part_comparisons, part_notes = against_baseline(part)
         comparisons.append(part_comparisons)
         notes += part_notes
@@ -73,10 +74,12 @@ def build_report(folder: Path | str) -> Report:
     paths.append(write_table(sweep.folder / "comparisons.csv", compared))
     tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
     figures = write_figures(sweep)
-    paths += write_tables(sweep, *tables, appendix=[*tuned, *cost_lines(sweep), *figures.lines()])
+    retention = retention_table(parts)
+    more = [*tuned, *retention_lines(retention, tables), *cost_lines(sweep), *figures.lines()]
+    paths += write_tables(sweep, *tables, appendix=more)
     text = " ".join([verdict(sweep), *[f"Not compared: {note}." for note in notes]])
-    page = write_page(sweep, tables, compared, figures, text)
-    paths += [*write_costs(sweep), *figures.paths, *write_cards(sweep), page]
+    page = write_page(sweep, tables, compared, retention, figures, text)
+    paths += [*write_retention(sweep, retention), *write_costs(sweep), *figures.paths, *write_cards(sweep), page]
     return Report(sweep.folder, tuple(tables), tuple(paths), text, tuple(notes))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from esmerge.core.errors import StoreError
 from esmerge.core.methods import MethodKind
 from esmerge.report.load import SweepResults
 from esmerge.storage.files import write_text
@@ -22,6 +26,15 @@ METRICS = {  # ours -> the hub's name
     "auroc": "roc_auc",
     "mcc": "matthews_correlation",
 }
+EMBEDDED, OURS, UNKNOWN = "textbook", "apache-2.0", "unknown"  # kind of specialists; licences in the hub's words
+EXPERT_PATH = re.compile(r"specialists\.experts\.[^.]+(\.path)?")
+try:  # the compiled reader and writer of YAML, where there are any
+    from yaml import CSafeDumper as DUMPER
+    from yaml import CSafeLoader as LOADER
+except ImportError:
+    from yaml import SafeDumper as DUMPER
+    from yaml import SafeLoader as LOADER
+LINE = 1_000_000  # letters, so that none is broken
 TASK = "text-classification"  # what the hub calls answering with one of a set of labels
 
 
@@ -29,27 +42,62 @@ def write_cards(sweep: SweepResults) -> list[Path]:
     """Put the results of every merged adapter, and what it was merged from, into its card; the text stays as it is.
 
     Merges that know the task have several adapters and one set of results, which is in none of their cards.
-    """
-    from huggingface_hub import ModelCard  # late: it takes a while to import
 
+    Raises:
+        StoreError: a card's front matter is damaged.
+    """
     written = []
+    metrics = sweep.results[sweep.results["metric"].isin(METRICS)]
+    results = {str(run): rows for run, rows in metrics.groupby("run", sort=False)}
     merges = [row for row in sweep.rows if row.kind not in (MethodKind.FLOOR, MethodKind.REFERENCE)]
     for row in merges:
         for run in row.runs.values():
             path = sweep.run(run).path / "adapter" / "README.md"
             if path.exists():
-                card = ModelCard.load(path)
-                _complete(card.data, run, evaluation(sweep, run))
-                written.append(write_text(path, str(card)))
+                data, text = read_card(path)
+                _complete(data, run, evaluation(sweep, results[run]), sweep.configs[run])
+                written.append(write_text(path, card(data, text)))
     return written
 
 
-def evaluation(sweep: SweepResults, run: str) -> list[EvalResult]:
-    """A run's metrics as the hub's model index takes them; those that are not defined are left out."""
+def read_card(path: Path) -> tuple[ModelCardData, str]:
+    """A card's front matter (empty where it has none) without its results, and the text below it.
+
+    Raises:
+        StoreError: the front matter cannot be read.
+    """
+    from huggingface_hub import ModelCardData  # late: it takes a while to import
+
+    again = "delete the run's adapter/ and run the sweep again"
+    content = path.read_text(encoding="utf-8")
+    start, *parts = content.split("---\n", 2)
+    if start or len(parts) < 2:
+        return ModelCardData(), content
+    head, text = parts
+    try:
+        facts = yaml.load(head, Loader=LOADER)  # a safe one
+        facts.pop("model-index", None)
+        return ModelCardData(**facts), text
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} has a front matter that cannot be read ({error}): {again}") from error
+
+
+def card(data: ModelCardData, text: str) -> str:
+    """A card as ``huggingface_hub`` writes it, in a tenth of the time: results of many benchmarks are long."""
+    head = yaml.dump(_facts(data), Dumper=DUMPER, sort_keys=False, allow_unicode=True, width=LINE)
+    return f"---\n{head}---\n{text}"
+
+
+def _facts(data: ModelCardData) -> dict[str, object]:
+    facts: dict[str, object] = data.to_dict()  # type: ignore[no-untyped-call]
+    return facts
+
+
+def evaluation(sweep: SweepResults, rows: pd.DataFrame) -> list[EvalResult]:
+    """A run's rows of ``results.csv`` as the hub's model index takes them; what is not defined is left out."""
     from huggingface_hub import EvalResult
 
     titles = {benchmark.name: benchmark.title for benchmark in sweep.benchmarks}
-    rows = sweep.results[(sweep.results["run"] == run) & sweep.results["metric"].isin(METRICS)]
     return [
         EvalResult(
             task_type=TASK,
@@ -64,14 +112,42 @@ def evaluation(sweep: SweepResults, run: str) -> list[EvalResult]:
     ]
 
 
-def _complete(data: ModelCardData, run: str, results: list[EvalResult]) -> None:
+def _complete(data: ModelCardData, run: str, results: list[EvalResult], config: Mapping[str, str]) -> None:
     data.model_name, data.eval_results = run, results or None
     data.tags = list(dict.fromkeys([*(data.tags or []), "merge"]))
-    base = str(data.base_model or "")
-    if is_hub_name(base):
+    data.license = data.license or licence(config)
+    bases = data.base_model if isinstance(data.base_model, list) else [data.base_model] * bool(data.base_model)
+    named = [name for name in dict.fromkeys([*bases, *expert_paths(config)]) if is_hub_name(name)]
+    if named:
         data["base_model_relation"] = "merge"
-    elif base:  # a folder of this machine, which a hub refuses; adapter_config.json has it, too
-        data.base_model = None
+    data.base_model = named[0] if len(named) == 1 else named or None  # folders of this machine a hub refuses;
+    # adapter_config.json has the backbone's
+
+
+def licence(config: Mapping[str, str]) -> str:
+    """The terms of a merge, as a hub names them: those that its experts' and its backbone's cards agree on.
+
+    Args:
+        config: of the run, flat.
+    """
+    folders = [*expert_paths(config), config.get("specialists.backbone.path", "")]
+    if config.get("specialists.kind") == EMBEDDED:
+        return OURS
+    terms = {_stated(Path(folder) / "README.md") for folder in folders if folder}
+    return terms.pop() if len(terms) == 1 else UNKNOWN
+
+
+def expert_paths(config: Mapping[str, str]) -> list[str]:
+    """Folders or hub names of experts that users brought."""
+    keys = [key for key in config if EXPERT_PATH.fullmatch(key)]
+    return [config[key] for key in keys]
+
+
+def _stated(path: Path) -> str:
+    try:
+        return str(read_card(path)[0].license or UNKNOWN)
+    except (OSError, StoreError):
+        return UNKNOWN
 
 
 def is_hub_name(name: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +22,11 @@ from esmerge.report.plots.sensitivity import sensitivity_figure
 from esmerge.report.plots.style import save, save_both
 from esmerge.report.plots.tradeoffs import cost_figure, retention_figure
 from esmerge.report.tidy.accuracies import cost_points, methods_table, retention_table, sensitivity_table
-from esmerge.report.tidy.answers import agreement_table, calibration_table
-from esmerge.report.tidy.layers import layer_panels
-from esmerge.report.tidy.signals import distances_table, elements_table
+from esmerge.report.tidy.answers import MOST_AGREEING, MOST_CALIBRATED, agreement_table, calibration_table
+from esmerge.report.tidy.answers import left_out as answers_left_out
+from esmerge.report.tidy.layers import MOST_MAPS, layer_panels
+from esmerge.report.tidy.signals import MOST_SPREADS, distances_table, elements_table
+from esmerge.report.tidy.weights import left_out as weights_left_out
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Recipe:
         needs: what it cannot be drawn without.
         table: the tidy table of a sweep; empty where it cannot be drawn.
         draw: the figure from that table.
+        note: what it leaves out of a large sweep, as a sentence after the caption; empty where nothing.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Recipe:
     needs: str
     table: Callable[[SweepResults], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Figure]
+    note: Callable[[SweepResults], str] = lambda _: ""
 
 
 RECIPES = (
@@ -59,6 +65,7 @@ RECIPES = (
         "runs of ES-Merging by element or joint",
         elements_table,
         elements_figure,
+        partial(weights_left_out, most=MOST_SPREADS, finer=True),
     ),
     Recipe(
         "retention",
@@ -88,6 +95,7 @@ RECIPES = (
         "two methods with predictions",
         agreement_table,
         agreement_figure,
+        partial(answers_left_out, most=MOST_AGREEING),
     ),
     Recipe(
         "calibration",
@@ -95,6 +103,7 @@ RECIPES = (
         "predictions with log-likelihoods",
         calibration_table,
         calibration_figure,
+        partial(answers_left_out, most=MOST_CALIBRATED),
     ),
 )
 METHODS_CAPTION = "Accuracy of every method by family of benchmarks."
@@ -125,20 +134,34 @@ class Drawn:
 
 
 def write_figures(sweep: SweepResults) -> Drawn:
-    """Write every figure that the stored results allow into ``figures/``, as PNG and as SVG."""
-    folder, figures, absent = sweep.folder / "figures", dict[str, tuple[Figure, str]](), {}
+    """Write every figure that the stored results allow into ``figures/``, as PNG and as SVG, each world's apart."""
+    parts = [_drawn(part, sweep.folder / "figures", world) for world, part in sweep.worlds().items()]
+    captions = {name: text for part in parts for name, text in part.captions.items()}
+    absent = {name: text for part in parts for name, text in part.absent.items()}
+    return Drawn(tuple(path for part in parts for path in part.paths), captions, absent)
+
+
+def _drawn(sweep: SweepResults, folder: Path, world: str) -> Drawn:
+    figures, absent = dict[str, tuple[Figure, str]](), {}
     if len(sweep.rows):
         figures["methods"] = methods_figure(methods_table(sweep)), METHODS_CAPTION
     if panels := layer_panels(sweep):
-        figures["layer_weights"] = layer_figure(panels), LAYER_CAPTION
+        figures["layer_weights"] = layer_figure(panels), LAYER_CAPTION + weights_left_out(sweep, MOST_MAPS)
     for recipe in RECIPES:
         table = recipe.table(sweep)
         if len(table):
-            figures[recipe.name] = recipe.draw(table), recipe.caption
+            figures[recipe.name] = recipe.draw(table), recipe.caption + recipe.note(sweep)
         else:
             absent[recipe.name] = recipe.needs
-    paths = [path for name, (figure, _) in figures.items() for path in save_both(figure, folder / name)]
-    return Drawn(tuple(paths), {name: caption for name, (_, caption) in figures.items()}, absent)
+    ending, heading = (f"-{file_name(world)}", f"{world}: ") if world else ("", "")
+    paths = [path for name, (figure, _) in figures.items() for path in save_both(figure, folder / f"{name}{ending}")]
+    captions = {f"{name}{ending}": heading + caption for name, (_, caption) in figures.items()}
+    return Drawn(tuple(paths), captions, {f"{name}{ending}": needs for name, needs in absent.items()})
+
+
+def file_name(title: str) -> str:
+    """A title as part of a file's name: letters, digits, ``_``, ``.`` and ``=`` stay."""
+    return re.sub(r"[^\w.=]+", "-", title).strip("-")
 
 
 def write_layer_map(shares: LayerShares, title: str, path: Path) -> Path:

@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.report.evaluated import EvaluatedBenchmark, evaluated_benchmarks
 from esmerge.report.methods import row_rank, row_title
-from esmerge.tracking.results import collect, run_folders, unfinished
+from esmerge.report.stored_answers import StoredAnswers
+from esmerge.tracking.results import CollectedRuns, collect_runs, run_folders
 from esmerge.tracking.store import RunFolder, Status
 
 VARIANT_AXES = ("specialists", "method", "granularity", "probe", "merge_space")
-FAMILIES = {
-    "cross_modal": "Cross-modal",
-    "drug_drug": "Drug\N{EN DASH}drug",
-    "single_modal": "Single-modal",
-    "retention": "Retention",
-}
 FINENESS = {"layer": 1, "element": 2, "joint": 3}
 PUBLISHED, TUNED = "Published settings", "Settings tuned on the validation split"
-WHOLE_SPLIT = "published"  # the table's own split: the only one that others were asked on
-PARTIAL = re.compile(r"\((.*\b(?:subset|partial|only)\b.*)\)")  # how the title of a table that is not whole says so
+ASKED = ("benchmark.split", "benchmark.limit", "benchmark.root")  # settings that decide which questions are asked
 NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
-
-
-@dataclass(frozen=True)
-class EvaluatedBenchmark:
-    """One benchmark as the runs of a sweep were evaluated on it.
-
-    Attributes:
-        departures: what tells its questions from those of a published number, over all runs: a sample of them, a
-            split made here, a table that is not whole. Empty where they are the same, or where nothing was stored.
-    """
-
-    name: str
-    title: str
-    family: str
-    departures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +33,7 @@ class Row:
         record: what its runs say of the method.
         runs: seed -> run name.
         tuned: whether its settings were chosen on the validation split.
+        world: of its specialists and questions, where a sweep has several; see ``SweepResults.worlds``.
     """
 
     method: str
@@ -62,6 +43,7 @@ class Row:
     title: str
     runs: Mapping[str, str]
     tuned: bool = False
+    world: str = ""
 
     @property
     def kind(self) -> MethodKind:
@@ -91,6 +73,7 @@ class SweepResults:
         results: the rows of ``results.csv``.
         benchmarks: in table order, by family.
         rows: in table order.
+        answers: predictions, each file read at most once; parts of one sweep share them.
         failures: runs that are not done -> their status.
         configs: finished run -> dotted name of a setting -> its value as text; see ``flatten``.
     """
@@ -99,21 +82,49 @@ class SweepResults:
     results: pd.DataFrame
     benchmarks: tuple[EvaluatedBenchmark, ...]
     rows: tuple[Row, ...]
+    answers: StoredAnswers
     failures: Mapping[str, Status]
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def of_kind(self, *kinds: MethodKind) -> list[Row]:
         """The rows of some blocks, in table order."""
         return [row for row in self.rows if row.kind in kinds]
 
+    def worlds(self) -> dict[str, SweepResults]:
+        """Rows that were asked the same questions by specialists of one family; one world if the sweep has no other.
+
+        Rows of two worlds share ids, not questions: neither a best of them nor a paired test would mean anything.
+        """
+        keys = {row.key: row.world for row in self.rows}
+        if len(set(keys.values())) < 2:
+            return {"": self}
+        return {world: self._only(world) for world in dict.fromkeys(sorted(keys.values()))}
+
     def parts(self) -> dict[str, SweepResults]:
-        """Published and tuned settings apart, each beside the floors and references; one part if nothing is tuned."""
+        """Worlds apart, and in each published and tuned settings, beside the floors and references; one part if there
+        is nothing to tell apart."""
+        return {
+            ": ".join(filter(None, [world, title])): part
+            for world, of_world in self.worlds().items()
+            for title, part in of_world._by_tuning().items()
+        }
+
+    def _by_tuning(self) -> dict[str, SweepResults]:
         if not any(row.tuned for row in self.rows):
             return {"": self}
         beside = (MethodKind.FLOOR, MethodKind.REFERENCE)
         tuned = tuple(row for row in self.rows if row.tuned or row.kind in beside)
         published = tuple(row for row in self.rows if not row.tuned)
         return {PUBLISHED: replace(self, rows=published), TUNED: replace(self, rows=tuned)}
+
+    def _only(self, world: str) -> SweepResults:
+        rows = tuple(row for row in self.rows if row.world == world)
+        runs = {run for row in rows for run in row.runs.values()}
+        results = self.results[self.results["run"].isin(runs)]
+        asked = set(results["benchmark"])
+        benchmarks = tuple(benchmark for benchmark in self.benchmarks if benchmark.name in asked)
+        return replace(self, rows=rows, results=results, benchmarks=benchmarks)
 
     def run(self, name: str) -> RunFolder:
         """The folder of a run."""
@@ -132,20 +143,25 @@ class SweepResults:
         }
 
 
-def load_sweep(folder: Path | str) -> SweepResults:
+def load_sweep(folder: Path | str, collected: CollectedRuns | None = None) -> SweepResults:
     """Read a sweep folder.
+
+    Args:
+        collected: its runs, where they have just been read.
 
     Raises:
         StoreError: it is absent or damaged, or a finished run does not say what its method is.
     """
-    results, broken = _without_broken_runs(collect(folder))
+    collected = collected or collect_runs(folder)
+    results, broken = _without_broken_runs(collected.results)
     runs = {run.name: run for run in run_folders(folder)}
     names = results["run"].unique()
-    benchmarks = _benchmarks(results, [runs[name].read_benchmarks() for name in names])
+    benchmarks = evaluated_benchmarks(results, [runs[name].read_benchmarks() for name in names])
     configs = {name: flatten(runs[name].read_config()) for name in names}
     records = {name: runs[name].read_method() for name in names}
-    failures = {**unfinished(folder), **broken}
-    return SweepResults(Path(folder), results, benchmarks, tuple(_rows(results, configs, records)), failures, configs)
+    failures = {**collected.unfinished(), **broken}
+    rows = tuple(_rows(results, configs, records))
+    return SweepResults(Path(folder), results, benchmarks, rows, StoredAnswers(Path(folder)), failures, configs)
 
 
 def _without_broken_runs(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Status]]:
@@ -157,21 +173,6 @@ def _without_broken_runs(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str,
     }
     rows = results[~results["run"].isin(reasons)].reset_index(drop=True)
     return rows, {run: Status("failed", reason) for run, reason in reasons.items()}
-
-
-def departures(description: Mapping[str, object]) -> list[str]:
-    """What tells a benchmark's questions from those of a published number.
-
-    Args:
-        description: as ``benchmarks.json`` holds it; ``limit`` and ``split`` may be absent or None.
-    """
-    partial = PARTIAL.search(str(description["title"]))
-    limit, split = description.get("limit"), description.get("split")
-    return [
-        *([f"table: {partial[1]}"] if partial else []),
-        *([f"at most {limit} test questions (benchmark.limit={limit})"] if limit is not None else []),
-        *([f"split made here (benchmark.split={split})"] if split not in (None, WHOLE_SPLIT) else []),
-    ]
 
 
 def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
@@ -187,23 +188,6 @@ def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _benchmarks(
-    results: pd.DataFrame, descriptions: Iterable[Mapping[str, Mapping[str, object]]]
-) -> tuple[EvaluatedBenchmark, ...]:
-    """The benchmarks of all runs by family, with what the runs' ``benchmarks.json`` say of them."""
-    by_name: dict[str, EvaluatedBenchmark] = {}
-    for of_run in descriptions:
-        for name, description in of_run.items():
-            first = EvaluatedBenchmark(name, str(description["title"]), str(description["family"]))
-            benchmark = by_name.setdefault(name, first)
-            union = dict.fromkeys([*benchmark.departures, *departures(description)])
-            by_name[name] = replace(benchmark, departures=tuple(union))
-    for name in results["benchmark"].unique():
-        by_name.setdefault(name, EvaluatedBenchmark(name, name, "other"))
-    families = [*FAMILIES, *sorted({benchmark.family for benchmark in by_name.values()} - set(FAMILIES))]
-    return tuple(sorted(by_name.values(), key=lambda benchmark: families.index(benchmark.family)))  # a stable sort
-
-
 def _rows(
     results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]], records: Mapping[str, MethodRecord]
 ) -> list[Row]:
@@ -211,7 +195,7 @@ def _rows(
     runs = results.drop_duplicates("run")
     runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
     several = [axis for axis in ("specialists", "probe") if len(set(runs[axis]) - {""}) > 1]
-    rows = []
+    world_of, rows = _worlds(runs, configs), []
     for axes, same in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
         named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes[:-1]), strict=True))
         tuned = bool(axes[-1])
@@ -227,8 +211,22 @@ def _rows(
             space, fine = named["merge_space"], named["granularity"]
             record = records[next(iter(by_seed.values()))]
             title = row_title(record.title, fine, space, *extra, *settings)
-            rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned))
+            world = world_of(next(iter(by_seed.values())))
+            rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned, world))
     return sorted(rows, key=lambda row: (row_rank(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))
+
+
+def _worlds(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> Callable[[str], str]:
+    """Run -> its specialists and what decides its questions, as far as these differ between the runs of a sweep."""
+    families = dict(zip(runs["run"], runs["specialists"], strict=True))
+    varied = [key for key in ASKED if len({configs[run].get(key) for run in families}) > 1]
+    is_one = len(set(families.values()) - {""}) < 2
+
+    def world(run: str) -> str:
+        settings = [f"{key}={configs[run].get(key, '?')}" for key in varied]
+        return ", ".join([*([families[run] or "no specialists"] if not is_one else []), *settings])
+
+    return world
 
 
 def _setting(key: str, value: str) -> str:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
-from esmerge.evaluation.significance import PairedDifference, holm, paired_difference, stack_predictions
-from esmerge.report.load import FAMILIES, Accuracy, Row, SweepResults
+from esmerge.evaluation.significance import PairedDifference, holm
+from esmerge.report.evaluated import FAMILIES
+from esmerge.report.load import Accuracy, Row, SweepResults
+from esmerge.report.paired import RESAMPLES, paired_rows
 
 LEVEL = 0.05
-RESAMPLES = 10_000
 PUBLISHED_MEANS = {
     "molecule_protein_mean": ("Molecule\N{EN DASH}protein mean", ("bindingdb", "human", "biosnap")),
     "molecule_cell_mean": ("Molecule\N{EN DASH}cell mean", ("gdsc2", "drugcomb")),
@@ -109,6 +109,14 @@ def heading(column: Column) -> str:
 
 def cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
     """A row's accuracy in a column; None unless every run of the row has every benchmark of the column."""
+    key = "cell", row.key, column  # asked for by the table, the figures and every comparison
+    if key not in sweep.memo:
+        sweep.memo[key] = _cell(sweep, row, column)
+    stored: Cell | None = sweep.memo[key]
+    return stored
+
+
+def _cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
     by_seed = [_accuracies(sweep, run, column) for run in row.runs.values()]
     if any(len(accuracies) < len(column.benchmarks) for accuracies in by_seed):
         return None
@@ -128,11 +136,16 @@ def compare(sweep: SweepResults, row: Row, other: Row, column: Column) -> Compar
     Raises:
         InputError: they share no seed, or were not asked the same examples.
     """
-    seeds = [seed for seed in row.runs if seed in other.runs]
-    if not seeds:
-        raise InputError(f"{row.title} and {other.title} share no seed: a paired comparison needs the same examples")
-    pooled = [_pooled(sweep, compared, seeds, column) for compared in (row, other)]
-    return Comparison(row, other, column, paired_difference(pooled[0], pooled[1], seed=0, resamples=RESAMPLES))
+    key = "comparison", row.key, other.key, column
+    if key not in sweep.memo:
+        seeds = [seed for seed in row.runs if seed in other.runs]
+        if not seeds:
+            raise InputError(
+                f"{row.title} and {other.title} share no seed: a paired comparison needs the same examples"
+            )
+        sweep.memo[key] = Comparison(row, other, column, paired_rows(sweep, row, other, seeds, column.benchmarks))
+    stored: Comparison = sweep.memo[key]
+    return stored
 
 
 def correct(comparisons: Iterable[Comparison]) -> list[Comparison]:
@@ -179,17 +192,6 @@ def _accuracies(sweep: SweepResults, run: str, column: Column) -> list[Accuracy]
     return [accuracy for accuracy in accuracies if accuracy is not None]
 
 
-def _pooled(sweep: SweepResults, row: Row, seeds: Sequence[str], column: Column) -> pd.DataFrame:
-    parts = {}
-    for seed in seeds:
-        for benchmark in column.benchmarks:
-            predictions = sweep.run(row.runs[seed]).read_predictions(benchmark)
-            if predictions is None:
-                raise InputError(f"run {row.runs[seed]} has no predictions for {benchmark}: run the sweep again")
-            parts[seed, benchmark] = predictions
-    return stack_predictions(parts)
-
-
 def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
     """Bootstrap interval of a mean of accuracies.
 
@@ -200,7 +202,7 @@ def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
     return _binomial_interval(tuple(values.mean(axis=0).tolist()), tuple(n.min(axis=0).tolist()))
 
 
-@lru_cache(maxsize=1024)  # a cell is asked for by the table, the figures and every comparison
+@lru_cache(maxsize=1024)
 def _binomial_interval(shares: tuple[float, ...], n: tuple[int, ...]) -> tuple[float, float]:
     """Of the mean of ``shares``; resampling n right-or-wrong answers is drawing a binomial."""
     drawn = np.random.default_rng(0).binomial(n, shares, size=(RESAMPLES, len(n))) / np.array(n)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +29,33 @@ def run_folders(sweep: Path | str) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(folders, key=lambda path: _natural(path.name))]
 
 
+@dataclass(frozen=True)
+class CollectedRuns:
+    """Every run of a sweep at one moment; a run's files are checked against their checksums once.
+
+    Attributes:
+        outcomes: run -> its status, where a killed or damaged run counts as failed.
+        results: the rows of every finished run, in the columns of ``results.csv``.
+    """
+
+    outcomes: Mapping[str, Status]
+    results: pd.DataFrame
+
+    def unfinished(self) -> dict[str, Status]:
+        """Runs that are not done."""
+        return {name: status for name, status in self.outcomes.items() if status.state != "done"}
+
+
+def collect_runs(sweep: Path | str) -> CollectedRuns:
+    """Outcomes and results of all runs; no rows if none has finished."""
+    runs = run_folders(sweep)
+    outcomes = {run.name: run.outcome() for run in runs}
+    done = [run for run in runs if outcomes[run.name].state == "done"]
+    tables = [run.read_metrics() for run in done if (run.path / "metrics.csv").exists()]
+    empty = pd.DataFrame(columns=list(RESULT_COLUMNS))
+    return CollectedRuns(outcomes, pd.concat(tables, ignore_index=True) if tables else empty)
+
+
 def unfinished(sweep: Path | str) -> dict[str, Status]:
     """Runs that are not done, by name; a killed run counts as failed."""
     outcomes = {run.name: run.outcome() for run in run_folders(sweep)}
@@ -35,19 +64,21 @@ def unfinished(sweep: Path | str) -> dict[str, Status]:
 
 def collect(sweep: Path | str) -> pd.DataFrame:
     """The rows of every finished run, in the columns of ``results.csv``; no rows if none has finished."""
-    done = [run for run in run_folders(sweep) if run.outcome().state == "done"]
-    tables = [run.read_metrics() for run in done if (run.path / "metrics.csv").exists()]
-    if not tables:
-        return pd.DataFrame(columns=list(RESULT_COLUMNS))
-    return pd.concat(tables, ignore_index=True)
+    return collect_runs(sweep).results
 
 
 def write_results(sweep: Path | str) -> Path:
     """Write ``results.csv`` from the runs that have finished so far; several processes may do so at once."""
+    return store_results(sweep)[0]
+
+
+def store_results(sweep: Path | str) -> tuple[Path, CollectedRuns]:
+    """Write ``results.csv`` as ``write_results`` does, and say what it was written from."""
     run_folders(sweep)  # refuses an absent folder, which the lock would create
     path = Path(sweep) / "results.csv"
     with FileLock(path.with_name(".results.lock")):
-        return write_table(path, collect(sweep))
+        collected = collect_runs(sweep)
+        return write_table(path, collected.results), collected
 
 
 def latest_sweep(outputs: Path | str, begun: bool = False) -> Path:

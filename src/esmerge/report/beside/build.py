@@ -95,7 +95,7 @@ def _legend(table: pd.DataFrame) -> list[str]:
 
 def _unlike(table: pd.DataFrame, a: Answers, b: Answers) -> list[str]:
     """What is in one source only, what was left out of pairs, and in which settings the two differ."""
-    notes = []
+    notes = [f"{letter}: {note}" for letter, source in (("A", a), ("B", b)) for note in source.notes]
     if any(title in b.methods for title in a.methods):
         for letter, source, other in (("A", a, b), ("B", b, a)):
             alone = [title for title in source.methods if title not in other.methods]

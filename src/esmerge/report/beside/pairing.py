@@ -11,7 +11,8 @@ from esmerge.evaluation.power import minimum_detectable
 from esmerge.evaluation.significance import KEY, holm, paired_difference, stack_predictions
 from esmerge.evaluation.unpaired import unpaired_difference
 from esmerge.report.beside.types import AnsweredSet, Answers, Key
-from esmerge.report.statistics import LEVEL, RESAMPLES
+from esmerge.report.paired import RESAMPLES
+from esmerge.report.statistics import LEVEL
 
 COLUMNS = ("method", "benchmark", "paired", "n", "n_a", "n_b", "accuracy_a", "accuracy_b", "difference", "ci_low",
            "ci_high", "p", "p_holm", "detectable")  # fmt: skip

@@ -33,9 +33,11 @@ class Answers:
         methods: method -> seed and benchmark -> answers.
         settings: method -> dotted name -> value; empty where nothing is known of them.
         titles: benchmark -> what a reader calls it, where it has a title.
+        notes: what was left out, a sentence each.
     """
 
     name: str
     methods: Mapping[str, Mapping[Key, AnsweredSet]]
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

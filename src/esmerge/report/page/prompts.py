@@ -5,6 +5,7 @@ from __future__ import annotations
 from esmerge.core.prompts import Entity, Prompt
 from esmerge.report.page.molecules import drawing, drawn_modalities
 
+FEW = 30  # drawings that stand for all
 PromptPart = int | list[int]
 """A number of a text; in a list, a number of an entity."""
 
@@ -23,6 +24,17 @@ class Pool:
     def parts(self, prompt: Prompt) -> list[PromptPart]:
         """A prompt as numbers."""
         return [self._part(segment) for segment in prompt]
+
+    def length_of_texts(self) -> int:
+        """Letters of all texts and entities."""
+        return sum(map(len, self._texts)) + sum(len(value) for _, value in self._entities)
+
+    def likely_length_of_drawings(self) -> float:
+        """Letters of all drawings, judged from a few spread over the entities."""
+        drawn = drawn_modalities(self._entities)
+        values = [value for modality, value in self._entities if modality in drawn]
+        few = values[:: max(1, len(values) // FEW)]
+        return len(values) * sum(len(drawing(value) or "") for value in few) / max(1, len(few))
 
     def data(self) -> dict[str, object]:
         """``texts``, ``entities`` (modality, value, drawing as SVG or null)."""

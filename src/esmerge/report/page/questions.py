@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import pandas as pd
 
 from esmerge.core.methods import MethodKind
 from esmerge.core.prompts import Prompt
 from esmerge.report.load import Row, SweepResults
 from esmerge.report.methods import BLOCKS
 from esmerge.report.page.prompts import Pool, PromptPart
-from esmerge.report.tidy.answers import confidences
+from esmerge.report.stored_answers import AskedQuestions, RunAnswers
 from esmerge.tracking.questions import read_questions
 
 MOST_METHODS = 60
-MOST_QUESTIONS, BYTES = 120, 2_500_000  # per benchmark, halved until all of them fit in so many bytes
+MOST_QUESTIONS, BYTES = 120, 2_700_000  # per benchmark, halved until all of them fit in so many bytes
 MOST_ENTITIES = 2_000  # on the page, halved as well: drawing takes a millisecond or two each
 DIFFERING = 0.75  # of the questions shown: such that methods answer differently, if there are enough
 LONGEST_ANSWER = 200  # letters of a raw answer that could not be parsed
@@ -30,7 +28,7 @@ class BenchmarkAnswers:
 
     Attributes:
         prompts: id -> prompt; empty where none were stored.
-        frames: index of a method -> predictions by id, with the confidence in each.
+        answers: index of a method -> its answers.
         compared: methods whose answers are looked at for differences: all but the floors.
         labels: what can be answered.
     """
@@ -39,22 +37,33 @@ class BenchmarkAnswers:
     title: str
     labels: tuple[str, ...]
     prompts: Mapping[str, Prompt]
-    frames: Mapping[int, pd.DataFrame]
+    answers: Mapping[int, RunAnswers]
     compared: frozenset[int]
 
     @cached_property
     def ids(self) -> list[str]:
         """In the order of the split; those with a stored prompt, if any have one."""
-        every = list(dict.fromkeys(str(i) for frame in self.frames.values() for i in frame.index))
+        distinct = dict.fromkeys(answers.questions for answers in self.answers.values())
+        every = list(dict.fromkeys(i for questions in distinct for i in questions.ids))
         return [i for i in every if i in self.prompts] if self.prompts else every
+
+    @cached_property
+    def positions(self) -> Mapping[AskedQuestions, Mapping[str, int]]:
+        """Where in a run's answers each question is."""
+        distinct = dict.fromkeys(answers.questions for answers in self.answers.values())
+        return {questions: {i: index for index, i in enumerate(questions.ids)} for questions in distinct}
 
     @cached_property
     def differing(self) -> set[str]:
         """Questions that methods answer differently."""
-        compared = {index: frame["prediction"] for index, frame in self.frames.items() if index in self.compared}
-        answers = pd.DataFrame(compared)
-        differs = answers.nunique(axis=1) > 1
-        return set(differs.index[differs])
+        first: dict[str, int] = {}
+        differing = set()
+        for index in self.compared & self.answers.keys():
+            answers = self.answers[index]
+            for i, predicted in zip(answers.questions.ids, answers.predictions.tolist(), strict=True):
+                if first.setdefault(i, predicted) != predicted:
+                    differing.add(i)
+        return differing
 
 
 @dataclass(frozen=True)
@@ -70,24 +79,38 @@ class Browser:
     notes: tuple[str, ...]
 
 
-def question_browser(sweep: SweepResults) -> Browser | None:
-    """The questions of one seed, as many as fit; None if no run has predictions."""
+def question_browser(sweep: SweepResults, letters: int = BYTES) -> Browser | None:
+    """The questions of one seed, as many as fit into so many letters of the page; None if no run has predictions."""
     seed = next((seed for row in sweep.rows for seed in row.runs), "")
     with_seed = [row for row in sweep.rows if seed in row.runs]
     rows = with_seed[:MOST_METHODS]
     benchmarks = [answers for answers in _answers(sweep, rows, seed) if answers.ids]
     if not benchmarks:
         return None
-    limit, pool, shown = MOST_QUESTIONS, *_collect(benchmarks, MOST_QUESTIONS)
-    while limit > 1 and (len(pool) > MOST_ENTITIES or len(json.dumps([shown, pool.data()])) > BYTES):
+    limit, text = MOST_QUESTIONS, sweep.answers.text
+    pool, shown = _collect(benchmarks, limit, text)
+    while limit > 1 and _is_too_much(pool, shown, letters):
         limit //= 2
-        pool, shown = _collect(benchmarks, limit)
+        pool, shown = _collect(benchmarks, limit, text)
     compared = _compared(rows)
     methods = [
         {"title": row.title, "block": BLOCKS[row.kind], "compared": index in compared} for index, row in enumerate(rows)
     ]
     data = {"methods": methods, "benchmarks": shown, **pool.data()}
     return Browser(data, tuple(_notes(sweep, len(rows), len(with_seed), seed, limit)))
+
+
+def _is_too_much(pool: Pool, shown: Sequence[Mapping[str, object]], letters: int) -> bool:
+    """Judged from a few drawings first: a sweep of many benchmarks would draw thousands only to leave them out."""
+    rest = _length(json.dumps(shown)) + pool.length_of_texts()
+    if len(pool) > MOST_ENTITIES or rest + 0.8 * pool.likely_length_of_drawings() > letters:
+        return True
+    return _length(json.dumps([shown, pool.data()])) > letters
+
+
+def _length(text: str) -> int:
+    """Letters on the page, where some are written as six."""
+    return len(text) + 5 * sum(map(text.count, "<>&'"))
 
 
 def _notes(sweep: SweepResults, methods: int, with_seed: int, seed: str, limit: int) -> list[str]:
@@ -104,19 +127,22 @@ def _notes(sweep: SweepResults, methods: int, with_seed: int, seed: str, limit: 
 
 
 def _answers(sweep: SweepResults, rows: Sequence[Row], seed: str) -> list[BenchmarkAnswers]:
-    described = {row.runs[seed]: sweep.run(row.runs[seed]).read_benchmarks() for row in rows}
+    """World by world: the same id is another question in another world."""
     several = []
-    for benchmark in sweep.benchmarks:
-        frames, facts = {}, [of_run[benchmark.name] for of_run in described.values() if benchmark.name in of_run]
-        for index, row in enumerate(rows):
-            predictions = sweep.run(row.runs[seed]).read_predictions(benchmark.name)
-            if predictions is not None:
-                frames[index] = _by_id(predictions)
-        stored = [str(fact["questions"]) for fact in facts if fact.get("questions")]
-        prompts = read_questions(sweep.folder, stored[0]) if stored else {}
-        labels = dict.fromkeys(str(label) for frame in frames.values() for label in frame["label"].unique())
-        facts_of_it = (benchmark.name, benchmark.title, tuple(sorted(labels)))
-        several.append(BenchmarkAnswers(*facts_of_it, prompts, frames, _compared(rows)))
+    for world, part in sweep.worlds().items():
+        members = {index: row for index, row in enumerate(rows) if row in part.rows}
+        described = [sweep.run(row.runs[seed]).read_benchmarks() for row in members.values()]
+        for benchmark in part.benchmarks:
+            stored = {index: sweep.answers.answers(row.runs[seed], benchmark.name) for index, row in members.items()}
+            answers = {index: of_run for index, of_run in stored.items() if of_run is not None}
+            facts = [of_run[benchmark.name] for of_run in described if benchmark.name in of_run]
+            files = [str(fact["questions"]) for fact in facts if fact.get("questions")]
+            prompts = read_questions(sweep.folder, files[0]) if files else {}
+            distinct = {of_run.questions for of_run in answers.values()}
+            labels = {label for questions in distinct for label in questions.labels}
+            title = f"{benchmark.title} ({world})" if world else benchmark.title
+            name = (benchmark.name, title, tuple(sorted(labels)))
+            several.append(BenchmarkAnswers(*name, prompts, answers, _compared(rows)))
     return several
 
 
@@ -124,27 +150,17 @@ def _compared(rows: Sequence[Row]) -> frozenset[int]:
     return frozenset(index for index, row in enumerate(rows) if row.kind is not MethodKind.FLOOR)
 
 
-def _by_id(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``label, prediction, raw_answer, confidence`` by id; no confidence where a likelihood is missing."""
-    scored = confidences(predictions)
-    frame = predictions[["id", "label", "prediction", "raw_answer"]].assign(confidence=float("nan"))
-    frame.loc[scored.index, "confidence"] = scored["confidence"]
-    return frame.drop_duplicates("id").set_index("id")
-
-
-def _collect(benchmarks: Sequence[BenchmarkAnswers], limit: int) -> tuple[Pool, list[dict[str, object]]]:
+def _collect(
+    benchmarks: Sequence[BenchmarkAnswers], limit: int, text: Callable[[int], str]
+) -> tuple[Pool, list[dict[str, object]]]:
     """At most ``limit`` questions of each benchmark, and what their prompts are made of."""
     pool = Pool()
-    return pool, [_benchmark(answers, limit, pool) for answers in benchmarks]
+    return pool, [_benchmark(answers, limit, pool, text) for answers in benchmarks]
 
 
-def _benchmark(answers: BenchmarkAnswers, limit: int, pool: Pool) -> dict[str, object]:
+def _benchmark(answers: BenchmarkAnswers, limit: int, pool: Pool, text: Callable[[int], str]) -> dict[str, object]:
     ids = selected(answers.ids, answers.differing, limit)
-    records = {index: frame.reindex(ids).to_dict("index") for index, frame in answers.frames.items()}
-    questions = []
-    for i in ids:
-        answers_to_it = {index: of_method[i] for index, of_method in records.items()}
-        questions.append(_question(i, answers.labels, answers_to_it, pool.parts(answers.prompts.get(i, ()))))
+    questions = [_question(i, answers, pool.parts(answers.prompts.get(i, ())), text) for i in ids]
     head = {"name": answers.name, "title": answers.title, "labels": answers.labels, "total": len(answers.ids)}
     return {**head, "questions": questions}
 
@@ -164,18 +180,23 @@ def _spread(ids: Sequence[str], count: int) -> list[str]:
 
 
 def _question(
-    name: str, labels: Sequence[str], by_method: Mapping[int, Mapping[Hashable, object]], prompt: Sequence[PromptPart]
+    name: str, benchmark: BenchmarkAnswers, prompt: Sequence[PromptPart], text: Callable[[int], str]
 ) -> dict[str, object]:
     """Short keys: they are repeated for every question. ``a``: index of a label, -1 if not parsed, null if not asked;
     ``c``: percent; ``r``: raw answers that could not be parsed."""
-    places = {label: index for index, label in enumerate(labels)}
-    true = next(str(answer["label"]) for answer in by_method.values() if answer["label"] == answer["label"])
-    indices, sure, raw = [], [], {}
-    for method, answer in by_method.items():
-        predicted, confidence = answer["prediction"], float(str(answer["confidence"]))
-        is_absent = predicted != predicted
-        indices.append(None if is_absent else places.get(str(predicted), -1))
+    labels = {label: index for index, label in enumerate(benchmark.labels)}
+    indices, sure = list[int | None](), list[int | None]()
+    raw, truth = dict[int, str](), ""
+    for method, answers in benchmark.answers.items():
+        row = benchmark.positions[answers.questions].get(name)
+        if row is None:
+            indices.append(None)
+            sure.append(None)
+            continue
+        truth, confidence = answers.questions.labels[row], float(answers.confidence[row])
+        indices.append(labels.get(text(int(answers.predictions[row])), -1))
         sure.append(None if confidence != confidence else round(100 * confidence))
         if indices[-1] == -1:
-            raw[method] = str(answer["raw_answer"])[:LONGEST_ANSWER]
-    return {"id": name, "p": prompt, "l": places[true], "m": list(by_method), "a": indices, "c": sure, "r": raw}
+            raw[method] = answers.unknown[row][:LONGEST_ANSWER]
+    methods = list(benchmark.answers)
+    return {"id": name, "p": prompt, "l": labels[truth], "m": methods, "a": indices, "c": sure, "r": raw}

@@ -9,6 +9,7 @@ import pandas as pd
 from esmerge.report.costs import COLUMNS, HEADS, NOTE, cost_table
 from esmerge.report.load import SweepResults
 from esmerge.report.page.cells import NOTHING, PageCell, PageTable, frame_table, places
+from esmerge.report.retention import NOTE as NOTE_ON_RETENTION
 from esmerge.report.tables import ABOVE, BELOW, MARKS, ReportTable, TableEntry, interval, legend, number
 
 SMALLEST = 0.0001  # p values below are not told apart
@@ -31,6 +32,15 @@ COMPARISONS = {
     "p_holm": ("p, Holm", p_value),
     "n": ("n", places(0)),
     "detectable": ("detectable, points", places(1, scale=100)),
+}
+RETAINED = {
+    "table": ("table", None),
+    "method": ("method", None),
+    "title": ("benchmark", None),
+    "accuracy": ("accuracy, %", places(1, scale=100)),
+    "best_single": ("best single model", None),
+    "best_accuracy": ("its accuracy, %", places(1, scale=100)),
+    "kept": ("kept, %", places(1, scale=100)),
 }
 COMPARED = (
     "Paired on the same examples: McNemar's exact test, Holm's correction over the table. Detectable: the smallest "
@@ -60,6 +70,12 @@ def comparisons_table(frame: pd.DataFrame, tables: Sequence[ReportTable]) -> Pag
     titles = {column.name: column.title for table in tables for column in table.columns}
     named = frame.assign(column=[titles[name] for name in frame["column"]])
     return frame_table("comparisons", "Comparisons with the best baseline", named, COMPARISONS, *COMPARED)
+
+
+def retained_table(frame: pd.DataFrame) -> PageTable:
+    """The rows of ``retention.csv``; the table's name only where there are several."""
+    heads = {name: form for name, form in RETAINED.items() if name != "table" or frame["table"].any()}
+    return frame_table("retention", "Retention", frame, heads, NOTE_ON_RETENTION)
 
 
 def costs_table(sweep: SweepResults) -> PageTable:

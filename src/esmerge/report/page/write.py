@@ -16,13 +16,14 @@ from esmerge.report.figures import Drawn
 from esmerge.report.load import SweepResults
 from esmerge.report.page.cells import PageTable
 from esmerge.report.page.figures import page_figures
-from esmerge.report.page.questions import question_browser
+from esmerge.report.page.questions import BYTES, question_browser
 from esmerge.report.page.records import last_finished, provenance_tables, runs_table, settings_tables
-from esmerge.report.page.tables import comparisons_table, costs_table, metrics_table, results_table
+from esmerge.report.page.tables import comparisons_table, costs_table, metrics_table, results_table, retained_table
 from esmerge.report.tables import ReportTable
 from esmerge.storage.files import write_text
 
 DATA = Path(__file__).parent / "data"
+MOST_LETTERS, LEAST_LETTERS = 4_900_000, 300_000  # of the page, and of its questions however long the rest is
 TEMPLATE, SCRIPT, STYLE = "report.html.j2", "report.js", "report.css"
 
 
@@ -36,13 +37,19 @@ class Section:
 
 
 def write_page(
-    sweep: SweepResults, tables: Sequence[ReportTable], comparisons: pd.DataFrame, drawn: Drawn, verdict: str
+    sweep: SweepResults,
+    tables: Sequence[ReportTable],
+    comparisons: pd.DataFrame,
+    retention: pd.DataFrame,
+    drawn: Drawn,
+    verdict: str,
 ) -> Path:
     """Write ``report.html`` into the sweep folder.
 
     Args:
         tables: of published settings and, where there are any, of tuned ones.
         comparisons: the rows of ``comparisons.csv``.
+        retention: the rows of ``retention.csv``.
         drawn: the figures, with their files.
         verdict: the paragraph that the page begins with.
     """
@@ -50,17 +57,17 @@ def write_page(
         *(results_table(table, index) for index, table in enumerate(tables)),
         comparisons_table(comparisons, tables),
     ]
-    more = [costs_table(sweep), metrics_table(sweep)]
+    more = [retained_table(retention), costs_table(sweep), metrics_table(sweep)]
     origin = [*settings_tables(sweep), *provenance_tables(sweep)]
     style, script = ((DATA / file).read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
-    page = _template().render(
+    template = _template()
+    facts = dict(
         name=sweep.folder.resolve().name,
         finished=last_finished(sweep),
         version=__version__,
         verdict=verdict,
         results=_section("results", "Results", numbers),
         figures=page_figures(drawn.paths, drawn.captions),
-        browser=question_browser(sweep),
         later=[
             _section("numbers", "More numbers", more),
             _section("runs", "Runs", [runs_table(sweep)]),
@@ -70,6 +77,9 @@ def write_page(
         script=script,
         hashes={"style": _hash(style), "script": _hash(script)},
     )
+    free = MOST_LETTERS - len(template.render(browser=None, **facts))  # what tables and figures leave for questions
+    browser = question_browser(sweep, min(BYTES, max(LEAST_LETTERS, free)))
+    page = template.render(browser=browser, **facts)
     return write_text(sweep.folder / "report.html", page)
 
 

@@ -20,11 +20,11 @@ def agreement_figure(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(2.0 + 0.08 * widest + side, 0.8 + 0.07 * widest + side), layout="constrained")
     panel = figure.subplots()
     shown = np.where(np.eye(len(titles), dtype=bool), np.nan, shares)
-    lowest = float(np.nanmin(shown)) if np.isfinite(shown).any() else 0.0
-    image = panel.imshow(shown, cmap="cividis", vmin=lowest, vmax=100.0)
+    lowest, highest = (float(np.nanmin(shown)), float(np.nanmax(shown))) if np.isfinite(shown).any() else (0.0, 100.0)
+    image = panel.imshow(shown, cmap="cividis", vmin=lowest, vmax=max(highest, lowest + 1))
     for row, column in np.ndindex(shown.shape):
         if np.isfinite(shown[row, column]):
-            dark = shown[row, column] < (lowest + 100) / 2
+            dark = shown[row, column] < (lowest + max(highest, lowest + 1)) / 2
             colour = "white" if dark else "black"
             panel.text(column, row, f"{shown[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
     panel.set_yticks(range(len(titles)), titles, fontsize=8)

@@ -40,6 +40,8 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
         panel.set(xlim=(lowest - 2, 102), ylim=(-2, 102))
     for panel in grid[len(titles) :]:
         panel.axis("off")
+    for panel in grid[max(0, len(titles) - across) : len(titles)]:  # the last of each column, not only of the grid
+        panel.tick_params(labelbottom=True)
     figure.supxlabel("Mean confidence in the answer (%)", fontsize=9)
     figure.supylabel("Accuracy (%)", fontsize=9)
     return figure

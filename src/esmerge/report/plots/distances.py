@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from esmerge.report.plots.style import frame_panel, series
 
@@ -33,6 +34,7 @@ def distances_figure(table: pd.DataFrame) -> Figure:
                 frame_panel(grid[2 * i + k, j], title)
         for k, label in enumerate(MEASURES.values()):
             grid[2 * i + k, 0].set_ylabel(label, fontsize=9)
+    grid[0, 0].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     figure.supxlabel("Decoder layer", fontsize=9)
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, label=f"{expert} specialist")

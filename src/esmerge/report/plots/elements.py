@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from esmerge.report.plots.style import frame_panel, series
 
@@ -31,6 +32,7 @@ def elements_figure(table: pd.DataFrame) -> Figure:
             _draw(grid[i, j], of_row[of_row["module"] == module], *styles[expert])
         grid[i, 0].set_ylabel(f"{title.replace(' (', chr(10) + '(')}\n{expert}", fontsize=7.5)
     grid[0, 0].set_ylim(-0.02, 1.02)
+    grid[0, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.supxlabel("Decoder layer", fontsize=9)
     figure.supylabel("Weight of an entry", fontsize=9)
     handles: list[Line2D | Patch] = [

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.methods import BLOCKS
@@ -26,8 +27,9 @@ def methods_figure(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(0.09 * widest + 3.1 * len(panels), 1.5 + 0.3 * len(titles)), layout="constrained")
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for panel, heading in zip(grid, panels, strict=True):
-        for point in table[table["panel"] == heading].to_dict("records"):
-            _draw(panel, point, titles.index(point["title"]))
+        of_panel = table[table["panel"] == heading]
+        for kind, points in of_panel.groupby("kind", sort=False):
+            _draw(panel, points, MethodKind(str(kind)), points["title"].map(titles.index).to_numpy())
         frame_panel(panel, heading, "x")
         panel.spines["left"].set_visible(False)
         for y in range(1, len(kinds)):
@@ -44,11 +46,12 @@ def methods_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw(panel: Axes, point: dict[str, float | str], y: int) -> None:
-    colour, marker = STYLES[MethodKind(str(point["kind"]))]
-    value, low, high = (100 * float(point[name]) for name in ("value", "low", "high"))
-    if point["benchmark"]:
-        panel.plot(value, y + 0.27, ".", color=colour, alpha=0.45, markersize=4.5, zorder=1)
-    elif np.isfinite(value):
-        panel.plot([low, high], [y, y], color=colour, linewidth=1.8, zorder=2)
-        panel.plot(value, y, marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)
+def _draw(panel: Axes, points: pd.DataFrame, kind: MethodKind, y: NDArray[np.int64]) -> None:
+    """The methods of one kind, each in its row ``y``."""
+    colour, marker = STYLES[kind]
+    value, low, high = (100 * points[name].to_numpy(dtype=float) for name in ("value", "low", "high"))
+    single = (points["benchmark"] != "").to_numpy()
+    mean = ~single & np.isfinite(value)
+    panel.plot(value[single], y[single] + 0.27, ".", color=colour, alpha=0.45, markersize=4.5, zorder=1)
+    panel.hlines(y[mean], low[mean], high[mean], color=colour, linewidth=1.8, zorder=2)
+    panel.plot(value[mean], y[mean], marker, color=colour, markersize=6.5, markeredgecolor="white", zorder=3)

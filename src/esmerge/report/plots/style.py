@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from esmerge.core.methods import MethodKind
@@ -46,18 +47,20 @@ def frame_panel(panel: Axes, title: str = "", axis: str = "y") -> None:
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure whole or not at all, in the format that the path ends with, ``.png`` or ``.svg``.
 
-    The same figure gives the same bytes: an SVG holds no date and no random names.
+    The same figure gives the same bytes: an SVG holds no date and no random names. The canvas is asked itself, since
+    ``Figure.savefig`` draws everything twice.
     """
-    FigureCanvasAgg(figure)
-    form = path.suffix.removeprefix(".")
     with replacing(path) as partial, rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(partial, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
+        if path.suffix == ".svg":
+            FigureCanvasSVG(figure).print_svg(partial, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        else:
+            figure.set_dpi(DPI)
+            FigureCanvasAgg(figure).print_png(partial)  # type: ignore[no-untyped-call]
     return path
 
 
 def save_both(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png`` and ``stem.svg``; the parts are laid out once for both, which is most of the work."""
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
+    """Write ``stem.png`` and ``stem.svg``; the parts are laid out once for both, which is half of the work."""
+    png = save(figure, stem.with_name(f"{stem.name}.png"))
     figure.set_layout_engine("none")
-    return [save(figure, stem.with_name(f"{stem.name}.{form}")) for form in ("png", "svg")]
+    return [png, save(figure, stem.with_name(f"{stem.name}.svg"))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.costs import cost_table
-from esmerge.report.load import Row, SweepResults, flatten
+from esmerge.report.load import Row, SweepResults
 from esmerge.report.statistics import Cell, Column, cell, heading, headline
 
 CROSS_MODAL, RETENTION = "cross_modal", "retention"
@@ -30,6 +30,16 @@ def main_column(sweep: SweepResults) -> Column | None:
     """What figures call accuracy: the cross-modal mean; without such benchmarks, the first family's; None if empty."""
     columns = headline(sweep)
     return next((column for column in columns if column.family == CROSS_MODAL), columns[0] if columns else None)
+
+
+def best_rows(sweep: SweepResults, rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many rows: the most accurate in the main column, in table order."""
+    column = main_column(sweep)
+    if len(rows) <= most or column is None:
+        return list(rows)[:most]
+    scores = {row.key: score.value for row in rows if (score := cell(sweep, row, column))}
+    best = sorted(scores, key=lambda key: -scores[key])[:most]
+    return [row for row in rows if row.key in best]
 
 
 def methods_table(sweep: SweepResults) -> pd.DataFrame:
@@ -103,7 +113,7 @@ def _numbers(sweep: SweepResults, row: Row) -> dict[str, float]:
     """The numeric settings of a row's formulas and merge."""
     if row.kind in (MethodKind.FLOOR, MethodKind.REFERENCE):
         return {}
-    config = flatten(sweep.run(row.key).read_config())
+    config = sweep.configs[row.key]
     return {
         name: number
         for name, text in config.items()

@@ -2,86 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from esmerge.core.methods import MethodKind
 from esmerge.evaluation.metrics import BINS
 from esmerge.report.load import Row, SweepResults
-from esmerge.report.tidy.accuracies import main_column
+from esmerge.report.stored_answers import AskedQuestions, RunAnswers
+from esmerge.report.tidy.accuracies import best_rows, main_column
 
-SCORE = "score:"  # begins the columns of a label's log-likelihood
 SHOWN = (MethodKind.REFERENCE, MethodKind.MERGE, MethodKind.ES, MethodKind.TASK_AWARE)
+MOST_AGREEING, MOST_CALIBRATED = 16, 16  # methods in a figure, the best: more of them nobody can read
 
 
 def agreement_table(sweep: SweepResults) -> pd.DataFrame:
     """Columns ``title, other, agreement, n``: the share of questions that two rows answer alike, for ordered pairs.
 
     Questions are those of the cross-modal benchmarks, and of the seeds that both rows have; an answer that could not
-    be parsed agrees with nothing.
+    be parsed agrees with nothing. Of many rows, the best.
     """
-    answers = {row.title: _predictions(sweep, row) for row in sweep.of_kind(*SHOWN)}
-    answers = {title: series for title, series in answers.items() if len(series)}
+    answers = {row.title: of_row for row in best_shown(sweep, MOST_AGREEING) if (of_row := _answers(sweep, row))}
     pairs = []
-    for title, series in answers.items():
-        for other, compared in answers.items():
-            first, second = series.align(compared, join="inner")
-            alike = float(((first == second) & (first != "")).mean()) if len(first) else np.nan
-            pairs.append({"title": title, "other": other, "agreement": alike, "n": len(first)})
+    for title, first in answers.items():
+        for other, second in answers.items():
+            alike, n = (0, 0)
+            for key in [key for key in first if key in second]:
+                same, both = _alike(first[key], second[key])
+                alike, n = alike + same, n + both
+            pairs.append({"title": title, "other": other, "agreement": alike / n if n else np.nan, "n": n})
     return pd.DataFrame(pairs) if len(answers) > 1 else pd.DataFrame()
 
 
 def calibration_table(sweep: SweepResults) -> pd.DataFrame:
-    """Columns ``title, kind, confidence, accuracy, n``: the bins of every row that stored log-likelihoods."""
+    """Columns ``title, kind, confidence, accuracy, n``: the bins of every row that stored log-likelihoods.
+
+    Of many rows, the best.
+    """
     parts = []
-    for row in sweep.of_kind(*SHOWN):
-        frames = [confidences(frame) for _, _, frame in _frames(sweep, row)]
-        scored = pd.concat(frames) if frames else pd.DataFrame()
-        if len(scored):
-            parts.append(bins(scored).assign(title=row.title, kind=row.kind.value))
+    for row in best_shown(sweep, MOST_CALIBRATED):
+        frames = [scored(answers) for answers in _answers(sweep, row).values()]
+        frame = pd.concat(frames) if frames else pd.DataFrame()
+        if len(frame):
+            parts.append(bins(frame).assign(title=row.title, kind=row.kind.value))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def confidences(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``confidence, right`` of one benchmark's predictions; rows without log-likelihoods are left out.
-
-    The confidence is the probability of the label that was answered, of the likeliest where none could be parsed.
-    """
-    columns = [name for name in frame if str(name).startswith(SCORE)]
-    scored = frame[frame[columns].notna().all(axis=1)] if columns else frame[:0]
-    loglik = scored[columns].to_numpy(dtype=float).reshape(len(scored), len(columns))
-    shares = np.exp(loglik - np.logaddexp.reduce(loglik, axis=1, keepdims=True)) if len(scored) else loglik
-    labels = pd.Index([str(name).removeprefix(SCORE) for name in columns])
-    at = labels.get_indexer(pd.Index(scored["prediction"].astype(str)))
-    if len(scored):
-        at = np.where(at < 0, shares.argmax(axis=1), at)
-    right = (scored["prediction"] == scored["label"]).to_numpy()
-    return pd.DataFrame({"confidence": shares[np.arange(len(scored)), at], "right": right}, index=scored.index)
+def best_shown(sweep: SweepResults, most: int) -> list[Row]:
+    """The rows of references and merges that figures of answers show: of many, the most accurate."""
+    return best_rows(sweep, sweep.of_kind(*SHOWN), most)
 
 
-def bins(scored: pd.DataFrame) -> pd.DataFrame:
+def left_out(sweep: SweepResults, most: int) -> str:
+    """What a figure of answers leaves out, as a sentence; empty where nothing."""
+    rows = len(sweep.of_kind(*SHOWN))
+    return f" The {most} most accurate of {rows} methods." if rows > most else ""
+
+
+def scored(answers: RunAnswers) -> pd.DataFrame:
+    """Columns ``confidence, right`` of one benchmark's answers; those without log-likelihoods are left out."""
+    known = ~np.isnan(answers.confidence)
+    return pd.DataFrame({"confidence": answers.confidence[known], "right": answers.right[known]})
+
+
+def bins(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns ``confidence, accuracy, n`` of the bins of the calibration error that hold answers."""
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
-    groups = scored.groupby(np.searchsorted(edges, scored["confidence"]))
+    groups = frame.groupby(np.searchsorted(edges, frame["confidence"]))
     means = groups.agg(confidence=("confidence", "mean"), accuracy=("right", "mean"), n=("right", "size"))
     return means.reset_index(drop=True)
 
 
-def _predictions(sweep: SweepResults, row: Row) -> pd.Series:
-    parts = [
-        pd.Series(frame["prediction"].to_numpy(), index=[f"{seed}/{benchmark}/{i}" for i in frame["id"]])
-        for seed, benchmark, frame in _frames(sweep, row)
-    ]
-    return pd.concat(parts) if parts else pd.Series(dtype=str)
+def _alike(first: RunAnswers, second: RunAnswers) -> tuple[int, int]:
+    """How many questions two runs answer alike, and how many both were asked."""
+    a, b = first.predictions, second.predictions
+    if first.questions is not second.questions:
+        positions = _positions(second.questions)
+        shared = [(i, positions[name]) for i, name in enumerate(first.questions.ids) if name in positions]
+        a, b = (_taken(numbers, [pair[side] for pair in shared]) for side, numbers in enumerate((a, b)))
+    return int(((a == b) & (a != 0)).sum()), len(a)
 
 
-def _frames(sweep: SweepResults, row: Row) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Seed, benchmark and predictions of a row on the benchmarks of the main column."""
+def _taken(numbers: NDArray[np.int32], indices: list[int]) -> NDArray[np.int32]:
+    return numbers[np.array(indices, dtype=np.int64)]
+
+
+def _positions(questions: AskedQuestions) -> dict[str, int]:
+    return {name: index for index, name in enumerate(questions.ids)}
+
+
+def _answers(sweep: SweepResults, row: Row) -> dict[tuple[str, str], RunAnswers]:
+    """A row's answers on the benchmarks of the main column."""
     column = main_column(sweep)
-    for seed, run in row.runs.items():
-        for benchmark in column.benchmarks if column else ():
-            frame = sweep.run(run).read_predictions(benchmark)
-            if frame is not None:
-                yield seed, benchmark, frame
+    keys = [(seed, run, name) for seed, run in row.runs.items() for name in (column.benchmarks if column else ())]
+    return {
+        (seed, benchmark): answers
+        for seed, run, benchmark in keys
+        if (answers := sweep.answers.answers(run, benchmark)) is not None
+    }

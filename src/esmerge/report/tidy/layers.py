@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from esmerge.coefficients.summary import summarise
-from esmerge.core.methods import MethodKind
 from esmerge.report.load import SweepResults
 from esmerge.report.plots.layers import LayerShares
+from esmerge.report.tidy.weights import shown
 from esmerge.storage.tensor_arrays import TensorArrays
+
+MOST_MAPS = 8  # rows of ES-Merging in a figure
 
 
 def layer_panels(sweep: SweepResults) -> dict[str, LayerShares]:
     """Title -> experts and their weights, one per ES row; the mean over seeds where the seeds are alike."""
     panels = {}
-    for row in sweep.of_kind(MethodKind.ES):
+    for row in shown(sweep, MOST_MAPS):
         paths = {seed: sweep.run(run).coefficients for seed, run in row.runs.items()}
         by_seed = {seed: layer_weights(path) for seed, path in paths.items() if path.exists()}
         for seed in [seed for seed, (_, weights) in by_seed.items() if not np.isfinite(weights).all()]:

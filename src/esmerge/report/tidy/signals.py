@@ -12,10 +12,12 @@ from esmerge.coefficients.summary import LAYER
 from esmerge.core.methods import MethodKind
 from esmerge.core.names import layer_of
 from esmerge.report.load import Row, SweepResults
+from esmerge.report.tidy.weights import shown
 from esmerge.storage.tensor_arrays import TensorArrays
 
 ENDINGS = ("weight", "delta", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+MOST_SPREADS = 3  # rows of ES-Merging in a figure: each is a row of panels for every expert
 BLOCKS, LENGTH = 128, 32  # of entries that stand for a tensor's: dense coefficients of a sweep may be many GB
 
 
@@ -38,9 +40,10 @@ def distances_table(sweep: SweepResults) -> pd.DataFrame:
 
 
 def elements_table(sweep: SweepResults) -> pd.DataFrame:
-    """Columns ``title, module, expert, layer, q05, q25, q50, q75, q95`` of the first seed of every ES row."""
+    """Columns ``title, module, expert, layer, q05, q25, q50, q75, q95`` of the first seed of ES rows; of many, the
+    most accurate."""
     parts = []
-    for row in sweep.of_kind(MethodKind.ES):
+    for row in shown(sweep, MOST_SPREADS, finer=True):
         path = sweep.run(row.key).coefficients
         if path.exists():
             parts += [{"title": _title(row), **facts} for facts in _spreads(path)]
@@ -63,7 +66,8 @@ def _spreads(path: Path) -> Iterator[dict[str, object]]:
             samples.setdefault((module_of(rest), expert, layer_of(rest)), []).append(
                 tensors.sample(name, BLOCKS, LENGTH)
             )
-    for (module, expert, layer), values in sorted(samples.items()):
+    ordered = sorted(samples.items(), key=lambda item: (item[0][0], experts.index(item[0][1]), item[0][2]))
+    for (module, expert, layer), values in ordered:
         quantiles = np.quantile(np.concatenate(values), list(QUANTILES.values()))
         yield {"module": module, "expert": expert, "layer": layer, **dict(zip(QUANTILES, quantiles, strict=True))}
 
