@@ -12,6 +12,7 @@ from benchmarks.settled.worlds import INFORMATION, Contender
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.methods import BLOCKS
@@ -21,6 +22,8 @@ from esmerge.report.tidy.accuracies import RETENTION
 
 NAMED = 6  # lines and points that are told apart beside the merge at issue
 GREY = "#c4c4c4"
+FLOOR = 0.05  # % of wrong answers, below which a logarithmic axis ends
+OFFSETS = ((4, 3), (-10, 3), (4, -8), (-10, -8), (9, -2), (-15, -2))  # of numbers from their points
 LABELS = "{} and labels"
 
 
@@ -39,7 +42,10 @@ def write_figures(worlds: Sequence[Standings], method: str, folder: Path, stem: 
 
 
 def retention_figure(worlds: Sequence[Standings]) -> Figure | None:
-    """Retention across, accuracy up, published settings; numbers are named beside. None if no world knows retention."""
+    """Retention across, accuracy up, published settings; numbers are named beside. None if no world knows retention.
+
+    What is lost stands on a logarithmic axis: most merges keep nearly all, and a few very little.
+    """
     shown = [standing for standing in worlds if RETENTION in standing.tables]
     if not shown:
         return None
@@ -48,16 +54,23 @@ def retention_figure(worlds: Sequence[Standings]) -> Figure | None:
     figure, panels, key = _grid(shown, 0.21 * len(numbers) + 0.4, with_key=True)
     for standing, panel in zip(shown, panels, strict=True):
         frame_panel(panel, standing.world.name, "both")
-        for each in standing.world.of(tuned=False):
-            across, up = standing.tables[RETENTION].score(each), standing.main.score(each)
+        known = [each for each in standing.world.of(tuned=False) if standing.score(each, RETENTION)]
+        for place, each in enumerate(sorted(known, key=lambda each: standing.main.score(each).value)):
+            lost, up = standing.tables[RETENTION].score(each), standing.main.score(each)
             colour, marker = STYLES[each.record.kind]
-            x, y = 100 * across.value, 100 * up.value
-            panel.plot([100 * across.low, 100 * across.high], [y, y], color=colour, linewidth=0.6, alpha=0.3)
+            x, low, high = (max(FLOOR, 100 * (1 - share)) for share in (lost.value, lost.high, lost.low))
+            y = 100 * up.value
+            panel.plot([low, high], [y, y], color=colour, linewidth=0.6, alpha=0.3)
             panel.plot([x, x], [100 * up.low, 100 * up.high], color=colour, linewidth=0.6, alpha=0.3)
             panel.plot(x, y, marker, color=colour, markersize=5.5, markeredgecolor="white", zorder=3)
-            panel.annotate(str(numbers[each.title]), (x, y), (3, 3), textcoords="offset points", fontsize=6.5, zorder=4)
+            offset = OFFSETS[place % len(OFFSETS)]  # neighbours in accuracy often lie on one another
+            panel.annotate(str(numbers[each.title]), (x, y), offset, textcoords="offset points", fontsize=6.5, zorder=4)
+        panel.set_xscale("log")
+        panel.invert_xaxis()
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
     _key(key, by_title)
-    figure.supxlabel("Retention (%), 95 % interval", fontsize=9)
+    figure.supxlabel("Retention: wrong answers to the specialists' own questions (%), fewer to the right", fontsize=9)
     figure.supylabel(f"{_decides(shown)} (%), 95 % interval", fontsize=9)
     return figure
 
@@ -112,7 +125,8 @@ def _curves(standing: Standings) -> dict[str, np.ndarray]:
     """Title -> mean over seeds of the best so far, to the length that every seed has."""
     curves = {}
     for each in standing.world.of(tuned=True):
-        tables = [trials for seed in standing.world.seeds if (trials := each.runs[seed].read_tuning()) is not None]
+        runs = [each.runs[seed][0] for seed in standing.world.seeds]
+        tables = [trials for run in runs if (trials := run.read_tuning()) is not None]
         if tables and all(map(len, tables)):
             length = min(map(len, tables))
             curves[each.title] = np.mean([best_so_far(trials)[:length] for trials in tables], axis=0)
@@ -186,5 +200,5 @@ def _blocks(figure: Figure, contenders: Sequence[Contender]) -> None:
 
 
 def _decides(worlds: Sequence[Standings]) -> str:
-    names = dict.fromkeys(family_title(standing.main_family) for standing in worlds)
+    names = dict.fromkeys(family_title(standing.world.main.family) for standing in worlds)
     return f"{' or '.join(names)} accuracy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.settled.scores import RESAMPLES, Score
-from benchmarks.settled.standings import Standings, families, mean_ranks, seconds, total_duels
+from benchmarks.settled.standings import Standings, mean_ranks, seconds, total_duels
 from benchmarks.settled.verdict import percent, verdict
 from benchmarks.settled.worlds import Contender
 
@@ -70,7 +70,7 @@ def _overall(worlds: Sequence[Standings]) -> str:
 
 def _world(standing: Standings) -> str:
     """One world: published beside tuned settings, the best competing merge of a column in bold."""
-    world, columns = standing.world, families([standing])
+    world, columns = standing.world, [column for column in standing.world.columns if column.family in standing.tables]
     any_tuned = bool(world.of(tuned=True))
     settings = (False, True) if any_tuned else (False,)
     head = ["method", "reads"]

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from benchmarks.settled.worlds import Contender, World
 from numpy.typing import NDArray
 
 from esmerge.core.errors import InputError
 from esmerge.evaluation.significance import holm, sign_flip_p
 from esmerge.report.statistics import LEVEL, Column
-from esmerge.tracking.store import RunFolder
 
 RESAMPLES = 2000
 BOUNDS = [2.5, 97.5]
@@ -57,6 +57,7 @@ class Answers:
     """Right and wrong of everyone in a world on one column.
 
     Attributes:
+        contenders: those of the world that were asked everything of the column.
         right: benchmark by benchmark, (contenders, seeds, questions), 1 where right.
         asked: (seeds, questions), 1 where a question is asked under a seed.
         means: (contenders,).
@@ -93,7 +94,8 @@ def answers(world: World, column: Column, resamples: int = RESAMPLES) -> Answers
     Raises:
         InputError: two contenders were not asked the same questions under one seed.
     """
-    right, asked = zip(*[_benchmark(world, name) for name in column.benchmarks], strict=True)
+    contenders = tuple(each for each in world.contenders if each.answers(column, world.seeds))
+    right, asked = zip(*[_benchmark(contenders, world.seeds, name) for name in column.benchmarks], strict=True)
     draws = np.random.default_rng(0)
     seeds = len(world.seeds)
     drawn = draws.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)  # (resamples, seeds)
@@ -104,7 +106,7 @@ def answers(world: World, column: Column, resamples: int = RESAMPLES) -> Answers
         times = draws.multinomial(questions, np.full(questions, 1 / questions), size=resamples).astype(float)
         means.append(_ratio(hits, there, once, np.ones((1, questions)))[:, 0])
         resampled.append(_ratio(hits, there, drawn, times))
-    return Answers(world.contenders, right, asked, np.mean(means, axis=0), np.mean(resampled, axis=0))
+    return Answers(contenders, right, asked, np.mean(means, axis=0), np.mean(resampled, axis=0))
 
 
 def correct(differences: Iterable[Difference]) -> list[Difference]:
@@ -145,30 +147,31 @@ def _ratio(
     return hits / np.maximum(total, 1)
 
 
-def _benchmark(world: World, benchmark: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _benchmark(
+    contenders: Sequence[Contender], seeds: Sequence[str], benchmark: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Right or wrong, (contenders, seeds, questions), and what was asked, (seeds, questions)."""
-    labels = [_labels(world.contenders[0].runs[seed], benchmark) for seed in world.seeds]
-    ids = sorted({key for by_id in labels for key in by_id})
-    places = {key: place for place, key in enumerate(ids)}
-    right = np.zeros((len(world.contenders), len(world.seeds), len(ids)))
-    asked = np.zeros((len(world.seeds), len(ids)))
-    for row, by_id in enumerate(labels):
-        asked[row, [places[key] for key in by_id]] = 1
-    for at, contender in enumerate(world.contenders):
-        for row, seed in enumerate(world.seeds):
-            run = contender.runs[seed]
-            frame = run.read_predictions(benchmark)
-            if frame is None or dict(zip(frame["id"], frame["label"], strict=True)) != labels[row]:
+    first = {seed: _predictions(contenders[0], seed, benchmark) for seed in seeds}
+    labels = {seed: dict(zip(frame["id"], frame["label"], strict=True)) for seed, frame in first.items()}
+    places = {key: place for place, key in enumerate(sorted({key for by_id in labels.values() for key in by_id}))}
+    right = np.zeros((len(contenders), len(seeds), len(places)))
+    asked = np.zeros((len(seeds), len(places)))
+    for row, seed in enumerate(seeds):
+        asked[row, [places[key] for key in labels[seed]]] = 1
+        for at, contender in enumerate(contenders):
+            frame = _predictions(contender, seed, benchmark)
+            if dict(zip(frame["id"], frame["label"], strict=True)) != labels[seed]:
                 raise InputError(
-                    f"{run.path} was not asked the questions of {world.contenders[0].runs[seed].path} on {benchmark}: "
-                    "a paired comparison needs the same; run both with the same benchmark, limit and seed"
+                    f"{contender.title} was not asked the questions of {contenders[0].title} on {benchmark}, seed "
+                    f"{seed}: a paired comparison needs the same; run both with the same benchmark, limit and seed"
                 )
             right[at, row, [places[key] for key in frame["id"]]] = frame["label"] == frame["prediction"]
     return right, asked
 
 
-def _labels(run: RunFolder, benchmark: str) -> dict[str, str]:
-    frame = run.read_predictions(benchmark)
+def _predictions(contender: Contender, seed: str, benchmark: str) -> pd.DataFrame:
+    run = contender.run(seed, benchmark)
+    frame = run.read_predictions(benchmark) if run else None
     if frame is None:
-        raise InputError(f"{run.path} has no predictions for {benchmark}: run the sweep again")
-    return dict(zip(frame["id"], frame["label"], strict=True))
+        raise InputError(f"{contender.title} has no predictions for {benchmark}, seed {seed}: run the sweep again")
+    return frame

@@ -10,9 +10,6 @@ import numpy as np
 from benchmarks.settled.scores import Answers, Score, answers, duels, ranks
 from benchmarks.settled.worlds import Contender, World
 
-from esmerge.report.statistics import Column
-from esmerge.report.tidy.accuracies import CROSS_MODAL
-
 
 @dataclass(frozen=True)
 class Standings:
@@ -27,12 +24,8 @@ class Standings:
 
     @property
     def main(self) -> Answers:
-        """What decides: the cross-modal mean; without such benchmarks, the first family's."""
-        return self.tables[self.main_family]
-
-    @property
-    def main_family(self) -> str:
-        return CROSS_MODAL if CROSS_MODAL in self.tables else next(iter(self.tables))
+        """Everyone's answers on what decides."""
+        return self.tables[self.world.main.family]
 
     def competing(self, tuned: bool) -> list[Contender]:
         """The merges that rank, by accuracy."""
@@ -45,8 +38,9 @@ class Standings:
         return {tuned: duels(self.main, self.competing(tuned)) for tuned in (False, True)}
 
     def score(self, contender: Contender, family: str) -> Score | None:
-        """None where the world has no such benchmarks."""
-        return self.tables[family].score(contender) if family in self.tables else None
+        """None where the contender was not asked all such benchmarks, or the world has none."""
+        table = self.tables.get(family)
+        return table.score(contender) if table and contender in table.contenders else None
 
     def find(self, title: str, tuned: bool) -> Contender | None:
         """The contender of a title, if the world has it."""
@@ -59,16 +53,10 @@ def standings(world: World) -> Standings:
     Raises:
         InputError: contenders were asked different questions.
     """
-    return Standings(world, {column.family: answers(world, column) for column in world.columns})
-
-
-def families(worlds: Sequence[Standings]) -> list[Column]:
-    """The columns of all worlds, each family once."""
-    columns: dict[str, Column] = {}
-    for standing in worlds:
-        for column in standing.world.columns:
-            columns.setdefault(column.family, column)
-    return list(columns.values())
+    columns = [
+        column for column in world.columns if any(each.answers(column, world.seeds) for each in world.contenders)
+    ]
+    return Standings(world, {column.family: answers(world, column) for column in columns})
 
 
 def mean_ranks(worlds: Sequence[Standings], tuned: bool) -> dict[str, float]:
@@ -95,6 +83,6 @@ def total_duels(worlds: Sequence[Standings], tuned: bool) -> dict[str, tuple[int
 
 def seconds(contender: Contender) -> float | None:
     """Seconds of measuring and merging, mean over seeds; None where nothing is merged."""
-    runs = contender.runs.values()
+    runs = [runs[0] for runs in contender.runs.values()]
     costs = [sum(part["seconds"] or 0.0 for part in stored.values()) for run in runs if (stored := run.read_costs())]
     return float(np.mean(costs)) if costs else None

@@ -50,7 +50,7 @@ def _world(standing: Standings, contender: Contender) -> tuple[str, bool]:
     """A sentence on one world, and whether the merge is above every untuned rival there."""
     table, score = standing.main, standing.main.score(contender)
     rivals = [each for each in standing.competing(tuned=False) if each is not contender]
-    what = family_title(standing.main_family).lower()
+    what = family_title(standing.world.main.family).lower()
     text = f"{what} {percent(score.value)} over {_seeds(standing)}"
     if not rivals:
         return f"{text}; there is no rival.", False
@@ -70,8 +70,8 @@ def _world(standing: Standings, contender: Contender) -> tuple[str, bool]:
 
 def _retention(standing: Standings, contender: Contender, rival: Contender) -> list[str]:
     table = standing.tables.get(RETENTION)
-    if table is None:
-        return []
+    if table is None or not {id(contender), id(rival)} <= set(map(id, table.contenders)):
+        return ["Retention was not asked of both."]
     difference = table.difference(contender, rival)
     lost = "lost" if difference.value < -TOLERATED else "kept"
     return [

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from esmerge.calibration.api import STATISTICS
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.merging.api import MERGES
-from esmerge.report.load import Row, SweepResults, flatten, load_sweep
+from esmerge.report.load import FAMILIES, Row, SweepResults, flatten, load_sweep
 from esmerge.report.methods import MERGED, row_rank, row_title
 from esmerge.report.statistics import Column, headline
+from esmerge.report.tidy.accuracies import CROSS_MODAL
 from esmerge.tracking.store import RunFolder
 
 ENOUGH = 0.5  # of the contenders of the seed that most have: a seed that fewer have is still being run
@@ -26,7 +28,7 @@ class Contender:
     Attributes:
         title: with the settings that are not the published ones, without a word on tuning.
         tuned: whether its settings were chosen on labelled validation questions.
-        runs: seed -> its finished run.
+        runs: seed -> its finished runs: several where one sweep asked some benchmarks and another the others.
         reads: one of ``INFORMATION``; empty for what merges nothing.
     """
 
@@ -34,13 +36,22 @@ class Contender:
     record: MethodRecord
     title: str
     tuned: bool
-    runs: Mapping[str, RunFolder]
+    runs: Mapping[str, tuple[RunFolder, ...]]
     reads: str = ""
 
     @property
     def competes(self) -> bool:
         """Whether it ranks: controls, references and what knows the task do not."""
         return self.record.kind in MERGED
+
+    def run(self, seed: str, benchmark: str) -> RunFolder | None:
+        """The first run that answers a benchmark under a seed."""
+        runs = self.runs.get(seed, ())
+        return next((run for run in runs if (run.path / "predictions" / f"{benchmark}.csv").exists()), None)
+
+    def answers(self, column: Column, seeds: Iterable[str]) -> bool:
+        """Whether it has every benchmark of a column under every one of some seeds."""
+        return all(self.run(seed, benchmark) is not None for seed in seeds for benchmark in column.benchmarks)
 
 
 @dataclass(frozen=True)
@@ -49,13 +60,15 @@ class World:
 
     Attributes:
         columns: one per family of benchmarks.
-        seeds: that everyone in ``contenders`` has.
+        main: what decides: the cross-modal mean; without such benchmarks, the first family.
+        seeds: under which everyone in ``contenders`` answers what decides.
         contenders: in table order.
         incomplete: what lacks a seed, in words.
     """
 
     name: str
     columns: tuple[Column, ...]
+    main: Column
     seeds: tuple[str, ...]
     contenders: tuple[Contender, ...]
     incomplete: tuple[str, ...] = ()
@@ -66,26 +79,16 @@ class World:
 
 
 def load_worlds(folders: Iterable[Path | str]) -> list[World]:
-    """The worlds of sweeps, in the order in which they come up; runs that several folders hold count once.
+    """The worlds of sweeps, in the order in which they come up; what several folders hold counts once.
 
     Raises:
         StoreError: a folder is absent or damaged.
     """
-    contenders: dict[str, dict[tuple[str, bool], Contender]] = {}
-    columns: dict[str, tuple[Column, ...]] = {}
+    parts: dict[str, list[SweepResults]] = {}
     for folder in folders:
-        sweep = load_sweep(folder)
-        for name, part in _by_world(sweep).items():
-            columns[name] = max(columns.get(name, ()), tuple(headline(part)), key=_breadth)
-            titles = [_title(row, sweep) for row in part.rows]
-            for row, title in zip(part.rows, titles, strict=True):
-                title = title if titles.count(title) == 1 or row.tuned else row.title
-                same = contenders.setdefault(name, {})
-                contender = _contender(row, title, sweep)
-                before = same.get((title, row.tuned))
-                runs = {**contender.runs, **(before.runs if before else {})}
-                same[title, row.tuned] = replace(contender, runs=runs)
-    return [_world(name, columns[name], list(same.values())) for name, same in contenders.items()]
+        for name, part in _by_world(load_sweep(folder)).items():
+            parts.setdefault(name, []).append(part)
+    return [_world(name, _columns(same), _contenders(same)) for name, same in parts.items()]
 
 
 def information(method: str) -> str:
@@ -110,8 +113,26 @@ def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
     return parts
 
 
-def _breadth(columns: tuple[Column, ...]) -> int:
-    return sum(len(column.benchmarks) for column in columns)
+def _columns(parts: Sequence[SweepResults]) -> tuple[Column, ...]:
+    """One per family, of the benchmarks of all sweeps."""
+    benchmarks = {each.name: each for part in parts for each in part.benchmarks}
+    ordered = sorted(benchmarks.values(), key=lambda each: [*FAMILIES, each.family].index(each.family))
+    return tuple(headline(replace(parts[0], benchmarks=tuple(ordered))))
+
+
+def _contenders(parts: Sequence[SweepResults]) -> list[Contender]:
+    """Everyone in the sweeps of one world, under one title over all of them."""
+    contenders: dict[tuple[str, bool], Contender] = {}
+    for part in parts:
+        titles = [(_title(row, part), row.tuned) for row in part.rows]
+        for row, (title, tuned) in zip(part.rows, titles, strict=True):
+            title = title if titles.count((title, tuned)) == 1 else row.title
+            contender = _contender(row, title, part)
+            before = contenders.get((title, tuned), contender)
+            seeds = {**before.runs, **contender.runs}
+            runs = {seed: (*before.runs.get(seed, ()), *contender.runs.get(seed, ())) for seed in seeds}
+            contenders[title, tuned] = replace(before, runs=runs)
+    return list(contenders.values())
 
 
 def _title(row: Row, sweep: SweepResults) -> str:
@@ -134,36 +155,24 @@ def _published(method: str) -> dict[str, str]:
 
 
 def _contender(row: Row, title: str, sweep: SweepResults) -> Contender:
-    runs = {seed.partition(" ")[0]: sweep.run(name) for seed, name in reversed(row.runs.items())}
+    runs: dict[str, tuple[RunFolder, ...]] = {}
+    for key, name in row.runs.items():
+        seed = key.partition(" ")[0]  # a second run under one seed is told apart by its name
+        runs[seed] = (*runs.get(seed, ()), sweep.run(name))
     return Contender(row.method, row.record, title, row.tuned, runs, information(row.method))
 
 
 def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender]) -> World:
-    names = {benchmark for column in columns for benchmark in column.benchmarks}
-    answered = {id(each): _complete(each, names) for each in contenders}
-    counts: dict[str, int] = {}
-    for seeds in answered.values():
-        for seed in seeds:
-            counts[seed] = counts.get(seed, 0) + 1
-    most = max(counts.values(), default=0)
-    seeds = sorted(
-        (seed for seed, count in counts.items() if count >= ENOUGH * most), key=lambda seed: (len(seed), seed)
-    )
-    lacking = {id(each): [seed for seed in seeds if seed not in answered[id(each)]] for each in contenders}
-    whole = [each for each in contenders if not lacking[id(each)]]
-    incomplete = [
-        f"{each.title}{', tuned' * each.tuned} (seed {', '.join(lacking[id(each)])})"
-        for each in contenders
-        if lacking[id(each)]
-    ]
+    """Who has every seed, and who lacks which."""
+    main = next((column for column in columns if column.family == CROSS_MODAL), columns[0])
+    counts = Counter(seed for each in contenders for seed in each.runs if each.answers(main, [seed]))
+    frequent = [seed for seed, count in counts.items() if count >= ENOUGH * max(counts.values())]
+    seeds = tuple(sorted(frequent, key=lambda seed: (len(seed), seed)))
+    whole = [each for each in contenders if seeds and each.answers(main, seeds)]
     whole.sort(key=lambda each: (row_rank(each.record, each.method), each.tuned))
-    return World(name, columns, tuple(seeds), tuple(whole), tuple(incomplete))
-
-
-def _complete(contender: Contender, benchmarks: set[str]) -> set[str]:
-    """The seeds whose run answers every benchmark."""
-    return {
-        seed
-        for seed, run in contender.runs.items()
-        if benchmarks <= {path.stem for path in (run.path / "predictions").glob("*.csv")}
-    }
+    incomplete = [
+        f"{each.title}{', tuned' * each.tuned} (seed {', '.join(s for s in seeds if not each.answers(main, [s]))})"
+        for each in contenders
+        if not each.answers(main, seeds)
+    ]
+    return World(name, columns, main, seeds, tuple(whole), tuple(incomplete))

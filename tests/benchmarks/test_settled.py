@@ -14,7 +14,7 @@ from benchmarks.settled.scores import answers, correct
 from benchmarks.settled.standings import Standings, mean_ranks, standings, total_duels
 from benchmarks.settled.verdict import verdict
 from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, information, load_worlds
-from tests.report.synthetic import add_run, predictions, seal
+from tests.report.synthetic import SUITE, add_run, predictions, seal
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind, MethodRecord
@@ -151,6 +151,18 @@ def test_a_seed_that_is_still_being_run_is_left_out(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 6, {"ties": 0.6})
     (world,) = load_worlds([tmp_path])
     assert world.seeds == ("5", "6") and world.incomplete == ("Span regression (delta) (seed 6)",)
+
+
+def test_benchmarks_of_a_second_sweep_join_the_first(tmp_path: Path) -> None:
+    halves = [dict(list(SUITE.items())[:3]), dict(list(SUITE.items())[3:])]
+    for number, suite in enumerate(halves):
+        for method in ("average", "ties") if number == 0 else ("ties",):
+            add_run(tmp_path / str(number), method, method, 0.7, seed=5, suite=suite, key="nested")
+    (world,) = load_worlds([tmp_path / "0", tmp_path / "1"])
+    standing = standings(world)
+    retention = {each.method: standing.score(each, "retention") for each in world.contenders}
+    assert retention["average"] is None and retention["ties"] is not None
+    assert [column.family for column in world.columns] == ["cross_modal", "drug_drug", "retention"]
 
 
 def test_other_questions_are_refused(tmp_path: Path) -> None:
