@@ -64,6 +64,7 @@ from esmerge.merging.ops.space import low_rank_state
 
 MATCHES = ("expert", "module", "none")
 STEPS = 50  # of the iteration for μ_i; each halves the logarithm of what is missing where spans do not overlap
+BLOCKS = 8  # of a symmetric product in each direction
 BOUND = 2.0  # how far the experts' μ_i may lie from the module's μ
 
 
@@ -110,7 +111,7 @@ def span_regression(inputs: MergeInput, settings: SpanRegressionSettings) -> Mer
     def factors(module: str) -> LoraFactors:
         parts = [state.modules[module] for state in inputs.experts.values()]
         spans, text = rows_of(inputs, module)
-        rows = [torch.cat(pair) for pair in zip(spans, text, strict=True)]
+        rows = [torch.cat([own, words]) if len(words) else own for own, words in zip(spans, text, strict=True)]
         projected = regress([part.a for part in parts], rows, settings.ridge)
         updates = [LoraFactors(a, part.b, part.scale) for a, part in zip(projected, parts, strict=True)]
         factors = growth(parts, updates, spans, settings.match)
@@ -159,7 +160,7 @@ def by_gram(factors: Sequence[Tensor], rows: Sequence[Tensor], ridges: Tensor) -
 def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], ridges: Tensor) -> list[Tensor]:
     """The kernel form: one (n, n) system over all tokens. ``ridges`` are the c_i, (N,)."""
     stacked = torch.cat(list(rows))
-    kernel = stacked @ stacked.T
+    kernel = products(stacked)
     kernel.diagonal().add_(ridges.sum())
     root = torch.linalg.cholesky(kernel)
     projected, start = [], 0
@@ -170,6 +171,19 @@ def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], ridges: Tensor)
         projected.append(share * a + torch.cholesky_solve(lacking.T, root).T @ stacked)
         start += len(z)
     return projected
+
+
+def products(rows: Tensor) -> Tensor:
+    """``Z Zᵀ`` of rows (n, d), (n, n), by blocks of one triangle: 9/16 of the work of the whole."""
+    n = len(rows)
+    step = max(1, -(-n // BLOCKS))
+    product = rows.new_empty(n, n)
+    for start in range(0, n, step):
+        stop = start + step
+        block = rows[start:] @ rows[start:stop].T
+        product[start:, start:stop] = block
+        product[start:stop, start:] = block.T
+    return product
 
 
 def growth(experts: Sequence[LoraFactors], merged: Sequence[LoraFactors], spans: Sequence[Tensor], by: str) -> Tensor:
