@@ -13,6 +13,7 @@ from tests.calibration.direct import linear_inputs, own_places, same, snapshot
 from torch import Tensor
 
 from esmerge.calibration.api import CalibrationData
+from esmerge.calibration.shelf import Shelf
 from esmerge.calibration.statistics.span_inputs import (
     SpanInputsSettings,
     compressed,
@@ -133,3 +134,19 @@ def test_what_was_measured_can_be_stored_and_merged_by(specialists: Specialists,
     inputs = MergeInput(specialists.adapters, "delta", statistics={"span_inputs": load_statistics(tmp_path)})
     state = merge("span_regression", inputs, SpanRegressionSettings()).state
     assert list(state.modules) == list(specialists.adapters["mol"].modules)
+
+
+def test_rows_in_a_file_are_those_in_memory(
+    specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, terms = CalibrationData(specialists, prompts_of(specialists, 5), 2), SpanInputsSettings()
+    held = span_inputs(data, terms)
+    monkeypatch.setattr("esmerge.calibration.statistics.span_inputs.Shelf", lambda: Shelf(limit=0))
+    filed = span_inputs(data, terms)
+    save_statistics(filed, tmp_path)
+    loaded = load_statistics(tmp_path, whole=0)
+    for name, tensors in held.items():
+        assert list(loaded[name]) == list(filed[name]) == list(tensors)
+        for key, rows in tensors.items():
+            assert torch.equal(filed[name][key], rows) and torch.equal(loaded[name][key], rows)
+            assert torch.equal(load_statistics(tmp_path)[name][key], rows)

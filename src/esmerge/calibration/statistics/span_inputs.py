@@ -7,11 +7,14 @@ are stored as they are while they are fewer than the channels, and as the triang
 
 Where a prompt has more tokens than its share of ``limit``, tokens are taken from it at even distances, beginning
 elsewhere in every prompt: soft tokens at the same place of their spans are alike, so every place must have its turn.
+
+Of a large backbone the rows are gigabytes (Llama-3.1-8B: 1.25 million channels over all adapted layers, 2.5 GB for 512
+tokens of an expert). Beyond one gigabyte they lie in a temporary file (``TMPDIR``) until they are stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,8 +22,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
+from esmerge.calibration.shelf import Shelf, Shelved
 from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import batches, check_reached, holding, prefill, tokens_of, watching
+from esmerge.core.lazy import LazyMapping
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Prompt
 from esmerge.core.validation import at_least
@@ -45,19 +50,25 @@ class SpanInputsSettings:
 class _Rows:
     """Inputs of one module, compressed whenever they are twice as many as the channels."""
 
-    parts: list[Tensor] = field(default_factory=list)
+    shelf: Shelf
+    parts: list[Shelved] = field(default_factory=list)
     count: int = 0
 
     def add(self, rows: Tensor) -> None:
-        self.parts.append(rows)
+        self.parts.append(self.shelf.put(rows))
         self.count += len(rows)
-        if sum(map(len, self.parts)) > 2 * rows.shape[1]:
-            self.parts = [compressed(torch.cat(self.parts))]
+        if sum(part.shape[0] for part in self.parts) > 2 * rows.shape[1]:
+            self.parts = [self.shelf.put(compressed(self._taken()))]
 
-    def mean(self) -> Tensor:
-        """Rows whose Gram matrix is the mean over the inputs' outer products."""
-        rows: Tensor = compressed(torch.cat(self.parts)) / self.count**0.5
-        return rows.cpu()
+    def mean(self) -> Shelved:
+        """Rows whose Gram matrix is the mean over the inputs' outer products; nothing else is left."""
+        return self.shelf.put((compressed(self._taken()) / self.count**0.5).cpu())
+
+    def _taken(self) -> Tensor:
+        rows = torch.cat([part.read() for part in self.parts])
+        for part in self.parts:
+            part.drop()
+        return rows
 
 
 @STATISTICS.register("span_inputs", SpanInputsSettings, StatisticInfo())
@@ -71,13 +82,13 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
     """
     specialists = material.specialists
     prompts = {name: holding(material.prompts, specialists.expert_modality[name]) for name in specialists.adapters}
-    total = sum(map(len, prompts.values()))
+    total, shelf = sum(map(len, prompts.values())), Shelf()
     with specialists.backbone.attached(specialists.adapters) as activate, progress("span inputs", total) as bar:
         measured = {}
         for name in specialists.adapters:
             activate(name)
-            measured[name] = _inputs_of(material, name, prompts[name], settings, bar)
-    return measured
+            measured[name] = _inputs_of(material, name, prompts[name], settings, shelf, bar)
+    return {name: _read_when_asked(rows) for name, rows in measured.items()}
 
 
 def compressed(rows: Tensor) -> Tensor:
@@ -100,8 +111,13 @@ def spread(tokens: Tensor, quota: int | None, first: int = 0) -> Tensor:
 
 
 def _inputs_of(
-    material: CalibrationData, name: str, prompts: Sequence[Prompt], settings: SpanInputsSettings, bar: tqdm
-) -> dict[str, Tensor]:
+    material: CalibrationData,
+    name: str,
+    prompts: Sequence[Prompt],
+    settings: SpanInputsSettings,
+    shelf: Shelf,
+    bar: tqdm,
+) -> dict[str, Shelved]:
     """One expert's rows; it is the active one."""
     specialists = material.specialists
     modality, modules = specialists.expert_modality[name], specialists.adapters[name].modules
@@ -111,10 +127,14 @@ def _inputs_of(
         tokens = spread(tokens_of(batch, modality), quota, number * material.batch_size)
 
         def add(module: str, inputs: Tensor, tokens: Tensor = tokens) -> None:
-            rows.setdefault(module, _Rows()).add(inputs[tokens.flatten()].float())
+            rows.setdefault(module, _Rows(shelf)).add(inputs[tokens.flatten()].float())
 
         with watching(specialists.backbone.model, modules, add):
             prefill(specialists, batch)
         bar.update(len(batch.spans))
     check_reached(rows, modules)
     return {module: inputs.mean() for module, inputs in rows.items()}
+
+
+def _read_when_asked(rows: Mapping[str, Shelved]) -> Mapping[str, Tensor]:
+    return LazyMapping(rows, lambda module: rows[module].read())

@@ -48,6 +48,8 @@ from esmerge.merging.ops.low_rank import common_dtype, stack
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import low_rank_state
 
+BLOCKS = 8  # of a symmetric product in each direction
+
 
 @dataclass(frozen=True)
 class SpanRegressionSettings(DeltaSettings):
@@ -128,7 +130,7 @@ def by_gram(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: float, o
 def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: float, outside: float) -> list[Tensor]:
     """The kernel form: one (n, n) system over all tokens. ``penalty`` is c; the rest as ``regress`` has it."""
     stacked = torch.cat(list(rows))
-    kernel = stacked @ stacked.T
+    kernel = products(stacked)
     kernel.diagonal().add_(penalty)
     root = torch.linalg.cholesky(kernel)
     projected, start = [], 0
@@ -139,3 +141,16 @@ def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: float,
         projected.append(outside * a + torch.cholesky_solve(lacking.T, root).T @ stacked)
         start += len(z)
     return projected
+
+
+def products(rows: Tensor) -> Tensor:
+    """``Z Zᵀ`` of rows (n, d), (n, n), by blocks of one triangle: 9/16 of the work of the whole."""
+    n = len(rows)
+    step = max(1, -(-n // BLOCKS))
+    product = rows.new_empty(n, n)
+    for start in range(0, n, step):
+        stop = start + step
+        block = rows[start:] @ rows[start:stop].T
+        product[start:, start:stop] = block
+        product[start:stop, start:] = block.T
+    return product

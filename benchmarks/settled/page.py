@@ -1,0 +1,153 @@
+"""The page: the verdict, all worlds in one table, each world in its own, and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.settled.scores import RESAMPLES, Score
+from benchmarks.settled.standings import Standings, mean_ranks, seconds, total_duels
+from benchmarks.settled.verdict import percent, verdict
+from benchmarks.settled.worlds import Contender
+
+from esmerge.core.methods import MethodKind
+from esmerge.report.methods import BLOCKS
+from esmerge.report.statistics import Column, family_title
+
+ABSENT = "–"
+HOW = f"""\
+Accuracies are means over benchmarks and seeds, in %. Intervals (95 %) resample seeds and questions {RESAMPLES:,}
+times, the same for every method, so that differences are paired; with one seed they resample questions alone. A
+difference is significant where the exact sign-flip test over questions, after Holm's correction, and the paired
+interval agree. Wins and losses are significant differences on what decides (the cross-modal mean) against every other
+competing merge with settings of the same kind, corrected over all pairs of a world. Controls, references and merges
+that know the task or its questions do not compete. Mean ranks are over the worlds, among the merges that compete in
+all of them. Reads: what a merge is given; tuned settings read labelled validation questions too. Seconds: measuring
+and merging at published settings, mean over seeds."""
+
+
+def page(worlds: Sequence[Standings], method: str, commands: Sequence[str], figures: Mapping[str, str]) -> str:
+    """The page as Markdown.
+
+    Args:
+        method: config name of the merge that the verdict is about.
+        commands: that made the sweeps, and this page last.
+        figures: caption -> file name.
+    """
+    first, *rest = verdict(worlds, method)
+    parts = [
+        "# Which merge is best: every merge, published and tuned, in every world",
+        "\n".join(["```bash", *commands, "```"]),
+        "\n".join([first, "", *[f"- {line}" for line in rest]]),
+        HOW,
+        *[f"![{caption}]({name})" for caption, name in figures.items()],
+        _overall(worlds),
+        *[_world(standing) for standing in worlds],
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _overall(worlds: Sequence[Standings]) -> str:
+    """Mean ranks and wins over the worlds, and the deciding accuracy in each."""
+    ranks = {tuned: mean_ranks(worlds, tuned) for tuned in (False, True)}
+    wins = {tuned: total_duels(worlds, tuned) for tuned in (False, True)}
+    rivals = {each.title: each for standing in worlds for tuned in (False, True) for each in standing.competing(tuned)}
+    names = [standing.world.name for standing in worlds]
+    head = [
+        "method", "reads", "mean rank", "wins, losses", "mean rank, tuned", "wins, losses, tuned",
+        *[f"{name}{kind}" for name in names for kind in ("", ", tuned")],
+    ]  # fmt: skip
+    order = sorted(rivals, key=lambda title: (ranks[False].get(title, len(rivals)), ranks[True].get(title, 0.0), title))
+    lines = []
+    for title in order:
+        cells = [title, rivals[title].reads]
+        for tuned in (False, True):
+            cells += [_number(ranks[tuned].get(title)), _duel(wins[tuned].get(title))]
+        rows = [(standing, standing.find(title, tuned)) for standing in worlds for tuned in (False, True)]
+        cells += [percent(standing.main.score(each).value)[:-2] if each else ABSENT for standing, each in rows]
+        lines.append(cells)
+    return f"## All worlds\n\n{_markdown(head, lines, words=2)}"
+
+
+def _world(standing: Standings) -> str:
+    """One world: published beside tuned settings, the best competing merge of a column in bold."""
+    world, columns = standing.world, [column for column in standing.world.columns if column.family in standing.tables]
+    any_tuned = bool(world.of(tuned=True))
+    settings = (False, True) if any_tuned else (False,)
+    head = ["method", "reads"]
+    for tuned in settings:
+        head += [f"{_heading(column)}{', tuned' * tuned}" for column in columns] + [f"wins, losses{', tuned' * tuned}"]
+    lines = [line for block in BLOCKS for line in _block(standing, block, columns, settings)]
+    counts = [there.sum(axis=1) for table in standing.tables.values() for there in table.asked]
+    asked = {int(count) for of_benchmark in counts for count in of_benchmark}
+    questions = " to ".join(f"{count:,}" for count in sorted({min(asked), max(asked)}))
+    text = [
+        f"## {world.name}",
+        f"Seeds {', '.join(world.seeds)}; {questions} questions per benchmark and seed.",
+        _markdown([*head, "seconds"], lines, words=2),
+    ]
+    if world.incomplete:
+        text.append(f"Left out, as seeds are not finished: {'; '.join(world.incomplete)}.")
+    return "\n\n".join(text)
+
+
+def _block(
+    standing: Standings, block: MethodKind, columns: Sequence[Column], settings: Sequence[bool]
+) -> list[list[str]]:
+    """The lines of one block, the best first; its references keep their order."""
+    members = [each for each in standing.world.contenders if each.record.kind is block]
+    titles = list(dict.fromkeys(each.title for each in members))
+    pairs = {title: [standing.find(title, tuned) for tuned in settings] for title in titles}
+    if any(each.reads for each in members):
+        titles.sort(key=lambda title: -max(standing.main.score(each).value for each in pairs[title] if each))
+    lines = []
+    for title in titles:
+        cells = [title, next(each for each in pairs[title] if each).reads or ABSENT]
+        for tuned, contender in zip(settings, pairs[title], strict=True):
+            cells += [_cell(standing, contender, column, tuned) for column in columns]
+            cells.append(_duel(standing.duels[tuned].get(title) if contender else None))
+        lines.append([*cells, _seconds(pairs[title][0])])
+    return [[f"*{BLOCKS[block]}*"], *lines] if lines else []
+
+
+def _cell(standing: Standings, contender: Contender | None, column: Column, tuned: bool) -> str:
+    score = standing.score(contender, column.family) if contender else None
+    if score is None or contender is None:
+        return ABSENT
+    rivals = [standing.score(each, column.family) for each in standing.competing(tuned)]
+    best = max((each.value for each in rivals if each), default=1.0)
+    return _bold(_score(score), contender.competes and score.value == best)
+
+
+def _score(score: Score) -> str:
+    return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
+def _heading(column: Column) -> str:
+    return family_title(column.family) + (f" (mean of {len(column.benchmarks)})" if column.is_mean else "")
+
+
+def _bold(text: str, best: bool) -> str:
+    return f"**{text}**" if best else text
+
+
+def _duel(counts: tuple[int, int] | None) -> str:
+    return ABSENT if counts is None else f"{counts[0]}, {counts[1]}"
+
+
+def _number(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.1f}"
+
+
+def _seconds(contender: Contender | None) -> str:
+    return _number(seconds(contender) if contender else None)
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]], words: int) -> str:
+    """A table whose first columns hold words; short lines are filled."""
+    filled = [[*line, *[""] * (len(head) - len(line))] for line in lines]
+    rule = "|" + "---|" * words + "---:|" * (len(head) - words)
+    return "\n".join([_line(head), rule, *map(_line, filled)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

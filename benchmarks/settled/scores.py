@@ -1,0 +1,177 @@
+"""Accuracies, intervals and comparisons in one world.
+
+An interval resamples the seeds and, beside them, the questions: the same resample for every contender, so that
+differences are paired. A seed is a draw of the world and of its training; a question returns under every seed that asks
+it. With one seed the questions alone are resampled.
+
+A difference counts as significant if both agree: the exact sign-flip test over questions (``evaluation.significance``)
+after Holm's correction over all comparisons of its set, which speaks of new questions for these trained models; and
+the paired interval, which speaks of new seeds too and must leave out zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from benchmarks.settled.worlds import Contender, World
+from numpy.typing import NDArray
+
+from esmerge.core.errors import InputError
+from esmerge.evaluation.significance import holm, sign_flip_p
+from esmerge.report.statistics import LEVEL, Column
+
+RESAMPLES = 2000
+BOUNDS = [2.5, 97.5]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy as a share, the mean over a column's benchmarks and over seeds, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One contender's accuracy minus another's, its paired 95 % interval, and the exact test's p over questions."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    p_holm: float = 1.0
+
+    @property
+    def significant(self) -> bool:
+        """In either direction."""
+        return self.p_holm < LEVEL and not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Right and wrong of everyone in a world on one column.
+
+    Attributes:
+        contenders: those of the world that were asked everything of the column.
+        right: benchmark by benchmark, (contenders, seeds, questions), 1 where right.
+        asked: (seeds, questions), 1 where a question is asked under a seed.
+        means: (contenders,).
+        resampled: (contenders, resamples).
+    """
+
+    contenders: tuple[Contender, ...]
+    right: tuple[NDArray[np.float64], ...]
+    asked: tuple[NDArray[np.float64], ...]
+    means: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+
+    def score(self, contender: Contender) -> Score:
+        """A contender's accuracy."""
+        at = self._at(contender)
+        low, high = np.percentile(self.resampled[at], BOUNDS)
+        return Score(float(self.means[at]), float(low), float(high))
+
+    def difference(self, first: Contender, second: Contender) -> Difference:
+        """The first's accuracy minus the second's; not yet corrected for other comparisons."""
+        one, two = self._at(first), self._at(second)
+        low, high = np.percentile(self.resampled[one] - self.resampled[two], BOUNDS)
+        signed = np.concatenate([(right[one] - right[two]).sum(axis=0) for right in self.right])
+        p = sign_flip_p(np.rint(signed).astype(np.int64))
+        return Difference(float(self.means[one] - self.means[two]), float(low), float(high), p)
+
+    def _at(self, contender: Contender) -> int:
+        return next(at for at, each in enumerate(self.contenders) if each is contender)
+
+
+def answers(world: World, column: Column, resamples: int = RESAMPLES) -> Answers:
+    """Everyone's answers on a column.
+
+    Raises:
+        InputError: two contenders were not asked the same questions under one seed.
+    """
+    contenders = tuple(each for each in world.contenders if each.answers(column, world.seeds))
+    right, asked = zip(*[_benchmark(contenders, world.seeds, name) for name in column.benchmarks], strict=True)
+    draws = np.random.default_rng(0)
+    seeds = len(world.seeds)
+    drawn = draws.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)  # (resamples, seeds)
+    once = np.ones((1, seeds))
+    means, resampled = [], []
+    for hits, there in zip(right, asked, strict=True):
+        questions = there.shape[1]
+        times = draws.multinomial(questions, np.full(questions, 1 / questions), size=resamples).astype(float)
+        means.append(_ratio(hits, there, once, np.ones((1, questions)))[:, 0])
+        resampled.append(_ratio(hits, there, drawn, times))
+    return Answers(contenders, right, asked, np.mean(means, axis=0), np.mean(resampled, axis=0))
+
+
+def correct(differences: Iterable[Difference]) -> list[Difference]:
+    """The differences of one set with Holm's correction over all of them."""
+    several = list(differences)
+    adjusted = holm([each.p for each in several]) if several else []
+    return [replace(each, p_holm=p) for each, p in zip(several, adjusted, strict=True)]
+
+
+def duels(table: Answers, contenders: Sequence[Contender]) -> dict[str, tuple[int, int]]:
+    """Title -> significant wins and losses against every other contender, corrected over all pairs."""
+    pairs = [(one, two) for at, one in enumerate(contenders) for two in contenders[at + 1 :]]
+    differences = correct(table.difference(one, two) for one, two in pairs)
+    counts = {each.title: [0, 0] for each in contenders}
+    for (one, two), difference in zip(pairs, differences, strict=True):
+        if difference.significant:
+            better, worse = (one, two) if difference.value > 0 else (two, one)
+            counts[better.title][0] += 1
+            counts[worse.title][1] += 1
+    return {title: (won, lost) for title, (won, lost) in counts.items()}
+
+
+def ranks(table: Answers, contenders: Sequence[Contender]) -> dict[str, float]:
+    """Title -> rank by accuracy, the best is 1; equals share the mean of their ranks."""
+    values = np.array([table.score(each).value for each in contenders])
+    return {
+        each.title: 1 + float((values > value).sum()) + float((values == value).sum() - 1) / 2
+        for each, value in zip(contenders, values, strict=True)
+    }
+
+
+def _ratio(
+    right: NDArray[np.float64], asked: NDArray[np.float64], seeds: NDArray[np.float64], questions: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted accuracies, (contenders, resamples), for weights of seeds and questions, (resamples, ·) each."""
+    hits = np.einsum("csr,rs->cr", right @ questions.T, seeds)
+    total = np.einsum("sr,rs->r", asked @ questions.T, seeds)
+    return hits / np.maximum(total, 1)
+
+
+def _benchmark(
+    contenders: Sequence[Contender], seeds: Sequence[str], benchmark: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Right or wrong, (contenders, seeds, questions), and what was asked, (seeds, questions)."""
+    first = {seed: _predictions(contenders[0], seed, benchmark) for seed in seeds}
+    labels = {seed: dict(zip(frame["id"], frame["label"], strict=True)) for seed, frame in first.items()}
+    places = {key: place for place, key in enumerate(sorted({key for by_id in labels.values() for key in by_id}))}
+    right = np.zeros((len(contenders), len(seeds), len(places)))
+    asked = np.zeros((len(seeds), len(places)))
+    for row, seed in enumerate(seeds):
+        asked[row, [places[key] for key in labels[seed]]] = 1
+        for at, contender in enumerate(contenders):
+            frame = _predictions(contender, seed, benchmark)
+            if dict(zip(frame["id"], frame["label"], strict=True)) != labels[seed]:
+                raise InputError(
+                    f"{contender.title} was not asked the questions of {contenders[0].title} on {benchmark}, seed "
+                    f"{seed}: a paired comparison needs the same; run both with the same benchmark, limit and seed"
+                )
+            right[at, row, [places[key] for key in frame["id"]]] = frame["label"] == frame["prediction"]
+    return right, asked
+
+
+def _predictions(contender: Contender, seed: str, benchmark: str) -> pd.DataFrame:
+    run = contender.run(seed, benchmark)
+    frame = run.read_predictions(benchmark) if run else None
+    if frame is None:
+        raise InputError(f"{contender.title} has no predictions for {benchmark}, seed {seed}: run the sweep again")
+    return frame

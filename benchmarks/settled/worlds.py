@@ -1,0 +1,178 @@
+"""What finished sweeps hold, world by world: a world is a family of specialists, a contender a method in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from esmerge.calibration.api import STATISTICS
+from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.merging.api import MERGES
+from esmerge.report.load import FAMILIES, Row, SweepResults, flatten, load_sweep
+from esmerge.report.methods import MERGED, row_rank, row_title
+from esmerge.report.statistics import Column, headline
+from esmerge.report.tidy.accuracies import CROSS_MODAL
+from esmerge.tracking.store import RunFolder
+
+ENOUGH = 0.5  # of the contenders of the seed that most have: a seed that fewer have is still being run
+WEIGHTS, PROBE, TASK = "weights", "weights and probe", "the task or its questions"
+INFORMATION = (WEIGHTS, PROBE, TASK)  # from least to most
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method under one set of settings in one world.
+
+    Attributes:
+        title: with the settings that are not the published ones, without a word on tuning.
+        tuned: whether its settings were chosen on labelled validation questions.
+        runs: seed -> its finished runs: several where one sweep asked some benchmarks and another the others.
+        reads: one of ``INFORMATION``; empty for what merges nothing.
+    """
+
+    method: str
+    record: MethodRecord
+    title: str
+    tuned: bool
+    runs: Mapping[str, tuple[RunFolder, ...]]
+    reads: str = ""
+
+    @property
+    def competes(self) -> bool:
+        """Whether it ranks: controls, references and what knows the task do not."""
+        return self.record.kind in MERGED
+
+    def run(self, seed: str, benchmark: str) -> RunFolder | None:
+        """The first run that answers a benchmark under a seed."""
+        runs = self.runs.get(seed, ())
+        return next((run for run in runs if (run.path / "predictions" / f"{benchmark}.csv").exists()), None)
+
+    def answers(self, column: Column, seeds: Iterable[str]) -> bool:
+        """Whether it has every benchmark of a column under every one of some seeds."""
+        return all(self.run(seed, benchmark) is not None for seed in seeds for benchmark in column.benchmarks)
+
+
+@dataclass(frozen=True)
+class World:
+    """A family of specialists and what was asked of everyone in it.
+
+    Attributes:
+        columns: one per family of benchmarks.
+        main: what decides: the cross-modal mean; without such benchmarks, the first family.
+        seeds: under which everyone in ``contenders`` answers what decides.
+        contenders: in table order.
+        incomplete: what lacks a seed, in words.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    main: Column
+    seeds: tuple[str, ...]
+    contenders: tuple[Contender, ...]
+    incomplete: tuple[str, ...] = ()
+
+    def of(self, tuned: bool) -> tuple[Contender, ...]:
+        """Published settings or tuned ones; references count as published."""
+        return tuple(contender for contender in self.contenders if contender.tuned is tuned)
+
+
+def load_worlds(folders: Iterable[Path | str]) -> list[World]:
+    """The worlds of sweeps, in the order in which they come up; what several folders hold counts once.
+
+    Raises:
+        StoreError: a folder is absent or damaged.
+    """
+    parts: dict[str, list[SweepResults]] = {}
+    for folder in folders:
+        for name, part in _by_world(load_sweep(folder)).items():
+            parts.setdefault(name, []).append(part)
+    return [_world(name, _columns(same), _contenders(same)) for name, same in parts.items()]
+
+
+def information(method: str) -> str:
+    """What a merge reads beyond the adapters, as its registration says; empty for what is no merge."""
+    if method not in MERGES.names():
+        return ""
+    info = MERGES.get(method).info
+    if info.per_task or any(STATISTICS.get(name).info.questions for name in info.needs):
+        return TASK
+    return PROBE if info.needs_probe else WEIGHTS
+
+
+def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
+    """Specialists -> the sweep as if it held these alone; floors know no specialists and are left out."""
+    worlds = dict(zip(sweep.results["run"], sweep.results["specialists"], strict=True))
+    parts = {}
+    for name in dict.fromkeys(filter(None, worlds.values())):
+        results = sweep.results[sweep.results["specialists"] == name]
+        benchmarks = tuple(each for each in sweep.benchmarks if each.name in set(results["benchmark"]))
+        rows = tuple(row for row in sweep.rows if worlds[row.key] == name and row.kind is not MethodKind.FLOOR)
+        parts[name] = replace(sweep, results=results, benchmarks=benchmarks, rows=rows)
+    return parts
+
+
+def _columns(parts: Sequence[SweepResults]) -> tuple[Column, ...]:
+    """One per family, of the benchmarks of all sweeps."""
+    benchmarks = {each.name: each for part in parts for each in part.benchmarks}
+    ordered = sorted(benchmarks.values(), key=lambda each: [*FAMILIES, each.family].index(each.family))
+    return tuple(headline(replace(parts[0], benchmarks=tuple(ordered))))
+
+
+def _contenders(parts: Sequence[SweepResults]) -> list[Contender]:
+    """Everyone in the sweeps of one world, under one title over all of them."""
+    contenders: dict[tuple[str, bool], Contender] = {}
+    for part in parts:
+        titles = [(_title(row, part), row.tuned) for row in part.rows]
+        for row, (title, tuned) in zip(part.rows, titles, strict=True):
+            title = title if titles.count((title, tuned)) == 1 else row.title
+            contender = _contender(row, title, part)
+            before = contenders.get((title, tuned), contender)
+            seeds = {**before.runs, **contender.runs}
+            runs = {seed: (*before.runs.get(seed, ()), *contender.runs.get(seed, ())) for seed in seeds}
+            contenders[title, tuned] = replace(before, runs=runs)
+    return list(contenders.values())
+
+
+def _title(row: Row, sweep: SweepResults) -> str:
+    """The method, its space, and what its settings have beside the published ones."""
+    config = sweep.configs[row.key]
+    published = _published(row.method)
+    other = [
+        f"{key.removeprefix('method.')}={config[key]}"
+        for key, value in published.items()
+        if config.get(key, value) != value
+    ]
+    return row_title(row.record.title, row.granularity, row.merge_space, *other)
+
+
+def _published(method: str) -> dict[str, str]:
+    """Dotted names of a merge's settings -> the published values as text; nothing for what is no merge."""
+    if method not in MERGES.names():
+        return {}
+    return flatten({"method": asdict(MERGES.get(method).settings())})
+
+
+def _contender(row: Row, title: str, sweep: SweepResults) -> Contender:
+    runs: dict[str, tuple[RunFolder, ...]] = {}
+    for key, name in row.runs.items():
+        seed = key.partition(" ")[0]  # a second run under one seed is told apart by its name
+        runs[seed] = (*runs.get(seed, ()), sweep.run(name))
+    return Contender(row.method, row.record, title, row.tuned, runs, information(row.method))
+
+
+def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender]) -> World:
+    """Who has every seed, and who lacks which."""
+    main = next((column for column in columns if column.family == CROSS_MODAL), columns[0])
+    counts = Counter(seed for each in contenders for seed in each.runs if each.answers(main, [seed]))
+    frequent = [seed for seed, count in counts.items() if count >= ENOUGH * max(counts.values())]
+    seeds = tuple(sorted(frequent, key=lambda seed: (len(seed), seed)))
+    whole = [each for each in contenders if seeds and each.answers(main, seeds)]
+    whole.sort(key=lambda each: (row_rank(each.record, each.method), each.tuned))
+    incomplete = [
+        f"{each.title}{', tuned' * each.tuned} (seed {', '.join(s for s in seeds if not each.answers(main, [s]))})"
+        for each in contenders
+        if not each.answers(main, seeds)
+    ]
+    return World(name, columns, main, seeds, tuple(whole), tuple(incomplete))

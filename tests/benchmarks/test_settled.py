@@ -1,0 +1,208 @@
+"""The page that settles it: worlds apart, published beside tuned, and a verdict that follows from the answers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from benchmarks.settled.__main__ import main
+from benchmarks.settled.figures import best_so_far
+from benchmarks.settled.scores import answers, correct
+from benchmarks.settled.standings import Standings, mean_ranks, standings, total_duels
+from benchmarks.settled.verdict import verdict
+from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, information, load_worlds
+from tests.report.synthetic import SUITE, add_run, predictions, seal
+
+from esmerge.core.errors import InputError
+from esmerge.core.methods import MethodKind, MethodRecord
+from esmerge.tracking.store import RunFolder
+
+RATES = {
+    "mild": {"average": 0.60, "ties": 0.70, "span_regression": 0.85},
+    "strong": {"average": 0.66, "ties": 0.80, "span_regression": 0.80},
+}
+NEW = MethodRecord(MethodKind.MERGE, "Span regression", 2)
+TRIALS = pd.DataFrame({"scale": [1.0, 2.0, 3.0], "accuracy": [0.6, 0.5, 0.7]})
+
+
+def fill(sweep: Path, world: str, seed: int, rates: dict[str, float], tuned: bool = False) -> list[RunFolder]:
+    """One run per merge; ``ties`` and its equals answer nested sets of questions."""
+    runs = []
+    for method, rate in rates.items():
+        run = add_run(
+            sweep, f"{method}-{world}-{seed}-{tuned}", method, rate, seed=seed, key="nested", specialists=world,
+            record=NEW if method == "span_regression" else None, merge_space="delta",
+            config={"tuning": {"trials": 3}} if tuned else None,
+        )  # fmt: skip
+        run.write_costs({"measuring": {"seconds": 1.0, "memory": 1.0}, "merging": {"seconds": 0.5, "memory": None}})
+        if tuned:
+            run.write_tuning(TRIALS)
+        seal(run)
+        runs.append(run)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two worlds in one sweep, and one of them tuned in another."""
+    first, second = (tmp_path_factory.mktemp("settled") / name for name in ("published", "tuned"))
+    for world, rates in RATES.items():
+        for seed in (5, 6):
+            fill(first, world, seed, rates)
+    for seed in (5, 6):
+        fill(second, "mild", seed, {"ties": 0.85}, tuned=True)
+        fill(second, "mild", seed, {"average": 0.60})  # as references are, in every sweep
+    return [first, second]
+
+
+@pytest.fixture(scope="module")
+def scored(sweeps: list[Path]) -> list[Standings]:
+    return [standings(world) for world in load_worlds(sweeps)]
+
+
+def test_worlds_are_told_apart_and_sweeps_joined(scored: list[Standings]) -> None:
+    assert {standing.world.name: standing.world.seeds for standing in scored} == {
+        "mild": ("5", "6"),
+        "strong": ("5", "6"),
+    }
+    (mild, strong) = scored
+    assert [each.title for each in mild.world.of(tuned=False)] == [
+        "Average (delta)", "TIES (delta)", "Span regression (delta)",
+    ]  # fmt: skip
+    assert [each.title for each in mild.world.of(tuned=True)] == ["TIES (delta)"]  # under one name with the published
+    assert not strong.world.of(tuned=True)
+
+
+def test_scores_are_the_share_of_right_answers(scored: list[Standings]) -> None:
+    mild = scored[0]
+    for each in mild.world.of(tuned=False):
+        score = mild.main.score(each)
+        assert score.value == pytest.approx(RATES["mild"][each.method])
+        assert score.low < score.value < score.high
+
+
+def test_the_interval_resamples_seeds_and_questions(tmp_path: Path) -> None:
+    """Two seeds of 0.4 and 0.8: resampled seeds alone give 0.4, 0.6 and 0.8, so the interval must reach both ends."""
+    for seed, rate in ((5, 0.4), (6, 0.8)):
+        fill(tmp_path, "mild", seed, {"average": rate, "ties": rate})
+    (world,) = load_worlds([tmp_path])
+    table = answers(world, world.columns[0])
+    score = table.score(world.contenders[0])
+    assert score.value == pytest.approx(0.6) and score.low < 0.42 and score.high > 0.78
+    difference = table.difference(*world.contenders)
+    assert difference.low == difference.high == 0.0 and difference.p == 1.0  # paired: what both share falls away
+
+
+def test_with_one_seed_the_interval_is_that_of_a_share(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, {"average": 0.6})
+    (world,) = load_worlds([tmp_path])
+    score = answers(world, next(column for column in world.columns if column.family == "drug_drug"), 1000).score(
+        world.contenders[0]
+    )
+    half = 1.96 * np.sqrt(0.6 * 0.4 / 200)
+    assert (score.low, score.high) == pytest.approx((0.6 - half, 0.6 + half), abs=0.012)
+
+
+def test_wins_are_counted_and_ranks_are_means_over_worlds(scored: list[Standings]) -> None:
+    assert scored[0].duels[False] == {
+        "Span regression (delta)": (2, 0), "TIES (delta)": (1, 1), "Average (delta)": (0, 2),
+    }  # fmt: skip
+    assert total_duels(scored, tuned=False)["TIES (delta)"] == (2, 1)  # level in the other world
+    assert mean_ranks(scored, tuned=False) == {
+        "Span regression (delta)": 1.25, "TIES (delta)": 1.75, "Average (delta)": 3.0,
+    }  # fmt: skip
+
+
+def test_the_verdict_follows_from_the_answers(scored: list[Standings]) -> None:
+    total, mild, strong = verdict(scored, "span_regression")
+    assert "above every untuned rival in 1 of 2 worlds: mild" in total
+    assert "significantly above 2 of 2 untuned rivals" in mild and "level with the best tuned rival, TIES" in mild
+    assert "significantly above 1 of 2 untuned rivals, level with TIES (delta)" in strong
+    assert "Retention is kept" in strong and "No tuned rival" in strong
+    with pytest.raises(InputError, match="no sweep has a finished run of method=regmean"):
+        verdict(scored, "regmean")
+
+
+def test_lost_retention_is_said(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, {"ties": 0.6})
+    rates = {"drug_protein": 0.9, "drug_cell": 0.9, "drug_drug": 0.9, "molecule_class": 0.5, "cell_lineage": 0.5}
+    add_run(tmp_path, "new", "span_regression", rates, seed=5, key="nested", specialists="mild", record=NEW)
+    _, mild = verdict([standings(world) for world in load_worlds([tmp_path])], "span_regression")
+    assert "Retention is lost: 50.0 %, beside that rival -10.0 points" in mild
+
+
+def test_other_settings_than_the_published_are_named(tmp_path: Path) -> None:
+    for number, scale in enumerate((0.4, 1.0)):
+        config = {"method": {"name": "task_arithmetic", "scale": scale}}
+        add_run(tmp_path, f"r{number}", "task_arithmetic", 0.6, seed=5, merge_space="delta", config=config)
+    (world,) = load_worlds([tmp_path])
+    titles = {each.title for each in world.contenders}
+    assert titles == {"Task arithmetic (delta)", "Task arithmetic (delta, scale=1.0)"}
+
+
+def test_a_seed_that_is_still_being_run_is_left_out(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, RATES["mild"])
+    fill(tmp_path, "mild", 6, {"average": 0.6})
+    (world,) = load_worlds([tmp_path])
+    assert world.seeds == ("5",) and len(world.contenders) == 3
+    fill(tmp_path, "mild", 6, {"ties": 0.6})
+    (world,) = load_worlds([tmp_path])
+    assert world.seeds == ("5", "6") and world.incomplete == ("Span regression (delta) (seed 6)",)
+
+
+def test_benchmarks_of_a_second_sweep_join_the_first(tmp_path: Path) -> None:
+    halves = [dict(list(SUITE.items())[:3]), dict(list(SUITE.items())[3:])]
+    for number, suite in enumerate(halves):
+        for method in ("average", "ties") if number == 0 else ("ties",):
+            add_run(tmp_path / str(number), method, method, 0.7, seed=5, suite=suite, key="nested")
+    (world,) = load_worlds([tmp_path / "0", tmp_path / "1"])
+    standing = standings(world)
+    retention = {each.method: standing.score(each, "retention") for each in world.contenders}
+    assert retention["average"] is None and retention["ties"] is not None
+    assert [column.family for column in world.columns] == ["cross_modal", "drug_drug", "retention"]
+
+
+def test_other_questions_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, {"average": 0.6})
+    (run,) = fill(tmp_path, "mild", 5, {"ties": 0.6})
+    frame = predictions(0.6, 200, "other")
+    run.write_predictions("drug_cell", frame.assign(id=[f"x{number}" for number in range(200)]))
+    seal(run)
+    (world,) = load_worlds([tmp_path])
+    with pytest.raises(InputError, match="was not asked the questions"):
+        standings(world)
+
+
+def test_what_a_merge_reads_is_said_where_it_is_registered() -> None:
+    told = {"ties": WEIGHTS, "es": PROBE, "span_regression": PROBE, "emr": TASK, "adamerging": TASK, "base": ""}
+    assert {name: information(name) for name in told} == told
+
+
+def test_failed_trials_do_not_lower_the_best_so_far() -> None:
+    trials = pd.DataFrame({"accuracy": [0.5, None, 0.7, 0.6]})
+    assert best_so_far(trials).tolist() == [0.5, 0.5, 0.7, 0.7]
+
+
+def test_the_command_writes_the_page_and_its_figures(sweeps: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "settled.md"
+    assert main([*map(str, sweeps), "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    figures = re.findall(r"\]\((\S+\.png)\)", text)
+    assert figures == ["settled_retention.png", "settled_information.png", "settled_tuning.png"]
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in figures)
+    row = next(line for line in text.splitlines() if line.startswith("| TIES (delta) | weights | 70.0"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[5] == "1, 1" and cells[6].startswith("**85.0 [") and cells[-1] == "1.5"
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3 and all(len({line.count("|") for line in table}) == 1 for table in tables)
+
+
+def test_nothing_finished_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 1 and "no run has finished" in capsys.readouterr().err
+
+
+def test_no_differences_need_no_correction() -> None:
+    assert correct([]) == []
