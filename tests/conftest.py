@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from esmerge.storage.cache import Cache
 from esmerge.tasks.api import BenchmarkRequest
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as it is in pytest-xdist; tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 open_experts_node()  # as the front doors do
 
 

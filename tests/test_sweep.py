@@ -318,7 +318,8 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     assert RunFolder(average).status().reason is None
     assert stamp.items() <= stamps(tmp_path / "s").items(), "the finished run is kept"
     tracked = list((tmp_path / "s" / "wandb").glob("offline-run-*"))
-    assert len(tracked) == 1 and RunFolder(average).status().tracking_error is None
+    assert len(tracked) == 2, "the run, and the sweep's overview"
+    assert RunFolder(average).status().tracking_error is None
 
 
 def test_tables_that_are_not_there_are_named(

@@ -10,7 +10,8 @@ from pathlib import Path
 from esmerge.calibration.api import STATISTICS
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.merging.api import MERGES
-from esmerge.report.load import FAMILIES, Row, SweepResults, flatten, load_sweep
+from esmerge.report.evaluated import FAMILIES
+from esmerge.report.load import Row, SweepResults, flatten, load_sweep
 from esmerge.report.methods import MERGED, row_rank, row_title
 from esmerge.report.statistics import Column, headline
 from esmerge.report.tidy.accuracies import CROSS_MODAL

@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 
 from esmerge.model.backbone import Backbone
 from esmerge.specialists.families.custom.backbone import load_backbone, read_config
+from esmerge.specialists.families.custom.source import LoadedBackbone
 
 HEAD = 64  # width of an attention head
 
@@ -46,7 +47,7 @@ def loaded(asked: argparse.Namespace) -> Backbone:
     """The checkpoint in ``asked.checkpoint``, or a random model where none is named."""
     if not asked.checkpoint:
         return backbone(asked)
-    return load_backbone(asked.checkpoint, asked.dtype, asked.device)
+    return load_backbone(LoadedBackbone(asked.checkpoint), asked.dtype, asked.device)
 
 
 def words(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -86,7 +86,7 @@ def test_kernel_and_gram_form_agree(count: int, tokens: int, ridge: float, outsi
     generator = torch.Generator().manual_seed(seed)
     factors = [torch.randn(2, 40, generator=generator).double() for _ in range(count)]
     rows = [torch.randn(tokens, 40, generator=generator).double() for _ in range(count)]
-    penalty = ridge * sum(float(z.square().sum(dim=0).mean()) for z in rows)
+    penalty = ridge * torch.stack([z.square().sum(dim=0).mean() for z in rows]).sum()
     forms = (form(factors, rows, penalty, outside) for form in (by_gram, by_kernel))
     for gram, kernel in zip(*forms, strict=True):
         torch.testing.assert_close(kernel, gram, rtol=0, atol=1e-5 * float(gram.abs().max()))

@@ -74,4 +74,6 @@ def test_without_tuning_and_costs_there_is_one_plain_table(tmp_path: Path) -> No
     report = build_report(tmp_path)
     text = (tmp_path / "table.md").read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert len(report.tables) == 1 and headings == ["## Figures"] and not (tmp_path / "costs.csv").exists()
+    assert (
+        len(report.tables) == 1 and headings == ["## Retention", "## Figures"] and not (tmp_path / "costs.csv").exists()
+    )

@@ -40,7 +40,7 @@ Planned = Callable[..., MergePlan]
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_prompts_are_made_of_pieces_tokenised_one_by_one(kind: str, tmp_path: Path) -> None:
     backbone, probe = save_backbone(tmp_path / "backbone", kind), write_probe(tmp_path / "probe.jsonl")
-    settings = CustomSettings(str(backbone), {name: "unread" for name in PAIR})
+    settings = CustomSettings(str(backbone), experts={name: "unread" for name in PAIR})
     hollow: Any = skeleton(str(backbone))
     words = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
     experts = train_experts(backbone, tmp_path)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from esmerge.storage.cache import Cache, digest, tensors_digest
+from esmerge.storage.cache import Cache, digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 KEY = {"a": 1, "b": [0.5, "x"]}
 PROCESSES = multiprocessing.get_context("fork")

@@ -18,7 +18,7 @@ from esmerge.adapters.lora import PREFIX, LoraFactors, LoraState, delta_name, fa
 from esmerge.core.errors import AdapterError
 from esmerge.core.names import layer_of
 from esmerge.model.linear_layers import routed_layers
-from esmerge.storage.cache import tensors_digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 
 def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str | None], None]:

@@ -24,8 +24,8 @@ from esmerge.core.observed import Training, observed
 from esmerge.core.progress import progress
 from esmerge.core.stopping import deferred_signals
 from esmerge.model.threads import after_step
-from esmerge.storage.cache import tensors_digest
 from esmerge.storage.files import replacing
+from esmerge.storage.tensor_digest import tensors_digest
 
 CHECKPOINT_SECONDS = 20.0
 STATE = "state.safetensors"

@@ -75,7 +75,7 @@ def read_card(path: Path) -> tuple[ModelCardData, str]:
         return ModelCardData(), content
     head, text = parts
     try:
-        facts = yaml.load(head, Loader=LOADER)  # a safe one
+        facts = LOADER(head).get_single_data()  # a safe one: plain values alone
         facts.pop("model-index", None)
         return ModelCardData(**facts), text
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:

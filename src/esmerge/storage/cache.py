@@ -15,9 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from filelock import FileLock
-from torch import Tensor
 
 from esmerge.storage.checksums import broken_seal, seal
 from esmerge.storage.whole_folder import whole_folder
@@ -103,13 +101,3 @@ def _damage(done: Path) -> str | None:
 def digest(key: object) -> str:
     """A short, stable hash of anything JSON can say."""
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def tensors_digest(tensors: Mapping[str, Tensor], extra: object = None) -> str:
-    """Content hash of named tensors, and of anything JSON can say beside them."""
-    total = hashlib.sha256(json.dumps(extra, sort_keys=True, default=str).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]  # one by one: they may be computed on demand
-        total.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:16]

@@ -109,13 +109,13 @@ def regress(factors: Sequence[Tensor], rows: Sequence[Tensor], ridge: float, out
         outside: κ.
     """
     width = rows[0].shape[1]
-    energy = sum(float(z.square().sum()) for z in rows)
-    penalty = ridge * energy / width if energy > 0 else 1.0  # where all spans are silent, κ times the sum is left
+    energy = torch.stack([z.square().sum() for z in rows]).sum()
+    penalty = torch.where(energy > 0, ridge / width * energy, 1.0)  # silent spans leave κ times the sum
     solve = by_kernel if sum(map(len, rows)) < width else by_gram
     return solve([a.double() for a in factors], rows, penalty, outside)
 
 
-def by_gram(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: float, outside: float) -> list[Tensor]:
+def by_gram(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: Tensor, outside: float) -> list[Tensor]:
     """The Gram form: one (d, d) system. ``penalty`` is c; the rest as ``regress`` has it."""
     stacked = torch.cat(list(rows))
     total = stacked.T @ stacked
@@ -127,7 +127,7 @@ def by_gram(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: float, o
     ]
 
 
-def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: float, outside: float) -> list[Tensor]:
+def by_kernel(factors: Sequence[Tensor], rows: Sequence[Tensor], penalty: Tensor, outside: float) -> list[Tensor]:
     """The kernel form: one (n, n) system over all tokens. ``penalty`` is c; the rest as ``regress`` has it."""
     stacked = torch.cat(list(rows))
     kernel = products(stacked)

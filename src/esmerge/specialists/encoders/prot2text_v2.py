@@ -36,8 +36,9 @@ from esmerge.specialists.soft_tokens.released import (
     ReleasedSettings,
     refuse_unplaced,
 )
-from esmerge.storage.cache import digest, tensors_digest
+from esmerge.storage.cache import digest
 from esmerge.storage.code import closure_digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 PARTS = {"encoder": "esm_encoder.", "projector": "adapter."}  # part -> what its names begin with in the release
 LONGEST = 1021  # residues that the release was trained on; with start and end, ESM-2's 1,023

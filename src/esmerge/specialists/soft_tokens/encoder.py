@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from esmerge.specialists.soft_tokens.api import FeatureEncoder, Trunk
-from esmerge.storage.cache import tensors_digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 
 class SoftTokenEncoder(nn.Module):

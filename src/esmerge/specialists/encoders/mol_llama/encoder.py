@@ -25,8 +25,9 @@ from esmerge.specialists.soft_tokens.released import (
     ReleasedEncoder,
     ReleasedSettings,
 )
-from esmerge.storage.cache import digest, tensors_digest
+from esmerge.storage.cache import digest
 from esmerge.storage.code import closure_digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 ATTEMPTS = 10_000  # of the distance geometry, as Mol-LLaMA makes
 

@@ -34,7 +34,7 @@ from esmerge.model.linear_layers import replace_conv1d, separate_experts
 from esmerge.model.placeholders import TokenSettings, set_placeholders
 from esmerge.specialists.families.custom.holding import check_resident, holding
 from esmerge.specialists.families.custom.source import LoadedBackbone
-from esmerge.storage.cache import tensors_digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 Loaded = TypeVar("Loaded")
 

@@ -17,7 +17,8 @@ from esmerge.specialists.families.language_model.teacher import teach
 from esmerge.specialists.soft_tokens.stages import Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.specialists.stage_store import StageStore
-from esmerge.storage.cache import digest, tensors_digest
+from esmerge.storage.cache import digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 
 @SPECIALISTS.register("language_model", LanguageModelSettings)

@@ -25,8 +25,9 @@ from esmerge.specialists.families.panels.wording import Wording, text_batch, tex
 from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA
 from esmerge.specialists.soft_tokens.training import train_adapter
 from esmerge.specialists.stage_store import StageStore
-from esmerge.storage.cache import digest, tensors_digest
+from esmerge.storage.cache import digest
 from esmerge.storage.code import closure_digest
+from esmerge.storage.tensor_digest import tensors_digest
 
 KIND = "panels-reading"
 KEPT_AS = torch.bfloat16  # what is taught, on disk: half the size, and what it is examined and merged as

@@ -25,8 +25,9 @@ from esmerge.specialists.soft_tokens.encoder import encoder_digest
 from esmerge.specialists.soft_tokens.stages import AdapterPlan, EncoderPlan, Stages
 from esmerge.specialists.specialists import PromptStyle, Specialists
 from esmerge.specialists.stage_store import StageStore, shipped_store
-from esmerge.storage.cache import digest, tensors_digest
+from esmerge.storage.cache import digest
 from esmerge.storage.code import closure_digest
+from esmerge.storage.tensor_digest import tensors_digest
 from esmerge.world.entities import MODALITIES, Pools, world_and_pools
 from esmerge.world.language import HEADS
 from esmerge.world.world import World
