@@ -8,6 +8,7 @@ from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hypothesis
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -22,6 +23,8 @@ from esmerge.storage.cache import Cache
 from esmerge.tasks.api import BenchmarkRequest
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("untimed", deadline=None)  # beside other work an example may take its time
+hypothesis.settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as it is in pytest-xdist; tests press Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 open_experts_node()  # as the front doors do

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from benchmarks.miniature.mol_llama import Sizes, write_parts
+from benchmarks.miniature.prot2text_v2 import TARGETS, save_release
 from rdkit import Chem
 from tests.specialists.tiny_language_model import write_tables
-from tests.specialists.tiny_prot2text import TARGETS, save_release
 from tests.standalone.tiny import TEXTS, save_backbone, train_adapter, write_probe
 
 import esmerge.cli.sweep
