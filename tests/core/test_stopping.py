@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from esmerge.core.stopping import Stopped, deferred_signals, stop_on_signals
+from esmerge.core.stopping import Stopped, deferred_signals, stop_on_signals, stoppable
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +99,14 @@ def test_in_other_threads_nothing_is_held_back() -> None:
     thread.start()
     thread.join()
     assert done == [[]]
+
+
+def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @stoppable
+    def command() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped by Ctrl-C (exit code 130); what is stored stays\n"

@@ -24,7 +24,7 @@ from esmerge.core.stopping import stoppable
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner
 from esmerge.experiment.teaching import read_learner, teach
-from esmerge.experiment.training_log import log_end, training_log
+from esmerge.experiment.training_log import log_end, log_taught, training_log
 from esmerge.experiment.weights import write_weights
 from esmerge.model.threads import check_threads, use_threads
 from esmerge.specialists.api import SPECIALISTS, Context
@@ -50,7 +50,7 @@ def job(config: DictConfig) -> None:
         for key, folder in folders.items():
             check_folder(folder, key)
         cache = Cache(folders["cache"], stages_to_renew(raw["retrain"], selection))
-        log = training_log(raw, selection, folders["cache"])
+        log = training_log(raw, selection.name, folders["cache"])
         with observing(log.observe):
             specialists = selection.entry.function(selection.settings, Context(raw["seed"], cache, raw["device"]))
             context = ExperimentContext(specialists, cache, raw["device"], raw["seed"])
@@ -91,13 +91,17 @@ def teach_alone(raw: Mapping[str, Any], screen: Console) -> None:
     folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out") if raw[key]}
     for key, folder in folders.items():
         check_folder(folder, key)
-    taught = teach(settings, expert, Context(raw["seed"], Cache(folders["cache"]), raw["device"]))
+    log = training_log(raw, f"{raw['specialists']['name']}-{expert}", folders["cache"])
+    with observing(log.observe):
+        taught = teach(settings, expert, Context(raw["seed"], Cache(folders["cache"]), raw["device"]))
+    adapter, backbone = taught.specialists.adapters[expert], taught.specialists.backbone.name
     if "out" in folders:
-        save_adapter(taught.adapter, folders["out"] / expert, taught.backbone)
+        save_adapter(adapter, folders["out"] / expert, backbone)
         screen.print(f"{folders['out'] / expert}: for specialists.experts.{expert}", markup=False)
-    screen.print(f"{expert}: {len(taught.adapter.modules)} adapted modules on {taught.backbone}", markup=False)
-    for name, figure in taught.figures.items():
-        screen.print(f"  {name}: {figure}", markup=False)
+    log_taught(log, taught, settings)
+    screen.print(f"{expert}: {len(adapter.modules)} adapted modules on {backbone}", markup=False)
+    for name, grade in taught.grades.items():
+        screen.print(f"  {name}: {grade}", markup=False)
 
 
 def train_references(context: ExperimentContext, selection: Selection, names: Sequence[str]) -> None:

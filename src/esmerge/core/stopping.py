@@ -20,6 +20,7 @@ from typing import NoReturn
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ended, as shells have it
 RESUMABLE = 75  # exit code of a command that was stopped and goes on when it is started again (EX_TEMPFAIL)
 
 
@@ -28,7 +29,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def stoppable(main: Callable[[], object]) -> Callable[[], None]:
-    """A command that SIGTERM and SIGUSR1 end with exit code ``RESUMABLE`` once it has stored and said what it can."""
+    """A command that signals end in one line, once it has stored and said what it can.
+
+    The exit code is ``RESUMABLE`` after SIGTERM and SIGUSR1, ``INTERRUPTED`` after Ctrl-C.
+    """
 
     @wraps(main)
     def command() -> None:
@@ -40,6 +44,9 @@ def stoppable(main: Callable[[], object]) -> Callable[[], None]:
                     raise
                 print(f"{ending} ({received[0]}, exit code {RESUMABLE})", file=sys.stderr)
                 sys.exit(RESUMABLE)
+            except KeyboardInterrupt:
+                print(f"stopped by Ctrl-C (exit code {INTERRUPTED}); what is stored stays", file=sys.stderr)
+                sys.exit(INTERRUPTED)
 
     return command
 

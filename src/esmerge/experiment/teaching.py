@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import typed
+from esmerge.evaluation.unpaired import wilson
 from esmerge.experiment.config import Compute
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner
 from esmerge.experiment.predictor import Predictor
 from esmerge.experiment.suite import on_validation
+from esmerge.experiment.tune import accuracy
+from esmerge.model.attach import adapter_digest
 from esmerge.specialists.api import SPECIALISTS, Context
 from esmerge.specialists.families.custom.family import learner
 from esmerge.specialists.families.custom.settings import LearnerSettings
+from esmerge.specialists.specialists import Specialists
+from esmerge.storage.cache import digest
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tasks.load import load_benchmark
 
@@ -25,18 +30,40 @@ BATCH = 16  # validation questions at once
 
 
 @dataclass(frozen=True)
+class Grade:
+    """Validation questions of one benchmark.
+
+    Attributes:
+        questions: how many.
+        accuracy: share that the specialist answers right.
+        low, high: 95 % interval (Wilson) of that share.
+        backbone: share that the bare backbone answers right.
+    """
+
+    questions: int
+    accuracy: float
+    low: float
+    high: float
+    backbone: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.accuracy:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.questions} validation questions, "
+            f"{self.backbone:.3f} without the adapter"
+        )
+
+
+@dataclass(frozen=True)
 class Taught:
     """A trained specialist.
 
     Attributes:
-        adapter: its LoRA.
-        backbone: what it was trained on.
-        figures: benchmark -> what it answers of the validation questions, in words.
+        specialists: the backbone, with this one's adapter alone.
+        grades: benchmark -> what it answers of the validation questions.
     """
 
-    adapter: LoraState
-    backbone: str
-    figures: Mapping[str, str]
+    specialists: Specialists
+    grades: Mapping[str, Grade]
 
 
 def read_learner(node: Mapping[str, object], expert: str) -> LearnerSettings:
@@ -75,7 +102,9 @@ def teach(settings: LearnerSettings, expert: str, context: Context) -> Taught:
     finetuner = FineTuner(experiment)
     first, *others = benchmarks
     adapter = finetuner.multitask(benchmarks) if others else finetuner.finetuned(first)
-    return Taught(adapter, specialists.backbone.name, examined(experiment, adapter, benchmarks))
+    grades = graded(experiment, adapter, benchmarks)
+    fingerprint = digest([specialists.fingerprint, adapter_digest(adapter)])
+    return Taught(replace(specialists, adapters={expert: adapter}, fingerprint=fingerprint), grades)
 
 
 def lesson_benchmark(settings: LearnerSettings, name: str, seed: int) -> Benchmark:
@@ -90,18 +119,17 @@ def lesson_benchmark(settings: LearnerSettings, name: str, seed: int) -> Benchma
             "specialists.root=../data"
         )
     node = compose_choice("benchmark", name)
-    limits = {key: None for key in ("train_limit",) if key in node}
+    limits = {"train_limit": None} if "train_limit" in node else {}
     overrides = {**node, "root": settings.root, **limits}
     return load_benchmark(SuiteRequest((name,), overrides, settings.language, seed), name)
 
 
-def examined(context: ExperimentContext, adapter: LoraState, benchmarks: Sequence[Benchmark]) -> dict[str, str]:
-    """What the bare backbone and the specialist answer of each benchmark's validation questions."""
+def graded(context: ExperimentContext, adapter: LoraState, benchmarks: Sequence[Benchmark]) -> dict[str, Grade]:
+    """What the bare backbone and the specialist answer of each benchmark's validation questions, if it has any."""
     predictor = Predictor(context, Compute(device=context.device, batch_size=BATCH))
-    figures = {}
+    grades = {}
     for benchmark in benchmarks:
         if count := len(benchmark.validation):
-            frames = [predictor.predict(state, on_validation(benchmark)) for state in (None, adapter)]
-            before, after = (float((frame["prediction"] == frame["label"]).mean()) for frame in frames)
-            figures[benchmark.name] = f"{after:.3f} of {count} validation questions, {before:.3f} without the adapter"
-    return figures
+            bare, adapted = (accuracy(predictor.predict(state, on_validation(benchmark))) for state in (None, adapter))
+            grades[benchmark.name] = Grade(count, adapted, *wilson(round(adapted * count), count), bare)
+    return grades

@@ -49,9 +49,9 @@ def perceivable(benchmark: Benchmark, refusals: Refusals | None, limit: float) -
     if emptied or len(rejects) > limit * total:
         listed = "; ".join(f"{reject.row}: {reject.reason}" for reject in rejects[:SHOWN])
         raise InputError(
-            f"benchmark {benchmark.name!r}: the specialists' encoders refuse {len(rejects)} of {total} examples, more "
-            f"than benchmark.max_rejects={limit:g} allows{f' and all of {emptied[0]}' if emptied else ''}. First "
-            f"reasons: {listed}"
+            f"benchmark {benchmark.name!r}: the specialists' encoders refuse {len(rejects)} of {total} examples"
+            f"{f', all of {emptied[0]} among them' if emptied else ''}; a share of at most "
+            f"benchmark.max_rejects={limit:g} may be refused, and no split whole. First reasons: {listed}"
         )
     return replace(benchmark, train=train, validation=validation, test=test, rejects=(*benchmark.rejects, *rejects))
 

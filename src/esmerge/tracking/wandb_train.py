@@ -80,12 +80,12 @@ class TrainingLog:
         Args:
             title: of the W&B run.
             recorded: by stage; its numbers are shown under ``recorded/``.
-            exam: a mapping of ``figures`` and whether it was ``passed``; None where there is none.
+            exam: a mapping of ``figures`` and, where that is decided, whether it was ``passed``; None for no exam.
         """
         numbers = {f"recorded/{name}": value for name, value in flat_numbers(recorded)}
         grades = exam if isinstance(exam, Mapping) else {}
         figures = {f"exam/{name}": value for name, value in flat_numbers(grades.get("figures"))}
-        passed = {"exam/passed": grades["passed"]} if grades else {}
+        passed = {"exam/passed": grades["passed"]} if "passed" in grades else {}
 
         def fill(run: wandb.Run) -> None:
             run.summary.update({**numbers, **figures, **passed})
