@@ -55,14 +55,16 @@ def test_an_answer_that_is_no_label_keeps_its_words(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,label,prediction\n1,a,b\n", "lacks the column.* raw_answer"),
-        ("id,label,prediction,raw_answer\n1,a,b\n", "rows of other lengths than its head, 4 columns"),
-        ("", "lacks the column"),
+        ("id,label,prediction,raw_answer\n1,a,b\n", "Expected 4 columns, got 3: 1,a,b"),
+        ("id,label,prediction,raw_answer,score:a\n1,a,a,a,much\n", "texts in column 'score:a'"),
+        ("id,label,prediction,raw_answer\n1,\udcff,a,a\n", "no table of predictions.*UTF8"),
+        ("", "no table of predictions.*Empty"),
     ],
 )
 def test_a_damaged_file_is_named(text: str, message: str, tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=4, suite=ONE)
     path = tmp_path / "average" / "predictions" / "d.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(StoreError, match=f"d.csv.*{message}"):
         StoredAnswers(tmp_path).answers("average", "d")
 

@@ -176,7 +176,9 @@ def _interval(clusters: NDArray[np.int64], seed: int, resamples: int) -> tuple[f
 
     clusters: (k, 2) sum and size of each.
     """
-    kinds, numbers = np.unique(clusters, axis=0, return_counts=True)
+    width = int(clusters[:, 1].max()) + 1
+    codes, numbers = np.unique(clusters[:, 0] * width + clusters[:, 1], return_counts=True)  # in the order of the pairs
+    kinds = np.column_stack([codes // width, codes % width])
     drawn = np.random.default_rng(seed).multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
     low, high = np.percentile((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]), [2.5, 97.5])
     return float(low), float(high)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 from esmerge.core.errors import StoreError
-from esmerge.core.text_files import decode_file
 from esmerge.tracking.store import RunFolder
 
+TEXTS = ("id", "label", "prediction", "raw_answer")
 LOGLIK = "score:"  # begins the columns of a label's log-likelihood
 Texts = tuple[str, ...]
 
@@ -55,13 +54,23 @@ class RunAnswers:
     unknown: Mapping[int, str]
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Questions, and the columns that tell whether another file asks the same; ``truth`` (n,) numbers their labels."""
+
+    questions: AskedQuestions
+    ids: pa.ChunkedArray
+    labels: pa.ChunkedArray
+    truth: NDArray[np.int32]
+
+
 class StoredAnswers:
     """The answers in a sweep folder; what several tables of one sweep share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._answers: dict[tuple[str, str], RunAnswers | None] = {}
-        self._questions: dict[str, AskedQuestions] = {}
+        self._questions: dict[str, list[_Asked]] = {}
         self._numbers, self._texts = {"": 0}, [""]
         self._checksums: dict[str, dict[str, str]] = {}
 
@@ -82,21 +91,51 @@ class StoredAnswers:
         return self._texts[number]
 
     def _read(self, path: Path, run: str, benchmark: str) -> RunAnswers:
-        table = _columns(path)
-        questions = self._asked(table["id"], table["label"], self._checksum(run, benchmark))
-        predicted, labels, raw = table["prediction"], set(questions.labels), table["raw_answer"]
-        numbers = {text: self._number(text) for text in {*predicted, *labels}}
-        predictions = np.array([numbers[text] for text in predicted], np.int32)
-        truth = np.array([numbers[text] for text in questions.labels], np.int32)
-        unknown = {index: raw[index] for index, text in enumerate(predicted) if text not in labels}
-        return RunAnswers(questions, predictions, predictions == truth, confidences(table), unknown)
+        table = _table(path)
+        checksum = self._checksum(run, benchmark)
+        questions, truth = self._asked(benchmark, table["id"], table["label"], checksum)
+        predictions = self._numbered(table["prediction"])
+        strange = np.flatnonzero(~np.isin(predictions, truth))
+        unknown = dict(zip(strange.tolist(), table["raw_answer"].take(strange).to_pylist(), strict=True))
+        return RunAnswers(questions, predictions, predictions == truth, self._confidences(table, predictions), unknown)
 
-    def _asked(self, ids: Texts, labels: Texts, checksum: str) -> AskedQuestions:
-        text = "\0".join([checksum, *ids, *labels])
-        key = hashlib.sha256(text.encode()).hexdigest()
-        if key not in self._questions:
-            self._questions[key] = AskedQuestions(ids, labels, checksum, len(set(ids)) == len(ids))
-        return self._questions[key]
+    def _asked(
+        self, benchmark: str, ids: pa.ChunkedArray, labels: pa.ChunkedArray, checksum: str
+    ) -> tuple[AskedQuestions, NDArray[np.int32]]:
+        """The questions, the same object for the same ones, and the numbers of their labels, (n,)."""
+        known = self._questions.setdefault(benchmark, [])
+        for asked in known:
+            if asked.questions.checksum == checksum and asked.ids.equals(ids) and asked.labels.equals(labels):
+                return asked.questions, asked.truth
+        texts = tuple(ids.to_pylist())
+        questions = AskedQuestions(texts, tuple(labels.to_pylist()), checksum, len(set(texts)) == len(texts))
+        known.append(_Asked(questions, ids, labels, self._numbered(labels)))
+        return questions, known[-1].truth
+
+    def _numbered(self, texts: pa.ChunkedArray) -> NDArray[np.int32]:
+        """Texts as their numbers, (n,)."""
+        encoded = texts.combine_chunks().dictionary_encode()
+        numbers = np.array([self._number(text) for text in encoded.dictionary.to_pylist()], np.int32)
+        return numbers[encoded.indices.to_numpy()] if len(numbers) else np.zeros(0, np.int32)
+
+    def _confidences(self, table: pa.Table, predictions: NDArray[np.int32]) -> NDArray[np.float64]:
+        """``RunAnswers.confidence``, (n,), from the log-likelihoods in the columns ``score:<label>``."""
+        names = [name for name in table.column_names if name.startswith(LOGLIK)]
+        sure = np.full(len(predictions), np.nan)
+        if not names or not len(predictions):
+            return sure
+        loglik = np.stack([table[name].to_numpy().astype(np.float64) for name in names], axis=1)  # (n, labels)
+        scored = np.flatnonzero(~np.isnan(loglik).any(axis=1))
+        columns = np.full(len(self._texts), -1)
+        for column, name in enumerate(names):
+            if (number := self._numbers.get(name.removeprefix(LOGLIK))) is not None:
+                columns[number] = column
+        answered, of_scored = columns[predictions[scored]], loglik[scored]
+        shares = np.exp(of_scored - np.logaddexp.reduce(of_scored, axis=1, keepdims=True))
+        if len(scored):
+            answered = np.where(answered < 0, shares.argmax(axis=1), answered)
+        sure[scored] = shares[np.arange(len(scored)), answered]
+        return sure
 
     def _number(self, text: str) -> int:
         if text not in self._numbers:
@@ -111,44 +150,26 @@ class StoredAnswers:
         return self._checksums[run].get(benchmark, "")
 
 
-def confidences(table: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
-    """``RunAnswers.confidence``, (n,), from the columns ``prediction`` and ``score:<label>``."""
-    names = [name for name in table if name.startswith(LOGLIK)]
-    predicted = table["prediction"]
-    sure = np.full(len(predicted), np.nan)
-    if not names or not len(predicted):
-        return sure
-    loglik = np.array([[float(cell or "nan") for cell in table[name]] for name in names]).T
-    scored = np.flatnonzero(~np.isnan(loglik).any(axis=1))
-    indices = {name.removeprefix(LOGLIK): index for index, name in enumerate(names)}
-    at = np.array([indices.get(predicted[row], -1) for row in scored.tolist()], np.int64)
-    of_scored = loglik[scored]
-    shares = np.exp(of_scored - np.logaddexp.reduce(of_scored, axis=1, keepdims=True))
-    if len(scored):
-        at = np.where(at < 0, shares.argmax(axis=1), at)
-    sure[scored] = shares[np.arange(len(scored)), at]
-    return sure
-
-
-def _columns(path: Path) -> dict[str, Texts]:
-    """A file of predictions as columns of text, in a fifth of the time that a data frame takes.
+def _table(path: Path) -> pa.Table:
+    """A file of predictions: texts as they stand, log-likelihoods as numbers.
 
     Raises:
         StoreError: no CSV, rows of unequal length, or a column is missing.
     """
     again = "delete the run's folder and run the sweep again"
-    text = decode_file(path)
     try:
-        if '"' in text or "\r" in text:
-            head, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row] or [[]]
-        else:  # nothing is quoted: a third of the time
-            head, *rows = [line.split(",") for line in text.split("\n") if line] or [[]]
-    except csv.Error as error:
-        raise StoreError(f"{path} is no CSV file ({error}): {again}") from error
-    if any(len(row) != len(head) for row in rows):
-        raise StoreError(f"{path} has rows of other lengths than its head, {len(head)} columns: {again}")
-    cells: list[Texts] = list(zip(*rows, strict=True)) if rows else [()] * len(head)
-    columns = dict(zip(head, cells, strict=True))
-    if missing := {"id", "label", "prediction", "raw_answer"} - columns.keys():
+        table = read_csv(
+            path,
+            read_options=ReadOptions(use_threads=False),
+            parse_options=ParseOptions(newlines_in_values=True),
+            convert_options=ConvertOptions(column_types=dict.fromkeys(TEXTS, pa.string())),
+        )
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{path} is no table of predictions ({error}): {again}") from error
+    if missing := set(TEXTS) - set(table.column_names):
         raise StoreError(f"{path} lacks the column(s) {', '.join(sorted(missing))}: {again}")
-    return columns
+    numeric = (pa.types.is_floating, pa.types.is_integer, pa.types.is_null)
+    for name in table.column_names:
+        if name.startswith(LOGLIK) and not any(check(table[name].type) for check in numeric):
+            raise StoreError(f"{path} has texts in column {name!r}, expected log-likelihoods: {again}")
+    return table
