@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from tests import small
 from esmerge.baselines.finetuning import finetune, finetune_together
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Answer, Entity, Example, Prompt
+from esmerge.experiment.finetuner import average
 from esmerge.model import training
+from esmerge.model.attach import detach, init_lora
 from esmerge.model.loss import answer_loss
 from esmerge.model.prompt_encoder import PromptEncoder
+from esmerge.model.recompute import recomputed_if_large
 from esmerge.specialists.specialists import FineTuning, Specialists
 
 LABELS = ("no", "yes")
@@ -44,6 +48,59 @@ def test_finetuning_learns_its_examples_and_leaves_the_backbone_bare(specialists
     after = dict(specialists.backbone.model.named_parameters())
     assert list(after) == list(weights) and all(torch.equal(after[name], value) for name, value in weights.items())
     assert loss_under(specialists, {"asked": state}) < 0.8 * loss_under(specialists, {})
+
+
+def test_finetuning_goes_on_from_an_adapter(specialists: Specialists, tmp_path: Path) -> None:
+    start = average(specialists.adapters)
+    dense = [state.modules for state in specialists.adapters.values()]
+    for module, factors in start.modules.items():
+        expected = sum(modules[module].delta() for modules in dense) / len(dense)
+        torch.testing.assert_close(factors.delta(), expected)
+    idle = replace(specialists, finetuning=replace(specialists.finetuning, rate=1e-30))
+    untouched = finetune(idle, EXAMPLES, "drugs", 0, tmp_path / "idle", start)
+    assert all(torch.allclose(untouched.tensors()[name], tensor) for name, tensor in start.tensors().items())
+    assert untouched.header == start.header
+    state = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "on", start)
+    assert state.header == start.header
+    assert loss_under(specialists, {"asked": state}) < 0.8 * loss_under(specialists, {"asked": start})
+
+
+def saved_bytes(specialists: Specialists, large: int) -> int:
+    """What one training step keeps for its gradient."""
+    saved: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    model = specialists.backbone.model
+    init_lora(model, "trained", 2, 4.0, specialists.targets, 0)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    sequences = [example.solved() for example in EXAMPLES] * 4
+    with recomputed_if_large(model, large), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        answer_loss(specialists.prompt_encoder, sequences)
+    detach(model)
+    return sum(size for address, size in saved.items() if address not in weights)
+
+
+def test_a_large_backbone_recomputes_its_activations_and_learns_the_same(
+    specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_one = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "small")
+    model, states = specialists.backbone.model, []
+
+    def recorded(model: torch.nn.Module) -> AbstractContextManager[None]:
+        states.append(model)
+        return recomputed_if_large(model, 0)
+
+    monkeypatch.setattr("esmerge.baselines.finetuning.recomputed_if_large", recorded)
+    large_one = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "large")
+    assert states == [model] and not model.training and not any(layer.training for layer in model.modules())
+    assert not any(getattr(layer, "gradient_checkpointing", False) for layer in model.modules())
+    for name, tensor in small_one.tensors().items():
+        torch.testing.assert_close(large_one.tensors()[name], tensor)
+    assert saved_bytes(specialists, 0) < 0.5 * saved_bytes(specialists, 10**12)
 
 
 def test_the_seed_and_the_benchmark_decide(specialists: Specialists, tmp_path: Path) -> None:

@@ -47,6 +47,9 @@ class NamedModel:
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         return LoraState({}, notes={"name": f"finetuned on {benchmark.name}"})
 
+    def average_finetuned(self, benchmark: Benchmark) -> LoraState:
+        return LoraState({}, notes={"name": f"average finetuned on {benchmark.name}"})
+
     def multitask(self) -> LoraState:
         return LoraState({}, notes={"name": "finetuned on all"})
 
@@ -149,8 +152,9 @@ def test_without_a_training_split_there_is_nothing_to_learn_from() -> None:
     for name in FLOORS.names():
         with pytest.raises(NotApplicable, match="'toy' has no training examples"):
             predict(name, untaught)
-    with pytest.raises(NotApplicable, match="'toy' has no training split to fine-tune on"):
-        refer(NamedModel(), untaught, "finetuned")
+    for name in ("finetuned", "average_finetuned"):
+        with pytest.raises(NotApplicable, match="'toy' has no training split to fine-tune on"):
+            refer(NamedModel(), untaught, name)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +163,7 @@ def test_without_a_training_split_there_is_nothing_to_learn_from() -> None:
         ("base", {}, None),
         ("expert", {"expert": "two"}, "two"),
         ("finetuned", {}, "finetuned on toy"),
+        ("average_finetuned", {}, "average finetuned on toy"),
         ("multitask", {}, "finetuned on all"),
     ],
 )

@@ -38,5 +38,8 @@ class ReferenceModel(Protocol):
     def finetuned(self, benchmark: Benchmark) -> LoraState:
         """An adapter trained on a benchmark's training split."""
 
+    def average_finetuned(self, benchmark: Benchmark) -> LoraState:
+        """The average of all adapters, trained on at a benchmark's training split."""
+
     def multitask(self) -> LoraState:
         """One adapter trained on the training splits of all benchmarks."""

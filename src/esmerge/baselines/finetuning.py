@@ -9,19 +9,28 @@ from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Example, Prompt
 from esmerge.core.rng import generator
-from esmerge.model.attach import detach, extract_lora, init_lora
+from esmerge.model.attach import detach, extract_lora, init_lora, resume_lora
 from esmerge.model.loss import answer_loss
+from esmerge.model.recompute import recomputed_if_large
 from esmerge.model.training import Schedule, train
 from esmerge.specialists.specialists import Specialists
 
 
-def finetune(specialists: Specialists, examples: Sequence[Example], name: str, seed: int, scratch: Path) -> LoraState:
-    """Train a new adapter on solved examples, starting from the bare backbone.
+def finetune(
+    specialists: Specialists,
+    examples: Sequence[Example],
+    name: str,
+    seed: int,
+    scratch: Path,
+    start: LoraState | None = None,
+) -> LoraState:
+    """Train an adapter on solved examples.
 
     Args:
         examples: a benchmark's training split.
         name: the benchmark's; shown beside the progress bar, and names the random stream.
         scratch: folder for checkpoints.
+        start: the adapter that is trained on, of its own rank and scale; None starts a new one on the bare backbone.
 
     Raises:
         InputError: there are no examples.
@@ -34,7 +43,7 @@ def finetune(specialists: Specialists, examples: Sequence[Example], name: str, s
         rows = generator(seed, f"finetune-{name}", step).integers(len(sequences), size=specialists.finetuning.batch)
         return [sequences[row] for row in rows]
 
-    return _adapted(specialists, batch, specialists.finetuning.steps, name, seed, scratch)
+    return _adapted(specialists, batch, specialists.finetuning.steps, name, seed, scratch, start)
 
 
 def finetune_together(
@@ -63,20 +72,30 @@ def finetune_together(
 
 
 def _adapted(
-    specialists: Specialists, batch: Callable[[int], list[Prompt]], steps: int, name: str, seed: int, scratch: Path
+    specialists: Specialists,
+    batch: Callable[[int], list[Prompt]],
+    steps: int,
+    name: str,
+    seed: int,
+    scratch: Path,
+    start: LoraState | None = None,
 ) -> LoraState:
-    """A new adapter, trained on the sequences of each step, and taken off the backbone again."""
+    """An adapter, trained on the sequences of each step, and taken off the backbone again."""
     settings, model = specialists.finetuning, specialists.backbone.model
-    parameters = init_lora(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
     try:
+        if start is None:
+            parameters = init_lora(model, "finetuned", settings.rank, settings.alpha, specialists.targets, seed)
+        else:
+            parameters = resume_lora(model, "finetuned", start)
         schedule = Schedule(steps, settings.rate, settings.weight_decay, batch=settings.batch)
-        train(
-            f"fine-tuning on {name}",
-            parameters,
-            lambda step: answer_loss(specialists.prompt_encoder, batch(step)),
-            schedule,
-            scratch,
-        )
+        with recomputed_if_large(model):
+            train(
+                f"fine-tuning on {name}",
+                parameters,
+                lambda step: answer_loss(specialists.prompt_encoder, batch(step)),
+                schedule,
+                scratch,
+            )
         return extract_lora(model, "finetuned", specialists.backbone.name)
     finally:
         detach(model)

@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from esmerge.adapters.lora import LoraState
+import torch
+
+from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.baselines.finetuning import finetune, finetune_together
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
+from esmerge.merging.ops.low_rank import stack
+from esmerge.merging.ops.settings import EXACT
+from esmerge.merging.ops.space import low_rank_state
 from esmerge.specialists.soft_tokens.stages import ADAPTER
 from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.cache import digest
@@ -36,6 +41,18 @@ class FineTuner:
 
         settings = {"name": benchmark.name, "train": _digest(benchmark)}
         return self._stored(benchmark.name, settings, closure_digest(finetune), make)
+
+    def average_finetuned(self, benchmark: Benchmark) -> LoraState:
+        """The same, but trained on from the average of the specialists' updates, which has the sum of their ranks."""
+        specialists, seed = self.context.specialists, self.context.seed
+
+        def make(folder: Path, scratch: Path) -> None:
+            start = average(specialists.adapters)
+            state = finetune(specialists, benchmark.train, benchmark.name, seed, scratch, start)
+            save_adapter(state, folder / ADAPTER)
+
+        settings = {"name": benchmark.name, "train": _digest(benchmark), "start": "average"}
+        return self._stored(f"average, {benchmark.name}", settings, closure_digest(finetune, low_rank_state), make)
 
     def multitask(self, suite: Sequence[Benchmark]) -> LoraState:
         """One adapter trained on every benchmark that has a training split, in turns."""
@@ -65,6 +82,15 @@ class FineTuner:
             folder = store.folder(KIND, name, key, {"code": code}, make)
             state = load_adapter(folder / ADAPTER, f"finetuned {name}")
             return replace(state, base_model=specialists.backbone.name)
+
+
+def average(experts: Mapping[str, LoraState]) -> LoraState:
+    """``1/N · Σ ΔW_i`` as one adapter, in float32."""
+
+    def factors(module: str) -> LoraFactors:
+        return stack([(1 / len(experts), state.modules[module]) for state in experts.values()], torch.float32)
+
+    return low_rank_state(experts, factors, EXACT).materialize()
 
 
 def _digest(benchmark: Benchmark) -> str:

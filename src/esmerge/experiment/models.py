@@ -42,6 +42,10 @@ class Models:
         """An adapter trained on a benchmark's training split."""
         return self.finetuner.finetuned(self.context.specialists.worded(benchmark))
 
+    def average_finetuned(self, benchmark: Benchmark) -> LoraState:
+        """The average of all adapters, trained on at a benchmark's training split."""
+        return self.finetuner.average_finetuned(self.context.specialists.worded(benchmark))
+
     def multitask(self) -> LoraState:
         """One adapter trained on the training splits of all benchmarks."""
         return self.finetuner.multitask(self.suite)

@@ -100,14 +100,30 @@ def init_lora(
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), lora_dropout=0.0)  # type: ignore[arg-type]
         _inject(config, model, name)
+    return _trainable(model, name)
+
+
+def resume_lora(model: nn.Module, name: str, state: LoraState) -> list[nn.Parameter]:
+    """Attach an adapter that is active and trained on from where it is; returns its parameters, as ``init_lora`` does.
+
+    Raises:
+        AdapterError: it adapts layers that the backbone does not have, or of other shapes.
+    """
+    _inject(_config(state), model, name)
+    _fill(model, name, state)
+    return _trainable(model, name)
+
+
+def _trainable(model: nn.Module, name: str) -> list[nn.Parameter]:
+    key = peft_name(name)
     for _, layer in _lora_layers(model):
-        layer.set_adapter([peft_name(name)])
-        for linear in (layer.lora_A[peft_name(name)], layer.lora_B[peft_name(name)]):
+        layer.set_adapter([key])
+        for linear in (layer.lora_A[key], layer.lora_B[key]):
             dtype = linear.weight.dtype
             linear.weight.data = linear.weight.data.float()
             if dtype != torch.float32:
                 register_parametrization(linear, "weight", _Rounded(dtype), unsafe=True)
-    return [parameter for key, parameter in model.named_parameters() if f".{peft_name(name)}." in key]
+    return [parameter for path, parameter in model.named_parameters() if f".{key}." in path]
 
 
 def extract_lora(model: nn.Module, name: str, base_model: str) -> LoraState:

@@ -17,7 +17,7 @@ class MultitaskSettings:
 
 
 @REFERENCES.register(
-    "multitask", MultitaskSettings, ReferenceInfo("Multi-task", MethodKind.REFERENCE, rank=4, finetuned=True)
+    "multitask", MultitaskSettings, ReferenceInfo("Multi-task", MethodKind.REFERENCE, rank=5, finetuned=True)
 )
 def multitask(settings: MultitaskSettings, model: ReferenceModel, benchmark: Benchmark) -> pd.DataFrame:
     """Predictions of one adapter trained on every benchmark of the sweep that has a training split.
