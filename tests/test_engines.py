@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from tests.conftest import composed
+from tests.front_door import run_sweep
 
 import esmerge.cli.sweep
 import esmerge.experiment.pipeline
@@ -25,7 +26,6 @@ from esmerge.core.compose import choices
 from esmerge.core.stopping import RESUMABLE
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.plan import plan_runs
-from esmerge.tracking import callback
 from esmerge.tracking.store import RunFolder
 
 METHODS = ("majority", "group_mean")
@@ -40,11 +40,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, multir
     """Run the front door here, on two methods or, as a single job, on one; returns what it exits with."""
     words = [f"hydra.{'sweep' if multirun else 'run'}.dir={folder}", f"cache={folder.parent / 'cache'}", *overrides]
     method = f"method={','.join(METHODS) if multirun else METHODS[1]}"
-    monkeypatch.setattr(sys, "argv", ["sweep", *(["-m"] if multirun else []), *COMMON, method, *words])
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    return ended.value.code
+    return run_sweep(monkeypatch, *(["-m"] if multirun else []), *COMMON, method, *words)
 
 
 def until(true: Callable[[], bool], seconds: float = 200) -> None:

@@ -20,6 +20,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tests.conftest import composed
+from tests.front_door import run_sweep
 from transformers import AutoModelForCausalLM
 
 import esmerge.cli.sweep
@@ -32,7 +33,6 @@ from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.model.attach import PREFIX, attach
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
-from esmerge.tracking import callback
 from esmerge.tracking.questions import read_questions
 from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
 
@@ -88,11 +88,7 @@ def command(folder: Path, cache: Path) -> list[str]:
 
 def in_process(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     """Run the front door here; returns what it exits with."""
-    monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    return ended.value.code
+    return run_sweep(monkeypatch, *arguments)
 
 
 def until(true: Any, process: subprocess.Popen, seconds: float = 90) -> None:

@@ -15,6 +15,7 @@ import torch
 from benchmarks.miniature.release import Miniature, save_miniature
 from safetensors.torch import load_file
 from tests.conftest import composed
+from tests.front_door import run_sweep
 from tests.tracking.offline import read_offline
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,7 +31,6 @@ from esmerge.experiment.unpacking.plan import plan_unpacking
 from esmerge.experiment.unpacking.request import read_unpacking
 from esmerge.experiment.unpacking.write import unpack
 from esmerge.specialists.specialists import Specialists
-from esmerge.tracking import callback
 
 LIMITS = ["probe.samples=4", "benchmark.limit=2", "benchmark.shots=1", "granularity.projections=8"]
 QUIET = ["tracking=disabled", "compute.threads=1", "compute.resamples=10"]
@@ -65,11 +65,7 @@ def sweep(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pd.Dat
 
     def running(name: str, *words: str) -> pd.DataFrame:
         folder = world.root / name
-        monkeypatch.setattr(sys, "argv", ["sweep", "-m", *words, *LIMITS, *QUIET, f"hydra.sweep.dir={folder}"])
-        monkeypatch.setattr(callback, "_FOLDERS", [])
-        with pytest.raises(SystemExit) as ended:
-            esmerge.cli.sweep.main()
-        assert not ended.value.code
+        assert not run_sweep(monkeypatch, "-m", *words, *LIMITS, *QUIET, f"hydra.sweep.dir={folder}")
         return pd.read_csv(folder / "results.csv")
 
     return running

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from tests.front_door import run_sweep
 
 import esmerge.cli.sweep
-from esmerge.tracking import callback
 from esmerge.tracking.results import run_folders
 from esmerge.tracking.store import RunFolder
 
@@ -23,12 +22,8 @@ VALIDATION = ["split=validation", "hydra.sweeper.direction=maximize"]
 
 def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> Any:
     """Run a multirun here; returns what the process would exit with."""
-    arguments = ["sweep", "-m", *COMMON, f"cache={folder.parent}/cache", f"hydra.sweep.dir={folder}", *overrides]
-    monkeypatch.setattr(sys, "argv", arguments)
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    return ended.value.code
+    arguments = ["-m", *COMMON, f"cache={folder.parent}/cache", f"hydra.sweep.dir={folder}", *overrides]
+    return run_sweep(monkeypatch, *arguments)
 
 
 def states(folder: Path) -> list[str]:

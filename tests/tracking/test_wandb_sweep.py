@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from tests.front_door import run_sweep
 from tests.tracking.offline import OfflineRun, read_offline
 from tests.tracking.test_wandb_runs import ACCURACY, finished_run
 
@@ -16,7 +16,6 @@ import esmerge.experiment.pipeline
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.core.observed import Training
 from esmerge.experiment.wandb_groups import log_missing, log_sweep
-from esmerge.tracking import callback
 from esmerge.tracking.lineage import Lineage, SignalsSource, write_lineage
 from esmerge.tracking.store import RunFolder
 from esmerge.tracking.wandb_log import log_failed_run
@@ -42,11 +41,7 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> object:
     """Run the front door here; returns what it exits with."""
     places = [f"hydra.sweep.dir={folder}", f"cache={folder.parent / 'cache'}"]
-    monkeypatch.setattr(sys, "argv", ["sweep", "-m", *WORDS, *places, *words])
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    return ended.value.code
+    return run_sweep(monkeypatch, "-m", *WORDS, *places, *words)
 
 
 def shown(folder: Path, job_type: str) -> dict[str, OfflineRun]:

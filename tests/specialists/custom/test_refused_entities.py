@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,14 +9,13 @@ import pytest
 from benchmarks.miniature.mol_llama import Sizes, write_parts
 from benchmarks.miniature.prot2text_v2 import TARGETS, save_release
 from rdkit import Chem
+from tests.front_door import run_sweep
 from tests.specialists.tiny_language_model import write_tables
 from tests.standalone.tiny import TEXTS, save_backbone, train_adapter, write_probe
 
-import esmerge.cli.sweep
 from esmerge.core.errors import InputError
 from esmerge.specialists.encoders.mol_llama import inputs
 from esmerge.specialists.encoders.mol_llama.conformers import Conformer
-from esmerge.tracking import callback
 
 BRIDGED = "C1=C2CC1C2"  # no geometry fits its double bond
 UNLUCKY = "CCOCC"  # a conformer of it fails here, and nowhere else
@@ -48,14 +45,6 @@ def words_of(root: Path, *more: str) -> list[str]:
     ]
 
 
-def sweep(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["sweep", "-m", *words])
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    assert not ended.value.code
-
-
 def test_refused_entities_are_rejects_of_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tables(tmp_path / "data", rows=24)
     write_probe(tmp_path / "probe.jsonl")
@@ -74,7 +63,7 @@ def test_refused_entities_are_rejects_of_every_run(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(inputs, "conformer", failing)
     folder = tmp_path / "sweep"
     words = words_of(tmp_path, "references=[base]")
-    sweep([*words, "method=average,majority", f"hydra.sweep.dir={folder}"], monkeypatch)
+    assert not run_sweep(monkeypatch, "-m", *words, "method=average,majority", f"hydra.sweep.dir={folder}")
 
     results = pd.read_csv(folder / "results.csv")
     assert set(results["method"]) == {"average", "majority", "base"} and set(results["n"]) == {6}
@@ -89,5 +78,5 @@ def test_refused_entities_are_rejects_of_every_run(tmp_path: Path, monkeypatch: 
     assert embedded.count(BRIDGED) == embedded.count(UNLUCKY) == 1, "a verdict is remembered"
 
     monkeypatch.setattr(inputs, "conformer", None)  # all that later sweeps need is in the cache
-    sweep([*words, "method=majority", f"hydra.sweep.dir={tmp_path / 'again'}"], monkeypatch)
+    assert not run_sweep(monkeypatch, "-m", *words, "method=majority", f"hydra.sweep.dir={tmp_path / 'again'}")
     assert set(pd.read_csv(tmp_path / "again" / "results.csv")["n"]) == {6}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,10 @@ import torch
 from benchmarks.miniature.prot2text_v2 import TARGETS, TinyRelease, save_release
 from safetensors.torch import load_file
 from tests.conftest import composed
+from tests.front_door import run_sweep
 from tests.specialists.tiny_language_model import write_tables
 from tests.standalone.tiny import TEXTS, save_backbone, train_adapter, write_probe
 
-import esmerge.cli.sweep
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Entity
 from esmerge.experiment import predictor
@@ -34,7 +32,6 @@ from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.specialists.families.custom.teaching import TeachingSettings
 from esmerge.specialists.soft_tokens.stored import StoredEncoder
 from esmerge.storage.cache import Cache
-from esmerge.tracking import callback
 
 
 class World:
@@ -74,14 +71,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("released"))
 
 
-def sweep(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["sweep", "-m", *words])
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    assert not ended.value.code
-
-
 def words_of(world: World, root: Path, folder: Path, *more: str) -> list[str]:
     return [
         *("specialists=custom", f"specialists.backbone={world.backbone}", *world.experts("specialists.")),
@@ -108,8 +97,10 @@ def test_from_the_release_to_scores(world: World, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(predictor, "score", watched)
     perceiving = tmp_path / "perceiving"
-    sweep(
-        words_of(world, tmp_path, perceiving, "references=[base,expert]", *world.encoder("specialists.")), monkeypatch
+    assert not run_sweep(
+        monkeypatch,
+        "-m",
+        *words_of(world, tmp_path, perceiving, "references=[base,expert]", *world.encoder("specialists.")),
     )
     results = pd.read_csv(perceiving / "results.csv")
     assert set(results["method"]) == {"base", "expert:mol", "expert:prot", "es"} and results["value"].notna().all()
@@ -121,8 +112,10 @@ def test_from_the_release_to_scores(world: World, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(prot2text_v2, "load_esm", None)  # what is stored needs no encoder
     again = tmp_path / "again"
-    sweep(
-        words_of(world, tmp_path, again, "method=average", "references=[]", *world.encoder("specialists.")), monkeypatch
+    assert not run_sweep(
+        monkeypatch,
+        "-m",
+        *words_of(world, tmp_path, again, "method=average", "references=[]", *world.encoder("specialists.")),
     )
     assert set(pd.read_csv(again / "results.csv")["method"]) == {"average"}
 

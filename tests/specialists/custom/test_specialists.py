@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from tests.conftest import composed
+from tests.front_door import run_sweep
 from tests.specialists.tiny_language_model import write_tables
 from tests.standalone.tiny import PAIR, TEXTS, save_backbone, train_experts, write_probe
 
-import esmerge.cli.sweep
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Entity
 from esmerge.experiment.config import read_sweep
@@ -22,7 +21,6 @@ from esmerge.specialists.api import Context
 from esmerge.specialists.families.custom.family import custom
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.storage.cache import Cache
-from esmerge.tracking import callback
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +44,22 @@ def test_a_sweep_asks_the_users_experts(made: Any, tmp_path: Path, monkeypatch: 
         f"specialists.experts.mol={{path: {experts['mol']}, modality: molecule}}",
         f"specialists.experts.prot={experts['prot']}",
         *("probe=text", f"probe.file={probe}", "granularity.projections=8"),
-        *("benchmark=human", f"benchmark.root={tmp_path / 'data'}", "references=[base,expert,finetuned,average]"),
+        *(
+            "benchmark=human",
+            f"benchmark.root={tmp_path / 'data'}",
+            "references=[base,expert,finetuned,average_finetuned,average]",
+        ),
         *("specialists.finetuning.steps=1", "tracking=disabled", "compute.threads=1", "compute.resamples=10"),
         *(f"cache={tmp_path / 'cache'}", f"hydra.sweep.dir={folder}"),
     ]
-    monkeypatch.setattr(sys, "argv", ["sweep", *asked])
-    monkeypatch.setattr(callback, "_FOLDERS", [])
-    with pytest.raises(SystemExit) as ended:
-        esmerge.cli.sweep.main()
-    assert not ended.value.code
+    assert not run_sweep(monkeypatch, *asked)
     found = pd.read_csv(folder / "results.csv")
-    assert set(found["method"]) == {"base", "expert:mol", "expert:prot", "finetuned", "average", "es"}
+    assert set(found["method"]) == {
+        *("base", "expert:mol", "expert:prot", "finetuned", "average_finetuned", "average", "es"),
+    }
     assert set(found["specialists"]) == {"custom"}
     states = [json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")]
-    assert len(states) == 7 and set(states) == {"done"}
+    assert len(states) == 8 and set(states) == {"done"}
 
 
 def test_a_probe_without_texts_is_refused_before_a_model_loads() -> None:
