@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement, product
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -23,14 +25,15 @@ def agreement_table(sweep: SweepResults) -> pd.DataFrame:
     be parsed agrees with nothing. Of many rows, the best.
     """
     answers = {row.title: of_row for row in best_shown(sweep, MOST_AGREEING) if (of_row := _answers(sweep, row))}
-    pairs = []
-    for title, first in answers.items():
-        for other, second in answers.items():
-            alike, n = (0, 0)
-            for key in [key for key in first if key in second]:
-                same, both = _alike(first[key], second[key])
-                alike, n = alike + same, n + both
-            pairs.append({"title": title, "other": other, "agreement": alike / n if n else np.nan, "n": n})
+    shares: dict[tuple[str, str], tuple[float, int]] = {}
+    for (title, first), (other, second) in combinations_with_replacement(answers.items(), 2):
+        counts = [_alike(first[key], second[key]) for key in first if key in second]
+        alike, n = (sum(numbers) for numbers in zip(*counts, strict=True)) if counts else (0, 0)
+        shares[title, other] = shares[other, title] = (alike / n if n else np.nan, n)
+    pairs = [
+        {"title": title, "other": other, "agreement": shares[title, other][0], "n": shares[title, other][1]}
+        for title, other in product(answers, repeat=2)
+    ]
     return pd.DataFrame(pairs) if len(answers) > 1 else pd.DataFrame()
 
 
