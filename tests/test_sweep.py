@@ -34,7 +34,8 @@ from esmerge.model.attach import PREFIX, attach
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking.questions import read_questions
-from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
+from esmerge.tracking.run_files import RESULT_COLUMNS
+from esmerge.tracking.store import RunFolder
 
 BENCHMARKS = ["drug_protein", "molecule_class"]
 COMMON = [

@@ -15,7 +15,8 @@ from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.storage.whole_folder import whole_folder
 from esmerge.tracking import store
 from esmerge.tracking.results import collect, latest_sweep, run_folders, unfinished, write_results
-from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, config_hash
+from esmerge.tracking.run_files import RESULT_COLUMNS
+from esmerge.tracking.store import RunFolder, config_hash
 
 PREDICTIONS = pd.DataFrame(
     {"id": ["q0", "q1"], "label": ["yes", "no"], "prediction": ["yes", ""], "score": [0.1 + 0.2, 1e-17]}

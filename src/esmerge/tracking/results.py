@@ -12,7 +12,8 @@ from filelock import FileLock
 
 from esmerge.core.errors import StoreError
 from esmerge.storage.files import write_table
-from esmerge.tracking.store import RESULT_COLUMNS, RunFolder, Status
+from esmerge.tracking.run_files import RESULT_COLUMNS
+from esmerge.tracking.store import RunFolder, Status
 
 COMMAND = "command.txt"  # in a sweep folder: the command that goes on in it
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from esmerge.coefficients.summary import CoefficientSummary
-from esmerge.tracking.store import RESULT_COLUMNS, RunFolder
+from esmerge.tracking.run_files import RESULT_COLUMNS
+from esmerge.tracking.store import RunFolder
 
 if TYPE_CHECKING:
     import wandb  # imported late: it takes most of a second and reads the environment
