@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -99,41 +99,71 @@ def score(
         if example.labels not in labels_of:
             labels_of[example.labels] = _labels(prompt_encoder, example)
     prefix = shared_prefix(prompt_encoder, [example.prompt for example in examples], shortest_prefix)
-    loglik, greedy = [[0.0] * len(example.labels) for example in examples], [""] * len(examples)
-    halving, on_its_way = Halving("prompts", "compute.batch_size"), deque[tuple[Sequence[Question], Fetching]]()
+    reading = _Reading(prompt_encoder, prefix, labels_of, branches_at_once, journal)
+    halving = Halving("prompts", "compute.batch_size")
+    for questions in batches(prompt_encoder, examples, batch_size, reading.stem_length, on_progress):
+        halving.run(questions, reading.read)
+    return reading.scores(examples)
 
-    def stem_length(example: Example) -> int:
-        return len(labels_of[example.labels].stem)
 
-    def work(questions: Sequence[Question]) -> None:
-        labels = [labels_of[question.example.labels] for question in questions]
-        rows = [question.row for question in questions]
-        stored = journal.stored(rows)
+class _Reading:
+    """Reads batches of questions and keeps what they are answered; see ``score``.
+
+    Args:
+        prefix: what all prompts begin with.
+        labels_of: labels as texts -> as tokens.
+    """
+
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        prefix: Prefix,
+        labels_of: Mapping[tuple[str, ...], _Labels],
+        branches_at_once: int,
+        journal: Journal,
+    ) -> None:
+        self._prompt_encoder, self._prefix, self._labels_of = prompt_encoder, prefix, labels_of
+        self._branches_at_once, self._journal = branches_at_once, journal
+        self._on_its_way = deque[tuple[Sequence[Question], Fetching]]()
+        self._answers: dict[int, tuple[str, list[float]]] = {}  # row -> greedy text, log-likelihoods
+
+    def stem_length(self, example: Example) -> int:
+        """Tokens that all of an example's labels begin with."""
+        return len(self._labels_of[example.labels].stem)
+
+    def read(self, questions: Sequence[Question]) -> None:
+        """One batch, from the journal if it holds it."""
+        stored = self._journal.stored([question.row for question in questions])
         if stored is not None:
-            keep(questions, *stored)
+            self._keep(questions, *stored)
             return
-        on_its_way.append((questions, Fetching(*_read(prompt_encoder, prefix, questions, labels, branches_at_once))))
-        if len(on_its_way) > 1:  # a GPU is at work on this batch while the host looks at the one before
-            finish(*on_its_way.popleft())
+        labels = [self._labels_of[question.example.labels] for question in questions]
+        answers = _read(self._prompt_encoder, self._prefix, questions, labels, self._branches_at_once)
+        self._on_its_way.append((questions, Fetching(*answers)))
+        if len(self._on_its_way) > 1:  # a GPU is at work on this batch while the host looks at the one before
+            self._finish(*self._on_its_way.popleft())
 
-    def finish(questions: Sequence[Question], fetching: Fetching) -> None:
+    def scores(self, examples: Sequence[Example]) -> Scores:
+        """What was read, in the order of the examples; call it after the last batch."""
+        while self._on_its_way:
+            self._finish(*self._on_its_way.popleft())
+        greedy, loglik = (
+            zip(*(self._answers[row] for row in range(len(examples))), strict=True) if examples else ((), ())
+        )
+        lengths = [[len(tokens) for tokens in self._labels_of[example.labels].tokens] for example in examples]
+        return Scores(torch.tensor(loglik, dtype=torch.float64), list(greedy), torch.tensor(lengths))
+
+    def _finish(self, questions: Sequence[Question], fetching: Fetching) -> None:
         tokens, logliks = (tensor.tolist() for tensor in fetching.wait())
         for question, values in zip(questions, logliks, strict=True):
-            _check_numbers(prompt_encoder, question, values)
-        journal.append([question.row for question in questions], (tokens, logliks))
-        keep(questions, tokens, logliks)
+            _check_numbers(self._prompt_encoder, question, values)
+        self._journal.append([question.row for question in questions], (tokens, logliks))
+        self._keep(questions, tokens, logliks)
 
-    def keep(questions: Sequence[Question], tokens: list[int], logliks: list[list[float]]) -> None:
+    def _keep(self, questions: Sequence[Question], tokens: list[int], logliks: list[list[float]]) -> None:
         for question, token, values in zip(questions, tokens, logliks, strict=True):
-            greedy[question.row] = str(prompt_encoder.backbone.tokenizer.decode([token])).strip()
-            loglik[question.row] = values[: len(question.example.labels)]
-
-    for questions in batches(prompt_encoder, examples, batch_size, stem_length, on_progress):
-        halving.run(questions, work)
-    while on_its_way:
-        finish(*on_its_way.popleft())
-    lengths = [[len(tokens) for tokens in labels_of[example.labels].tokens] for example in examples]
-    return Scores(torch.tensor(loglik, dtype=torch.float64), greedy, torch.tensor(lengths))
+            text = str(self._prompt_encoder.backbone.tokenizer.decode([token])).strip()
+            self._answers[question.row] = text, values[: len(question.example.labels)]
 
 
 def _check_numbers(prompt_encoder: PromptEncoder, question: Question, values: Sequence[float]) -> None:
