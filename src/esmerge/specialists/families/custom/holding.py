@@ -33,6 +33,17 @@ def holding(source: LoadedBackbone, dtype: str | torch.dtype, device: str) -> di
     return options
 
 
+def keep_differentiable(model: nn.Module) -> None:
+    """Gradients pass through 4-bit layers on a CPU, too.
+
+    bitsandbytes would pack such a layer's weights, for speed, when it is first read without gradients. The kernel that
+    reads packed weights has no derivative, so that whatever lies before the layer would silently get none.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
 def check_resident(model: nn.Module) -> None:
     """Refuse a model of which a part has no memory: accelerate moves what does not fit to main memory or the disk.
 
