@@ -80,7 +80,7 @@ class World:
 
 
 def load_worlds(folders: Iterable[Path | str]) -> list[World]:
-    """The worlds of sweeps, in the order in which they come up; what several folders hold counts once.
+    """The worlds of sweeps, folder by folder and by name; what several folders hold counts once.
 
     Raises:
         StoreError: a folder is absent or damaged.
@@ -106,7 +106,7 @@ def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
     """Specialists -> the sweep as if it held these alone; floors know no specialists and are left out."""
     worlds = dict(zip(sweep.results["run"], sweep.results["specialists"], strict=True))
     parts = {}
-    for name in dict.fromkeys(filter(None, worlds.values())):
+    for name in sorted(set(filter(None, worlds.values()))):
         results = sweep.results[sweep.results["specialists"] == name]
         benchmarks = tuple(each for each in sweep.benchmarks if each.name in set(results["benchmark"]))
         rows = tuple(row for row in sweep.rows if worlds[row.key] == name and row.kind is not MethodKind.FLOOR)
