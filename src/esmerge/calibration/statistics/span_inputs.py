@@ -40,7 +40,7 @@ class SpanInputsSettings:
             None counts all.
     """
 
-    limit: int | None = 2048
+    limit: int | None = 512
 
     def __post_init__(self) -> None:
         at_least(self, "method.spans", 1, "limit")
