@@ -35,6 +35,11 @@ class Backbone:
     fingerprint: str
     placeholders: PlaceholderTokens | None = None
 
+    def __post_init__(self) -> None:
+        head = typing.cast("nn.Module | None", self.model.get_output_embeddings())
+        if head is not None and _contiguous not in head._forward_pre_hooks.values():
+            head.register_forward_pre_hook(_contiguous)
+
     @property
     def device(self) -> torch.device:
         return self.model.device
@@ -94,6 +99,15 @@ class Backbone:
             dense.switch(None)
             for parameter, flag in flags.items():
                 parameter.requires_grad_(flag)
+
+
+def _contiguous(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The head's input in one piece.
+
+    transformers gives it a slice, the positions that are asked. On a CPU in bfloat16 torch would then copy the head's
+    weight, the largest of a small model, once for every prompt of the batch: two thirds of all time.
+    """
+    return tuple(arg.contiguous() for arg in args)
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
