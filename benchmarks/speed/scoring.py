@@ -4,8 +4,9 @@
 
 The model is a random Llama at the shape of SmolLM2-135M; --layers and --hidden make it smaller. With --shared all
 prompts begin with the same text, as the questions of a benchmark do: scoring reads it once, ``whole`` is scoring that
-is not told so. Plain generation takes one prompt at a time, ``batched`` the batches that scoring takes. All are timed
-in turns, medians count, and a row is appended to the CSV.
+is not told so. ``sliced`` is scoring whose head is given a slice of the last layer, as transformers gives it. Plain
+generation takes one prompt at a time, ``batched`` the batches that scoring takes. All are timed in turns, medians
+count, and a row is appended to the CSV.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from esmerge.model.prompt_encoder import Batch, EncodedPrompt, PromptEncoder
 from esmerge.model.scoring import score
 
 AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of the bare pass's time
-CONTENDERS = ("scoring", "whole", "generate", "batched", "forward")
+CONTENDERS = ("scoring", "whole", "sliced", "generate", "batched", "forward")
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -116,10 +117,20 @@ def contenders(
     def scoring(given: Sequence[Example]) -> None:
         score(PromptEncoder(body, {}), given, asked.batch_size)
 
+    def sliced() -> None:
+        hooks = body.model.get_output_embeddings()._forward_pre_hooks
+        kept = dict(hooks)
+        hooks.clear()
+        try:
+            scoring(questions)
+        finally:
+            hooks.update(kept)
+
     joined = [replace(question, prompt=("".join(map(str, question.prompt)),)) for question in questions]
     works = (
         lambda: scoring(questions),
         lambda: scoring(joined),
+        sliced,
         lambda: generate(single),
         lambda: generate(prompts),
         forward,
@@ -166,6 +177,7 @@ def measure(works: dict[str, Callable[[], object]], repeats: int, count: int) ->
         "faster_than_generate": round(median["generate"] / median["scoring"], 3),
         "faster_than_batched": round(median["batched"] / median["scoring"], 3),
         "faster_than_whole": round(median["whole"] / median["scoring"], 3),
+        "faster_than_sliced": round(median["sliced"] / median["scoring"], 3),
         "times_forward": round(median["scoring"] / median["forward"], 3),
     }
 
@@ -199,6 +211,7 @@ def report(row: dict[str, object]) -> str:
             f"(aim: at least {AT_LEAST:g}), {row['faster_than_batched']} times if it is batched",
             f"scoring / the same without reading the {row['shared']} tokens that all prompts begin with once: "
             f"{row['faster_than_whole']} times as many examples",
+            f"scoring / the same with the head given a slice: {row['faster_than_sliced']} times as many examples",
             f"floor: {float(str(row['flop'])) / 1e9:.1f} GFLOP, {row['floor_seconds']} s",
             f"scoring / bare forward pass: {row['times_forward']} times the seconds (aim: at most {AT_MOST:g})",
         ]
