@@ -39,6 +39,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("sweeps", nargs="+", type=Path, help="sweep folders, outputs/NAME")
     parser.add_argument("--method", default="span_regression", help="the merge that the verdict is about")
     parser.add_argument("--out", type=Path, default=RESULTS / "settled.md", help="page; figures go beside it")
+    parser.add_argument("--note", default="", help="a sentence under the commands: what of them has been run")
     return parser.parse_args(words)
 
 
@@ -55,8 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 scored.append(standings(world))
                 bar.update()
         figures = write_figures(scored, options.method, options.out.parent, options.out.stem)
-        command = ["python", "-m", "benchmarks.settled", *(sys.argv[1:] if words is None else words)]
-        text = page(scored, options.method, [*sweep_commands(), shlex.join(command)], figures)
+        command = ["python", "-m", "benchmarks.settled", *map(str, options.sweeps)]
+        text = page(scored, options.method, [*sweep_commands(), shlex.join(command)], figures, options.note)
         write_text(options.out, text)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -110,7 +110,7 @@ def tuning_figure(worlds: Sequence[Standings], method: str) -> Figure | None:
             panel.plot(np.arange(1, len(best) + 1), 100 * best, color=colour, linewidth=width, drawstyle="steps-post")
     handles = [Line2D([], [], color=colour, linewidth=1.8, label=title) for title, colour in coloured.items()]
     handles.append(Line2D([], [], color=GREY, linewidth=0.8, label="the others"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=7.5)
     figure.supxlabel("Settings tried, the published ones first", fontsize=9)
     figure.supylabel("Best validation accuracy so far (%)", fontsize=9)
     return figure

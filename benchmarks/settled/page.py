@@ -25,18 +25,22 @@ all of them. Reads: what a merge is given; tuned settings read labelled validati
 and merging at published settings, mean over seeds."""
 
 
-def page(worlds: Sequence[Standings], method: str, commands: Sequence[str], figures: Mapping[str, str]) -> str:
+def page(
+    worlds: Sequence[Standings], method: str, commands: Sequence[str], figures: Mapping[str, str], note: str = ""
+) -> str:
     """The page as Markdown.
 
     Args:
         method: config name of the merge that the verdict is about.
         commands: that made the sweeps, and this page last.
         figures: caption -> file name.
+        note: what of the commands has been run; nothing where all has been.
     """
     first, *rest = verdict(worlds, method)
     parts = [
         "# Which merge is best: every merge, published and tuned, in every world",
         "\n".join(["```bash", *commands, "```"]),
+        *([note] if note else []),
         "\n".join([first, "", *[f"- {line}" for line in rest]]),
         HOW,
         *[f"![{caption}]({name})" for caption, name in figures.items()],
