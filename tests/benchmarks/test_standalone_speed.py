@@ -25,7 +25,7 @@ def test_the_table_has_a_row_for_each_method(tmp_path: Path, capsys: Any) -> Non
     assert standalone.main(asked) == 0
     table = capsys.readouterr().out
     assert "3 adapters of rank 2" in table
-    line = re.search(r"\| average@delta \|( -?[\d.]+ \|){5} [\d.]+ MB \| ", table)
+    line = re.search(r"\| average@delta \|( -?[\d.]+ \|){5} [\d.]+ [MG]B \| ", table)
     assert line and line[0].count("|") == table.splitlines()[2].count("|") - 1
     assert list(tmp_path.iterdir()) == []
 

@@ -195,9 +195,9 @@ MESSAGES = {
     # names inside
     "probe.name=loud": r"unknown probe 'loud': expected one of authors, mixed, shuffled, single, text",
     "specialists.kind=nobody": r"unknown specialist set 'nobody': expected one of .*textbook",
-    "method.name=magic": r"unknown method 'magic': expected one of .*average, base, .*es",
+    "method.name=magic": r"unknown method 'magic': expected one of .*average, .*base, .*es",
     "merge_space=middle": r"merge_space='middle': expected one of factors, delta, or null",
-    "references=[base,magic]": r"references names the method 'magic': expected one of .*average, base",
+    "references=[base,magic]": r"references names the method 'magic': expected one of .*average, .*base",
     "references=[ties@factors]": r"method=ties has no merge_space=factors: it has delta",
     "references=[base@delta]": r"references names 'base@delta': base does not merge",
 }

@@ -28,10 +28,12 @@ class OfflineRun:
     artifacts: list[Any] = field(default_factory=list)
 
 
-def read_offline(folder: Path, seconds: float = 10.0) -> OfflineRun:
+def read_offline(folder: Path, seconds: float = 30.0) -> OfflineRun:
     """The one run whose files lie in a folder; the client's process writes its end a moment after the run."""
-    (path,) = folder.glob("*.wandb")
     end = time.monotonic() + seconds
+    while not any(folder.glob("*.wandb")) and time.monotonic() < end:
+        time.sleep(0.02)
+    (path,) = folder.glob("*.wandb")
     while (told := _read(path)).exit_code is None and time.monotonic() < end:
         time.sleep(0.02)
     return told

@@ -82,6 +82,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _version(name: str) -> str | None:
+    loaded = sys.modules.get(name)
+    if name == "torch" and loaded is not None:
+        return str(loaded.__version__)  # with the build, such as +cu130, which the package's metadata may leave out
     try:
         return version(name)
     except PackageNotFoundError:
