@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
+from esmerge.core.errors import NotApplicable
 from esmerge.core.methods import ReferenceInfo
 from esmerge.core.prompts import Benchmark
 from esmerge.core.registry import Registry
@@ -23,6 +24,12 @@ if TYPE_CHECKING:  # a floor runs without torch
 
 FLOORS: Registry[ReferenceInfo] = Registry("floor", "esmerge.baselines.floors", "esmerge.floors")
 REFERENCES: Registry[ReferenceInfo] = Registry("reference", "esmerge.baselines.references", "esmerge.references")
+
+
+def check_taught(benchmark: Benchmark) -> None:
+    """Raise ``NotApplicable`` where a benchmark has no training split to fine-tune on."""
+    if not benchmark.train:
+        raise NotApplicable(f"benchmark {benchmark.name!r} has no training split to fine-tune on")
 
 
 class ReferenceModel(Protocol):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-
-from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.lora import LoraState
 from esmerge.adapters.peft_folder import load_adapter, save_adapter
 from esmerge.baselines.finetuning import finetune, finetune_together
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
-from esmerge.merging.ops.low_rank import stack
-from esmerge.merging.ops.settings import EXACT
-from esmerge.merging.ops.space import low_rank_state
+from esmerge.merging.ops.space import combine_deltas, equal_weights
 from esmerge.specialists.soft_tokens.stages import ADAPTER
 from esmerge.specialists.stage_store import StageStore
 from esmerge.storage.cache import digest
@@ -52,7 +49,7 @@ class FineTuner:
             save_adapter(state, folder / ADAPTER)
 
         settings = {"name": benchmark.name, "train": _digest(benchmark), "start": "average"}
-        return self._stored(f"average, {benchmark.name}", settings, closure_digest(finetune, low_rank_state), make)
+        return self._stored(f"average, {benchmark.name}", settings, closure_digest(finetune, combine_deltas), make)
 
     def multitask(self, suite: Sequence[Benchmark]) -> LoraState:
         """One adapter trained on every benchmark that has a training split, in turns."""
@@ -85,12 +82,9 @@ class FineTuner:
 
 
 def average(experts: Mapping[str, LoraState]) -> LoraState:
-    """``1/N · Σ ΔW_i`` as one adapter, in float32."""
-
-    def factors(module: str) -> LoraFactors:
-        return stack([(1 / len(experts), state.modules[module]) for state in experts.values()], torch.float32)
-
-    return low_rank_state(experts, factors, EXACT).materialize()
+    """``1/N · Σ ΔW_i`` as one adapter, of the sum of their ranks."""
+    merged = combine_deltas(experts, equal_weights(experts, "delta", 1 / len(experts)))
+    return typing.cast(LoraState, merged).materialize()  # one weight for each expert and module keeps the low rank
 
 
 def _digest(benchmark: Benchmark) -> str:

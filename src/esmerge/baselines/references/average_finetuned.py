@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from esmerge.baselines.api import REFERENCES, ReferenceModel
-from esmerge.core.errors import NotApplicable
+from esmerge.baselines.api import REFERENCES, ReferenceModel, check_taught
 from esmerge.core.methods import MethodKind, ReferenceInfo
 from esmerge.core.prompts import Benchmark
 
@@ -28,6 +27,5 @@ def average_finetuned(settings: AverageFinetunedSettings, model: ReferenceModel,
     Raises:
         NotApplicable: the benchmark has no training split.
     """
-    if not benchmark.train:
-        raise NotApplicable(f"benchmark {benchmark.name!r} has no training split to fine-tune on")
+    check_taught(benchmark)
     return model.predict(model.average_finetuned(benchmark), benchmark)
