@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from benchmarks.gpu.models import LLAMA_8B
+from benchmarks.gpu.models import LLAMA_8B, RANK
 from benchmarks.gpu.scoring import FULL_SIZES
 from benchmarks.speed.flops import counted
 from hydra import compose, initialize_config_dir
@@ -35,6 +35,7 @@ from esmerge.core.paths import CONF
 from esmerge.core.prompts import Entity, Example, PromptSegment
 from esmerge.experiment.config import Sweep, read_sweep
 from esmerge.experiment.plan import plan_runs
+from esmerge.model.attach import init_lora
 from esmerge.model.prompt_encoder import text_of
 from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.tasks.load import load_benchmark
@@ -54,6 +55,7 @@ MEASURED = Path(__file__).parent / "results" / "gpu.md"
 MOLECULE, AROUND = 8, 2  # soft tokens of a molecule; of a protein beside its residues
 BYTES = 3.0  # of a token of text, where no tokenizer counts
 NEW_TOKENS, SAMPLE, GIGA = 512, 200, 1e9
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 WIDTH = 2  # bytes of a bfloat16
 
 Positions = Callable[[PromptSegment], int]
@@ -136,11 +138,16 @@ class Measure:
 
     def row(self, experiment: str) -> dict[str, object]:
         """An experiment's runs, questions, positions, operations, hours and memory."""
-        sweeps = [read_sweep(config) for config in composed(experiment)]
-        runs = len({spec.name for sweep in sweeps for spec in plan_runs(sweep) if spec.uses_model})
+        configs = list(composed(experiment))
+        sweeps = [read_sweep(config) for config in configs]
+        specs = {spec.name: spec for sweep in sweeps for spec in plan_runs(sweep) if spec.uses_model}
+        runs = len(specs)
         asked = [each for name in sweeps[0].suite_request().names if (each := self.asked(sweeps[0], name))]
         batch = sweeps[0].compute.batch_size
         total, operations = sum(each.count for each in asked), 0.0
+        if any(spec.info.finetuned for spec in specs.values()):
+            lengths = [length for each in asked for length in each.lengths]
+            self.remarks.append(f"{experiment}: {training(configs[0].specialists.finetuning, lengths)}")
         for each in asked:
             operations += runs * each.count * statistics.fmean(map(of_prompt(), each.lengths))
         mean = sum(each.count * statistics.fmean(each.lengths) for each in asked) / total
@@ -255,6 +262,51 @@ def memory(batch: int, longest: int) -> float:
     keys_and_values = 2 * shape.layers * shape.key_value_heads * head * batch * longest
     layer_activations = (4 * shape.hidden + 2 * shape.intermediate) * batch * longest
     return WIDTH * (weights + keys_and_values + layer_activations) / GIGA
+
+
+def training(finetuning: DictConfig, lengths: Sequence[int]) -> str:
+    """What fine-tuning on each benchmark takes, in words; layers compute their activations again on the way back."""
+    shape, batch = LLAMA_8B, int(finetuning.batch)
+    inputs, inside = WIDTH * shape.hidden, kept_by_a_layer()
+    mean, most = (
+        batch * length * (shape.layers * inputs + inside) / GIGA for length in (statistics.fmean(lengths), max(lengths))
+    )
+    return (
+        f"fine-tuning is {finetuning.steps} steps of {batch} prompts for each benchmark; a step keeps {mean:.0f} GB at "
+        f"the mean length and {most:.0f} GB at the longest: {inside / 1e3:.0f} kB a position in the layer that is "
+        f"computed again, {inputs / 1e3:.1f} kB in each"
+    )
+
+
+@cache
+def kept_by_a_layer(short: int = 256, long: int = 512) -> float:
+    """Bytes a position that a decoder layer with adapters in all its linear layers keeps for its gradient, counted."""
+    shape = LLAMA_8B
+    config = LlamaConfig(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        attn_implementation="sdpa",
+    )
+    layer = LlamaDecoderLayer(config, 0).to(torch.bfloat16).requires_grad_(False)
+    init_lora(layer, "trained", RANK, 32.0, TARGETS, 0)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+
+    def count(length: int) -> int:
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        hidden = torch.zeros(1, length, shape.hidden, dtype=torch.bfloat16, requires_grad=True)
+        turned = torch.zeros(1, length, shape.hidden // shape.heads, dtype=torch.bfloat16)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            layer(hidden, position_embeddings=(turned, turned))
+        return sum(size for address, size in kept.items() if address not in weights)
+
+    return (count(long) - count(short)) / (long - short)
 
 
 def encodings(asked: Sequence[Asked]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,13 @@ def test_operations_are_those_of_weights_and_attention() -> None:
     for length in (100, 3000):
         attention = 4 * LLAMA_8B.layers * LLAMA_8B.hidden * length**2
         assert estimate.of_prompt()(length) == pytest.approx(2 * weights_of_layers() * length + attention, rel=1e-3)
+
+
+def test_a_layer_keeps_what_its_adapters_and_its_gate_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = replace(LLAMA_8B, hidden=64, heads=4, key_value_heads=2, intermediate=96)
+    monkeypatch.setattr(estimate, "LLAMA_8B", shape)
+    least = 2 * (3 * shape.hidden + 3 * shape.intermediate)  # of two norms and o_proj; gate, up and their product
+    assert least < estimate.kept_by_a_layer.__wrapped__(64, 128) < 20 * least
 
 
 def test_speeds_are_read_from_the_page_of_the_gpu() -> None:
