@@ -80,12 +80,13 @@ def _check_files(runs: Sequence[LoggedRun]) -> None:
 def _sync(folders: Sequence[str]) -> str:
     """Let the client send folders; returns its first error, or the last line that it said."""
     with client_environment("online", Path(folders[0]).parents[1]):
-        own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # this process's, or gone
+        # The command starts a service of its own: the variable names this process's, which may have ended.
+        environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         # One after the other: what runs share is then on the server before the second of them asks for it.
         command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", "-n", "1", *folders]
         done = subprocess.run(
             command,
-            env={**own, **FEW_RETRIES},
+            env={**environment, **FEW_RETRIES},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
