@@ -1,9 +1,11 @@
 """One page of everything that finished sweeps say: every world, published beside tuned settings, and the verdict.
 
     python -m benchmarks.settled outputs/settled outputs/settled_smollm2
+    python -m benchmarks.settled benchmarks/results/settled outputs/more --archive benchmarks/results/settled
 
 Sweeps may hold several worlds (families of specialists), and one world may lie in several sweeps. Nothing is computed
-that needs a model: the page is made again at any time, of sweeps that are still running, too.
+that needs a model: the page is made again at any time, of sweeps that are still running, too. --archive keeps who was
+right on which question; such a folder is read as a sweep is, so that a page grows by seeds and methods.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.settled.archive import is_archive, read_archive, write_archive
 from benchmarks.settled.figures import write_figures
 from benchmarks.settled.page import page
 from benchmarks.settled.standings import standings
 from benchmarks.settled.verdict import verdict
-from benchmarks.settled.worlds import load_worlds
+from benchmarks.settled.worlds import Part, join_worlds, read_sweep_parts
 
 from esmerge.core.errors import BenchError, InputError
 from esmerge.core.paths import CONF
@@ -36,9 +39,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sweeps", nargs="+", type=Path, help="sweep folders, outputs/NAME")
+    parser.add_argument("folders", nargs="+", type=Path, help="sweep folders, outputs/NAME, and archives")
     parser.add_argument("--method", default="span_regression", help="the merge that the verdict is about")
     parser.add_argument("--out", type=Path, default=RESULTS / "settled.md", help="page; figures go beside it")
+    parser.add_argument("--archive", type=Path, help="folder to keep what the page needs of all of them")
     parser.add_argument("--note", default="", help="a sentence under the commands: what of them has been run")
     return parser.parse_args(words)
 
@@ -47,24 +51,32 @@ def main(words: Sequence[str] | None = None) -> int:
     """Read, write, say the verdict."""
     options = arguments(words)
     try:
-        worlds = load_worlds(options.sweeps)
+        parts = [part for folder in options.folders for part in read_parts(folder)]
+        worlds = join_worlds(parts)
         if not any(world.contenders for world in worlds):
-            raise InputError(f"{', '.join(map(str, options.sweeps))}: no run has finished yet")
+            raise InputError(f"{', '.join(map(str, options.folders))}: no run has finished yet")
         with progress("worlds", len(worlds)) as bar:
             scored = []
             for world in worlds:
                 scored.append(standings(world))
                 bar.update()
         figures = write_figures(scored, options.method, options.out.parent, options.out.stem)
-        command = ["python", "-m", "benchmarks.settled", *map(str, options.sweeps)]
+        command = ["python", "-m", "benchmarks.settled", *map(str, options.folders)]
         text = page(scored, options.method, [*sweep_commands(), shlex.join(command)], figures, options.note)
         write_text(options.out, text)
+        if options.archive:
+            write_archive(parts, options.archive)
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("\n".join(verdict(scored, options.method)))
     print("\n".join(str(options.out.parent / name) for name in [options.out.name, *figures.values()]))
     return 0
+
+
+def read_parts(folder: Path) -> list[Part]:
+    """What a sweep or an archive says of each of its worlds."""
+    return read_archive(folder) if is_archive(folder) else read_sweep_parts(folder)
 
 
 def sweep_commands(config: Path = CONF / "experiment" / "settled.yaml") -> list[str]:

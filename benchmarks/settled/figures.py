@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from benchmarks.settled.standings import Standings
 from benchmarks.settled.worlds import INFORMATION, Contender
 from matplotlib.axes import Axes
@@ -116,20 +115,18 @@ def tuning_figure(worlds: Sequence[Standings], method: str) -> Figure | None:
     return figure
 
 
-def best_so_far(trials: pd.DataFrame) -> np.ndarray:
-    """(trials,): the highest accuracy up to each; a failed trial changes nothing, NaN before the first that worked."""
-    return np.fmax.accumulate(trials["accuracy"].to_numpy(dtype=float))
+def best_so_far(accuracies: Sequence[float]) -> np.ndarray:
+    """(trials,): the highest accuracy up to each; a failed trial, NaN, changes nothing."""
+    return np.fmax.accumulate(np.asarray(accuracies, dtype=float))
 
 
 def _curves(standing: Standings) -> dict[str, np.ndarray]:
     """Title -> mean over seeds of the best so far, to the length that every seed has."""
     curves = {}
     for each in standing.world.of(tuned=True):
-        runs = [each.runs[seed][0] for seed in standing.world.seeds]
-        tables = [trials for run in runs if (trials := run.read_tuning()) is not None]
-        if tables and all(map(len, tables)):
-            length = min(map(len, tables))
-            curves[each.title] = np.mean([best_so_far(trials)[:length] for trials in tables], axis=0)
+        trials = [each.runs[seed][0].trials for seed in standing.world.seeds]
+        if length := min(map(len, trials)):
+            curves[each.title] = np.mean([best_so_far(accuracies)[:length] for accuracies in trials], axis=0)
     return curves
 
 

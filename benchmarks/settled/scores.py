@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
+from benchmarks.settled.runs import Marks
 from benchmarks.settled.worlds import Contender, World
 from numpy.typing import NDArray
 
@@ -151,27 +151,26 @@ def _benchmark(
     contenders: Sequence[Contender], seeds: Sequence[str], benchmark: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Right or wrong, (contenders, seeds, questions), and what was asked, (seeds, questions)."""
-    first = {seed: _predictions(contenders[0], seed, benchmark) for seed in seeds}
-    labels = {seed: dict(zip(frame["id"], frame["label"], strict=True)) for seed, frame in first.items()}
-    places = {key: place for place, key in enumerate(sorted({key for by_id in labels.values() for key in by_id}))}
-    right = np.zeros((len(contenders), len(seeds), len(places)))
-    asked = np.zeros((len(seeds), len(places)))
-    for row, seed in enumerate(seeds):
-        asked[row, [places[key] for key in labels[seed]]] = 1
+    first = [_marks(contenders[0], seed, benchmark) for seed in seeds]
+    questions = np.unique(np.concatenate([marks.questions for marks in first]))
+    right = np.zeros((len(contenders), len(seeds), len(questions)))
+    asked = np.zeros((len(seeds), len(questions)))
+    for row, (seed, expected) in enumerate(zip(seeds, first, strict=True)):
+        places = np.searchsorted(questions, expected.questions)
+        asked[row, places] = 1
         for at, contender in enumerate(contenders):
-            frame = _predictions(contender, seed, benchmark)
-            if dict(zip(frame["id"], frame["label"], strict=True)) != labels[seed]:
+            marks = _marks(contender, seed, benchmark)
+            if marks.asked != expected.asked:
                 raise InputError(
                     f"{contender.title} was not asked the questions of {contenders[0].title} on {benchmark}, seed "
                     f"{seed}: a paired comparison needs the same; run both with the same benchmark, limit and seed"
                 )
-            right[at, row, [places[key] for key in frame["id"]]] = frame["label"] == frame["prediction"]
+            right[at, row, places] = marks.right
     return right, asked
 
 
-def _predictions(contender: Contender, seed: str, benchmark: str) -> pd.DataFrame:
-    run = contender.run(seed, benchmark)
-    frame = run.read_predictions(benchmark) if run else None
-    if frame is None:
-        raise InputError(f"{contender.title} has no predictions for {benchmark}, seed {seed}: run the sweep again")
-    return frame
+def _marks(contender: Contender, seed: str, benchmark: str) -> Marks:
+    marks = contender.marks(seed, benchmark)
+    if marks is None:
+        raise InputError(f"{contender.title} has no answers on {benchmark}, seed {seed}: run the sweep again")
+    return marks

@@ -83,6 +83,5 @@ def total_duels(worlds: Sequence[Standings], tuned: bool) -> dict[str, tuple[int
 
 def seconds(contender: Contender) -> float | None:
     """Seconds of measuring and merging, mean over seeds; None where nothing is merged."""
-    runs = [runs[0] for runs in contender.runs.values()]
-    costs = [sum(part["seconds"] or 0.0 for part in stored.values()) for run in runs if (stored := run.read_costs())]
+    costs = [runs[0].seconds for runs in contender.runs.values() if runs[0].seconds is not None]
     return float(np.mean(costs)) if costs else None

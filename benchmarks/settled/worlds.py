@@ -1,4 +1,4 @@
-"""What finished sweeps hold, world by world: a world is a family of specialists, a contender a method in it."""
+"""What finished runs say, world by world: a world is a family of specialists, a contender a method in it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks.settled.runs import FinishedRun, Marks, read_run
+
 from esmerge.calibration.api import STATISTICS
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.merging.api import MERGES
-from esmerge.report.evaluated import FAMILIES
+from esmerge.report.evaluated import FAMILIES, EvaluatedBenchmark
 from esmerge.report.load import Row, SweepResults, flatten, load_sweep
 from esmerge.report.methods import MERGED, row_rank, row_title
-from esmerge.report.statistics import Column, headline
+from esmerge.report.statistics import Column, family_columns
 from esmerge.report.tidy.accuracies import CROSS_MODAL
-from esmerge.tracking.store import RunFolder
 
 ENOUGH = 0.5  # of the contenders of the seed that most have: a seed that fewer have is still being run
 WEIGHTS, PROBE, TASK = "weights", "weights and probe", "the task or its questions"
@@ -37,7 +38,7 @@ class Contender:
     record: MethodRecord
     title: str
     tuned: bool
-    runs: Mapping[str, tuple[RunFolder, ...]]
+    runs: Mapping[str, tuple[FinishedRun, ...]]
     reads: str = ""
 
     @property
@@ -45,14 +46,13 @@ class Contender:
         """Whether it ranks: controls, references and what knows the task do not."""
         return self.record.kind in MERGED
 
-    def run(self, seed: str, benchmark: str) -> RunFolder | None:
-        """The first run that answers a benchmark under a seed."""
-        runs = self.runs.get(seed, ())
-        return next((run for run in runs if (run.path / "predictions" / f"{benchmark}.csv").exists()), None)
+    def marks(self, seed: str, benchmark: str) -> Marks | None:
+        """Those of the first run that answers a benchmark under a seed."""
+        return next((run.marks[benchmark] for run in self.runs.get(seed, ()) if benchmark in run.marks), None)
 
     def answers(self, column: Column, seeds: Iterable[str]) -> bool:
         """Whether it has every benchmark of a column under every one of some seeds."""
-        return all(self.run(seed, benchmark) is not None for seed in seeds for benchmark in column.benchmarks)
+        return all(self.marks(seed, benchmark) is not None for seed in seeds for benchmark in column.benchmarks)
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,31 @@ class World:
         return tuple(contender for contender in self.contenders if contender.tuned is tuned)
 
 
-def load_worlds(folders: Iterable[Path | str]) -> list[World]:
-    """The worlds of sweeps, folder by folder and by name; what several folders hold counts once.
+@dataclass(frozen=True)
+class Part:
+    """What one folder says of one world."""
+
+    world: str
+    benchmarks: tuple[EvaluatedBenchmark, ...]
+    contenders: tuple[Contender, ...]
+
+
+def read_sweep_parts(folder: Path | str) -> list[Part]:
+    """A sweep, world by world.
 
     Raises:
-        StoreError: a folder is absent or damaged.
+        StoreError: the folder is absent or damaged.
     """
-    parts: dict[str, list[SweepResults]] = {}
-    for folder in folders:
-        for name, part in _by_world(load_sweep(folder)).items():
-            parts.setdefault(name, []).append(part)
-    return [_world(name, _columns(same), _contenders(same)) for name, same in parts.items()]
+    parts = _by_world(load_sweep(folder))
+    return [Part(name, sweep.benchmarks, _contenders(sweep)) for name, sweep in parts.items()]
+
+
+def join_worlds(parts: Iterable[Part]) -> list[World]:
+    """The worlds of several folders, in their order; what several folders hold counts once."""
+    by_name: dict[str, list[Part]] = {}
+    for part in parts:
+        by_name.setdefault(part.world, []).append(part)
+    return [_world(name, _columns(same), _joined(same)) for name, same in by_name.items()]
 
 
 def information(method: str) -> str:
@@ -114,26 +128,35 @@ def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
     return parts
 
 
-def _columns(parts: Sequence[SweepResults]) -> tuple[Column, ...]:
-    """One per family, of the benchmarks of all sweeps."""
+def _columns(parts: Sequence[Part]) -> tuple[Column, ...]:
+    """One per family, of the benchmarks of all parts."""
     benchmarks = {each.name: each for part in parts for each in part.benchmarks}
-    ordered = sorted(benchmarks.values(), key=lambda each: [*FAMILIES, each.family].index(each.family))
-    return tuple(headline(replace(parts[0], benchmarks=tuple(ordered))))
+    return tuple(
+        family_columns(sorted(benchmarks.values(), key=lambda each: [*FAMILIES, each.family].index(each.family)))
+    )
 
 
-def _contenders(parts: Sequence[SweepResults]) -> list[Contender]:
-    """Everyone in the sweeps of one world, under one title over all of them."""
+def _joined(parts: Sequence[Part]) -> list[Contender]:
+    """Everyone in the parts of one world, each once."""
     contenders: dict[tuple[str, bool], Contender] = {}
-    for part in parts:
-        titles = [(_title(row, part), row.tuned) for row in part.rows]
-        for row, (title, tuned) in zip(part.rows, titles, strict=True):
-            title = title if titles.count((title, tuned)) == 1 else row.title
-            contender = _contender(row, title, part)
-            before = contenders.get((title, tuned), contender)
+    for contender in (each for part in parts for each in part.contenders):
+        key = contender.title, contender.tuned
+        before = contenders.get(key)
+        if before is not None:
             seeds = {**before.runs, **contender.runs}
             runs = {seed: (*before.runs.get(seed, ()), *contender.runs.get(seed, ())) for seed in seeds}
-            contenders[title, tuned] = replace(before, runs=runs)
+            contender = replace(before, runs=runs)
+        contenders[key] = contender
     return list(contenders.values())
+
+
+def _contenders(sweep: SweepResults) -> tuple[Contender, ...]:
+    """Everyone in a sweep of one world; rows that would have one title keep the table's."""
+    titles = [(_title(row, sweep), row.tuned) for row in sweep.rows]
+    return tuple(
+        _contender(row, title if titles.count((title, tuned)) == 1 else row.title, sweep)
+        for row, (title, tuned) in zip(sweep.rows, titles, strict=True)
+    )
 
 
 def _title(row: Row, sweep: SweepResults) -> str:
@@ -156,10 +179,10 @@ def _published(method: str) -> dict[str, str]:
 
 
 def _contender(row: Row, title: str, sweep: SweepResults) -> Contender:
-    runs: dict[str, tuple[RunFolder, ...]] = {}
+    runs: dict[str, tuple[FinishedRun, ...]] = {}
     for key, name in row.runs.items():
         seed = key.partition(" ")[0]  # a second run under one seed is told apart by its name
-        runs[seed] = (*runs.get(seed, ()), sweep.run(name))
+        runs[seed] = (*runs.get(seed, ()), read_run(sweep.run(name)))
     return Contender(row.method, row.record, title, row.tuned, runs, information(row.method))
 
 

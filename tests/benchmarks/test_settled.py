@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.settled.__main__ import main
+from benchmarks.settled.__main__ import main, read_parts
+from benchmarks.settled.archive import is_archive, write_archive
 from benchmarks.settled.figures import best_so_far
 from benchmarks.settled.scores import answers, correct
 from benchmarks.settled.standings import Standings, mean_ranks, standings, total_duels
 from benchmarks.settled.verdict import verdict
-from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, information, load_worlds
+from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, World, information, join_worlds
 from tests.report.synthetic import SUITE, add_run, predictions, seal
 
-from esmerge.core.errors import InputError
+from esmerge.core.errors import InputError, StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.tracking.store import RunFolder
 
@@ -26,6 +28,10 @@ RATES = {
 }
 NEW = MethodRecord(MethodKind.MERGE, "Span regression", 2)
 TRIALS = pd.DataFrame({"scale": [1.0, 2.0, 3.0], "accuracy": [0.6, 0.5, 0.7]})
+
+
+def worlds_of(folders: Iterable[Path]) -> list[World]:
+    return join_worlds(part for folder in folders for part in read_parts(folder))
 
 
 def fill(sweep: Path, world: str, seed: int, rates: dict[str, float], tuned: bool = False) -> list[RunFolder]:
@@ -60,7 +66,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def scored(sweeps: list[Path]) -> list[Standings]:
-    return [standings(world) for world in load_worlds(sweeps)]
+    return [standings(world) for world in worlds_of(sweeps)]
 
 
 def test_worlds_are_told_apart_and_sweeps_joined(scored: list[Standings]) -> None:
@@ -88,7 +94,7 @@ def test_the_interval_resamples_seeds_and_questions(tmp_path: Path) -> None:
     """Two seeds of 0.4 and 0.8: resampled seeds alone give 0.4, 0.6 and 0.8, so the interval must reach both ends."""
     for seed, rate in ((5, 0.4), (6, 0.8)):
         fill(tmp_path, "mild", seed, {"average": rate, "ties": rate})
-    (world,) = load_worlds([tmp_path])
+    (world,) = worlds_of([tmp_path])
     table = answers(world, world.columns[0])
     score = table.score(world.contenders[0])
     assert score.value == pytest.approx(0.6) and score.low < 0.42 and score.high > 0.78
@@ -98,7 +104,7 @@ def test_the_interval_resamples_seeds_and_questions(tmp_path: Path) -> None:
 
 def test_with_one_seed_the_interval_is_that_of_a_share(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, {"average": 0.6})
-    (world,) = load_worlds([tmp_path])
+    (world,) = worlds_of([tmp_path])
     score = answers(world, next(column for column in world.columns if column.family == "drug_drug"), 1000).score(
         world.contenders[0]
     )
@@ -130,7 +136,7 @@ def test_lost_retention_is_said(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, {"ties": 0.6})
     rates = {"drug_protein": 0.9, "drug_cell": 0.9, "drug_drug": 0.9, "molecule_class": 0.5, "cell_lineage": 0.5}
     add_run(tmp_path, "new", "span_regression", rates, seed=5, key="nested", specialists="mild", record=NEW)
-    _, mild = verdict([standings(world) for world in load_worlds([tmp_path])], "span_regression")
+    _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
     assert "Retention is lost: 50.0 %, beside that rival -10.0 points" in mild
 
 
@@ -138,7 +144,7 @@ def test_other_settings_than_the_published_are_named(tmp_path: Path) -> None:
     for number, scale in enumerate((0.4, 1.0)):
         config = {"method": {"name": "task_arithmetic", "scale": scale}}
         add_run(tmp_path, f"r{number}", "task_arithmetic", 0.6, seed=5, merge_space="delta", config=config)
-    (world,) = load_worlds([tmp_path])
+    (world,) = worlds_of([tmp_path])
     titles = {each.title for each in world.contenders}
     assert titles == {"Task arithmetic (delta)", "Task arithmetic (delta, scale=1.0)"}
 
@@ -146,10 +152,10 @@ def test_other_settings_than_the_published_are_named(tmp_path: Path) -> None:
 def test_a_seed_that_is_still_being_run_is_left_out(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, RATES["mild"])
     fill(tmp_path, "mild", 6, {"average": 0.6})
-    (world,) = load_worlds([tmp_path])
+    (world,) = worlds_of([tmp_path])
     assert world.seeds == ("5",) and len(world.contenders) == 3
     fill(tmp_path, "mild", 6, {"ties": 0.6})
-    (world,) = load_worlds([tmp_path])
+    (world,) = worlds_of([tmp_path])
     assert world.seeds == ("5", "6") and world.incomplete == ("Span regression (delta) (seed 6)",)
 
 
@@ -158,7 +164,7 @@ def test_benchmarks_of_a_second_sweep_join_the_first(tmp_path: Path) -> None:
     for number, suite in enumerate(halves):
         for method in ("average", "ties") if number == 0 else ("ties",):
             add_run(tmp_path / str(number), method, method, 0.7, seed=5, suite=suite, key="nested")
-    (world,) = load_worlds([tmp_path / "0", tmp_path / "1"])
+    (world,) = worlds_of([tmp_path / "0", tmp_path / "1"])
     standing = standings(world)
     retention = {each.method: standing.score(each, "retention") for each in world.contenders}
     assert retention["average"] is None and retention["ties"] is not None
@@ -171,7 +177,7 @@ def test_other_questions_are_refused(tmp_path: Path) -> None:
     frame = predictions(0.6, 200, "other")
     run.write_predictions("drug_cell", frame.assign(id=[f"x{number}" for number in range(200)]))
     seal(run)
-    (world,) = load_worlds([tmp_path])
+    (world,) = worlds_of([tmp_path])
     with pytest.raises(InputError, match="was not asked the questions"):
         standings(world)
 
@@ -182,8 +188,78 @@ def test_what_a_merge_reads_is_said_where_it_is_registered() -> None:
 
 
 def test_failed_trials_do_not_lower_the_best_so_far() -> None:
-    trials = pd.DataFrame({"accuracy": [0.5, None, 0.7, 0.6]})
-    assert best_so_far(trials).tolist() == [0.5, 0.5, 0.7, 0.7]
+    assert best_so_far([0.5, float("nan"), 0.7, 0.6]).tolist() == [0.5, 0.5, 0.7, 0.7]
+
+
+def test_an_archive_says_what_its_sweeps_say(sweeps: list[Path], tmp_path: Path) -> None:
+    archive, pages = tmp_path / "archive", [tmp_path / name / "settled.md" for name in ("sweeps", "archive")]
+    assert main([*map(str, sweeps), "--archive", str(archive), "--out", str(pages[0])]) == 0
+    assert is_archive(archive) and not any(map(is_archive, sweeps))
+    assert main([str(archive), "--out", str(pages[1])]) == 0
+    first, second = (page.read_text(encoding="utf-8").partition("```\n")[2] for page in pages)  # without the commands
+    assert first == second and "85.0 [" in first
+    text = "".join(path.read_bytes().decode("latin-1") for path in archive.iterdir())
+    assert "test-1" not in text  # no question's id
+
+
+def test_an_archive_grows_by_seeds_and_benchmarks(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    halves = [dict(list(SUITE.items())[:3]), dict(list(SUITE.items())[3:])]
+    for number, suite in enumerate(halves):
+        add_run(tmp_path / str(number), "ties", "ties", 0.7, seed=5, suite=suite, key="nested")
+    add_run(tmp_path / "2", "ties", "ties", 0.8, seed=6, key="nested")
+    for number in range(3):
+        folders = [*([archive] if number else []), tmp_path / str(number)]
+        write_archive([part for folder in folders for part in read_parts(folder)], archive)
+    (grown,), (whole,) = worlds_of([archive]), worlds_of([tmp_path / str(number) for number in range(3)])
+    assert grown.seeds == whole.seeds == ("5", "6")
+    scores = [standings(world).score(world.contenders[0], "retention") for world in (grown, whole)]
+    assert scores[0] is not None and scores[0] == scores[1]
+
+
+def test_an_archive_keeps_failed_trials_and_what_made_a_run(tmp_path: Path) -> None:
+    (run,) = fill(tmp_path / "sweep", "mild", 5, {"ties": 0.6}, tuned=True)
+    run.write_tuning(pd.DataFrame({"scale": [1.0, 2.0], "accuracy": [0.6, None]}))
+    run.write_provenance({"git": {"revision": "abc"}, "config_hash": "123", "libraries": {"torch": "2"}})
+    seal(run)
+    write_archive(read_parts(tmp_path / "sweep"), tmp_path / "archive")
+    (world,) = worlds_of([tmp_path / "archive"])
+    (finished,) = world.contenders[0].runs["5"]
+    assert finished.trials[0] == 0.6 and np.isnan(finished.trials[1]) and finished.seconds == 1.5
+    assert finished.made_by == {"revision": "abc", "config_hash": "123", "libraries": {"torch": "2"}}
+
+
+def test_sweeps_with_other_questions_are_not_archived_together(tmp_path: Path) -> None:
+    fill(tmp_path / "a", "mild", 5, {"average": 0.6})
+    (run,) = fill(tmp_path / "b", "mild", 5, {"ties": 0.6})
+    run.write_predictions("drug_cell", predictions(0.6, 100, "nested"))
+    seal(run)
+    with pytest.raises(StoreError, match=r"mild, seed 5: TIES \(delta\) was asked other questions on drug_cell"):
+        write_archive([part for name in "ab" for part in read_parts(tmp_path / name)], tmp_path / "archive")
+
+
+@pytest.mark.parametrize("damage", ["index", "table", "absent"])
+def test_a_damaged_archive_is_named(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path / "sweep", "mild", 5, {"average": 0.6})
+    archive = tmp_path / "archive"
+    write_archive(read_parts(tmp_path / "sweep"), archive)
+    table = archive / "mild.seed5.parquet"
+    if damage == "index":
+        (archive / "contenders.json").write_text("{}", encoding="utf-8")
+    elif damage == "table":
+        table.write_bytes(table.read_bytes()[:100])
+    else:
+        table.unlink()
+    assert main([str(archive), "--out", str(tmp_path / "settled.md")]) == 1
+    assert f"error: {archive} is damaged" in capsys.readouterr().err
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (run,) = fill(tmp_path, "mild", 5, {"ties": 0.6})
+    run.write_predictions("drug_cell", predictions(0.6, 100, "nested").assign(id="same"))
+    seal(run)
+    with pytest.raises(InputError, match="an id stands twice"):
+        worlds_of([tmp_path])
 
 
 def test_the_command_writes_the_page_and_its_figures(sweeps: list[Path], tmp_path: Path) -> None:

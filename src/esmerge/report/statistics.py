@@ -11,7 +11,7 @@ import numpy as np
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
 from esmerge.evaluation.significance import PairedDifference, holm
-from esmerge.report.evaluated import FAMILIES
+from esmerge.report.evaluated import FAMILIES, EvaluatedBenchmark
 from esmerge.report.load import Accuracy, Row, SweepResults
 from esmerge.report.paired import RESAMPLES, paired_rows
 
@@ -74,10 +74,15 @@ class Comparison:
 
 def columns(sweep: SweepResults) -> list[Column]:
     """Benchmarks by family; after each family its mean, then the published means whose benchmarks are all here."""
+    return benchmark_columns(sweep.benchmarks)
+
+
+def benchmark_columns(benchmarks: Sequence[EvaluatedBenchmark]) -> list[Column]:
+    """The same of some benchmarks."""
     table_columns: list[Column] = []
-    names = {benchmark.name for benchmark in sweep.benchmarks}
-    for family in dict.fromkeys(benchmark.family for benchmark in sweep.benchmarks):
-        members = [benchmark for benchmark in sweep.benchmarks if benchmark.family == family]
+    names = {benchmark.name for benchmark in benchmarks}
+    for family in dict.fromkeys(benchmark.family for benchmark in benchmarks):
+        members = [benchmark for benchmark in benchmarks if benchmark.family == family]
         family_names = tuple(benchmark.name for benchmark in members)
         table_columns += [Column(member.name, member.title, family, (member.name,)) for member in members]
         if len(members) > 1:
@@ -89,8 +94,13 @@ def columns(sweep: SweepResults) -> list[Column]:
 
 
 def headline(sweep: SweepResults) -> list[Column]:
+    """One column per family of a sweep's benchmarks."""
+    return family_columns(sweep.benchmarks)
+
+
+def family_columns(benchmarks: Sequence[EvaluatedBenchmark]) -> list[Column]:
     """One column per family: its mean, or its only benchmark."""
-    by_family = {column.family: column for column in columns(sweep) if column.name not in PUBLISHED_MEANS}
+    by_family = {each.family: each for each in benchmark_columns(benchmarks) if each.name not in PUBLISHED_MEANS}
     return list(by_family.values())  # a family's mean comes last and wins
 
 
