@@ -63,6 +63,7 @@ def build_report(folder: Path | str) -> Report:
     """
     stored, collected = store_results(folder)
     paths, sweep = [stored], load_sweep(folder, collected)
+    figures = write_figures(sweep)  # drawn beside what follows
     comparisons: list[list[Comparison]] = []  # those of one table are corrected together
     notes, tables, parts = [], [], sweep.parts()
     for title, part in parts.items():
@@ -73,13 +74,13 @@ def build_report(folder: Path | str) -> Report:
     compared = comparison_frame(comparisons)
     paths.append(write_table(sweep.folder / "comparisons.csv", compared))
     tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
-    figures = write_figures(sweep)
     retention = retention_table(parts)
     more = [*tuned, *retention_lines(retention, tables), *cost_lines(sweep), *figures.lines()]
     paths += write_tables(sweep, *tables, appendix=more)
     text = " ".join([verdict(sweep), *[f"Not compared: {note}." for note in notes]])
+    paths += [*write_retention(sweep, retention), *write_costs(sweep), *write_cards(sweep)]
     page = write_page(sweep, tables, compared, retention, figures, text)
-    paths += [*write_retention(sweep, retention), *write_costs(sweep), *figures.paths, *write_cards(sweep), page]
+    paths += [*figures.paths, page]
     return Report(sweep.folder, tuple(tables), tuple(paths), text, tuple(notes))
 
 

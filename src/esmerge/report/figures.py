@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from esmerge.report.drawing import Drawing, Sketch, begin_drawing
 from esmerge.report.load import SweepResults
 from esmerge.report.plots.agreement import agreement_figure
 from esmerge.report.plots.calibration import calibration_figure
@@ -19,7 +21,7 @@ from esmerge.report.plots.elements import elements_figure
 from esmerge.report.plots.layers import LayerShares, layer_figure
 from esmerge.report.plots.methods import methods_figure
 from esmerge.report.plots.sensitivity import sensitivity_figure
-from esmerge.report.plots.style import save, save_both
+from esmerge.report.plots.style import save
 from esmerge.report.plots.tradeoffs import cost_figure, retention_figure
 from esmerge.report.tidy.accuracies import cost_points, methods_table, retention_table, sensitivity_table
 from esmerge.report.tidy.answers import MOST_AGREEING, MOST_CALIBRATED, agreement_table, calibration_table
@@ -112,17 +114,17 @@ LAYER_CAPTION = "Each expert's share of every layer, beside an equal share."
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn, and what was not.
+    """What is drawn, and what is not.
 
     Attributes:
-        paths: of the files.
         captions: name of a figure -> what it shows.
         absent: name of a figure -> what it would need.
+        drawing: its files, in the order of the captions.
     """
 
-    paths: tuple[Path, ...]
     captions: Mapping[str, str]
     absent: Mapping[str, str]
+    drawing: Drawing
 
     def lines(self) -> list[str]:
         """Captions and absences as Markdown; nothing where nothing was drawn."""
@@ -132,31 +134,38 @@ class Drawn:
         lacking = [f"- not drawn: {name}, which needs {text}." for name, text in self.absent.items()]
         return ["## Figures", "", *shown, *lacking, ""]
 
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The files; waits until all are drawn."""
+        return tuple(self.drawing.paths())
+
 
 def write_figures(sweep: SweepResults) -> Drawn:
-    """Write every figure that the stored results allow into ``figures/``, as PNG and as SVG, each world's apart."""
-    parts = [_drawn(part, sweep.folder / "figures", world) for world, part in sweep.worlds().items()]
-    captions = {name: text for part in parts for name, text in part.captions.items()}
-    absent = {name: text for part in parts for name, text in part.absent.items()}
-    return Drawn(tuple(path for part in parts for path in part.paths), captions, absent)
+    """Begin to write every figure that the stored results allow into ``figures/``, as PNG and as SVG, each world's
+    apart. All are there once ``paths`` has been read.
+    """
+    sketches, captions, absent = list[Sketch](), dict[str, str](), dict[str, str]()
+    for world, part in sweep.worlds().items():
+        ending, heading = (f"-{file_name(world)}", f"{world}: ") if world else ("", "")
+        for name, (draw, table, caption) in _figures(part).items():
+            sketches.append(Sketch(draw, table, sweep.folder / "figures" / f"{name}{ending}"))
+            captions[f"{name}{ending}"] = heading + caption
+        absent |= {f"{each.name}{ending}": each.needs for each in RECIPES if f"{each.name}{ending}" not in captions}
+    return Drawn(captions, absent, begin_drawing(sketches, len(sweep.rows)))
 
 
-def _drawn(sweep: SweepResults, folder: Path, world: str) -> Drawn:
-    figures, absent = dict[str, tuple[Figure, str]](), {}
+def _figures(sweep: SweepResults) -> dict[str, tuple[Callable[[Any], Figure], Any, str]]:
+    """Name -> how it is drawn, of what, and its caption."""
+    figures: dict[str, tuple[Callable[[Any], Figure], Any, str]] = {}
     if len(sweep.rows):
-        figures["methods"] = methods_figure(methods_table(sweep)), METHODS_CAPTION
+        figures["methods"] = methods_figure, methods_table(sweep), METHODS_CAPTION
     if panels := layer_panels(sweep):
-        figures["layer_weights"] = layer_figure(panels), LAYER_CAPTION + weights_left_out(sweep, MOST_MAPS)
+        figures["layer_weights"] = layer_figure, panels, LAYER_CAPTION + weights_left_out(sweep, MOST_MAPS)
     for recipe in RECIPES:
         table = recipe.table(sweep)
         if len(table):
-            figures[recipe.name] = recipe.draw(table), recipe.caption + recipe.note(sweep)
-        else:
-            absent[recipe.name] = recipe.needs
-    ending, heading = (f"-{file_name(world)}", f"{world}: ") if world else ("", "")
-    paths = [path for name, (figure, _) in figures.items() for path in save_both(figure, folder / f"{name}{ending}")]
-    captions = {f"{name}{ending}": heading + caption for name, (_, caption) in figures.items()}
-    return Drawn(tuple(paths), captions, {f"{name}{ending}": needs for name, needs in absent.items()})
+            figures[recipe.name] = recipe.draw, table, recipe.caption + recipe.note(sweep)
+    return figures
 
 
 def file_name(title: str) -> str:
