@@ -67,6 +67,13 @@ def test_figures_are_of_one_world_each(report: Report, folder: Path) -> None:
     assert "strong: Accuracy of every method" in (folder / "table.md").read_text()
 
 
+def test_figures_of_one_world_do_not_repeat_its_name(folder: Path) -> None:
+    sweep = load_sweep(folder)
+    titles = [row.title for row in sweep.worlds()["strong"].with_titles_in_world().rows]
+    assert titles == ["Base model", "Average", "ES-Merging"]
+    assert "Average (strong)" in {row.title for row in sweep.rows}  # tables that hold both worlds tell them apart
+
+
 def test_a_setting_that_differs_between_worlds_was_not_varied(folder: Path) -> None:
     for part in load_sweep(folder).worlds().values():
         assert sensitivity_table(part).empty

@@ -147,7 +147,7 @@ def write_figures(sweep: SweepResults) -> Drawn:
     sketches, captions, absent = list[Sketch](), dict[str, str](), dict[str, str]()
     for world, part in sweep.worlds().items():
         ending, heading = (f"-{file_name(world)}", f"{world}: ") if world else ("", "")
-        for name, (draw, table, caption) in _figures(part).items():
+        for name, (draw, table, caption) in _figures(part.with_titles_in_world() if world else part).items():
             sketches.append(Sketch(draw, table, sweep.folder / "figures" / f"{name}{ending}"))
             captions[f"{name}{ending}"] = heading + caption
         absent |= {f"{each.name}{ending}": each.needs for each in RECIPES if f"{each.name}{ending}" not in captions}

@@ -34,6 +34,7 @@ class Row:
         runs: seed -> run name.
         tuned: whether its settings were chosen on the validation split.
         world: of its specialists and questions, where a sweep has several; see ``SweepResults.worlds``.
+        title_in_world: without the specialists' name, for what shows one world alone.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Row:
     runs: Mapping[str, str]
     tuned: bool = False
     world: str = ""
+    title_in_world: str = ""
 
     @property
     def kind(self) -> MethodKind:
@@ -109,6 +111,11 @@ class SweepResults:
             for world, of_world in self.worlds().items()
             for title, part in of_world._by_tuning().items()
         }
+
+    def with_titles_in_world(self) -> SweepResults:
+        """The same of one world, whose name no title repeats."""
+        rows = tuple(replace(row, title=row.title_in_world or row.title) for row in self.rows)
+        return replace(self, rows=rows, memo={})
 
     def _by_tuning(self) -> dict[str, SweepResults]:
         if not any(row.tuned for row in self.rows):
@@ -201,7 +208,8 @@ def _rows(
         tuned = bool(axes[-1])
         same_axes = {name: configs[name] for name in same["run"]}
         telling = _differing(same_axes)
-        extra = (*(named[axis] for axis in several), *(["tuned"] if tuned else []))
+        more = (*(named[axis] for axis in several if axis != "specialists"), *(["tuned"] if tuned else []))
+        extra = (named["specialists"], *more) if "specialists" in several else more
         groups: dict[tuple[str, ...], dict[str, str]] = {}
         for run, seed in zip(same["run"], same["seed"], strict=True):
             settings = tuple(_setting(key, same_axes[run].get(key, "?")) for key in telling)
@@ -210,9 +218,9 @@ def _rows(
         for settings, by_seed in groups.items():
             space, fine = named["merge_space"], named["granularity"]
             record = records[next(iter(by_seed.values()))]
-            title = row_title(record.title, fine, space, *extra, *settings)
+            title, short = (row_title(record.title, fine, space, *words, *settings) for words in (extra, more))
             world = world_of(next(iter(by_seed.values())))
-            rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned, world))
+            rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned, world, short))
     return sorted(rows, key=lambda row: (row_rank(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))
 
 
