@@ -17,6 +17,7 @@ from esmerge.calibration.shelf import Shelf
 from esmerge.calibration.statistics.span_inputs import (
     SpanInputsSettings,
     compressed,
+    evenly,
     span_inputs,
     spread,
 )
@@ -150,3 +151,19 @@ def test_rows_in_a_file_are_those_in_memory(
         for key, rows in tensors.items():
             assert torch.equal(filed[name][key], rows) and torch.equal(loaded[name][key], rows)
             assert torch.equal(load_statistics(tmp_path)[name][key], rows)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 40])
+def test_a_limit_is_a_limit_however_many_prompts_there_are(specialists: Specialists, limit: int) -> None:
+    """Seven prompts: fewer tokens than prompts, one each, and several of each."""
+    prompts = prompts_of(specialists, 7)
+    measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=limit))
+    counts = [len(each) for rows in measured.values() for each in rows.values()]
+    most = min(limit, 7 * (limit // 7) or limit)
+    assert all(min(most, 16) <= count <= most for count in counts)  # a layer of 16 channels keeps no more rows
+
+
+def test_prompts_are_left_out_at_even_distances(specialists: Specialists) -> None:
+    prompts = prompts_of(specialists, 7)
+    assert evenly(prompts, 3) == [prompts[0], prompts[2], prompts[4]]
+    assert evenly(prompts, 7) is prompts and evenly(prompts, None) is prompts

@@ -179,7 +179,7 @@ def test_silent_spans_give_a_share_of_the_sum(outside: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ridge": 0.0}, r"method.ridge=0.0: expected a number above 0"),
+        ({"ridge": 0.0}, r"method.ridge=0.0: expected a number from 1e-08"),
         ({"outside": -1.0}, r"method.outside=-1"),
         ({"scale": -1.0}, r"method.scale=-1.0 must be greater than 0"),
     ],

@@ -70,6 +70,17 @@ def test_what_a_plan_counts(plan: Planned, llama: World) -> None:
     assert plan("bake=true").least_output() == found.weights * 4 > found.least_output() == 4 * numbers
 
 
+def test_a_plan_counts_what_the_method_measures(plan: Planned) -> None:
+    """Span inputs: at most ``limit`` rows of 16 or 24 channels in each of three layers, for two experts."""
+    few, many = (plan("method=span_regression", f"method.spans.limit={limit}") for limit in (2, "null"))
+    assert few.measured_bytes() == 2 * 3 * 4 * (2 * 16 + 2 * 16 + 2 * 24)
+    assert many.measured_bytes() == 2 * 3 * 4 * (16 * 16 + 16 * 16 + 24 * 24)  # as many rows as channels, at most
+    assert few.passes() == 2 and plan().passes() == 7  # each expert once; the backbone, and each expert with gradients
+    fisher, gram = plan("method=fisher"), plan("method=regmean")
+    assert (fisher.passes(), fisher.measured_bytes()) == (6, 0) and gram.measured_bytes() == many.measured_bytes()
+    assert plan("method=average").passes() == 0
+
+
 def test_a_dry_run_says_everything_and_writes_nothing(
     plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:

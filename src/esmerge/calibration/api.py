@@ -7,8 +7,9 @@ functions of tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from esmerge.core.prompts import Example, Prompt
 from esmerge.core.registry import Registry
@@ -17,9 +18,18 @@ from esmerge.specialists.specialists import Specialists
 
 @dataclass(frozen=True)
 class StatisticInfo:
-    """What a measure needs beside the probe: ``questions`` for the test questions without their labels."""
+    """What a measure needs beside the probe.
+
+    Attributes:
+        questions: the test questions without their labels.
+        gradients: a backward pass after each forward pass.
+        stored_bytes: size of what it leaves of one expert, at most, from its settings, the in_features of every module,
+            and the probe's tokens; None for a few numbers of each channel.
+    """
 
     questions: bool = False
+    gradients: bool = False
+    stored_bytes: Callable[[Any, Sequence[int], int], int] | None = None
 
 
 STATISTICS: Registry[StatisticInfo] = Registry("measure", "esmerge.calibration.statistics", "esmerge.statistics")

@@ -39,7 +39,7 @@ class FisherSettings:
         at_least(self, "method.fisher", 1, "samples")
 
 
-@STATISTICS.register("fisher", FisherSettings, StatisticInfo())
+@STATISTICS.register("fisher", FisherSettings, StatisticInfo(gradients=True))
 def fisher(material: CalibrationData, settings: FisherSettings) -> Statistics:
     """Expert -> tensor name -> mean over examples of the squared gradient, in the tensor's shape.
 

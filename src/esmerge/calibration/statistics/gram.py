@@ -6,6 +6,7 @@ an expert whose prompts are longer does not count for more. Padding, which their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,12 @@ class GramSettings:
         check_choice("gram.tokens", self.tokens, TOKENS)
 
 
-@STATISTICS.register("gram", GramSettings, StatisticInfo())
+def stored_bytes(_: object, widths: Sequence[int], tokens: int) -> int:
+    """Of one expert's matrices, however many tokens they count."""
+    return sum(4 * width**2 for width in widths)
+
+
+@STATISTICS.register("gram", GramSettings, StatisticInfo(stored_bytes=stored_bytes))
 def gram(material: CalibrationData, settings: GramSettings) -> Statistics:
     """Expert -> module -> ``Xᵀ X / n``, (in_features, in_features): X are the inputs at n tokens under that expert.
 

@@ -21,7 +21,7 @@ from esmerge.adapters.lora import LoraFactors
 from esmerge.calibration.api import STATISTICS, CalibrationData, StatisticInfo
 from esmerge.calibration.passing import Passage, passages, updated
 from esmerge.calibration.regression import through
-from esmerge.calibration.statistics.gram import TOKENS
+from esmerge.calibration.statistics.gram import TOKENS, stored_bytes
 from esmerge.calibration.types import Statistics
 from esmerge.calibration.watch import check_reached, holding, tokens_of, watching
 from esmerge.core.names import layer_of
@@ -49,7 +49,7 @@ class PropagatedGramSettings:
         shares(self, "method.gram", "off_diagonal")
 
 
-@STATISTICS.register("propagated_gram", PropagatedGramSettings, StatisticInfo())
+@STATISTICS.register("propagated_gram", PropagatedGramSettings, StatisticInfo(stored_bytes=stored_bytes))
 def propagated_gram(material: CalibrationData, settings: PropagatedGramSettings) -> Statistics:
     """Expert -> module -> ``Xᵀ X / n``, (in_features, in_features): X are the inputs at n tokens.
 

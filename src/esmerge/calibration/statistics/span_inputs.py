@@ -36,8 +36,8 @@ class SpanInputsSettings:
     """Settings of the inputs at modality spans.
 
     Attributes:
-        limit: tokens of each expert that count, at most, spread evenly over the prompts (at least one of each prompt);
-            None counts all.
+        limit: tokens of each expert that count, at most: as many of each prompt; one each of some prompts, taken at
+            even distances, where there are more prompts than tokens. None counts all.
     """
 
     limit: int | None = 512
@@ -71,7 +71,13 @@ class _Rows:
         return rows
 
 
-@STATISTICS.register("span_inputs", SpanInputsSettings, StatisticInfo())
+def stored_bytes(settings: SpanInputsSettings, widths: Sequence[int], tokens: int) -> int:
+    """Of one expert's rows, at most."""
+    count = tokens if settings.limit is None else min(tokens, settings.limit)
+    return sum(4 * min(count, width) * width for width in widths)
+
+
+@STATISTICS.register("span_inputs", SpanInputsSettings, StatisticInfo(stored_bytes=stored_bytes))
 def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Statistics:
     """Expert -> module -> rows (n, in_features), whose Gram matrix ``ZᵀZ`` is the mean over the tokens that count.
 
@@ -81,7 +87,10 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
         InputError: an expert's modality is in no prompt.
     """
     specialists = material.specialists
-    prompts = {name: holding(material.prompts, specialists.expert_modality[name]) for name in specialists.adapters}
+    prompts = {
+        name: evenly(holding(material.prompts, specialists.expert_modality[name]), settings.limit)
+        for name in specialists.adapters
+    }
     total, shelf = sum(map(len, prompts.values())), Shelf()
     with specialists.backbone.attached(specialists.adapters) as activate, progress("span inputs", total) as bar:
         measured = {}
@@ -94,6 +103,13 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
 def compressed(rows: Tensor) -> Tensor:
     """At most as many rows as channels, with the same Gram matrix: (n, in) -> (min(n, in), in)."""
     return rows if len(rows) <= rows.shape[1] else torch.linalg.qr(rows, mode="r")[1]
+
+
+def evenly(prompts: Sequence[Prompt], limit: int | None) -> Sequence[Prompt]:
+    """At most ``limit`` of them, at even distances."""
+    if limit is None or len(prompts) <= limit:
+        return prompts
+    return [prompts[place * len(prompts) // limit] for place in range(limit)]
 
 
 def spread(tokens: Tensor, quota: int | None, first: int = 0) -> Tensor:
@@ -122,7 +138,7 @@ def _inputs_of(
     specialists = material.specialists
     modality, modules = specialists.expert_modality[name], specialists.adapters[name].modules
     rows: dict[str, _Rows] = {}
-    quota = None if settings.limit is None else max(1, settings.limit // len(prompts))
+    quota = None if settings.limit is None else settings.limit // len(prompts)
     for number, batch in enumerate(batches(specialists, prompts, material.batch_size)):
         tokens = spread(tokens_of(batch, modality), quota, number * material.batch_size)
 

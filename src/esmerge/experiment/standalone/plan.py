@@ -16,6 +16,7 @@ from torch import nn
 from esmerge.adapters.experts import ValidatedExperts, validate_experts
 from esmerge.adapters.export import Placements
 from esmerge.adapters.lora import LoraState, some
+from esmerge.calibration.api import STATISTICS, StatisticInfo
 from esmerge.core.errors import AdapterError, ConfigError, StoreError
 from esmerge.experiment.standalone.request import StandaloneRequest
 from esmerge.model.backbone import Backbone, decoder_layers
@@ -81,6 +82,26 @@ class MergePlan:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
         return self.weights * self.weight_bytes if self.request.output.bake else min(self.adapter_bytes().values())
 
+    def measured_bytes(self) -> int:
+        """Size of what the method's statistics keep of the probe, at most; beyond a gigabyte it lies on the disk."""
+        widths = {name: _widths(state) for name, state in self.experts.items()}
+        return sum(
+            info.stored_bytes(settings, of_expert, self.tokens)
+            for info, settings in self._statistics()
+            if info.stored_bytes is not None
+            for of_expert in widths.values()
+        )
+
+    def passes(self) -> int:
+        """Forward passes through the probe, a backward pass counted as ``BACKWARD`` of them."""
+        signals = 1 + len(self.experts) * (1 + BACKWARD) if self.request.spec.uses_granularity else 0
+        each = [1 + BACKWARD * info.gradients for info, _ in self._statistics()]
+        return signals + len(self.experts) * sum(each)
+
+    def _statistics(self) -> list[tuple[StatisticInfo, object]]:
+        settings = self.request.spec.method.settings.statistics_settings()
+        return [(STATISTICS.get(name).info, settings[name]) for name in self.request.spec.method.entry.info.needs]
+
     def memory(self) -> int:
         """Bytes in memory at the peak, roughly: of the model and all adapters while the probe is read, or of one module
         of each expert where there is none."""
@@ -91,9 +112,8 @@ class MergePlan:
 
     def seconds(self) -> float:
         """Time of the work, roughly, at the speed with which this machine multiplies matrices right now."""
-        passes = 1 + len(self.experts) * (1 + BACKWARD)
-        probing = 2 * self.weights * self.tokens * passes / _speed(self.request) if self.tokens else 0.0
-        moved = self.least_output() + sum(self.adapter_bytes().values())
+        probing = 2 * self.weights * self.tokens * self.passes() / _speed(self.request) if self.tokens else 0.0
+        moved = self.least_output() + sum(self.adapter_bytes().values()) + 2 * self.measured_bytes()
         return probing + (moved + (self.weights * self.weight_bytes if self.samples else 0)) / DISK
 
 
@@ -182,6 +202,11 @@ def _check_room(plan: MergePlan) -> None:
 def _bytes_of(dtype: str, model: nn.Module) -> int:
     kind = getattr(model.config, "dtype", None) if dtype == "auto" else getattr(torch, dtype)
     return torch.empty((), dtype=kind or torch.float32).element_size()
+
+
+def _widths(state: LoraState) -> list[int]:
+    """in_features of every module."""
+    return [entry.in_features for entry in state.header.values()]
 
 
 def _largest(state: LoraState) -> int:

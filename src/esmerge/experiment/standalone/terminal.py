@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from tempfile import gettempdir
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -51,6 +52,10 @@ def _lines(plan: MergePlan) -> list[str]:
     lines += [f"{name}: {remark}" for name, remark in plan.remarks()]
     if plan.samples:
         lines.append(f"probe: {plan.samples} samples, {plan.tokens} tokens")
+    if measured := plan.measured_bytes():
+        lines.append(
+            f"measured at the probe: at most {decimal(measured)}; what is over a gigabyte goes to {gettempdir()}"
+        )
     lines.append(f"about {decimal(plan.memory())} of memory, {max(1, round(plan.seconds()))} s")
     what = "model" if output.bake else "adapter"
     lines.append(f"{what} of at least {decimal(plan.least_output())} to {output.folder}")

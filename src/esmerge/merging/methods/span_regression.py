@@ -25,10 +25,11 @@ that belong to expert i, Woodbury's identity ``(ZᵀZ + c I)⁻¹ Zᵀ = Zᵀ (Z
 are equal; whichever has the smaller system is solved.
 
 **Defaults.** RegMean (arXiv 2212.09849) multiplies off-diagonal entries by γ. That is, up to a factor, a ridge of
-``(1 − γ) / γ`` times the diagonal, which pulls to the mean; its published γ = 0.9 is ρ = 0.11, RegMean++'s 0.95 (arXiv
-2508.03121) ρ = 0.05. Here κ = 1 and ρ = 0.3, chosen on validation questions of the embedded world
-(``benchmarks/results/span_regression.md``). Beside RegMean on the same tokens, what is new is the sum where no token
-has been, a ridge that is equal for all channels, and how it is solved.
+``(1 − γ) / γ`` times the diagonal, which pulls each channel to a mean of the experts weighted by how strong the channel
+is in each; its published γ = 0.9 is ρ = 0.11, RegMean++'s 0.95 (arXiv 2508.03121) ρ = 0.05. Here κ = 1 and ρ = 0.3,
+chosen on validation questions of the embedded world (``benchmarks/results/span_regression.md``). Beside RegMean on the
+same tokens, what is new is the sum where no token has been, a ridge that is equal for all channels, and how it is
+solved.
 """
 
 from __future__ import annotations
@@ -38,16 +39,19 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from esmerge.adapters.lora import LoraFactors
 from esmerge.calibration.statistics.span_inputs import SpanInputsSettings
+from esmerge.core.errors import NumberError
 from esmerge.core.methods import MergeInfo, MethodKind
-from esmerge.core.validation import above_zero, at_least
+from esmerge.core.validation import at_least
 from esmerge.merging.api import MERGES, Merged, MergeInput
 from esmerge.merging.ops.low_rank import common_dtype, stack
 from esmerge.merging.ops.settings import DeltaSettings
 from esmerge.merging.ops.space import low_rank_state
 
+LEAST_RIDGE = 1e-8  # below, tokens that are alike leave systems that double precision does not solve
 BLOCKS = 8  # of a symmetric product in each direction
 
 
@@ -67,7 +71,7 @@ class SpanRegressionSettings(DeltaSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        above_zero(self, "method", "ridge")
+        at_least(self, "method", LEAST_RIDGE, "ridge")
         at_least(self, "method", 0, "outside")
 
     def statistics_settings(self) -> Mapping[str, object]:
@@ -92,7 +96,13 @@ def span_regression(inputs: MergeInput, settings: SpanRegressionSettings) -> Mer
     def factors(module: str) -> LoraFactors:
         parts = [state.modules[module] for state in inputs.experts.values()]
         rows = [inputs.statistics["span_inputs"][name][module].double() for name in inputs.experts]
-        projected = regress([part.a for part in parts], rows, settings.ridge, settings.outside)
+        try:
+            projected = regress([part.a for part in parts], rows, settings.ridge, settings.outside)
+        except LinAlgError as error:
+            raise NumberError(
+                f"method.ridge={settings.ridge:g}: the least squares of {module} cannot be solved ({error}): give a "
+                "larger ridge, e.g. the published 0.3"
+            ) from error
         updates = [LoraFactors(a, part.b, part.scale) for a, part in zip(projected, parts, strict=True)]
         return stack([(settings.scale, update) for update in updates], dtype)
 
