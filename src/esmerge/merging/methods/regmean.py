@@ -8,7 +8,8 @@ merge keeps a low rank.
 As in the paper, off-diagonal entries of every ``G_i`` are multiplied by a factor, 0.9 by default; the authors' settings
 use 0.1 for some models, T5 among them. As in their code, Gram matrices are means over tokens.
 
-Differences from their code, on purpose: a factor of 1 acts as 0.9999, since fewer tokens than channels leave ``Σ G_j``
+Differences from their code, on purpose: inputs count at the tokens of an expert's own modality, where theirs count
+everywhere (``gram.tokens=all``); a factor of 1 acts as 0.9999, since fewer tokens than channels leave ``Σ G_j``
 without an inverse; in directions that no token takes, the experts then count by the energy of their channels and not by
 rounding errors. A channel that is silent under every expert is averaged.
 """
