@@ -14,6 +14,7 @@ from esmerge.report.statistics import family_title
 from esmerge.report.tidy.accuracies import RETENTION
 
 TOLERATED = 0.005  # of retention, as a share
+AS_PUBLISHED = "(joint, factors)"  # how the title of ES-Merging's published form ends
 
 
 def verdict(worlds: Sequence[Standings], method: str) -> list[str]:
@@ -72,16 +73,16 @@ def _world(standing: Standings, contender: Contender) -> tuple[str, bool]:
 
 
 def _controls(standing: Standings) -> list[str]:
-    """ES-Merging, best of its rows, beside what shares its form or its norms and has none of its signal."""
+    """ES-Merging as published, beside what shares its form or its norms and has none of its signal."""
     published = standing.world.of(False)
     merges = [each for each in published if each.record.kind is MethodKind.ES]
     controls = [each for each in published if each.record.kind is MethodKind.CONTROL]
     if not merges or not controls:
         return []
-    best = max(merges, key=lambda each: standing.main.score(each).value)
-    differences = correct(standing.main.difference(best, each) for each in controls)
+    published_form = min(merges, key=lambda each: not each.title.endswith(AS_PUBLISHED))
+    differences = correct(standing.main.difference(published_form, each) for each in controls)
     told = [f"{each.title} {interval(one)}" for each, one in zip(controls, differences, strict=True)]
-    return [f"{best.title}, the best of its rows, beside its controls: {'; '.join(told)}."]
+    return [f"{published_form.title} beside its controls: {'; '.join(told)}."]
 
 
 def _retention(standing: Standings, contender: Contender, rival: Contender) -> list[str]:

@@ -135,10 +135,14 @@ def test_the_verdict_follows_from_the_answers(scored: list[Standings]) -> None:
 def test_es_merging_stands_beside_its_controls(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, {"ties": 0.6, "span_regression": 0.7})
     for method, rate in {"es": 0.65, "es_shuffled": 0.6, "es_noise": 0.65}.items():
-        add_run(tmp_path, method, method, rate, seed=5, key="nested", specialists="mild")
+        axes = {"granularity": "joint", "merge_space": "factors"} if method == "es" else {}
+        add_run(tmp_path, method, method, rate, seed=5, key="nested", specialists="mild", **axes)
+    add_run(
+        tmp_path, "d", "es", 0.9, seed=5, key="nested", specialists="mild", granularity="layer", merge_space="delta"
+    )
     _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
-    told = mild.partition("ES-Merging, the best of its rows, beside its controls: ")[2]
-    assert "+5.0 points [" in told and "+0.0 points [+0.0, +0.0], p = 1.000." in told
+    told = mild.partition("ES-Merging (joint, factors) beside its controls: ")[2]
+    assert "+5.0 points [" in told and "noise for responses +0.0 points [+0.0, +0.0], p = 1.000" in told
 
 
 def test_lost_retention_is_said(tmp_path: Path) -> None:
