@@ -13,6 +13,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((path for name in NAMES if (path := shutil.which(name))), None)
+ABSENT = f"expected a browser, one of {', '.join(NAMES)}: Debian has the package chromium"
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
 PIPES = 'exec "$@" 3<&$READ 4>&$WRITE'  # the browser reads commands at 3 and writes to 4
 FREE = 10  # file descriptors from here on, so that neither pipe is 3 or 4 already
@@ -26,7 +27,7 @@ class Page:
     """
 
     def __init__(self, path: Path, profile: Path, dark: bool = False) -> None:
-        assert PROGRAM is not None, f"expected a browser, one of {', '.join(NAMES)}: Debian has the package chromium"
+        assert PROGRAM is not None, ABSENT
         (commands, self._send), (self._receive, answers) = os.pipe(), os.pipe()
         inherited = [fcntl.fcntl(end, fcntl.F_DUPFD, FREE) for end in (commands, answers)]
         line = ["bash", "-c", PIPES, "bash", PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]

@@ -87,6 +87,17 @@ def test_an_absent_folder_is_refused(tmp_path: Path) -> None:
         build_report(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("folder", ["empty", "parent", "sweep/average"])
+def test_a_folder_that_is_no_sweep_is_refused_and_left_as_it_was(folder: str, tmp_path: Path) -> None:
+    add_run(tmp_path / "parent" / "sweep", "average", "average", 0.6, n=20)
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / ("parent/" * folder.startswith("sweep") + folder)
+    before = sorted(path.rglob("*"))
+    with pytest.raises(StoreError, match="holds no run of a sweep: give the folder that holds the runs"):
+        build_report(path)
+    assert sorted(path.rglob("*")) == before
+
+
 def test_the_screen_ends_with_the_verdict(report: Report) -> None:
     screen = Console(file=StringIO(), width=160)
     show(report.tables, report.paths, report.verdict, screen)
@@ -117,6 +128,26 @@ def test_an_ascii_terminal_under_an_ascii_locale_shows_the_verdict(tmp_path: Pat
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Average is the best merge" in done.stdout and "sweep[1]/table.md" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare=A,B", "out=file"], "out=.*file cannot be written .*is no folder"),
+        (["compare=A"], "expected two, compare=outputs/A,outputs/B, or 'compare=.*where a path has a comma"),
+        (["wandb=sync", "folder=nowhere"], "there is no sweep folder .*nowhere"),
+    ],
+)
+def test_mistaken_words_are_refused_by_name(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("A", "B"):
+        add_run(tmp_path / name, "average", "average", 0.6, n=20)
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report", *words])
+    with pytest.raises(SystemExit, match=message):
+        main()
 
 
 def test_the_command_says_what_to_do_when_there_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,17 @@ def test_a_metric_that_only_the_log_names_counts_if_it_is_right_or_wrong(tmp_pat
         read_answers(path)
 
 
+def test_logs_that_are_right_by_other_metrics_are_not_compared(tmp_path: Path) -> None:
+    usual = [harness_line(i, i > 0) for i in range(4)]
+    strict = [{**{key: value for key, value in line.items() if key != "acc"}, "acc_norm": 1.0} for line in usual]
+    paths = [write_lines(tmp_path / f"{name}.jsonl", lines) for name, lines in (("a", usual), ("b", strict))]
+    with pytest.raises(InputError, match="samples: A says what is right by acc, B by acc_norm"):
+        compare_sources(paths, tmp_path / "out")
+    assert "What is right, as the logs say: samples by acc." in compare_sources([paths[0]] * 2, tmp_path / "out").text
+    with pytest.raises(InputError, match="right by acc in one sample and by acc_norm in another"):
+        read_answers(write_lines(tmp_path / "c.jsonl", [usual[0], strict[1]]))
+
+
 def test_a_whole_log_of_inspect_is_read_and_its_task_is_the_benchmark(tmp_path: Path) -> None:
     for name, values in {"a": "CCII", "b": "CCCN"}.items():
         samples = [inspect_sample(i, value) for i, value in enumerate(values)]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests.report.asked import HOSTILE, MOLECULES, asked_sweep
-from tests.report.chromium import Page
+from tests.report.chromium import ABSENT, PROGRAM, Page
 from tests.report.synthetic import add_run, fail_run, seal
 
 from esmerge.core.errors import StoreError
@@ -23,7 +23,10 @@ from esmerge.report.page.cells import MOST_ROWS, frame_table, places
 from esmerge.report.page.molecules import compact, drawing, drawn_modalities
 from esmerge.report.page.questions import question_browser, selected
 
-in_chromium = pytest.mark.slow  # Debian's package chromium
+
+def in_chromium(test: Any) -> Any:
+    """Slow, and skipped where no browser is installed."""
+    return pytest.mark.slow(pytest.mark.skipif(PROGRAM is None, reason=ABSENT)(test))
 
 
 class Reader(HTMLParser):

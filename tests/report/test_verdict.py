@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.report.synthetic import SUITE, add_run, fail_run
 
 from esmerge.report.load import load_sweep
+from esmerge.report.statistics import against_baseline
 from esmerge.report.verdict import verdict
+from esmerge.tracking.planned import SweepPlan, write_plan
 
 ONE = {"drug_cell": SUITE["drug_cell"]}
 
@@ -18,7 +21,7 @@ def two(sweep: Path, average: float, es: float, n: int = 400, key: str = "") -> 
 
 def test_equal_methods_are_not_significant(tmp_path: Path) -> None:
     said = two(tmp_path, 0.7, 0.7)
-    assert "+0.0 points" in said and "p = 1.000" in said and said.endswith("not significant.")
+    assert "+0.0 points" in said and "p = 1.000" in said and ", not significant. Which two" in said
 
 
 def test_clearly_different_methods_are_significant(tmp_path: Path) -> None:
@@ -45,6 +48,38 @@ def test_failed_runs_are_named_with_their_reason(tmp_path: Path) -> None:
     fail_run(tmp_path, "ties_0", ValueError("rank 8 is not rank 16"))
     said = two(tmp_path, 0.6, 0.8)
     assert said.endswith("1 run has no results: ties_0 (failed: ValueError: rank 8 is not rank 16).")
+
+
+def test_runs_that_are_still_to_come_are_counted(tmp_path: Path) -> None:
+    kinds = {"average": "merge", "es": "es", **{f"ties_{number}": "merge" for number in range(7)}}
+    write_plan(tmp_path, SweepPlan("2026-01-01T00:00:00+00:00", kinds))
+    said = two(tmp_path, 0.6, 0.8)
+    assert said.endswith("7 planned runs have not begun: ties_0, ties_1, ties_2, ties_3, ties_4, ….")
+
+
+def test_p_is_that_of_the_table(tmp_path: Path) -> None:
+    """Six rows of ES against the average: the verdict on the best of them is corrected as the table is."""
+    add_run(tmp_path, "average", "average", 0.6, n=200, suite=ONE)
+    for number in range(6):
+        add_run(tmp_path, f"es{number}", "es", 0.69 + number / 100, n=200, suite=ONE, granularity=f"g{number}", key="o")
+    sweep = load_sweep(tmp_path)
+    tested, _ = against_baseline(sweep)
+    (best,) = [each for each in tested if each.row.granularity == "g5"]
+    assert best.p_holm == pytest.approx(6 * best.result.p_value)
+    said = verdict(sweep)
+    assert f"p = {best.p_holm:.3f}" in said and "p: Holm's correction over 6 comparisons" in said
+
+
+def test_a_sweep_without_es_is_tested_against_its_best(tmp_path: Path) -> None:
+    for name, rate in {"average": 0.6, "task_arithmetic": 0.8, "ties": 0.7}.items():
+        add_run(tmp_path, name, name, rate, n=400, suite=ONE)
+    sweep = load_sweep(tmp_path)
+    tested, _ = against_baseline(sweep)
+    assert {(each.row.method, each.other.method) for each in tested} == {
+        ("average", "task_arithmetic"),
+        ("ties", "task_arithmetic"),
+    }
+    assert "Holm's correction over 2 comparisons" in verdict(sweep)
 
 
 def test_a_control_that_does_as_well_is_pointed_out_and_never_best(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_another_configuration_starts_from_nothing(tmp_path: Path) -> None:
         assert not run.coefficients.exists() and not (run.path / "metrics.csv").exists()
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "predictions/x.csv", "status.json"])
+@pytest.mark.parametrize("name", ["metrics.csv", "predictions/x.csv", "status.json", "config.yaml"])
 def test_a_finished_run_whose_files_were_damaged_is_told_and_made_again(tmp_path: Path, name: str) -> None:
     run = RunFolder(tmp_path / "run")
     finish(run)
@@ -139,6 +139,17 @@ def test_a_finished_run_whose_files_were_damaged_is_told_and_made_again(tmp_path
     assert list(unfinished(tmp_path)) == ["run"] and collect(tmp_path).empty
     finish(run)
     assert run.is_done("abc") and run.outcome().state == "done" and len(collect(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("content", [": : {", "- a", "one: [", ""])
+def test_settings_that_are_none_are_refused_by_file(content: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    finish(run)
+    (run.path / "config.yaml").write_text(content)
+    if content:
+        with pytest.raises(StoreError, match=r"config.yaml (is damaged|holds no settings)"):
+            run.read_config()
+    assert run.outcome().state == "failed"  # its checksum, too
 
 
 def test_durations_do_not_follow_the_clock_on_the_wall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from esmerge.report.beside.build import compare_sources
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
 from esmerge.storage.usable import check_folder
-from esmerge.tracking.results import latest_sweep
+from esmerge.tracking.results import latest_sweep, run_folders
 from esmerge.tracking.wandb_settings import Tracking
 from esmerge.tracking.wandb_sync import check_key, send
 
@@ -55,6 +55,7 @@ def _sync(config: DictConfig, folder: Path) -> None:
     if config.wandb != SYNC:
         raise ConfigError(f"wandb={config.wandb}: expected {SYNC}, which sends the W&B runs that the server lacks")
     tracking = typed(Tracking, plain(config.tracking), "tracking")
+    run_folders(folder)  # refuses an absent folder
     check_key()
     sent = send(log_missing(folder, tracking))
     print(f"W&B runs: {len(sent.now)} sent now, {len(sent.before)} sent before")
@@ -63,10 +64,14 @@ def _sync(config: DictConfig, folder: Path) -> None:
 def _compare(config: DictConfig, outputs: Path) -> None:
     sources = config.compare if not isinstance(config.compare, str) else [config.compare]
     if len(sources) != 2:
-        raise ConfigError(f"compare={','.join(map(str, sources))}: expected two, compare=outputs/A,outputs/B")
+        raise ConfigError(
+            f"compare={','.join(map(str, sources))}: expected two, compare=outputs/A,outputs/B, or "
+            """'compare=["A","B"]' where a path has a comma"""
+        )
     first, second = (user_path(str(source), "compare") for source in sources)
     names = f"{first.resolve().name}-{second.resolve().name}"
     out = user_path(str(config.out), "out") if config.out else outputs / "comparisons" / names
+    check_folder(out, "out")
     comparison = compare_sources([first, second], out)
     screen = Console()
     screen.print(Markdown(comparison.text))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from esmerge.core.errors import StoreError
 from esmerge.evaluation.power import minimum_detectable
 from esmerge.report.cards import write_cards
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
@@ -20,7 +21,8 @@ from esmerge.report.table_files import write_tables
 from esmerge.report.tables import ReportTable, build_table
 from esmerge.report.verdict import verdict
 from esmerge.storage.files import write_table
-from esmerge.tracking.results import store_results
+from esmerge.tracking.planned import read_plan
+from esmerge.tracking.results import run_folders, store_results
 
 COMPARISON_COLUMNS = (
     "column",
@@ -59,8 +61,10 @@ def build_report(folder: Path | str) -> Report:
     and ``report.html``.
 
     Raises:
-        StoreError: the folder is absent or damaged.
+        StoreError: the folder is absent, damaged, or holds no run of a sweep.
     """
+    if not run_folders(folder) and read_plan(Path(folder)) is None:
+        raise StoreError(f"{folder} holds no run of a sweep: give the folder that holds the runs, outputs/NAME")
     stored, collected = store_results(folder)
     paths, sweep = [stored], load_sweep(folder, collected)
     figures = write_figures(sweep)  # drawn beside what follows

@@ -15,6 +15,7 @@ from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.report.evaluated import EvaluatedBenchmark, evaluated_benchmarks
 from esmerge.report.methods import row_rank, row_title
 from esmerge.report.stored_answers import StoredAnswers
+from esmerge.tracking.planned import read_plan
 from esmerge.tracking.results import CollectedRuns, collect_runs, run_folders
 from esmerge.tracking.store import RunFolder, Status
 
@@ -77,6 +78,7 @@ class SweepResults:
         rows: in table order.
         answers: predictions, each file read at most once; parts of one sweep share them.
         failures: runs that are not done -> their status.
+        awaited: runs of the last command's plan that nobody has begun.
         configs: finished run -> dotted name of a setting -> its value as text; see ``flatten``.
     """
 
@@ -86,6 +88,7 @@ class SweepResults:
     rows: tuple[Row, ...]
     answers: StoredAnswers
     failures: Mapping[str, Status]
+    awaited: tuple[str, ...] = ()
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -167,8 +170,11 @@ def load_sweep(folder: Path | str, collected: CollectedRuns | None = None) -> Sw
     configs = {name: flatten(runs[name].read_config()) for name in names}
     records = {name: runs[name].read_method() for name in names}
     failures = {**collected.unfinished(), **broken}
+    plan = read_plan(Path(folder))
+    awaited = tuple(name for name in plan.kinds if name not in collected.outcomes) if plan else ()
     rows = tuple(_rows(results, configs, records))
-    return SweepResults(Path(folder), results, benchmarks, rows, StoredAnswers(Path(folder)), failures, configs)
+    answers = StoredAnswers(Path(folder))
+    return SweepResults(Path(folder), results, benchmarks, rows, answers, failures, awaited, configs)
 
 
 def _without_broken_runs(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Status]]:

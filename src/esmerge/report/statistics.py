@@ -180,14 +180,16 @@ def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
 def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     """Every ES row against the best baseline of each column, corrected over all of them.
 
+    In a sweep without ES rows it is every merge against the best one.
+
     Returns:
         The comparisons, and a note for each that could not be made.
     """
     comparisons, notes = [], []
     for column in columns(sweep):
         baseline = best_baseline(sweep, column)
-        for row in sweep.of_kind(MethodKind.ES) if baseline else []:
-            if baseline is None or cell(sweep, row, column) is None:
+        for row in sweep.of_kind(MethodKind.ES) or sweep.of_kind(MethodKind.MERGE):
+            if baseline is None or row is baseline or cell(sweep, row, column) is None:
                 continue
             try:
                 comparisons.append(compare(sweep, row, baseline, column))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from esmerge.core.methods import MethodKind
 from esmerge.report.detectable import detectable, detectable_note
 from esmerge.report.load import SweepResults
 from esmerge.report.methods import BLOCKS, MERGED
@@ -157,9 +158,7 @@ def legend(table: ReportTable, marks: str) -> list[str]:
     notes = [
         f"Accuracy in %, {spread}; an answer that could not be parsed counts as wrong.",
         "Bold: the best merge of a column, underlined: the second best, controls and references aside.",
-        f"{marks}: ES-Merging significantly above / below the best baseline merge of the column (base model or "
-        "specialist where no other merge was run): paired exact test on the same examples, p < 0.05 after Holm's "
-        "correction over the table.",
+        *([f"{marks}: {_tested(table)}"] if table.comparisons else []),
     ]
     for family, group in groupby(table.columns, key=lambda column: column.family):
         names = [column.title for column in group if not column.is_mean]
@@ -172,6 +171,20 @@ def legend(table: ReportTable, marks: str) -> list[str]:
         text = "; ".join(differences)
         notes.append(f"\N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {text}.")
     return notes
+
+
+def _tested(table: ReportTable) -> str:
+    """What the marks of a table mean."""
+    if any(line.block == BLOCKS[MethodKind.ES] for line in table.lines):
+        pair = (
+            "ES-Merging significantly above / below the best baseline merge of the column (base model or specialist "
+            "where no other merge was run)"
+        )
+    else:
+        pair = "significantly above / below the best merge of the column"
+    test = "paired exact test on the same examples, p < 0.05 after Holm's correction over"
+    count = f"the table's {table.comparisons} comparisons" if table.comparisons > 1 else "one comparison"
+    return f"{pair}: {test} {count}."
 
 
 def number(score: Cell) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
 from esmerge.evaluation.significance import PairedDifference
@@ -11,6 +14,7 @@ from esmerge.report.statistics import (
     Cell,
     Column,
     Comparison,
+    against_baseline,
     best_baseline,
     best_row,
     cell,
@@ -21,12 +25,14 @@ from esmerge.report.statistics import (
     headline,
 )
 
+NAMED = 5  # of the runs that are still to come
+
 
 def verdict(sweep: SweepResults) -> str:
-    """The paragraph, of published and of tuned settings apart; it names failed runs."""
+    """The paragraph, of published and of tuned settings apart; it names runs that failed or are still to come."""
     parts = sweep.parts()
     sentences = [text for title, part in parts.items() for text in ([f"{title}:"] * bool(title) + [_part(part)])]
-    return " ".join([*sentences, *_failures(sweep)])
+    return " ".join([*sentences, *_failures(sweep), *_awaited(sweep)])
 
 
 def _part(sweep: SweepResults) -> str:
@@ -41,11 +47,30 @@ def _part(sweep: SweepResults) -> str:
                 comparisons[column.name] = compare(sweep, first, second, column)
             except InputError as error:
                 refusals[column.name] = str(error)
-    corrected = dict(zip(comparisons, correct(comparisons.values()), strict=True))
+    corrected, count = _corrected(sweep, comparisons)
     sentences = [_family(sweep, column, *rivals[column.name], corrected, refusals) for column in families]
+    if corrected:
+        over = f"Holm's correction over {count} comparisons" if count > 1 else "one comparison, not corrected"
+        sentences.append(f"Which two are compared follows from these answers; p: {over}.")
     if not families:
         sentences.append("No run has finished, so there is nothing to compare.")
     return " ".join([*sentences, *_control_notes(sweep, families)])
+
+
+def _corrected(sweep: SweepResults, comparisons: Mapping[str, Comparison]) -> tuple[dict[str, Comparison], int]:
+    """The comparisons, p corrected together with all that the table tests; and how many these are."""
+    tested, _ = against_baseline(sweep)
+    pairs = {(_pair(each), each.column.name) for each in tested}
+    beside = [each for each in comparisons.values() if (_pair(each), each.column.name) not in pairs]
+    everything = correct([*tested, *beside])
+    p_values = {(_pair(each), each.column.name): each.p_holm for each in everything}
+    return {
+        name: replace(each, p_holm=p_values[_pair(each), each.column.name]) for name, each in comparisons.items()
+    }, len(everything)
+
+
+def _pair(comparison: Comparison) -> frozenset[str]:
+    return frozenset((comparison.row.key, comparison.other.key))
 
 
 def _rivals(sweep: SweepResults, column: Column) -> tuple[Row | None, Row | None]:
@@ -121,6 +146,15 @@ def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:
                 f"is not below {es.title}."
             )
     return notes
+
+
+def _awaited(sweep: SweepResults) -> list[str]:
+    """Say how much of the sweep is still to come."""
+    if not sweep.awaited:
+        return []
+    noun, have = ("run", "has") if len(sweep.awaited) == 1 else ("runs", "have")
+    names = [*sweep.awaited[:NAMED], *(["…"] if len(sweep.awaited) > NAMED else [])]
+    return [f"{len(sweep.awaited)} planned {noun} {have} not begun: {', '.join(names)}."]
 
 
 def _failures(sweep: SweepResults) -> list[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from esmerge.core.errors import StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
@@ -139,9 +141,19 @@ class RunFiles:
         return read_json(path) if path.exists() else {}
 
     def read_config(self) -> dict[str, object]:
-        """The resolved configuration; empty if none was stored."""
+        """The resolved configuration; empty if none was stored.
+
+        Raises:
+            StoreError: the file holds no settings.
+        """
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        config = OmegaConf.to_container(OmegaConf.load(io.StringIO(read_text(path))))
-        return {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(io.StringIO(read_text(path))))
+        except (YAMLError, OmegaConfBaseException, OSError) as error:  # OSError: OmegaConf's for a file of one value
+            reason = str(error).splitlines()[0]
+            raise StoreError(f"{path} is damaged ({reason}): run the sweep again, which writes it anew") from error
+        if not isinstance(config, dict):
+            raise StoreError(f"{path} holds no settings by name: run the sweep again, which writes it anew")
+        return {str(key): value for key, value in config.items()}

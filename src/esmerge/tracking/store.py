@@ -30,8 +30,8 @@ AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
                     "layer_coefficients.csv", "layer_distances.csv", "adapter", "adapters", "costs.json",
                     "tuning.csv", "lineage.json", "wandb.json")  # fmt: skip
-REPORTED = ("predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv", "layer_distances.csv",
-            "costs.json", "tuning.csv")  # fmt: skip
+REPORTED = ("config.yaml", "predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv",
+            "layer_distances.csv", "costs.json", "tuning.csv")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
+
+from tqdm import tqdm
 
 from esmerge.core.errors import TrackingError
+from esmerge.core.progress import progress
 from esmerge.core.secrets import redacted
 from esmerge.tracking.wandb_client import client, client_environment, logged_in, passing_client
 from esmerge.tracking.wandb_record import LoggedRun, is_on_server
@@ -19,6 +24,7 @@ FEW_RETRIES = {  # or an absent server is waited for without end
     "WANDB__FILE_STREAM_RETRY_MAX": "3",
     "WANDB__FILE_TRANSFER_RETRY_MAX": "3",
 }
+EVERY = 1.0  # seconds between two looks at what has been sent
 ERROR = " ERROR "  # in the client's lines
 
 
@@ -58,7 +64,10 @@ def send(runs: Sequence[LoggedRun]) -> Sent:
     before = [run for run in runs if is_on_server(run)]
     lacking = [run for run in runs if not is_on_server(run)]
     _check_files(lacking)
-    said = _sync([run.folder for run in lacking]) if lacking else ""
+    said = ""
+    if lacking:
+        with progress("W&B runs", len(lacking)) as bar, _counting(lacking, bar):
+            said = _sync([run.folder for run in lacking])
     failed = [run for run in lacking if not is_on_server(run)]
     if failed:
         raise TrackingError(
@@ -66,6 +75,26 @@ def send(runs: Sequence[LoggedRun]) -> Sent:
             f"{said or 'the client did not say why'}; the same command sends what is missing"
         )
     return Sent(lacking, before)
+
+
+@contextmanager
+def _counting(runs: Sequence[LoggedRun], bar: tqdm) -> Iterator[None]:
+    """Move the bar as the client marks what it has sent."""
+    ended = Event()
+
+    def count() -> None:
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(EVERY)
+            bar.update(sum(map(is_on_server, runs)) - bar.n)
+
+    counter = Thread(target=count, daemon=True)
+    counter.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        counter.join()
 
 
 def _check_files(runs: Sequence[LoggedRun]) -> None:

@@ -100,6 +100,15 @@ def _unlike(table: pd.DataFrame, a: Answers, b: Answers) -> list[str]:
         for letter, source, other in (("A", a, b), ("B", b, a)):
             alone = [title for title in source.methods if title not in other.methods]
             notes += [f"Only in {letter}: {', '.join(alone)}."] if alone else []
+    metrics = {
+        benchmark: each.metric
+        for source in (a, b)
+        for sets in source.methods.values()
+        for (_, benchmark), each in sets.items()
+        if each.metric
+    }
+    if metrics:
+        notes.append(f"What is right, as the logs say: {', '.join(f'{name} by {by}' for name, by in metrics.items())}.")
     partly = table[table["paired"] & ((table["n"] < table["n_a"]) | (table["n"] < table["n_b"]))]
     for row in partly.drop_duplicates("benchmark").to_dict("records"):
         notes.append(f"{row['benchmark']}: {row['n']} questions of {row['n_a']} in A and {row['n_b']} in B are shared.")

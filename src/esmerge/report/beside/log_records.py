@@ -22,11 +22,13 @@ class Sample:
     Attributes:
         question: the same in two logs where the question is the same.
         label: the target.
+        metric: that says so.
     """
 
     question: str
     label: str
     is_right: bool
+    metric: str
 
     def row(self) -> dict[str, str]:
         """``id, label, prediction``."""
@@ -48,7 +50,7 @@ def harness_sample(record: Record, task: str, where: str) -> tuple[Key, Sample]:
     answers_filter = str(record.get("filter", "none"))
     benchmark = task if answers_filter == "none" else f"{task} [{answers_filter}]"
     question = ":".join(str(record[name]) for name in ("doc_id", "doc_hash") if name in record)
-    return ("", benchmark), _sample(question, record, record[metric], f"{where}: {metric}")
+    return ("", benchmark), _sample(question, record, record[metric], metric, f"{where}: {metric}")
 
 
 def is_inspect_sample(record: Record) -> bool:
@@ -71,7 +73,7 @@ def inspect_samples(record: Record, task: str, where: str) -> Iterator[tuple[Key
         value = score.get("value") if isinstance(score, dict) else score
         grade = INSPECT_GRADES.get(value, value) if isinstance(value, str) else value
         benchmark = task if len(scores) == 1 else f"{task} [{scorer}]"
-        yield (epoch, benchmark), _sample(_question(record), record, grade, f"{where}: score {scorer}")
+        yield (epoch, benchmark), _sample(_question(record), record, grade, str(scorer), f"{where}: score {scorer}")
 
 
 def _question(record: Record) -> str:
@@ -82,9 +84,9 @@ def _question(record: Record) -> str:
     return f"{record['id']}:{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
 
 
-def _sample(question: str, record: Record, value: object, where: str) -> Sample:
+def _sample(question: str, record: Record, value: object, metric: str, where: str) -> Sample:
     target = record.get("target")
     label = target if isinstance(target, str) else json.dumps(target, sort_keys=True)
     if not isinstance(value, bool | int | float) or value not in (0, 1):
         raise InputError(f"{where} is {value!r}: expected 1 or 0, right or wrong; partial credit cannot be compared")
-    return Sample(question, label, bool(value))
+    return Sample(question, label, bool(value), metric)

@@ -31,12 +31,15 @@ class _Log:
 
     rows: Rows = field(default_factory=dict)
     origins: dict[Key, Path] = field(default_factory=dict)
+    metrics: dict[Key, str] = field(default_factory=dict)
     unscored: int = 0
 
     def add(self, file: Path, task: str, key: Key, sample: Sample) -> None:
         other = self.origins.setdefault(key, file)
         if other != file:
             raise InputError(f"{other} and {file} both hold samples of {task}: expected one file for each")
+        if (metric := self.metrics.setdefault(key, sample.metric)) != sample.metric:
+            raise InputError(f"{file}: {task} is right by {metric} in one sample and by {sample.metric} in another")
         self.rows.setdefault(key, []).append(sample.row())
 
 
@@ -65,7 +68,7 @@ def read_log_answers(path: Path) -> Answers:
 
 
 def _sets(log: _Log) -> Mapping[Key, AnsweredSet]:
-    return {key: AnsweredSet(pd.DataFrame(answers)) for key, answers in log.rows.items()}
+    return {key: AnsweredSet(pd.DataFrame(answers), metric=log.metrics[key]) for key, answers in log.rows.items()}
 
 
 def _read(file: Path, task: str, log: _Log) -> None:

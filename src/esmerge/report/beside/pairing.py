@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from esmerge.core.errors import InputError
 from esmerge.evaluation.power import minimum_detectable
 from esmerge.evaluation.significance import KEY, holm, paired_difference, stack_predictions
 from esmerge.evaluation.unpaired import unpaired_difference
@@ -44,7 +45,11 @@ class Match:
 
 
 def matches(a: Answers, b: Answers) -> list[Match]:
-    """What both sources have; two sources of one method each are compared whatever the methods are called."""
+    """What both sources have; two sources of one method each are compared whatever the methods are called.
+
+    Raises:
+        InputError: other programs' logs that say by different metrics what is right.
+    """
     pairs = [(title, title) for title in a.methods if title in b.methods]
     if not pairs and len(a.methods) == len(b.methods) == 1:
         pairs = [(next(iter(a.methods)), next(iter(b.methods)))]
@@ -69,6 +74,11 @@ def compare_matches(matched: Sequence[Match]) -> pd.DataFrame:
 def _match(
     method: str, benchmark: str, keys: Sequence[Key], a: Mapping[Key, AnsweredSet], b: Mapping[Key, AnsweredSet]
 ) -> Match:
+    for key in keys:
+        if a[key].metric and b[key].metric and a[key].metric != b[key].metric:
+            raise InputError(
+                f"{benchmark}: A says what is right by {a[key].metric}, B by {b[key].metric}: log both with one metric"
+            )
     first, second = (stack_predictions({key: sets[key].answers for key in keys}) for sets in (a, b))
     sums = [(a[key].checksum, b[key].checksum) for key in keys]
     return Match(method, benchmark, first, second, all(x == y or not x or not y for x, y in sums))

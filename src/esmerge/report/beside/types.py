@@ -18,10 +18,12 @@ class AnsweredSet:
     Attributes:
         answers: columns ``id, label, prediction``; right where the last two are equal.
         checksum: of the tables that the ids point into; empty where nothing is known of them.
+        metric: that says what is right, where another program's did.
     """
 
     answers: pd.DataFrame
     checksum: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,11 @@ def comparisons_table(frame: pd.DataFrame, tables: Sequence[ReportTable]) -> Pag
     return frame_table("comparisons", "Comparisons with the best baseline", named, COMPARISONS, *COMPARED)
 
 
-def retained_table(frame: pd.DataFrame) -> PageTable:
-    """The rows of ``retention.csv``; the table's name only where there are several."""
+def retained_table(frame: pd.DataFrame, tables: Sequence[ReportTable]) -> PageTable:
+    """The rows of ``retention.csv`` and what they could have shown; the table's name only where there are several."""
     heads = {name: form for name, form in RETAINED.items() if name != "table" or frame["table"].any()}
-    return frame_table("retention", "Retention", frame, heads, NOTE_ON_RETENTION)
+    power = [": ".join(filter(None, [table.title, note])) for table in tables if (note := table.power_note())]
+    return frame_table("retention", "Retention", frame, heads, NOTE_ON_RETENTION, *power)
 
 
 def costs_table(sweep: SweepResults) -> PageTable:

@@ -57,7 +57,7 @@ def write_page(
         *(results_table(table, index) for index, table in enumerate(tables)),
         comparisons_table(comparisons, tables),
     ]
-    more = [retained_table(retention), costs_table(sweep), metrics_table(sweep)]
+    more = [retained_table(retention, tables), costs_table(sweep), metrics_table(sweep)]
     origin = [*settings_tables(sweep), *provenance_tables(sweep)]
     style, script = ((DATA / file).read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
     template = _template()
