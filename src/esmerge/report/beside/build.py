@@ -85,8 +85,8 @@ def markdown(table: pd.DataFrame, a: Answers, b: Answers, sources: Sequence[Path
 def _legend(table: pd.DataFrame) -> list[str]:
     tests = "McNemar's exact test on the questions that both were asked (whole clusters where they return under seeds)"
     return [
-        f"Accuracy in %, difference with its 95 % interval; bold: p < {LEVEL} after Holm's correction over all "
-        f"{len(table)} rows; {tests}. Where questions differ: Newcombe's interval and Fisher's exact test "
+        f"Accuracy in %, difference with its 95 % interval; bold: p < {LEVEL} after Holm's correction over the "
+        f"table's rows ({len(table)}); {tests}. Where questions differ: Newcombe's interval and Fisher's exact test "
         "on all answers.",
         f"Could have shown: the smallest true difference, in points, that n finds with {100 * POWER:.0f} % power at "
         "the strictest step of that correction.",

@@ -97,7 +97,8 @@ def question_browser(sweep: SweepResults, letters: int = BYTES) -> Browser | Non
         {"title": row.title, "block": BLOCKS[row.kind], "compared": index in compared} for index, row in enumerate(rows)
     ]
     data = {"methods": methods, "benchmarks": shown, **pool.data()}
-    return Browser(data, tuple(_notes(sweep, len(rows), len(with_seed), seed, limit)))
+    is_whole = sum(map(len, (answers.ids for answers in benchmarks))) == _count(shown)
+    return Browser(data, tuple(_notes(sweep, len(rows), len(with_seed), seed, None if is_whole else limit)))
 
 
 def _is_too_much(pool: Pool, shown: Sequence[Mapping[str, object]], letters: int) -> bool:
@@ -113,12 +114,20 @@ def _length(text: str) -> int:
     return len(text) + 5 * sum(map(text.count, "<>&'"))
 
 
-def _notes(sweep: SweepResults, methods: int, with_seed: int, seed: str, limit: int) -> list[str]:
-    notes = [
-        f"At most {limit} questions per benchmark of seed {seed}; up to three quarters of them are such that methods, "
-        "floors aside, answer differently, so that nothing can be counted here. All answers are in predictions/ of "
-        "each run's folder."
-    ]
+def _count(shown: Sequence[Mapping[str, object]]) -> int:
+    """Questions of all benchmarks."""
+    return sum(len(questions) for each in shown if isinstance(questions := each["questions"], list))
+
+
+def _notes(sweep: SweepResults, methods: int, with_seed: int, seed: str, limit: int | None) -> list[str]:
+    """What is shown; ``limit`` is None where it is all that was asked."""
+    part = (
+        f"All questions of seed {seed} that were asked."
+        if limit is None
+        else f"At most {limit} questions per benchmark of seed {seed}; up to three quarters of them are such that "
+        "methods, floors aside, answer differently, so that nothing can be counted here."
+    )
+    notes = [f"{part} All answers are in predictions/ of each run's folder."]
     if methods < with_seed:
         notes.append(f"The first {methods} of {with_seed} methods.")
     if with_seed < len(sweep.rows):

@@ -102,7 +102,7 @@ function browse(data) {
     current = Math.min(Math.max(index, 0), Math.max(shown.length - 1, 0));
     const benchmark = data.benchmarks[at("benchmark").value];
     const position = shown.length ? `${current + 1} of ${shown.length}` : "no such question";
-    at("position").textContent = `${position} (the split has ${benchmark.total})`;
+    at("position").textContent = `${position} (${benchmark.total} were asked)`;
     at("previous").disabled = current === 0;
     at("next").disabled = current >= shown.length - 1;
     [...at("list").querySelectorAll("button")].forEach((button, place) => {
