@@ -82,7 +82,10 @@ def test_only_an_experts_own_modality_is_a_solid_line() -> None:
 def test_elements_have_a_row_for_each_method_and_expert(tmp_path: Path) -> None:
     figure = elements_figure(elements())
     assert len(figure.axes) == 2 * 3 * 3
-    assert figure.axes[0].get_ylabel() == "ES-Merging\n(element, factors)\nmolecule"
+    assert [panel.get_ylabel() for panel in figure.axes[::3]] == ["molecule", "protein", "cell"] * 2
+    heads = [text.get_text() for panel in figure.axes for text in panel.texts]
+    assert heads == ["ES-Merging (element, factors)", "ES-Merging (joint, delta)"]
+    assert [panel.get_title().strip() for panel in figure.axes[:4]] == ["q_proj", "v_proj", "down_proj", ""]
     table = elements()
     median = table[(table["title"] == TITLES[0]) | (table["module"] == "q_proj")].iloc[:8]["q50"].to_numpy()
     np.testing.assert_allclose(figure.axes[0].get_lines()[-1].get_ydata(), median)
