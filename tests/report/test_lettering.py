@@ -6,12 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.report.lettering import assert_legible
-from tests.report.test_plots import elements
+from tests.report.test_plots import distances, elements
 
+from esmerge.core.methods import MethodKind
+from esmerge.report.plots.agreement import agreement_figure
 from esmerge.report.plots.calibration import calibration_figure
+from esmerge.report.plots.distances import distances_figure
 from esmerge.report.plots.elements import elements_figure
 from esmerge.report.plots.layers import layer_figure
 from esmerge.report.plots.lettering import text_width, wrapped
+from esmerge.report.plots.methods import methods_figure
+from esmerge.report.plots.sensitivity import sensitivity_figure
 
 SETTINGS = "ES-Merging (joint, factors, granularity.temperature={}, granularity.normalisation=softmax)"
 LONG = tuple(SETTINGS.format(temperature) for temperature in (0.1, 0.25, 0.5, 1.0, 2.0))
@@ -55,3 +60,36 @@ def test_short_titles_stay_on_one_line() -> None:
     rows = [(title, "es", 0.6, 0.5, 10) for title in ("Base model", "EMR-Merging (factors)", "TIES (delta)", "TIES")]
     figure = calibration_figure(pd.DataFrame(rows, columns=["title", "kind", "confidence", "accuracy", "n"]))
     assert all(panel.get_title().count("\n") == 1 for panel in figure.axes)  # before the error
+
+
+@pytest.mark.parametrize(("panels", "titles"), [(1, ("Base model",)), (3, LONG), (5, LONG)])
+def test_methods_fit_a_page_and_say_what_their_interval_covers(panels: int, titles: tuple[str, ...]) -> None:
+    rows = [
+        {"panel": f"Cross-modal {panel} (mean of 15 benchmarks)", "title": title, "kind": kind.value, "value": 0.6}
+        for panel in range(panels)
+        for kind in MethodKind
+        for title in (f"{kind.value} {title}" for title in titles)
+    ]
+    figure = methods_figure(pd.DataFrame(rows).assign(benchmark="", low=0.5, high=0.7))
+    assert "95 % interval over questions" in figure.get_supxlabel().replace("\n", " ")
+    assert_legible(figure)
+
+
+@pytest.mark.parametrize("count", [2, 5, 16])
+def test_agreement_of_many_methods(count: int) -> None:
+    titles = [f"{LONG[place % 5]} {place}" for place in range(count)]
+    rows = [{"title": a, "other": b, "agreement": 1.0, "n": 10} for a in titles for b in titles]
+    assert_legible(agreement_figure(pd.DataFrame(rows)))
+
+
+def test_distances_of_a_probe_with_a_long_name() -> None:
+    table = distances(layers=32)
+    other = table.assign(probe="sentences-of-all-modalities-and-of-none, 500 of each")
+    assert_legible(distances_figure(pd.concat([table, other])))
+
+
+def test_sensitivity_of_several_settings_and_long_lines() -> None:
+    settings = ("granularity.temperature", "method.scale", "method.density")
+    rows = [(setting, title, value, 0.7) for setting in settings for title in LONG for value in (0.1, 0.5, 2.0)]
+    table = pd.DataFrame(rows, columns=["setting", "method", "value", "y"])
+    assert_legible(sensitivity_figure(table.assign(y_low=table["y"] - 0.02, y_high=table["y"] + 0.02)))

@@ -60,7 +60,7 @@ def widest_line(texts: Sequence[str], size: float) -> float:
 
 def put_legend(figure: Figure, handles: Sequence[Artist], size: float = 8.0) -> None:
     """A legend above the panels, in as many columns as there is width for."""
-    lengths = [text_width(str(handle.get_label()), size) + 4.8 * size / 72 for handle in handles]
+    lengths = [widest_line([str(handle.get_label())], size) + 4.8 * size / 72 for handle in handles]
     fitting = [n for n in range(1, len(handles) + 1) if _columns_width(lengths, n) <= figure.get_figwidth() - 0.2]
     columns = max(fitting, default=1)
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=size)
