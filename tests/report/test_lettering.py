@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.report.lettering import assert_legible
-from tests.report.test_plots import distances, elements
+from tests.report.test_plots import distances, elements, points
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.plots.agreement import agreement_figure
@@ -17,6 +17,7 @@ from esmerge.report.plots.layers import layer_figure
 from esmerge.report.plots.lettering import text_width, wrapped
 from esmerge.report.plots.methods import methods_figure
 from esmerge.report.plots.sensitivity import sensitivity_figure
+from esmerge.report.plots.tradeoffs import cost_figure, retention_figure
 
 SETTINGS = "ES-Merging (joint, factors, granularity.temperature={}, granularity.normalisation=softmax)"
 LONG = tuple(SETTINGS.format(temperature) for temperature in (0.1, 0.25, 0.5, 1.0, 2.0))
@@ -93,3 +94,38 @@ def test_sensitivity_of_several_settings_and_long_lines() -> None:
     rows = [(setting, title, value, 0.7) for setting in settings for title in LONG for value in (0.1, 0.5, 2.0)]
     table = pd.DataFrame(rows, columns=["setting", "method", "value", "y"])
     assert_legible(sensitivity_figure(table.assign(y_low=table["y"] - 0.02, y_high=table["y"] + 0.02)))
+
+
+def test_tradeoffs_with_long_titles_leave_the_panel_its_room() -> None:
+    table = points((0.60, 0.80, 0.70, 0.76, 0.72, 0.95)).assign(title=[*LONG, "Base model"])
+    for figure in (retention_figure(table), cost_figure(table)):
+        assert_legible(figure)
+        assert figure.axes[0].get_position().width > 0.85
+
+
+def test_numbers_of_many_costs_lie_on_none_of_each_other() -> None:
+    spots = [(1.5 + 0.31 * place / 29, 0.6 + 0.08 * place / 29) for place in range(30)]
+    table = pd.DataFrame(spots, columns=["x", "y"]).assign(title="Average (delta)", kind="merge")
+    assert_legible(cost_figure(table.assign(y_low=table["y"] - 0.01, y_high=table["y"] + 0.01)))
+
+
+def test_a_floor_far_below_does_not_stretch_the_axis_of_retention() -> None:
+    table = points((0.90, 0.93, 0.95, 0.96, 0.97, 0.17))
+    table["kind"] = [*table["kind"][:-1], "floor"]
+    figure = retention_figure(table)
+    assert figure.axes[0].get_xlim()[0] > 80
+    assert_legible(figure)
+    arrows = [text for text in figure.axes[0].texts if not text.get_text()]
+    assert len(arrows) == 1 and "arrows: farther to the left" in figure.axes[0].get_xlabel().replace("\n", " ")
+    assert [text.get_text() for text in figure.axes[1].texts][-1] == "6  ES, shuffled: 17.0 %"
+    near = retention_figure(points((0.90, 0.93, 0.95, 0.96, 0.97, 0.88)))
+    assert "arrows" not in near.axes[0].get_xlabel() and all(text.get_text() for text in near.axes[0].texts)
+
+
+def test_a_front_of_one_merge_is_drawn_as_a_corner() -> None:
+    table = points((0.60, 0.80, 0.70, 0.76, 0.72, 0.95)).iloc[:2]
+    for figure, right in ((retention_figure(table), False), (cost_figure(table), True)):
+        panel = figure.axes[0]
+        corner = panel.get_lines()[-1].get_xydata()
+        x = 0.8 if right else 80
+        np.testing.assert_allclose(corner, [[x, panel.get_ylim()[0]], [x, 68], [panel.get_xlim()[right], 68]])
