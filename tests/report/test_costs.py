@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.report.synthetic import add_run
+from tests.report.synthetic import RECORDS, add_run
 
 from esmerge.report.build import build_report
+from esmerge.report.costs import cost_lines
 from esmerge.report.load import PUBLISHED, TUNED, load_sweep
+from esmerge.report.page.tables import costs_table
 
 TUNING = {"tuning": {"name": "validation", "trials": 3}}
 
@@ -66,6 +68,25 @@ def test_costs_are_means_over_seeds_and_empty_where_unknown(both: Path) -> None:
     assert row["measuring_seconds"] == 4 and row["merging_seconds"] == 1.5 and row["measuring_mib"] == 100
     assert pd.isna(row["merging_mib"])
     assert "| ES-Merging (delta) | 4.0 | 100.0 | 1.5 |  |" in (both / "table.md").read_text()
+
+
+def test_less_than_a_second_is_told_in_two_digits(tmp_path: Path) -> None:
+    seconds = {
+        "average": (0.0318, "0.032"),
+        "ties": (0.996, "1.0"),
+        "task_arithmetic": (0.5, "0.50"),
+        "es": (0.0, "0.0"),
+    }
+    for method, (value, _) in seconds.items():
+        run = add_run(tmp_path, method, method, 0.5, n=20)
+        run.write_costs({"measuring": _cost(12.345, None), "merging": _cost(value, 0.004)})
+    sweep = load_sweep(tmp_path)
+    lines = cost_lines(sweep)
+    on_page = {row[0].text: [cell.text for cell in row[1:]] for row in costs_table(sweep).rows}
+    for method, (_, text) in seconds.items():
+        title = RECORDS[method].title
+        assert f"| {title} | 12.3 |  | {text} | 0.0040 |" in lines
+        assert on_page[title][::2] == ["12.3", text] and on_page[title][-1] == "0.0040"
 
 
 def test_without_tuning_and_costs_there_is_one_plain_table(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def test_each_panel_is_a_family_and_names_every_method_once(one_seed: Path) -> N
     sweep = load_sweep(one_seed)
     figure = methods_figure(methods_table(sweep))
     panels = figure.axes
-    assert [panel.get_title().split(" (")[0] for panel in panels] == ["Cross-modal", "Drug\N{EN DASH}drug", "Retention"]
+    assert [panel.get_title().split("\n(")[0] for panel in panels] == [
+        "Cross-modal",
+        "Drug\N{EN DASH}drug",
+        "Retention",
+    ]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == [row.title for row in sweep.rows]
     assert "Accuracy (%)" in figure.get_supxlabel()
 

@@ -32,6 +32,17 @@ def test_seeds_make_one_row_and_settings_make_two(tmp_path: Path) -> None:
     assert all(set(row.runs) == {"0", "1"} for row in rows)
 
 
+def test_rows_stand_in_the_order_of_their_settings(tmp_path: Path) -> None:
+    """Numbers by size and words by the alphabet, whatever their runs are called."""
+    settings = [(10.0, "b"), (2.0, "b"), (0.5, "b"), (0.5, "a"), (None, "b")]
+    for place, (scale, mode) in enumerate(settings):
+        config = {"method": {"name": "average", "scale": scale, "mode": mode}}
+        add_run(tmp_path, f"average-{place}", "average", 0.6, config=config, n=20)
+    said = [row.title.removeprefix("Average (") for row in load_sweep(tmp_path).rows]
+    scales = ("None", "0.5", "2.0", "10.0")
+    assert said == ["mode=a, scale=0.5)", *(f"mode=b, scale={scale})" for scale in scales)]
+
+
 def test_shots_tell_rows_apart_in_plain_words(tmp_path: Path) -> None:
     for shots in (None, 3):
         config = {"benchmark": {"name": "x", "shots": shots}}

@@ -82,7 +82,10 @@ def test_only_an_experts_own_modality_is_a_solid_line() -> None:
 def test_elements_have_a_row_for_each_method_and_expert(tmp_path: Path) -> None:
     figure = elements_figure(elements())
     assert len(figure.axes) == 2 * 3 * 3
-    assert figure.axes[0].get_ylabel() == "ES-Merging\n(element, factors)\nmolecule"
+    assert [panel.get_ylabel() for panel in figure.axes[::3]] == ["molecule", "protein", "cell"] * 2
+    heads = [text.get_text() for panel in figure.axes for text in panel.texts]
+    assert heads == ["ES-Merging (element, factors)", "ES-Merging (joint, delta)"]
+    assert [panel.get_title().strip() for panel in figure.axes[:4]] == ["q_proj", "v_proj", "down_proj", ""]
     table = elements()
     median = table[(table["title"] == TITLES[0]) | (table["module"] == "q_proj")].iloc[:8]["q50"].to_numpy()
     np.testing.assert_allclose(figure.axes[0].get_lines()[-1].get_ydata(), median)
@@ -91,15 +94,22 @@ def test_elements_have_a_row_for_each_method_and_expert(tmp_path: Path) -> None:
 
 def test_the_front_joins_the_merges_that_none_beats_on_both(tmp_path: Path) -> None:
     figure = retention_figure(points((0.60, 0.80, 0.70, 0.76, 0.72, 0.95)))
-    front = figure.axes[0].get_lines()[-1].get_xydata()
-    np.testing.assert_allclose(front, [[80, 68], [76, 70], [72, 73], [70, 74]])  # neither reference nor control
+    front = figure.axes[0].get_lines()[-1]
+    assert front.get_drawstyle() == "steps-post"  # nothing between two merges has been reached
+    edge, bottom = figure.axes[0].get_xlim()[0], figure.axes[0].get_ylim()[0]
+    np.testing.assert_allclose(front.get_xydata()[[0, -1]], [[80, bottom], [edge, 74]])
+    np.testing.assert_allclose(
+        front.get_xydata()[1:-1], [[80, 68], [76, 70], [72, 73], [70, 74]]
+    )  # neither reference nor control
     drawn(figure, tmp_path, "retention")
 
 
 def test_costs_are_logarithmic_and_the_front_prefers_the_cheap(tmp_path: Path) -> None:
     figure = cost_figure(points((0.0, 0.05, 12.0, 30.0, 40.0, 35.0)))
     assert figure.axes[0].get_xscale() == "log"
-    np.testing.assert_allclose(figure.axes[0].get_lines()[-1].get_xydata(), [[0.05, 68], [12, 74]])
+    front = figure.axes[0].get_lines()[-1]
+    np.testing.assert_allclose(front.get_xydata()[1:-1], [[0.05, 68], [12, 74]])
+    assert front.get_drawstyle() == "steps-post" and front.get_xdata()[-1] == figure.axes[0].get_xlim()[1]
     drawn(figure, tmp_path, "cost")
 
 
@@ -200,7 +210,7 @@ def test_labels_avoid_one_another_and_the_markers() -> None:
     for i, (left, bottom, right, top) in enumerate(boxes):
         others = [*boxes[:i], *boxes[i + 1 :], *((x, y, x, y) for x, y in positions)]
         assert not any(left < o[2] and o[0] < right and bottom < o[3] and o[1] < top for o in others)
-    assert labels[-1].offset == (4.0, 4.0)  # alone: upper right
+    assert labels[-1].offset == (5.0, 4.0)  # alone: upper right
 
 
 def test_every_column_of_calibration_panels_ends_with_tick_labels() -> None:

@@ -121,6 +121,14 @@ def test_a_figure_is_drawn_or_its_absence_explained(tmp_path: Path) -> None:
     assert "not drawn: layer_distances, which needs runs of ES-Merging" in text and "figures/agreement.png" in text
 
 
+def test_a_dashed_line_is_spoken_of_only_where_a_merge_is_drawn(tmp_path: Path) -> None:
+    add_run(tmp_path, "base", "base", 0.5, n=20)
+    assert "Dashed" not in write_figures(load_sweep(tmp_path)).captions["retention"]
+    add_run(tmp_path, "ties", "ties", 0.6, n=20)
+    caption = write_figures(load_sweep(tmp_path)).captions["retention"]
+    assert caption.endswith("Dashed: no merge lies above this line or to its right.")
+
+
 def test_a_control_is_not_the_probe_itself(tmp_path: Path) -> None:
     run = add_run(tmp_path, "noise", "es_noise", 0.5, n=4, record=RECORDS["es_noise"])
     run.write_layer_distances(MEASURED.rows())

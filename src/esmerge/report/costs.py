@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -74,11 +75,17 @@ def _means(run_costs: list[dict[str, dict[str, float | None]]]) -> Mapping[str, 
     for part in ("measuring", "merging"):
         for key, unit in (("seconds", "seconds"), ("memory", "mib")):
             values = [value for costs in run_costs if (value := costs[part][key]) is not None]
-            means[f"{part}_{unit}"] = round(sum(values) / len(values), 3) if values else None
+            means[f"{part}_{unit}"] = round(sum(values) / len(values), 6) if values else None
     return means
 
 
 def _markdown_cell(value: str | float | None) -> str:
     if isinstance(value, str):
         return value.replace("|", "\\|")
-    return "" if pd.isna(value) else f"{value:.1f}"
+    return "" if pd.isna(value) else cost_number(value)
+
+
+def cost_number(value: float) -> str:
+    """One decimal, or below 1 two significant digits."""
+    value = float(f"{value:.2g}") if value < 1 else value
+    return f"{value:.{max(1, 1 - math.floor(math.log10(value)))}f}" if value > 0 else "0.0"

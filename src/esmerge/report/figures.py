@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from esmerge.report.drawing import Drawing, Sketch, begin_drawing
 from esmerge.report.load import SweepResults
+from esmerge.report.methods import MERGED
 from esmerge.report.plots.agreement import agreement_figure
 from esmerge.report.plots.calibration import calibration_figure
 from esmerge.report.plots.distances import distances_figure
@@ -52,6 +53,12 @@ class Recipe:
     note: Callable[[SweepResults], str] = lambda _: ""
 
 
+def _front_note(sweep: SweepResults, table: Callable[[SweepResults], pd.DataFrame], side: str) -> str:
+    """What the dashed line is; empty where no merge stands in the figure."""
+    merges = table(sweep)["kind"].isin([kind.value for kind in MERGED]).any()
+    return f" Dashed: no merge lies above this line or to its {side}." if merges else ""
+
+
 RECIPES = (
     Recipe(
         "layer_distances",
@@ -71,18 +78,19 @@ RECIPES = (
     ),
     Recipe(
         "retention",
-        "What a method keeps of the specialists' knowledge against cross-modal accuracy; dashed: the merges that no "
-        "other beats on both.",
+        "What a method keeps of the specialists' knowledge against cross-modal accuracy.",
         "benchmarks of both families, cross-modal and retention",
         retention_table,
         retention_figure,
+        partial(_front_note, table=retention_table, side="right"),
     ),
     Recipe(
         "cost",
-        "Seconds of measuring and merging against accuracy; dashed: the merges that no other beats on both.",
+        "Seconds of measuring and merging against accuracy.",
         "runs that merge",
         cost_points,
         cost_figure,
+        partial(_front_note, table=cost_points, side="left"),
     ),
     Recipe(
         "sensitivity",

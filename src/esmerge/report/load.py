@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -204,7 +205,7 @@ def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
 def _rows(
     results: pd.DataFrame, configs: Mapping[str, Mapping[str, str]], records: Mapping[str, MethodRecord]
 ) -> list[Row]:
-    """One row per method and settings, over the seeds; settings that tell rows apart go into the title."""
+    """One row per method and settings, over the seeds; settings that tell rows apart name and order them."""
     runs = results.drop_duplicates("run")
     runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
     several = [axis for axis in ("specialists", "probe") if len(set(runs[axis]) - {""}) > 1]
@@ -217,11 +218,14 @@ def _rows(
         more = (*(named[axis] for axis in several if axis != "specialists"), *(["tuned"] if tuned else []))
         extra = (named["specialists"], *more) if "specialists" in several else more
         groups: dict[tuple[str, ...], dict[str, str]] = {}
+        order: dict[tuple[str, ...], list[tuple[int, float, str]]] = {}
         for run, seed in zip(same["run"], same["seed"], strict=True):
-            settings = tuple(_setting(key, same_axes[run].get(key, "?")) for key in telling)
+            values = {key: same_axes[run].get(key, "?") for key in telling}
+            settings = tuple(_setting(key, value) for key, value in values.items())
+            order[settings] = [_order(value) for value in values.values()]
             runs_of = groups.setdefault(settings, {})
             runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
-        for settings, by_seed in groups.items():
+        for settings, by_seed in sorted(groups.items(), key=lambda group: order[group[0]]):
             space, fine = named["merge_space"], named["granularity"]
             record = records[next(iter(by_seed.values()))]
             title, short = (row_title(record.title, fine, space, *words, *settings) for words in (extra, more))
@@ -248,6 +252,21 @@ def _setting(key: str, value: str) -> str:
     if key == "benchmark.shots":
         return f"{0 if value == 'None' else value}-shot"  # null: as the benchmarks' files say, which is none
     return f"{key.removeprefix('method.')}={value}"
+
+
+def _order(value: str) -> tuple[int, float, str]:
+    """Sort key of a setting's value: none, then numbers by size, then words."""
+    number = as_number(value)
+    return (0, 0.0, "") if value == "None" else (2, 0.0, value) if number is None else (1, number, "")
+
+
+def as_number(text: str) -> float | None:
+    """A setting's value, if it is a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _differing(configs: Mapping[str, Mapping[str, str]]) -> list[str]:

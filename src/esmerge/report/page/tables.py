@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from esmerge.report.costs import COLUMNS, HEADS, NOTE, cost_table
+from esmerge.report.costs import COLUMNS, HEADS, NOTE, cost_number, cost_table
 from esmerge.report.load import SweepResults
 from esmerge.report.page.cells import NOTHING, PageCell, PageTable, frame_table, places
 from esmerge.report.retention import NOTE as NOTE_ON_RETENTION
@@ -81,9 +81,13 @@ def retained_table(frame: pd.DataFrame, tables: Sequence[ReportTable]) -> PageTa
 
 def costs_table(sweep: SweepResults) -> PageTable:
     """Seconds and memory of every merge."""
-    forms = [None, *[places(1)] * (len(COLUMNS) - 1)]
+    forms = [None, *[_cost] * (len(COLUMNS) - 1)]
     heads = dict(zip(COLUMNS, zip(HEADS, forms, strict=True), strict=True))
     return frame_table("costs", "Costs", cost_table(sweep), heads, NOTE)
+
+
+def _cost(value: object) -> str:
+    return cost_number(float(str(value)))
 
 
 def metrics_table(sweep: SweepResults) -> PageTable:

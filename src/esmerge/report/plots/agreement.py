@@ -6,29 +6,37 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from esmerge.report.plots.lettering import LINE, WIDTH, line_count, widest_line, wrapped
+
+SIZE = 8.0  # of the methods' names
+NAMES, BAR = 2.3, 1.1  # inches: a name's longest line, and what the colour bar and the gaps take
+
 
 def agreement_figure(table: pd.DataFrame) -> Figure:
-    """A square of methods: the share of questions that two answer alike, in %.
+    """Methods against methods, numbered: the share of questions that two answer alike, in %.
 
     Args:
         table: columns ``title, other, agreement, n``, one row per ordered pair; agreement is a share.
     """
     titles = list(table["title"].unique())
     shares = 100 * table.pivot(index="title", columns="other", values="agreement").loc[titles, titles].to_numpy()
-    widest = max(len(title) for title in titles)
-    side = 0.42 * len(titles)
-    figure = Figure(figsize=(2.0 + 0.08 * widest + side, 0.8 + 0.07 * widest + side), layout="constrained")
+    names = [wrapped(f"{number}  {title}", NAMES, SIZE) for number, title in enumerate(titles, 1)]
+    labels = widest_line(names, SIZE) + BAR
+    cell = min(0.45, (WIDTH - labels) / len(titles))
+    height = max(0.26, cell * 0.7, SIZE * LINE * line_count(names))
+    figure = Figure(figsize=(max(4.0, labels + cell * len(titles)), 0.6 + height * max(5, len(titles))))
+    figure.set_layout_engine("constrained")
     panel = figure.subplots()
     shown = np.where(np.eye(len(titles), dtype=bool), np.nan, shares)
     lowest, highest = (float(np.nanmin(shown)), float(np.nanmax(shown))) if np.isfinite(shown).any() else (0.0, 100.0)
-    image = panel.imshow(shown, cmap="cividis", vmin=lowest, vmax=max(highest, lowest + 1))
+    image = panel.imshow(shown, cmap="cividis", aspect="auto", vmin=lowest, vmax=max(highest, lowest + 1))
     for row, column in np.ndindex(shown.shape):
         if np.isfinite(shown[row, column]):
             dark = shown[row, column] < (lowest + max(highest, lowest + 1)) / 2
             colour = "white" if dark else "black"
             panel.text(column, row, f"{shown[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    panel.set_yticks(range(len(titles)), titles, fontsize=8)
-    panel.set_xticks(range(len(titles)), titles, fontsize=8, rotation=90)
+    panel.set_yticks(range(len(titles)), names, fontsize=SIZE)
+    panel.set_xticks(range(len(titles)), [str(number) for number in range(1, len(titles) + 1)], fontsize=SIZE)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=panel, pad=0.02, fraction=0.05)

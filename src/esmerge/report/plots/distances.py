@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from esmerge.report.plots.lettering import WIDTH, put_legend, wrapped
 from esmerge.report.plots.style import frame_panel, series
 
 MEASURES = {"distance": "SWD from the backbone", "increment": "Increment per layer"}
@@ -22,8 +23,9 @@ def distances_figure(table: pd.DataFrame) -> Figure:
     """
     probes, modalities = table["probe"].unique(), table["modality"].unique()
     styles = series(list(table["expert"].unique()))
-    size = 1.0 + 2.7 * len(modalities), 0.9 + 3.6 * len(probes)
-    figure = Figure(figsize=(max(6.0, size[0]), size[1]), layout="constrained")
+    width = min(WIDTH, max(6.0, 1.0 + 2.7 * len(modalities)))
+    column = (width - 0.8) / len(modalities)
+    figure = Figure(figsize=(width, 0.9 + 3.6 * len(probes)), layout="constrained")
     grid = figure.subplots(2 * len(probes), len(modalities), sharex=True, sharey="row", squeeze=False)
     for i, probe in enumerate(probes):
         for j, modality in enumerate(modalities):
@@ -31,17 +33,17 @@ def distances_figure(table: pd.DataFrame) -> Figure:
             for k, measure in enumerate(MEASURES):
                 title = f"{modality} tokens" + f" ({probe})" * (len(probes) > 1) if k == 0 else ""
                 _draw(grid[2 * i + k, j], part, measure, styles)
-                frame_panel(grid[2 * i + k, j], title)
+                frame_panel(grid[2 * i + k, j], wrapped(title, column - 0.15, 9))
         for k, label in enumerate(MEASURES.values()):
             grid[2 * i + k, 0].set_ylabel(label, fontsize=9)
-    grid[0, 0].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    grid[0, 0].xaxis.set_major_locator(MaxNLocator(max(2, min(8, int(column / 0.25))), integer=True))
     figure.supxlabel("Decoder layer", fontsize=9)
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=4, label=f"{expert} specialist")
         for expert, (colour, marker) in styles.items()
     ]
     handles.append(Line2D([], [], color="#666666", linestyle=(0, (3, 2)), linewidth=1.1, label="not its own modality"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    put_legend(figure, handles)
     return figure
 
 

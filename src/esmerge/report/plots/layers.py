@@ -10,6 +10,9 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from esmerge.report.plots.lettering import LINE, SMALLEST, WIDTH, line_count, widest_line, wrapped
+
+BAR = 1.1  # inches that the colour bar and the gaps take
 LayerShares = tuple[Sequence[str], NDArray[np.float64]]
 """Experts and their weight in each layer, (experts, layers)."""
 
@@ -22,14 +25,17 @@ def layer_figure(panels: Mapping[str, LayerShares]) -> Figure:
     """
     layers = max(weights.shape[1] for _, weights in panels.values())
     experts = max(weights.shape[0] for _, weights in panels.values())
-    size = max(5.0, 2.2 + 0.42 * layers), 0.6 + len(panels) * (0.8 + 0.36 * experts)
-    figure = Figure(figsize=size, layout="constrained")
+    width = min(WIDTH, max(5.0, 2.2 + 0.42 * layers))
+    room = width - BAR - widest_line([name for names, _ in panels.values() for name in names], 8)
+    titles = [wrapped(title, room, 9) for title in panels]
+    heights = [0.5 + 9 * LINE * line_count([title]) + 0.3 * experts for title in titles]
+    figure = Figure(figsize=(width, 0.6 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     share = 1 / experts
     reach = max(0.02, max(float(np.abs(weights - share).max()) for _, weights in panels.values()))
     norm = TwoSlopeNorm(share, vmin=share - reach, vmax=share + reach)
     image = None
-    for panel, (title, (names, weights)) in zip(axes, panels.items(), strict=True):
+    for panel, title, (names, weights) in zip(axes, titles, panels.values(), strict=True):
         image = panel.imshow(weights, aspect="auto", cmap="PuOr_r", norm=norm)
         panel.set_title(title, fontsize=9, loc="left")
         panel.set_yticks(range(len(names)), names, fontsize=8)
@@ -55,5 +61,5 @@ def layer_figure(panels: Mapping[str, LayerShares]) -> Figure:
 def _annotate(panel: Axes, weights: NDArray[np.float64], norm: TwoSlopeNorm) -> None:
     for row, column in np.ndindex(weights.shape):
         strong = abs(float(norm(weights[row, column])) - 0.5) > 0.32
-        text = f"{weights[row, column]:.2f}"
-        panel.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if strong else "#222222")
+        text, colour = f"{weights[row, column]:.2f}", "white" if strong else "#222222"
+        panel.text(column, row, text, ha="center", va="center", fontsize=SMALLEST, color=colour)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
+from esmerge.report.plots.lettering import WIDTH, put_legend, wrapped
 from esmerge.report.plots.style import frame_panel, series
+
+ACROSS = 2  # panels in a row
 
 
 def sensitivity_figure(table: pd.DataFrame) -> Figure:
@@ -17,15 +22,21 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
     """
     settings = list(table["setting"].unique())
     styles = series(list(table["method"].unique()))
-    figure = Figure(figsize=(max(5.0, 0.8 + 3.4 * len(settings)), 3.6 + 0.16 * len(styles)), layout="constrained")
-    panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
-    for panel, setting in zip(panels, settings, strict=True):
+    names = {title: wrapped(title, 2.9, 8) for title in styles}
+    across = min(ACROSS, len(settings))
+    down = math.ceil(len(settings) / across)
+    width = min(WIDTH, max(5.0, 0.8 + 3.4 * across))
+    figure = Figure(figsize=(width, 0.6 + 3.0 * down + 0.16 * len(styles)), layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    for panel, setting in zip(panels, settings, strict=False):
         part = table[table["setting"] == setting]
         for method, unsorted in part.groupby("method", sort=False):
             points = unsorted.sort_values("value")
             colour, marker = styles[str(method)]
             panel.fill_between(points["value"], 100 * points["y_low"], 100 * points["y_high"], color=colour, alpha=0.12)
-            panel.plot(points["value"], 100 * points["y"], color=colour, marker=marker, markersize=4, label=method)
+            panel.plot(
+                points["value"], 100 * points["y"], color=colour, marker=marker, markersize=4, label=names[str(method)]
+            )
         if part["value"].min() > 0 and part["value"].max() >= 10 * part["value"].min():
             panel.set_xscale("log")
         values = sorted(part["value"].unique())
@@ -33,7 +44,9 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
         panel.minorticks_off()
         frame_panel(panel, axis="both")
         panel.set_xlabel(setting, fontsize=9)
-    panels[0].set_ylabel("Cross-modal accuracy (%), 95 % interval", fontsize=9)
+    for panel in panels[len(settings) :]:
+        panel.axis("off")
+    figure.supylabel("Cross-modal accuracy (%), 95 % interval over questions", fontsize=9)
     lines = {line.get_label(): line for panel in panels for line in panel.get_lines()}
-    figure.legend(handles=list(lines.values()), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    put_legend(figure, list(lines.values()))
     return figure

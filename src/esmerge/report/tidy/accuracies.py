@@ -10,7 +10,7 @@ import pandas as pd
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.costs import cost_table
-from esmerge.report.load import Row, SweepResults
+from esmerge.report.load import Row, SweepResults, as_number
 from esmerge.report.statistics import Cell, Column, cell, heading, headline
 
 CROSS_MODAL, RETENTION = "cross_modal", "retention"
@@ -117,15 +117,8 @@ def _numbers(sweep: SweepResults, row: Row) -> dict[str, float]:
     return {
         name: number
         for name, text in config.items()
-        if name.startswith(VARIED) and (number := _number(text)) is not None
+        if name.startswith(VARIED) and (number := as_number(text)) is not None
     }
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _method(row: Row) -> str:
