@@ -58,20 +58,15 @@ class Curriculum:
         drawn = text_batch(self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step, lora.naming)
         sequences = [Taught(sequence, imitates=sequence) for sequence in drawn]
         sequences += self._foreign(round(lora.foreign * lora.batch), step)
-        perceived, shares = lora.batch - len(sequences), len(self.lessons)
-        for index, lesson in enumerate(self.lessons):
-            turn = (index + step) % shares  # what is left over goes round
-            count = perceived * (turn + 1) // shares - perceived * turn // shares
-            rng = generator(self.seed, f"{self.stream}-{lesson.name}", step)
-            drawn_items = lesson.draw(count, lora.questions, lora.naming, rng, self.seed)
-            if believed is not None and isinstance(lesson, Relation):
-                drawn_items = believed.in_place_of_labels(drawn_items, lesson, index, lora.beliefs)
-            sequences += [replace(item, in_place=bool(rng.random() < lora.in_place)) for item in drawn_items]
-        return sequences
+        return sequences + self._perceived(lora.batch - len(sequences), step, believed)
 
     def batch(self, step: int) -> list[Prompt]:
         """The sequences of a step that are answered."""
         return [taught.sequence for taught in self.taught(step) if taught.answered]
+
+    def aligned(self, step: int, size: int) -> list[Prompt]:
+        """Sequences with what is perceived, and no others: what a projector alone can learn from."""
+        return [taught.sequence for taught in self._perceived(size, step, None)]
 
     def loss(self, prompt_encoder: PromptEncoder, step: int) -> Tensor:
         """Of the answers, and of the distance to what is imitated."""
@@ -81,6 +76,19 @@ class Curriculum:
         believed = Believed(encoder, self.lora.sharpness) if self.lora.beliefs and encoder is not None else None
         taught = self.taught(step, believed)
         return answer_and_imitation_loss(everyone, taught, self.lora.imitation, self.lora.reach)
+
+    def _perceived(self, size: int, step: int, believed: Believed | None) -> list[Taught]:
+        """So many sequences, in equal shares of every lesson."""
+        lora, sequences, shares = self.lora, list[Taught](), len(self.lessons)
+        for index, lesson in enumerate(self.lessons):
+            turn = (index + step) % shares  # what is left over goes round
+            count = size * (turn + 1) // shares - size * turn // shares
+            rng = generator(self.seed, f"{self.stream}-{lesson.name}", step)
+            drawn = lesson.draw(count, lora.questions, lora.naming, rng, self.seed)
+            if believed is not None and isinstance(lesson, Relation):
+                drawn = believed.in_place_of_labels(drawn, lesson, index, lora.beliefs)
+            sequences += [replace(item, in_place=bool(rng.random() < lora.in_place)) for item in drawn]
+        return sequences
 
     def _foreign(self, count: int, step: int) -> list[Taught]:
         rng, sequences = generator(self.seed, f"{self.stream}-foreign", step), []
@@ -117,12 +125,17 @@ class Planner:
         settings, lessons, seed = self.settings, self.lessons[expert], self.seed
         modality = lessons[0].modality
         hidden = self.backbone.embeddings().shape[1]
+        curriculum = self._curriculum(expert, "alignment")
+
+        def aligned(step: int) -> list[Prompt]:
+            return curriculum.aligned(step, settings.alignment.batch)
+
         return EncoderPlan(
             modality,
             choice,
             lessons_encoder(modality, choice.features(), lessons, settings.encoder, hidden, seed),
             lessons_task(lessons, settings.encoder, seed),
-            self._curriculum(expert, "alignment").batch,
+            aligned,
             {"lessons": self._digest(expert)},
         )
 
