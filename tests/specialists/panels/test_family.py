@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.specialists.interrupted import resumed
 
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import BenchError, ConfigError, InputError
-from esmerge.core.prompts import Example
+from esmerge.core.prompts import Answer, Entity, Example, Prompt
 from esmerge.core.schema import choose
 from esmerge.data.enzymes import enzyme_sequences
 from esmerge.experiment.config import read_sweep
@@ -29,6 +29,9 @@ from esmerge.specialists.families.panels.loading import read_lesson, records_hol
 from esmerge.specialists.families.panels.reading import merge_into
 from esmerge.specialists.families.panels.settings import LessonSettings
 from esmerge.specialists.families.panels.wording import Wording
+from esmerge.specialists.soft_tokens import stages
+from esmerge.specialists.soft_tokens.encoder import SoftTokenEncoder
+from esmerge.specialists.soft_tokens.training import Batches
 from esmerge.specialists.specialists import Specialists
 from esmerge.storage.cache import Cache
 from esmerge.tracking.store import RunFolder
@@ -130,6 +133,25 @@ def test_a_projector_learns_where_it_has_a_rate_and_stays_as_drawn_elsewhere(
         assert torch.equal(one["projector.layers.0.weight"], four["projector.layers.0.weight"]) is same
         assert all(torch.equal(one[name], four[name]) for name in one if name.startswith("trunk"))
     assert "projector alone molecule" in specialists.metadata and "projector alone molecule" not in fewer.metadata
+
+
+def test_the_control_is_taught_what_is_perceived_in_batches_of_its_own(
+    config: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, list[Sequence[Prompt]]] = {}
+
+    def align(prompt_encoder: Any, encoder: SoftTokenEncoder, batches: Batches, *_: Any) -> float:
+        drawn[encoder.modality] = [batches(step) for step in range(3)]
+        return 0.0
+
+    monkeypatch.setattr(stages, "align", align)
+    load(config(control=True, alignment={"steps": 2, "batch": 2}), tmp_path / "cache")
+    assert list(drawn) == ["molecule", "protein"]
+    for modality, steps in drawn.items():
+        for prompts in steps:
+            answers = sum(isinstance(part, Answer) for each in prompts for part in each)
+            assert 0 < answers <= 2 * 2  # sequences of two questions at most; rare answers make them shorter, and more
+            assert all(any(isinstance(part, Entity) and part.modality == modality for part in each) for each in prompts)
 
 
 def test_each_lesson_is_examined_on_matched_questions_with_intervals(specialists: Specialists) -> None:
