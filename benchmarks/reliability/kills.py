@@ -73,7 +73,7 @@ def interrupts(home: Path, expected: bytes, count: int, seed: int = 0) -> FaultR
 def out_of_memory(home: Path, expected: bytes, settings: tuple[str, ...], batch: int = 3) -> FaultRow:
     """Scoring that runs out of memory at its n-th batch, however small the batch."""
     tally, sweep = Tally(expected), SmallSweep(home, settings)
-    code = sweep.finish(lambda: _exhaust(batch))
+    code = sweep.finish(partial(_exhaust, batch))
     reported = code == 1 and "out of memory" in sweep.said()
     tally.check(sweep, int(reported), sweep.finish())
     told = "the run is failed with torch's message; the same command makes it again, from the batches that were scored"

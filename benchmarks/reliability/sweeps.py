@@ -7,12 +7,11 @@ import contextlib
 import io
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,7 +29,9 @@ TINY = (
     *("compute.batch_size=3", "tracking=disabled"),
 )
 SMALLEST = (*TINY, "suite.benchmarks=[molecule_class]", "references=[majority,base]", "granularity=layer")
-FORK = multiprocessing.get_context("fork")
+# A server that has imported everything and computed nothing: torch refuses gradients in a fork of a process that has.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload([__name__])
 TICKS = os.sysconf("SC_CLK_TCK")
 TIME_LIMIT = 280.0  # seconds that a small sweep may take on a busy machine
 
@@ -62,12 +63,13 @@ class SmallSweep:
         return self.home / "cache"
 
     def start(self, disturb: Callable[[], object] = nothing) -> BaseProcess:
-        """Start the command, with a fault set up by ``disturb`` in its process.
+        """Start the command, with a fault set up by ``disturb``, a function of a module or one that can be pickled, in
+        its process.
 
         Called again, it is the same command in the same folder.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        process = FORK.Process(target=self._run, args=(disturb,))
+        process = FORKED.Process(target=self._run, args=(disturb,))
         process.start()
         return process
 
@@ -150,15 +152,6 @@ def stop_after(process: BaseProcess, seconds: float, number: signal.Signals) -> 
 def lost_rows(expected: bytes, results: bytes) -> int:
     """Rows of the first table that the second lacks or has otherwise."""
     return len(set(expected.splitlines()) - set(results.splitlines()))
-
-
-@contextlib.contextmanager
-def processor_seconds() -> Iterator[list[float]]:
-    """Yields a list that gets the processor time of the processes that ended within the block."""
-    before, taken = resource.getrusage(resource.RUSAGE_CHILDREN), [0.0]
-    yield taken
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    taken[0] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _used(pid: int | None) -> float:
