@@ -16,6 +16,7 @@ from rich.console import Console
 from esmerge.adapters.peft_folder import save_adapter
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
+from esmerge.cli.recorded import recorded_lines
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.observed import observing
 from esmerge.core.paths import CONF, user_path
@@ -73,7 +74,7 @@ def job(config: DictConfig) -> None:
             markup=False,
         )
     for name, value in specialists.metadata.items():
-        screen.print(f"  {name}: {value}", markup=False)
+        screen.print("\n".join(recorded_lines(name, value)), markup=False, highlight=False)
 
 
 def teach_alone(raw: Mapping[str, Any], screen: Console) -> None:
