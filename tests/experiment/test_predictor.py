@@ -24,6 +24,7 @@ from esmerge.experiment.predictor import Predictor
 from esmerge.model.scoring import Scores
 from esmerge.storage.cache import Cache
 from esmerge.storage.files import read_table, write_table
+from esmerge.tracking.store import RunFolder
 
 COLUMNS = ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
 
@@ -138,3 +139,13 @@ def test_an_adapter_writes_what_it_writes(tmp_path: Path) -> None:
     assert not bare["raw_answer"].equals(adapted["raw_answer"])
     again = predictor(tmp_path, "compute.scoring=generate").predict(None, questions())
     pd.testing.assert_frame_equal(again, bare)
+
+
+def test_bytes_of_zero_in_an_answer_are_shown_as_a_sign_that_tables_hold(tmp_path: Path) -> None:
+    asked = benchmark(("no", "yes"), [0, 1])
+    scored_frame = predictions_frame(asked, scored(torch.tensor([[-1.0, -2.0], [-2.0, -1.0]]), ["\0", "yes"]))
+    run = RunFolder(tmp_path)
+    for frame in (scored_frame, generated_frame(asked, ["no\0", "yes"])):
+        run.write_predictions("x", frame)
+        stored = run.read_predictions("x")
+        assert stored is not None and stored["raw_answer"][0].endswith("\N{REPLACEMENT CHARACTER}")

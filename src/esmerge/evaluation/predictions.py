@@ -37,7 +37,7 @@ def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
             **_ids_and_labels(benchmark),
             "prediction": [labels[index] for index in predicted],
             "score": shares[np.arange(len(predicted)), column],
-            "raw_answer": scores.greedy,
+            "raw_answer": [_printable(text) for text in scores.greedy],
         }
     )
     return frame.assign(**{f"score:{label}": loglik[:, index] for index, label in enumerate(labels)})
@@ -52,7 +52,12 @@ def generated_frame(benchmark: Benchmark, texts: Sequence[str]) -> pd.DataFrame:
     labels = [label.strip() for label in benchmark.labels]
     parsed = [parse_answer(text, labels, _ending(example)) for text, example in zip(texts, benchmark.test, strict=True)]
     frame = pd.DataFrame(
-        {**_ids_and_labels(benchmark), "prediction": parsed, "score": np.nan, "raw_answer": list(texts)}
+        {
+            **_ids_and_labels(benchmark),
+            "prediction": parsed,
+            "score": np.nan,
+            "raw_answer": list(map(_printable, texts)),
+        }
     )
     return frame.assign(**{f"score:{label}": np.nan for label in labels})
 
@@ -63,6 +68,11 @@ def _ids_and_labels(benchmark: Benchmark) -> dict[str, list[str]]:
         "id": [example.id for example in benchmark.test],
         "label": [labels[example.answer] for example in benchmark.test],
     }
+
+
+def _printable(text: str) -> str:
+    """The text without bytes of zero, which a model may write and no table holds."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _ending(example: Example) -> str:

@@ -212,3 +212,12 @@ def test_the_folder_of_an_encoder_is_not_written_over(world: World) -> None:
     apart = world.encoder()[1].replace(str(world.protein), str(world.release.whole))
     with pytest.raises(ConfigError, match=r"would replace encoders\.protein="):
         read_request(composed(*words, apart, f"out={world.release.whole}", "overwrite=true", config="merge"))
+
+
+def test_two_encoders_of_one_modality_are_refused(tmp_path: Path) -> None:
+    experts = {name: {"path": str(tmp_path), "encoder": f"{name}:read", "modality": "molecule"} for name in ("a", "b")}
+    with pytest.raises(ConfigError, match=r"experts.a.encoder=a:read and experts.b.encoder=b:read both read molecule"):
+        CustomSettings(backbone=str(tmp_path), experts=experts)
+    CustomSettings(
+        backbone=str(tmp_path), experts={name: {**node, "encoder": "a:read"} for name, node in experts.items()}
+    )

@@ -100,8 +100,22 @@ class CustomSettings(LearnerSettings):
             raise ConfigError(
                 f"a merge needs at least two experts, got {names}: give experts.NAME=PEFT_FOLDER for each"
             )
-        self.described()
+        self._check_one_encoder_each()
         self.released_encoders()
+
+    def _check_one_encoder_each(self) -> None:
+        """Refuse two encoders of one modality: whose of them read a text would not be said."""
+        encoders: dict[str, tuple[str, str]] = {}
+        for name, expert in self.described().items():
+            if expert.encoder is None:
+                continue
+            modality = expert.modality or name
+            other, encoder = encoders.setdefault(modality, (name, expert.encoder))
+            if encoder != expert.encoder:
+                raise ConfigError(
+                    f"experts.{other}.encoder={encoder} and experts.{name}.encoder={expert.encoder} both read "
+                    f"{modality}: give both one encoder, or modalities of their own"
+                )
 
     def described(self) -> dict[str, Expert]:
         """The experts in the order of the config; raises ``ConfigError`` naming what is wrong with one."""
