@@ -70,7 +70,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sample", type=int, default=SAMPLE, help="questions of a benchmark whose positions are counted"
     )
-    return parser.parse_args(words)
+    asked = parser.parse_args(words)
+    if unknown := [name for name in asked.experiments if name not in EXPERIMENTS]:
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(EXPERIMENTS)}")
+    if not Path(asked.root).is_dir():
+        parser.error(f"--root {asked.root}: there is no such folder; give the one that holds the benchmarks' tables")
+    return asked
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -60,3 +60,13 @@ def test_a_row_counts_what_is_planned_and_names_tables_that_are_missing(
     assert int(cells["runs"]) == 9, "base, three specialists, TIES, EMR, PCB, ES-Merging, average"
     assert 0 < int(cells["questions"]) < 60 and float(cells["GPU GB"]) > 16
     assert len(remarks) == 9 and all("is left out" in line for line in remarks)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--root", ".", "paper_cpy"], "paper_cpy: expected some of"), (["--root", "/nope"], "--root /nope: ")],
+)
+def test_mistaken_words_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        estimate.arguments(words)
+    assert message in capsys.readouterr().err
