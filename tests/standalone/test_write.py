@@ -17,6 +17,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from tests.standalone.conftest import World
 from tests.standalone.tiny import TEXTS, train_adapter
@@ -29,6 +30,7 @@ from esmerge.core.compose import compose_choice
 from esmerge.core.errors import InputError, StoreError
 from esmerge.experiment.standalone import write
 from esmerge.experiment.standalone.plan import MergePlan
+from esmerge.experiment.standalone.terminal import show_result
 from esmerge.experiment.standalone.write import carry_out, one_scale
 from esmerge.merging.api import MERGES
 from esmerge.storage import tensor_stream as tensor_file
@@ -215,3 +217,12 @@ def test_a_merge_killed_at_any_moment_leaves_a_whole_adapter_or_none(plan: Plann
     carry_out(ready)
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert seen > 0
+
+
+@pytest.mark.parametrize(("rank", "cut"), [("exact", False), ("1", True)])
+def test_the_screen_says_what_a_truncation_cuts_off(plan: Planned, tmp_path: Path, rank: str, cut: bool) -> None:
+    ready = plan("method=ties", f"method.rank={rank}", f"out={tmp_path / 'out'}")
+    result, screen = carry_out(ready), Console(record=True, width=200)
+    show_result(ready, result, screen)
+    assert ("% of the update (its norm) is cut off" in screen.export_text()) is cut
+    assert (0.01 < result.lost < 1) if cut else result.lost < 1e-5

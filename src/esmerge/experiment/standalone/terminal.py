@@ -14,6 +14,8 @@ from esmerge.adapters.lora import LoraState, some
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.write import MergeResult
 
+WORTH_SAYING = 1e-3  # of an update that a truncation cuts off
+
 
 def show_plan(plan: MergePlan, console: Console | None = None) -> None:
     """Experts with their tensors, ranks and scales; then method, probe, memory and time."""
@@ -32,6 +34,9 @@ def show_result(plan: MergePlan, result: MergeResult, console: Console | None = 
     """Where it lies and how it is loaded."""
     screen = console or Console()
     screen.print(f"Written in {result.seconds:.1f} s: {result.folder}", soft_wrap=True, highlight=False, markup=False)
+    if result.lost > WORTH_SAYING:
+        line = f"truncated: {100 * result.lost:.1f} % of the update (its norm) is cut off; method.rank=exact keeps all"
+        screen.print(line, soft_wrap=True, highlight=False, markup=False)
     for path in sorted(result.folder.iterdir()):
         screen.print(f"  {path.name} ({decimal(path.stat().st_size)})", highlight=False, markup=False)
 

@@ -44,11 +44,13 @@ class MergeResult:
         folder: where.
         ranks: module -> rank of its update; empty for a whole model.
         seconds: that it took.
+        lost: what a truncation took away, ``‖cut‖ / ‖whole‖`` over all modules; 0 where nothing was cut.
     """
 
     folder: Path
     ranks: dict[str, int]
     seconds: float
+    lost: float = 0.0
 
 
 def carry_out(plan: MergePlan) -> MergeResult:
@@ -73,7 +75,8 @@ def carry_out(plan: MergePlan) -> MergeResult:
         ranks = _write_model(plan, merged, folder) if plan.request.output.bake else _write_adapter(plan, merged, folder)
         with (folder / CARD).open("a", encoding="utf-8") as file:
             file.write("\n" + merge_card(plan, digests(), ranks, shares, FIGURE))
-    return MergeResult(out, ranks, time.perf_counter() - clock)
+    lost = float(merged.state.notes.get("svd_relative_residual", 0.0))
+    return MergeResult(out, ranks, time.perf_counter() - clock, lost)
 
 
 @contextmanager
