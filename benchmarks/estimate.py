@@ -212,21 +212,26 @@ def composed(experiment: str) -> Iterator[DictConfig]:
 
 
 @cache
+def _decoder_layer(attention: str) -> LlamaDecoderLayer:
+    """A decoder layer of Llama-3.1-8B's shapes in bfloat16, with an implementation of attention."""
+    config = LlamaConfig(
+        hidden_size=LLAMA_8B.hidden,
+        intermediate_size=LLAMA_8B.intermediate,
+        num_attention_heads=LLAMA_8B.heads,
+        num_key_value_heads=LLAMA_8B.key_value_heads,
+        attn_implementation=attention,
+    )
+    return LlamaDecoderLayer(config, 0).to(torch.bfloat16)
+
+
 def of_prompt() -> Callable[[int], float]:
     """Positions of a prompt -> operations of reading it: counted at two lengths, and a parabola through them.
 
     The head is left out: it is asked at a label's few positions.
     """
     shape = LLAMA_8B
-    config = LlamaConfig(
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        attn_implementation="eager",
-    )
     with torch.device("meta"):
-        layer = LlamaDecoderLayer(config, 0).to(torch.bfloat16)
+        layer = _decoder_layer("eager")
 
     def count(length: int) -> float:
         hidden = torch.empty(1, length, shape.hidden, device="meta", dtype=torch.bfloat16)
@@ -287,14 +292,7 @@ def training(finetuning: DictConfig, lengths: Sequence[int]) -> str:
 def kept_by_a_layer(short: int = 256, long: int = 512) -> float:
     """Bytes a position that a decoder layer with adapters in all its linear layers keeps for its gradient, counted."""
     shape = LLAMA_8B
-    config = LlamaConfig(
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        attn_implementation="sdpa",
-    )
-    layer = LlamaDecoderLayer(config, 0).to(torch.bfloat16).requires_grad_(False)
+    layer = _decoder_layer("sdpa").requires_grad_(False)
     init_lora(layer, "trained", RANK, 32.0, TARGETS, 0)
     weights = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
 

@@ -5,7 +5,8 @@
 
 Sweeps may hold several worlds (families of specialists), and one world may lie in several sweeps. Nothing is computed
 that needs a model: the page is made again at any time, of sweeps that are still running, too. --archive keeps who was
-right on which question; such a folder is read as a sweep is, so that a page grows by seeds and methods.
+right on which question; such a folder is read as a sweep is, so that a page grows by seeds and methods. A run that
+stands in several folders counts as the first of them has it: name what was run again before the archive.
 """
 
 from __future__ import annotations

@@ -230,6 +230,15 @@ def test_an_archive_grows_by_seeds_and_benchmarks(tmp_path: Path) -> None:
     assert scores[0] is not None and scores[0] == scores[1]
 
 
+def test_what_was_run_again_is_named_first(tmp_path: Path) -> None:
+    for name, rate in (("old", 0.6), ("new", 0.8)):
+        fill(tmp_path / name, "mild", 5, {"ties": rate})
+    write_archive(read_parts(tmp_path / "old"), tmp_path / "archive")
+    (world,) = worlds_of([tmp_path / "new", tmp_path / "archive"])
+    score = standings(world).score(world.contenders[0], world.main.family)
+    assert score is not None and score.value == pytest.approx(0.8)
+
+
 def test_an_archive_keeps_failed_trials_and_what_made_a_run(tmp_path: Path) -> None:
     (run,) = fill(tmp_path / "sweep", "mild", 5, {"ties": 0.6}, tuned=True)
     run.write_tuning(pd.DataFrame({"scale": [1.0, 2.0], "accuracy": [0.6, None]}))

@@ -74,7 +74,7 @@ def test_a_table_without_es_has_it_too(tmp_path: Path) -> None:
         add_run(tmp_path, name, name, rate, n=50)
     tabulate(tmp_path)
     text = (tmp_path / "table.md").read_text()
-    assert "80 % power" in text and "Cross-modal mean 11.0" in text
+    assert "80 % power at p < 0.05 after correction for 7 comparisons), in points: Drug" in text
     assert "significantly above / below the best merge of the column" in text and "the table's 7 comparisons" in text
 
 

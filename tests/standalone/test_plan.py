@@ -79,6 +79,7 @@ def test_a_plan_counts_what_the_method_measures(plan: Planned) -> None:
     fisher, gram = plan("method=fisher"), plan("method=regmean")
     assert (fisher.passes(), fisher.measured_bytes()) == (6, 0) and gram.measured_bytes() == many.measured_bytes()
     assert plan("method=average").passes() == 0
+    assert plan("method=nsc").is_fitted() and not few.is_fitted()
 
 
 def test_a_dry_run_says_everything_and_writes_nothing(

@@ -23,12 +23,14 @@ class StatisticInfo:
     Attributes:
         questions: the test questions without their labels.
         gradients: a backward pass after each forward pass.
+        fits: it is fitted step by step, so that settings decide how often prompts are read.
         stored_bytes: size of what it leaves of one expert, at most, from its settings, the in_features of every module,
             and the probe's tokens; None for a few numbers of each channel.
     """
 
     questions: bool = False
     gradients: bool = False
+    fits: bool = False
     stored_bytes: Callable[[Any, Sequence[int], int], int] | None = None
 
 

@@ -101,7 +101,7 @@ class Target:
     weight: float
 
 
-@STATISTICS.register("alignment", AlignmentSettings, StatisticInfo())
+@STATISTICS.register("alignment", AlignmentSettings, StatisticInfo(gradients=True, fits=True))
 def alignment(material: CalibrationData, settings: AlignmentSettings) -> Statistics:
     """Fitted coefficients in (0, 1): expert -> ``layer`` -> (layers,).
 

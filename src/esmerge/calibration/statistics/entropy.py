@@ -49,7 +49,7 @@ class EntropySettings:
             raise ConfigError(f"method.entropy.start={self.start}: expected a number from 0 to 1")
 
 
-@STATISTICS.register("entropy", EntropySettings, StatisticInfo(questions=True))
+@STATISTICS.register("entropy", EntropySettings, StatisticInfo(questions=True, gradients=True, fits=True))
 def entropy(material: CalibrationData, settings: EntropySettings) -> Statistics:
     """Fitted coefficients in [0, 1]: expert -> ``layer`` -> (layers,).
 

@@ -71,7 +71,7 @@ class NullSpaceSettings:
         check_choice("null_space.tokens", self.tokens, TOKENS)
 
 
-@STATISTICS.register("null_space", NullSpaceSettings, StatisticInfo())
+@STATISTICS.register("null_space", NullSpaceSettings, StatisticInfo(gradients=True, fits=True))
 def null_space(material: CalibrationData, settings: NullSpaceSettings) -> Statistics:
     """Fitted coefficients: expert -> module -> a single number.
 

@@ -98,6 +98,10 @@ class MergePlan:
         each = [1 + BACKWARD * info.gradients for info, _ in self._statistics()]
         return signals + len(self.experts) * sum(each)
 
+    def is_fitted(self) -> bool:
+        """Whether something is fitted step by step at the probe, which ``passes`` counts once."""
+        return any(info.fits for info, _ in self._statistics())
+
     def _statistics(self) -> list[tuple[StatisticInfo, object]]:
         settings = self.request.spec.method.settings.statistics_settings()
         return [(STATISTICS.get(name).info, settings[name]) for name in self.request.spec.method.entry.info.needs]

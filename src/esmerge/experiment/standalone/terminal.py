@@ -61,7 +61,8 @@ def _lines(plan: MergePlan) -> list[str]:
         lines.append(
             f"measured at the probe: at most {decimal(measured)}; what is over a gigabyte goes to {gettempdir()}"
         )
-    lines.append(f"about {decimal(plan.memory())} of memory, {max(1, round(plan.seconds()))} s")
+    time = f"{'at least' if plan.is_fitted() else 'about'} {max(1, round(plan.seconds()))} s"
+    lines.append(f"about {decimal(plan.memory())} of memory, {time}")
     what = "model" if output.bake else "adapter"
     lines.append(f"{what} of at least {decimal(plan.least_output())} to {output.folder}")
     return [*lines, "dry run: nothing is written"] if output.dry_run else lines

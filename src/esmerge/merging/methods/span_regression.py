@@ -101,7 +101,7 @@ def span_regression(inputs: MergeInput, settings: SpanRegressionSettings) -> Mer
         except LinAlgError as error:
             raise NumberError(
                 f"method.ridge={settings.ridge:g}: the least squares of {module} cannot be solved ({error}): give a "
-                "larger ridge, e.g. the published 0.3"
+                "larger ridge, e.g. the default, 0.3"
             ) from error
         updates = [LoraFactors(a, part.b, part.scale) for a, part in zip(projected, parts, strict=True)]
         return stack([(settings.scale, update) for update in updates], dtype)
