@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from benchmarks.settled.__main__ import main, read_parts
-from benchmarks.settled.archive import is_archive, write_archive
+from benchmarks.settled.archive import INDEX, is_archive, write_archive
 from benchmarks.settled.figures import best_so_far
 from benchmarks.settled.scores import answers, correct
 from benchmarks.settled.standings import Standings, mean_ranks, standings, total_duels
@@ -205,14 +205,17 @@ def test_failed_trials_do_not_lower_the_best_so_far() -> None:
 
 
 def test_an_archive_says_what_its_sweeps_say(sweeps: list[Path], tmp_path: Path) -> None:
-    archive, pages = tmp_path / "archive", [tmp_path / name / "settled.md" for name in ("sweeps", "archive")]
+    archive, pages = tmp_path / "archive", [tmp_path / name / "settled.md" for name in ("first", "second")]
     assert main([*map(str, sweeps), "--archive", str(archive), "--out", str(pages[0])]) == 0
     assert is_archive(archive) and not any(map(is_archive, sweeps))
     assert main([str(archive), "--out", str(pages[1])]) == 0
     first, second = (page.read_text(encoding="utf-8").partition("```\n")[2] for page in pages)  # without the commands
     assert first == second and "85.0 [" in first
-    text = "".join(path.read_bytes().decode("latin-1") for path in archive.iterdir())
-    assert "test-1" not in text  # no question's id
+    index, tables = (archive / INDEX).read_text(), [pd.read_parquet(path) for path in archive.glob("*.parquet")]
+    assert '"q17"' not in index and tables  # no question, label or answer: a digest of the id, and who was right
+    for table in tables:
+        kinds = table.drop(columns="benchmark").dtypes.astype(str)
+        assert kinds["question"] == "uint64" and set(kinds.drop("question")) <= {"bool", "boolean"}
 
 
 def test_an_archive_grows_by_seeds_and_benchmarks(tmp_path: Path) -> None:
