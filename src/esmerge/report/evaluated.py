@@ -25,12 +25,14 @@ class EvaluatedBenchmark:
     Attributes:
         departures: what tells its questions from those of a published number, over all runs: a sample of them, a
             split made here, a table that is not whole. Empty where they are the same, or where nothing was stored.
+        rejects: rows of its tables that were refused, in the run with most of them.
     """
 
     name: str
     title: str
     family: str
     departures: tuple[str, ...] = ()
+    rejects: int = 0
 
 
 def departures(description: Mapping[str, object]) -> list[str]:
@@ -58,7 +60,8 @@ def evaluated_benchmarks(
             first = EvaluatedBenchmark(name, str(description["title"]), str(description["family"]))
             benchmark = by_name.setdefault(name, first)
             union = dict.fromkeys([*benchmark.departures, *departures(description)])
-            by_name[name] = replace(benchmark, departures=tuple(union))
+            rejects = max(benchmark.rejects, int(str(description.get("rejects") or 0)))
+            by_name[name] = replace(benchmark, departures=tuple(union), rejects=rejects)
     for name in results["benchmark"].unique():
         by_name.setdefault(name, EvaluatedBenchmark(name, name, "other"))
     families = [*FAMILIES, *sorted({benchmark.family for benchmark in by_name.values()} - set(FAMILIES))]

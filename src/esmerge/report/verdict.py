@@ -8,6 +8,7 @@ from dataclasses import replace
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
 from esmerge.evaluation.significance import PairedDifference
+from esmerge.report.cautions import one_answer_questions, one_sided_methods, refused_rows
 from esmerge.report.load import Row, SweepResults
 from esmerge.report.methods import MERGED
 from esmerge.report.statistics import (
@@ -32,7 +33,8 @@ def verdict(sweep: SweepResults) -> str:
     """The paragraph, of published and of tuned settings apart; it names runs that failed or are still to come."""
     parts = sweep.parts()
     sentences = [text for title, part in parts.items() for text in ([f"{title}:"] * bool(title) + [_part(part)])]
-    return " ".join([*sentences, *_failures(sweep), *_awaited(sweep)])
+    questions = [*one_answer_questions(sweep), *refused_rows(sweep)]
+    return " ".join([*sentences, *questions, *_failures(sweep), *_awaited(sweep)])
 
 
 def _part(sweep: SweepResults) -> str:
@@ -54,7 +56,9 @@ def _part(sweep: SweepResults) -> str:
         sentences.append(f"Which two are compared follows from these answers; p: {over}.")
     if not families:
         sentences.append("No run has finished, so there is nothing to compare.")
-    return " ".join([*sentences, *_control_notes(sweep, families)])
+    named = {column: [row for row in rivals[column.name] if row] for column in families}
+    one_sided = [text for column, rows in named.items() for text in one_sided_methods(sweep, rows, column)]
+    return " ".join([*sentences, *one_sided, *_control_notes(sweep, families)])
 
 
 def _corrected(sweep: SweepResults, comparisons: Mapping[str, Comparison]) -> tuple[dict[str, Comparison], int]:
