@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from tests.standalone.conftest import World
 from tests.standalone.oracle import prompts
 from tests.standalone.tiny import (
@@ -100,3 +103,15 @@ def test_the_screen_names_what_is_missing(plan: Planned, llama: World, tmp_path:
     screen = Console(record=True, width=200)
     show_plan(plan("allow_partial=true", experts={**llama.experts, "prot": part}), screen)
     assert "prot lacks base_model.model.model.layers.0.mlp.down_proj" in screen.export_text()
+
+
+def test_an_adapter_that_was_never_trained_is_pointed_out(plan: Planned, llama: World, tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh"
+    shutil.copytree(llama.experts["prot"], fresh)
+    tensors = load_file(fresh / "adapter_model.safetensors")
+    zeroed = {key: torch.zeros_like(tensor) if "lora_B" in key else tensor for key, tensor in tensors.items()}
+    save_file(zeroed, fresh / "adapter_model.safetensors")
+    found, screen = plan(experts={**llama.experts, "prot": fresh}), Console(record=True, width=200)
+    show_plan(found, screen)
+    assert found.untrained == ("prot",) and not plan().untrained
+    assert "prot: its update is zero everywhere, as before the first training step" in screen.export_text()

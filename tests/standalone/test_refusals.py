@@ -225,6 +225,8 @@ def test_folders_that_are_in_the_way(ask: Callable, llama: World, tmp_path: Path
 
 
 def test_backbones_that_cannot_be_used(plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any) -> None:
+    with pytest.raises(ConfigError, match="backbone=.*absent is no folder here"):
+        plan(f"backbone={tmp_path / 'absent'}")  # not that the adapters are of another one
     with pytest.raises(ConfigError, match="backbone=.*empty cannot be loaded"):
         (tmp_path / "empty").mkdir()
         plan(f"backbone={tmp_path / 'empty'}", "allow_other_base=true")

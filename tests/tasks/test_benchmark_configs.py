@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from esmerge.core.compose import compose_choice
+from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Entity
 from esmerge.core.schema import choose
 from esmerge.data.templates import PLACEHOLDER, fill
@@ -168,3 +169,24 @@ def test_what_is_not_the_whole_set_says_so(name: str, word: str) -> None:
 def test_only_the_papers_substrate_sets_are_not_extra(enzyme: str) -> None:
     title = content(f"cyp{enzyme.lower()}_substrate")["title"]
     assert ("extra" in title) == (enzyme in ("1A2", "2C19"))
+
+
+@pytest.mark.parametrize(
+    "name", ["biosnap", "cyp1a2_inhibition", "cyp_panel", "target_panel", "ddi", "gdsc2", "drugcomb", "response_panel"]
+)
+def test_a_word_for_a_column_that_nothing_reads_is_refused(name: str) -> None:
+    config = content(name)
+    own = {key: value for key, value in config.items() if key not in COMMON} | {"name": config["source"]}
+    with pytest.raises(ConfigError, match=r"benchmark.columns.smile='S' is read by nothing: expected .*molecule"):
+        choose(SOURCES, {**own, "columns": {**own["columns"], "smile": "S"}}, "benchmark x")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("biosnap", "protein"), ("cyp1a2_inhibition", "label"), ("target_panel", "molecule")]
+)
+def test_a_column_that_is_needed_must_be_named(name: str, word: str) -> None:
+    config = content(name)
+    own = {key: value for key, value in config.items() if key not in COMMON} | {"name": config["source"]}
+    columns = {**own["columns"], word: ""}
+    with pytest.raises(ConfigError, match=f"benchmark.columns has no {word}: expected "):
+        choose(SOURCES, {**own, "columns": columns}, "benchmark x")

@@ -182,6 +182,12 @@ def check_finite(state: LoraState, name: str) -> None:
         )
 
 
+def is_zero(state: LoraState) -> bool:
+    """Whether an adapter updates nothing, as LoRA does before its first step; read up to the first module that does."""
+    with state.reading():
+        return not any(bool(factors.a.any()) and bool(factors.b.any()) for factors in state.modules.values())
+
+
 def finite_when_read(state: LoraState, name: str) -> LoraState:
     """The same adapter, whose tensors are looked through for NaN and infinity once: when they are first read.
 

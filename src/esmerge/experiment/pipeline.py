@@ -31,6 +31,7 @@ from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.experiment.records import describe_benchmark, write_rejects
 from esmerge.experiment.suite import load_suite
 from esmerge.experiment.tune import objective
+from esmerge.experiment.unperceived import warn_of_idle_encoders
 from esmerge.model.threads import use_threads
 from esmerge.report.figures import write_layer_map
 from esmerge.storage.disk import disk_is_full, disk_message
@@ -90,6 +91,7 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
             models = load_models(spec.sweep, suite) if spec.uses_model else None
             if models is not None:
                 check_lengths(spec, suite, models.context.specialists)
+                warn_of_idle_encoders(suite, models.context.specialists)
             method = prepare(spec, suite, models, run)
             rows = answer_suite(spec, suite, method, models, run)
             note_lineage(spec, models, run)

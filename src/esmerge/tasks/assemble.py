@@ -77,11 +77,13 @@ class SplitSettings(TableSettings):
 
     Attributes:
         SPLITS: the kinds of split that it has (see ``split_rows``).
+        REQUIRED: the words that its ``columns`` must have, if it has columns; any others are those of their default.
         split: one of them.
         validation_share, test_share: shares of what is split: rows, molecules, proteins, cell lines or scaffolds.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ()
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
     split: str = "random"
     validation_share: float = 0.1
     test_share: float = 0.2
@@ -89,6 +91,7 @@ class SplitSettings(TableSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_kind(self.split, self.SPLITS)
+        check_columns(self, self.REQUIRED)
 
     def split_kind(self) -> str | None:
         return self.split
@@ -106,6 +109,23 @@ def split_as(frame: pd.DataFrame, settings: SplitSettings, request: BenchmarkReq
     """The rows with the sides that settings and seed give them: see ``split_rows``, which it calls."""
     rule = side_rule(settings.split, settings.identity)
     return split_rows(frame, settings.split, request.seed, settings.validation_share, settings.test_share, rule)
+
+
+def check_columns(settings: TableSettings, required: Collection[str] = ()) -> None:
+    """Refuse words in ``benchmark.columns`` that nothing reads, and the lack of those that are needed.
+
+    Raises:
+        ConfigError: naming the word, and those that there are.
+    """
+    for item in dataclasses.fields(settings):
+        if item.name != "columns" or not callable(item.default_factory):
+            continue
+        words, offered = getattr(settings, item.name), list(item.default_factory())
+        expected = f"expected {', '.join(offered)}, each with the table's column"
+        if unknown := [word for word in words if word not in offered]:
+            raise ConfigError(f"benchmark.columns.{unknown[0]}={words[unknown[0]]!r} is read by nothing: {expected}")
+        if missing := [word for word in required if not words.get(word)]:
+            raise ConfigError(f"benchmark.columns has no {', '.join(missing)}: {expected}")
 
 
 def check_limit(name: str, value: int | None) -> None:

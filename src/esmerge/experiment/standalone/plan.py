@@ -23,7 +23,15 @@ from esmerge.model.backbone import Backbone, decoder_layers
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.api import Context
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
-from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, on_backbone, open_experts
+from esmerge.specialists.families.custom.experts import (
+    UNTRAINED,
+    check_fit,
+    completed,
+    missing_modules,
+    on_backbone,
+    open_experts,
+    untrained,
+)
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.settings import CustomSettings
@@ -47,6 +55,7 @@ class MergePlan:
         backbone: folder or hub id.
         experts: name -> adapter with the modules of all; headers alone have been read.
         missing: expert -> modules that it lacks, taken for updates of zero.
+        untrained: experts whose update is zero everywhere.
         depth: decoder layers of the backbone.
         weights: parameters of the backbone.
         weight_bytes: of one parameter in memory.
@@ -65,6 +74,7 @@ class MergePlan:
     samples: int
     tokens: int
     placements: Placements | None = None
+    untrained: tuple[str, ...] = ()
 
     @property
     def space(self) -> str:
@@ -76,7 +86,8 @@ class MergePlan:
 
     def remarks(self) -> list[tuple[str, str]]:
         """(expert, what was peculiar about its file) pairs."""
-        return [(name, f"{key}: {note}") for name, state in self.experts.items() for key, note in state.notes.items()]
+        notes = [(name, f"{key}: {note}") for name, state in self.experts.items() for key, note in state.notes.items()]
+        return notes + [(name, UNTRAINED) for name in self.untrained]
 
     def least_output(self) -> int:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
@@ -152,6 +163,7 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
         samples=len(lengths),
         tokens=sum(lengths),
         placements=placements,
+        untrained=tuple(untrained(experts)),
     )
     _check_room(plan)
     return plan

@@ -29,6 +29,7 @@ class CypSettings(SplitSettings):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("random", "cold_drug", "scaffold")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("molecule", "label")
     table: str
     enzyme: str
     columns: dict[str, str] = field(default_factory=lambda: {"molecule": "SMILES", "label": "label"})

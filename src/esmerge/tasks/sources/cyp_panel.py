@@ -33,6 +33,7 @@ class CypPanelSettings(PanelSettings):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("cold_drug", "scaffold")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("molecule", "label")
     tables: dict[str, str]
     columns: dict[str, str] = field(default_factory=lambda: {"molecule": "SMILES", "label": "label"})
     label_values: list[str] = field(default_factory=lambda: ["0", "1"])

@@ -23,7 +23,8 @@ from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 EXPERIMENT = ["molecule", "line"]  # rows of one experiment are its replicates
 
 
-def _columns() -> dict[str, str]:
+def response_columns() -> dict[str, str]:
+    """Word -> column of the tables of responses, drugs and cell lines, as GDSC2's are named here."""
     return {
         "line": "cell_line",
         "drug": "drug",
@@ -54,7 +55,7 @@ class DrugResponseSettings(SplitSettings):
     pairs: str
     drugs: str
     cells: str
-    columns: dict[str, str] = field(default_factory=_columns)
+    columns: dict[str, str] = field(default_factory=response_columns)
     genes: int = 50
     threshold: str = "drug_median"
     replicates: str | None = None

@@ -42,6 +42,7 @@ class InteractionSettings(SplitSettings):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = (PUBLISHED, "random", "cold_drug", "cold_target", "scaffold")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("molecule", "protein", "label")
     table: str
     columns: dict[str, str] = field(default_factory=_columns)
     label_values: list[str] = field(default_factory=lambda: ["0", "1"])

@@ -20,6 +20,7 @@ from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import split_as
 from esmerge.tasks.panel import CLEAR, Described, Named, PanelSettings, assemble_panel
+from esmerge.tasks.sources.drug_response import response_columns
 
 VERB = "is unusually sensitive to"
 
@@ -43,7 +44,7 @@ class ResponsePanelSettings(PanelSettings):
     responses: str
     drugs: str
     cells: str
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=response_columns)
     genes: int = 50
     threshold: float = 1.25
     training_threshold: float = 0.5

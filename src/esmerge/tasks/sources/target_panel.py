@@ -41,6 +41,7 @@ class TargetPanelSettings(PanelSettings):
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("cold_drug", "scaffold")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("molecule", "protein", "label")
     tables: list[str]
     columns: dict[str, str] = field(
         default_factory=lambda: {"molecule": "SMILES", "protein": "sequence", "label": "label"}

@@ -9,15 +9,17 @@ import torch
 from transformers import PreTrainedModel
 
 from esmerge.adapters.header import ModuleHeader
-from esmerge.adapters.lora import PREFIX, LazyModules, LoraFactors, LoraState, some
+from esmerge.adapters.lora import PREFIX, LazyModules, LoraFactors, LoraState, is_zero, some
 from esmerge.adapters.peft_folder import natural, open_adapter
 from esmerge.core.errors import AdapterError
 from esmerge.core.paths import user_path
 from esmerge.model.backbone import decoder_layers
 from esmerge.model.linear_layers import linear_layers
-from esmerge.specialists.families.custom.backbone import located, names_of, same_model
+from esmerge.specialists.families.custom.backbone import located, names_of, read_config, same_model
 from esmerge.specialists.families.custom.naming import check_mixtures, under_own_names
 from esmerge.specialists.families.custom.settings import CustomSettings
+
+UNTRAINED = "its update is zero everywhere, as before the first training step: it adds nothing to a merge"
 
 
 def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
@@ -31,8 +33,13 @@ def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
         for name, expert in settings.described().items()
     }
     if not settings.allow_other_base:
-        _check_bases(experts, located(settings.source().path))
+        _check_bases(experts, located(settings.source().path), settings.source().trust_remote_code)
     return experts
+
+
+def untrained(experts: Mapping[str, LoraState]) -> list[str]:
+    """The experts whose update is zero everywhere; of each other one the first modules are read."""
+    return [name for name, state in experts.items() if is_zero(state)]
 
 
 def missing_modules(experts: Mapping[str, LoraState]) -> dict[str, list[str]]:
@@ -56,8 +63,8 @@ def completed(experts: Mapping[str, LoraState], allow_partial: bool) -> dict[str
     if missing and not allow_partial:
         listed = "; ".join(f"{name!r} lacks {some(modules)}" for name, modules in missing.items())
         raise AdapterError(
-            f"the experts adapt different modules: {listed}. Say allow_partial=true to take them for updates of zero, "
-            "or train the experts with the same target_modules"
+            f"the experts adapt different modules: {listed}. Say allow_partial=true to take them for updates of zero "
+            "(in sweeps specialists.allow_partial=true), or train the experts with the same target_modules"
         )
     givers = {module: state for state in reversed(list(experts.values())) for module in state.modules}
     order = sorted(givers, key=natural)
@@ -132,11 +139,13 @@ def _zeros(entry: ModuleHeader) -> LoraFactors:
     return LoraFactors(a, b, entry.scale)
 
 
-def _check_bases(experts: Mapping[str, LoraState], backbone: str) -> None:
+def _check_bases(experts: Mapping[str, LoraState], backbone: str, trusted: bool) -> None:
     allowed = names_of(backbone)
     for expert, state in experts.items():
         if state.base_model and not any(same_model(state.base_model, name) for name in allowed):
+            read_config(backbone, trusted)  # of a backbone that does not exist another message says so
             raise AdapterError(
                 f"expert {expert!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
-                f"{backbone}: if that is the same model under another name, say allow_other_base=true"
+                f"{backbone}: if that is the same model under another name, say allow_other_base=true (in sweeps "
+                "specialists.allow_other_base=true)"
             )

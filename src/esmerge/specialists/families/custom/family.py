@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +24,14 @@ from esmerge.specialists.families.custom.encoders import (
     source_digest,
     stored_encoders,
 )
-from esmerge.specialists.families.custom.experts import check_fit, completed, on_backbone, open_experts
+from esmerge.specialists.families.custom.experts import (
+    UNTRAINED,
+    check_fit,
+    completed,
+    on_backbone,
+    open_experts,
+    untrained,
+)
 from esmerge.specialists.families.custom.settings import CustomSettings, LearnerSettings
 from esmerge.specialists.soft_tokens.stored import StoredEncoder
 from esmerge.specialists.specialists import FineTuning, PromptStyle, Specialists
@@ -73,6 +81,8 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
     hollow = skeleton(name, trusted)
     adapters = completed(on_backbone(opened, hollow, name), settings.allow_partial)
     check_fit(adapters, hollow, name)
+    for expert in untrained(adapters):
+        warnings.warn(f"experts.{expert}: {UNTRAINED} ({settings.described()[expert].path})", stacklevel=2)
     adapted = {module.removeprefix(PREFIX) for state in adapters.values() for module in state.modules}
     source = replace(source, path=name)
     backbone = load_backbone(source, settings.dtype, context.device, adapted, settings.tokens)
