@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from benchmarks.settled.runs import FinishedRun, Marks
-from benchmarks.settled.worlds import Contender, Part
+from benchmarks.settled.worlds import Contender, Part, is_ours
 
 from esmerge.core.errors import StoreError
 from esmerge.core.methods import MethodKind, MethodRecord
@@ -144,7 +144,8 @@ def _part(world: Mapping[str, Any], folder: Path) -> Part:
     for each in world["contenders"]:
         runs = {seed: (_run(facts, tables[seed], each["key"], asked[seed]),) for seed, facts in each["runs"].items()}
         record = MethodRecord(**{**each["record"], "kind": MethodKind(each["record"]["kind"])})
-        contenders.append(Contender(each["method"], record, each["title"], each["tuned"], runs, each["reads"]))
+        ours = is_ours(each["method"], each["title"])
+        contenders.append(Contender(each["method"], record, each["title"], each["tuned"], runs, each["reads"], ours))
     benchmarks = tuple(
         EvaluatedBenchmark(**{**each, "departures": tuple(each["departures"])}) for each in world["benchmarks"]
     )

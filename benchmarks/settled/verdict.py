@@ -23,23 +23,31 @@ def verdict(worlds: Sequence[Standings], method: str) -> list[str]:
     Raises:
         InputError: no world has the merge.
     """
-    lines, ahead, names = [], [], []
+    lines, names = [], []
+    ahead: dict[bool, list[str]] = {False: [], True: []}  # of everyone; of those that stand as their authors have them
     for standing in worlds:
         contender = _published(standing, method)
         if contender is None:
             lines.append(f"{standing.world.name}: no finished run of `{method}`.")
             continue
         names.append(contender.title)
-        sentence, above = _world(standing, contender)
+        sentence, above, above_published = _world(standing, contender)
         lines.append(f"{standing.world.name}: {sentence}")
-        ahead += [standing.world.name] * above
+        ahead[False] += [standing.world.name] * above
+        ahead[True] += [standing.world.name] * above_published
     if not names:
         raise InputError(f"no sweep has a finished run of method={method}: give the folder of one, or another --method")
-    total = (
-        f"{names[0]} at its published settings is significantly above every untuned rival in {len(ahead)} of "
-        f"{len(worlds)} {'world' if len(worlds) == 1 else 'worlds'}{': ' * bool(ahead)}{', '.join(ahead)}."
-    )
+    start = f"{names[0]} at its published settings is significantly above every untuned rival in"
+    total = f"{start} {_of(ahead[False], worlds)}"
+    if ahead[True] != ahead[False]:
+        total += f"; above every one that stands as its authors published it in {_of(ahead[True], worlds)}"
+    total += "."
     return [total, *lines]
+
+
+def _of(names: Sequence[str], worlds: Sequence[Standings]) -> str:
+    which = f" ({', '.join(names)})" if names else ""
+    return f"{len(names)} of {len(worlds)} {'world' if len(worlds) == 1 else 'worlds'}{which}"
 
 
 def _published(standing: Standings, method: str) -> Contender | None:
@@ -48,28 +56,31 @@ def _published(standing: Standings, method: str) -> Contender | None:
     return min(rows, key=lambda each: len(each.title), default=None)
 
 
-def _world(standing: Standings, contender: Contender) -> tuple[str, bool]:
-    """A sentence on one world, and whether the merge is above every untuned rival there."""
+def _world(standing: Standings, contender: Contender) -> tuple[str, bool, bool]:
+    """A sentence on one world, whether the merge is above every untuned rival there, and above all published ones."""
     table, score = standing.main, standing.main.score(contender)
     rivals = [each for each in standing.competing(tuned=False) if each is not contender]
     what = family_title(standing.world.main.family).lower()
     text = f"{what} {percent(score.value)} over {_seeds(standing)}"
     if not rivals:
-        return f"{text}; there is no rival.", False
+        return f"{text}; there is no rival.", False, False
     differences = correct(table.difference(contender, rival) for rival in rivals)
-    level = [rival.title for rival, each in zip(rivals, differences, strict=True) if not each.significant]
-    behind = [
-        rival.title for rival, each in zip(rivals, differences, strict=True) if each.significant and each.value < 0
-    ]
+    level = [rival for rival, each in zip(rivals, differences, strict=True) if not each.significant]
+    behind = [rival for rival, each in zip(rivals, differences, strict=True) if each.significant and each.value < 0]
     above = len(rivals) - len(level) - len(behind)
     text += f"; significantly above {above} of {len(rivals)} untuned rivals"
-    text += f", level with {', '.join(level)}" if level else ""
-    text += f", significantly below {', '.join(behind)}" if behind else ""
+    text += f", level with {_listed(level)}" if level else ""
+    text += f", significantly below {_listed(behind)}" if behind else ""
     text += f". The strongest is {rivals[0].title}: {interval(differences[0])}."
     sentences = [
         text, *_retention(standing, contender, rivals[0]), *_tuned(standing, contender), *_controls(standing)
     ]  # fmt: skip
-    return " ".join(sentences), above == len(rivals)
+    unbeaten = [*level, *behind]
+    return " ".join(sentences), not unbeaten, all(rival.is_ours for rival in unbeaten)
+
+
+def _listed(rivals: Sequence[Contender]) -> str:
+    return ", ".join(each.title + " [on this project's choice of tokens]" * each.is_ours for each in rivals)
 
 
 def _controls(standing: Standings) -> list[str]:

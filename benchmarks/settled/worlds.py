@@ -32,6 +32,7 @@ class Contender:
         tuned: whether its settings were chosen on labelled validation questions.
         runs: seed -> its finished runs: several where one sweep asked some benchmarks and another the others.
         reads: one of ``INFORMATION``; empty for what merges nothing.
+        is_ours: whether one of its settings is this project's choice in its authors' place.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Contender:
     tuned: bool
     runs: Mapping[str, tuple[FinishedRun, ...]]
     reads: str = ""
+    is_ours: bool = False
 
     @property
     def competes(self) -> bool:
@@ -116,6 +118,12 @@ def information(method: str) -> str:
     return PROBE if info.needs_probe else WEIGHTS
 
 
+def is_ours(method: str, title: str) -> bool:
+    """Whether a merge has a default of this project's where its authors have another; a title names other settings."""
+    chosen = MERGES.get(method).info.ours if method in MERGES.names() else ()
+    return any(f"{key}=" not in title for key in chosen)
+
+
 def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
     """Specialists -> the sweep as if it held these alone; floors know no specialists and are left out."""
     worlds = dict(zip(sweep.results["run"], sweep.results["specialists"], strict=True))
@@ -183,7 +191,8 @@ def _contender(row: Row, title: str, sweep: SweepResults) -> Contender:
     for key, name in row.runs.items():
         seed = key.partition(" ")[0]  # a second run under one seed is told apart by its name
         runs[seed] = (*runs.get(seed, ()), read_run(sweep.run(name)))
-    return Contender(row.method, row.record, title, row.tuned, runs, information(row.method))
+    ours = is_ours(row.method, title)
+    return Contender(row.method, row.record, title, row.tuned, runs, information(row.method), ours)
 
 
 def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender]) -> World:

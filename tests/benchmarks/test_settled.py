@@ -15,7 +15,7 @@ from benchmarks.settled.figures import best_so_far
 from benchmarks.settled.scores import answers, correct
 from benchmarks.settled.standings import Standings, mean_ranks, standings, total_duels
 from benchmarks.settled.verdict import verdict
-from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, World, information, join_worlds
+from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, World, information, is_ours, join_worlds
 from tests.report.synthetic import SUITE, add_run, predictions, seal
 
 from esmerge.core.errors import InputError, StoreError
@@ -124,7 +124,7 @@ def test_wins_are_counted_and_ranks_are_means_over_worlds(scored: list[Standings
 
 def test_the_verdict_follows_from_the_answers(scored: list[Standings]) -> None:
     total, mild, strong = verdict(scored, "span_regression")
-    assert "above every untuned rival in 1 of 2 worlds: mild" in total
+    assert "above every untuned rival in 1 of 2 worlds (mild)." in total
     assert "significantly above 2 of 2 untuned rivals" in mild and "level with the best tuned rival, TIES" in mild
     assert "significantly above 1 of 2 untuned rivals, level with TIES (delta)" in strong
     assert "Retention is kept" in strong and "No tuned rival" in strong
@@ -143,6 +143,22 @@ def test_es_merging_stands_beside_its_controls(tmp_path: Path) -> None:
     _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
     told = mild.partition("ES-Merging (joint, factors) beside its controls: ")[2]
     assert "+5.0 points [" in told and "noise for responses +0.0 points [+0.0, +0.0], p = 1.000" in told
+
+
+def test_rivals_on_this_projects_choice_are_told_from_published_ones(tmp_path: Path) -> None:
+    """RegMean on the experts' own tokens is level, on all tokens, as it was published, below."""
+    rates = {"own": 0.80, "all": 0.60}
+    for tokens, rate in rates.items():
+        config = {"method": {"name": "regmean", "gram": {"tokens": tokens}}}
+        add_run(tmp_path, f"regmean-{tokens}", "regmean", rate, seed=5, key="nested", specialists="mild",
+                merge_space="delta", config=config, record=MethodRecord(MethodKind.MERGE, "RegMean", 3))  # fmt: skip
+    fill(tmp_path, "mild", 5, {"span_regression": 0.80})
+    total, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
+    assert "every untuned rival in 0 of 1 world; above every one that stands as its authors published it in" in total
+    assert total.endswith("in 1 of 1 world (mild).")
+    assert "level with RegMean (delta) [on this project's choice of tokens]. The strongest" in mild
+    assert is_ours("regmean", "RegMean (delta)") and not is_ours("regmean", "RegMean (delta, gram.tokens=all)")
+    assert not is_ours("ties", "TIES (delta)") and not is_ours("base", "Base model")
 
 
 def test_lost_retention_is_said(tmp_path: Path) -> None:

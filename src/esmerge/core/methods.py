@@ -81,6 +81,7 @@ class MergeInfo:
         convex: whether its weights sum to 1 over the experts, so that identical experts return themselves.
         per_task: whether there is a merge of its own for each set of experts that a question concerns.
         elementwise: whether its weights differ from entry to entry although it reads no signals.
+        ours: dotted names of settings whose default is this project's choice and not the authors'.
     """
 
     title: str
@@ -92,6 +93,7 @@ class MergeInfo:
     convex: bool = False
     per_task: bool = False
     elementwise: bool = False
+    ours: tuple[str, ...] = ()
     rank: int = 100
     finetuned: ClassVar[bool] = False
 

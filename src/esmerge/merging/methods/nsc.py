@@ -43,6 +43,7 @@ class NscSettings(DeltaSettings):
         kind=MethodKind.MERGE,
         spaces=("delta",),
         needs=("null_space",),
+        ours=("null_space.tokens",),
     ),
 )
 def nsc(inputs: MergeInput, settings: NscSettings) -> Merged:

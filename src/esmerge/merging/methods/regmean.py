@@ -62,6 +62,7 @@ class RegMeanSettings(DeltaSettings):
         spaces=("delta",),
         needs=("gram",),
         convex=True,
+        ours=("gram.tokens",),
     ),
 )
 def regmean(inputs: MergeInput, settings: RegMeanSettings) -> Merged:

@@ -46,6 +46,7 @@ class RegMeanPlusPlusSettings(DeltaSettings):
         spaces=("delta",),
         needs=("propagated_gram",),
         convex=True,
+        ours=("gram.tokens",),
     ),
 )
 def regmean_plus_plus(inputs: MergeInput, settings: RegMeanPlusPlusSettings) -> Merged:
