@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,16 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.statistics.span_inputs import SpanInputsSettings
 from esmerge.core.errors import ConfigError
 from esmerge.merging.api import MergeInput
+from esmerge.merging.methods.core_space import CoreSpaceSettings, core_space
 from esmerge.merging.methods.span_regression import (
+    PRIORS,
     SpanRegressionSettings,
     by_gram,
     by_kernel,
     regress,
     span_regression,
 )
+from esmerge.merging.methods.task_arithmetic import TaskArithmeticSettings, task_arithmetic
 from esmerge.testing import check_merge
 
 MODULE = "base_model.model.model.layers.0.q_proj"
@@ -48,14 +52,32 @@ def draw(experts: Mapping[str, LoraState], tokens: int, seed: int = 0) -> dict[s
     return rows
 
 
-def expected(experts: Mapping[str, LoraState], rows: Rows, module: str, ridge: float, outside: float) -> np.ndarray:
+def polar(columns: np.ndarray) -> np.ndarray:
+    """The nearest matrix with orthonormal columns."""
+    u, values, vt = np.linalg.svd(columns, full_matrices=False)
+    return (u * (values > 1e-6 * values.max())) @ vt
+
+
+def prior_of(updates: Iterable[np.ndarray], prior: str) -> np.ndarray:
+    """The sum, or the sum of the experts' singular triplets at places that are orthonormal together."""
+    if prior == "sum":
+        return np.sum(list(updates), axis=0)
+    triplets = [np.linalg.svd(update, full_matrices=False) for update in updates]
+    kept = [(u[:, s > 1e-6 * s[0]], s[s > 1e-6 * s[0]], vt[s > 1e-6 * s[0]]) for u, s, vt in triplets]
+    lefts, values, rights = zip(*kept, strict=True)
+    return polar(np.concatenate(lefts, 1)) * np.concatenate(values) @ polar(np.concatenate(rights).T).T
+
+
+def expected(
+    experts: Mapping[str, LoraState], rows: Rows, module: str, ridge: float, outside: float, prior: str
+) -> np.ndarray:
     """``lstsq`` on the rows of all ``Z_i`` and of ``√c I``."""
-    updates = {name: dense(state)[module].numpy() for name, state in experts.items()}
+    updates = {name: dense(state)[module].double().numpy() for name, state in experts.items()}
     design = [rows[name][module] for name in updates]
     targets = [z @ update.T for z, update in zip(design, updates.values(), strict=True)]
     root = np.sqrt(ridge * sum(np.square(z).sum(axis=0).mean() for z in design))
     design.append(root * np.eye(design[0].shape[1]))
-    targets.append(root * outside * sum(updates.values()).T)
+    targets.append(root * outside * prior_of(updates.values(), prior).T)
     return np.linalg.lstsq(np.concatenate(design), np.concatenate(targets), rcond=None)[0].T
 
 
@@ -69,13 +91,16 @@ def assert_near(value: np.ndarray, reference: np.ndarray, share: float = 1e-5) -
     tokens=st.sampled_from([1, 2, 30]),  # fewer than channels: the kernel form; more: the Gram form
     ridge=st.sampled_from([0.01, 0.1, 1.0]),
     outside=st.sampled_from([0.0, 0.4, 1.0]),
+    prior=st.sampled_from(["sum", "decorrelated"]),
     seed=st.integers(0, 999),
 )
-def test_agrees_with_least_squares_in_numpy(count: int, tokens: int, ridge: float, outside: float, seed: int) -> None:
+def test_agrees_with_least_squares_in_numpy(
+    count: int, tokens: int, ridge: float, outside: float, prior: str, seed: int
+) -> None:
     experts = make_experts(count, seed=seed)
     rows = draw(experts, tokens, seed)
-    for module, update in merged(experts, rows, ridge=ridge, outside=outside).items():
-        assert_near(update, expected(experts, rows, module, ridge, outside))
+    for module, update in merged(experts, rows, ridge=ridge, outside=outside, prior=prior).items():
+        assert_near(update, expected(experts, rows, module, ridge, outside, prior), 1e-4)
 
 
 @settings(max_examples=10, deadline=None)
@@ -84,12 +109,12 @@ def test_agrees_with_least_squares_in_numpy(count: int, tokens: int, ridge: floa
 )
 def test_kernel_and_gram_form_agree(count: int, tokens: int, ridge: float, outside: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    factors = [torch.randn(2, 40, generator=generator).double() for _ in range(count)]
+    updates = torch.randn(count, 2 * count, 40, generator=generator).double()
+    prior = outside * torch.randn(2 * count, 40, generator=generator).double()
     rows = [torch.randn(tokens, 40, generator=generator).double() for _ in range(count)]
     penalty = ridge * torch.stack([z.square().sum(dim=0).mean() for z in rows]).sum()
-    forms = (form(factors, rows, penalty, outside) for form in (by_gram, by_kernel))
-    for gram, kernel in zip(*forms, strict=True):
-        torch.testing.assert_close(kernel, gram, rtol=0, atol=1e-5 * float(gram.abs().max()))
+    gram, kernel = (form(updates, rows, penalty, prior) for form in (by_gram, by_kernel))
+    torch.testing.assert_close(kernel, gram, rtol=0, atol=1e-5 * float(gram.abs().max()))
 
 
 class Largest(TorchDispatchMode):
@@ -106,11 +131,10 @@ class Largest(TorchDispatchMode):
 
 def test_no_gram_matrix_is_formed_where_channels_outnumber_tokens() -> None:
     width = 14336
-    factors = [torch.randn(2, width) for _ in range(2)]
+    updates = torch.randn(2, 4, width).double()
     with Largest() as largest:
-        projected = regress(factors, [torch.randn(6, width).double() for _ in range(2)], 0.1, 1.0)
-    assert [tuple(a.shape) for a in projected] == [(2, width)] * 2
-    assert largest.entries <= 12 * width
+        right = regress(updates, [torch.randn(6, width).double() for _ in range(2)], 0.1, updates.sum(dim=0))
+    assert tuple(right.shape) == (4, width) and largest.entries <= 12 * width
 
 
 def test_every_invariant_of_a_merge() -> None:
@@ -118,10 +142,19 @@ def test_every_invariant_of_a_merge() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 40])
-def test_one_expert_alone_comes_back(tokens: int) -> None:
+@pytest.mark.parametrize("prior", PRIORS)
+def test_one_expert_alone_comes_back(tokens: int, prior: str) -> None:
     experts = make_experts(1)
-    for module, update in merged(experts, draw(experts, tokens)).items():
+    for module, update in merged(experts, draw(experts, tokens), prior=prior).items():
         assert_near(update, dense(experts["expert1"])[module].numpy())
+
+
+def test_experts_that_agree_count_once() -> None:
+    """Two of the same leave what they are: the sum would double it where no token has been."""
+    one = make_experts(1)["expert1"]
+    experts = {"x": one, "y": one}
+    for module, update in merged(experts, draw(experts, 2)).items():
+        assert_near(update, dense(one)[module].numpy())
 
 
 def test_the_experts_order_does_not_matter() -> None:
@@ -160,18 +193,25 @@ def test_each_expert_is_heard_on_its_spans() -> None:
         assert_near(update @ z.T, dense(state)[MODULE].numpy() @ z.T, 1e-4)
 
 
-def test_hardly_a_span_leaves_the_sum() -> None:
-    """A ridge far above every Gram matrix is task arithmetic."""
+@pytest.mark.parametrize("prior", PRIORS)
+def test_hardly_a_span_leaves_the_prior(prior: str) -> None:
+    """A ridge far above every Gram matrix leaves task arithmetic, or Core Space as its authors run it."""
     experts = make_experts(3)
-    for module, update in merged(experts, draw(experts, 2), ridge=1e9).items():
-        assert_near(update, sum(dense(state)[module].numpy() for state in experts.values()))
+    other: dict[str, Any] = {
+        "sum": (task_arithmetic, TaskArithmeticSettings(scale=1.0)),
+        "decorrelated": (core_space, CoreSpaceSettings()),
+    }
+    merge, published = other[prior]
+    alone = dense(merge(MergeInput(experts, "delta"), published).state)
+    for module, update in merged(experts, draw(experts, 2), ridge=1e9, prior=prior).items():
+        assert_near(update, alone[module].numpy())
 
 
 @pytest.mark.parametrize("outside", [1.0, 1 / 3])
-def test_silent_spans_give_a_share_of_the_sum(outside: float) -> None:
+def test_silent_spans_give_a_share_of_the_prior(outside: float) -> None:
     experts = make_experts(3)
     rows = {name: {m: np.zeros((2, f.a.shape[1])) for m, f in s.modules.items()} for name, s in experts.items()}
-    for module, update in merged(experts, rows, outside=outside).items():
+    for module, update in merged(experts, rows, outside=outside, prior="sum").items():
         total = sum(dense(state)[module].numpy() for state in experts.values())
         assert_near(update, outside * total)
 
@@ -181,6 +221,7 @@ def test_silent_spans_give_a_share_of_the_sum(outside: float) -> None:
     [
         ({"ridge": 0.0}, r"method.ridge=0.0: expected a number from 1e-08"),
         ({"outside": -1.0}, r"method.outside=-1"),
+        ({"prior": "mean"}, r"method.prior='mean' must be one of sum, decorrelated"),
         ({"scale": -1.0}, r"method.scale=-1.0 must be greater than 0"),
     ],
 )
