@@ -68,7 +68,7 @@ def _cell(name: str, seeds: Mapping[int, Mapping[str, Right]], family: str, all_
     ]
     value, low, high = interval(gained)
     text = f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    fewer = f" ({len(seeds)} seeds)" if len(seeds) < all_seeds else ""
+    fewer = f" (of {len(seeds)} of {all_seeds} seeds)" if len(seeds) < all_seeds else ""
     return (f"**{text}**" if low > 0 or high < 0 else text) + fewer
 
 

@@ -1,0 +1,106 @@
+"""Directions of span regression: the start and the default are the merge's own, and gains are paired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.directions.__main__ import arguments as parsed
+from benchmarks.directions.__main__ import main, open_world, stored
+from benchmarks.directions.directions import DIRECTIONS
+from benchmarks.directions.material import Material
+from benchmarks.directions.page import interval, page
+
+from esmerge.specialists.specialists import Specialists
+
+SMALL = ["--override", "probe.samples=6", "benchmark.limit=6"]
+MERGES = {
+    "start": ("method.prior=sum",),
+    "decorrelated": (),
+    "ridge_0.1": ("method.prior=sum", "method.ridge=0.1"),
+    "decorrelated_1.1": ("method.scale=1.1",),
+    "prior_mean": ("method.prior=sum", "method.outside=0.3333333333"),
+}
+
+
+@pytest.fixture(scope="module")
+def material(shared_cache: Path, tiny_specialists: Specialists) -> Material:
+    return open_world("textbook_tiny", 0, parsed(["--cache", str(shared_cache), *SMALL]))
+
+
+@pytest.mark.parametrize(("name", "settings"), MERGES.items())
+def test_a_direction_is_the_merge_with_such_settings(name: str, settings: tuple[str, ...], material: Material) -> None:
+    expected = material.merged("span_regression", *settings)
+    for module, update in DIRECTIONS[name].make(material).items():
+        torch.testing.assert_close(update, expected[module], rtol=0, atol=1e-4 * float(expected[module].abs().max()))
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_every_direction_is_finite_and_of_every_module(name: str, material: Material) -> None:
+    updates = DIRECTIONS[name].make(material)
+    assert set(updates) == set(material.modules)
+    assert all(torch.isfinite(update).all() for update in updates.values())
+
+
+def test_responses_are_scaled_to_the_experts_norm(material: Material) -> None:
+    updates = DIRECTIONS["norm_module"].make(material)
+    for module in material.modules:
+        rows = {name: material.rows[name][module].T for name in material.experts}
+        own = sum((material.updates[name][module] @ z).square().sum() for name, z in rows.items())
+        assert float(sum((updates[module] @ z).square().sum() for z in rows.values())) == pytest.approx(float(own))
+
+
+def test_a_refit_loses_less_of_the_responses_than_a_truncation(material: Material) -> None:
+    whole, cut, refit = (DIRECTIONS[name].make(material) for name in ("start", "rank_8", "refit_8"))
+
+    def lost(updates: object, module: str) -> float:
+        return sum(
+            float(((updates[module] - whole[module]) @ material.rows[name][module].T).square().sum())  # type: ignore[index]
+            for name in material.experts
+        )
+
+    assert sum(lost(refit, module) for module in material.modules) < sum(
+        lost(cut, module) for module in material.modules
+    )
+
+
+def test_what_is_measured_is_kept_and_not_measured_again(
+    tmp_path: Path, shared_cache: Path, tiny_specialists: Specialists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--worlds", "textbook_tiny", "--folder", str(tmp_path), "--cache", str(shared_cache),
+             "--out", str(tmp_path / "page.md"), *SMALL]  # fmt: skip
+    assert main([*words, "--only", "start", "sum"]) == 0
+    kept = stored(tmp_path, "textbook_tiny", 0)
+    assert set(kept) == {"start", "sum"} and set("".join(kept["sum"].values())) <= {"0", "1"}
+    monkeypatch.setattr("benchmarks.directions.__main__.open_world", None)
+    assert main([*words, "--only", "sum"]) == 0
+    text = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| the sum alone |" in text and "ρ = 0.1" not in text
+
+
+def test_an_interval_is_of_paired_gains_over_seeds_and_questions() -> None:
+    value, low, high = interval([[np.array([1.0, 0.0, 0.0, 0.0])], [np.array([0.0, 0.0, 0.0, 0.0])]])
+    assert value == pytest.approx(0.125) and low == 0.0 and 0.25 <= high <= 0.5
+    assert interval([[np.zeros(9)]]) == (0.0, 0.0, 0.0)
+    with_all, *_ = interval([[np.ones(4), np.zeros(8)]])
+    assert with_all == 0.5, "benchmarks count alike, whatever their questions"
+
+
+def test_a_page_says_what_is_gained_and_what_is_missing() -> None:
+    names = (
+        "drug_protein",
+        "drug_cell",
+        "drug_drug_cell",
+        "drug_drug",
+        "molecule_class",
+        "protein_family",
+        "cell_lineage",
+    )
+    start, better = dict.fromkeys(names, "0" * 40), dict.fromkeys(names, "0" * 30 + "1" * 10)
+    text = page(
+        {"mild": {0: {"start": start, "sum": better}, 1: {"start": start}}, "strong": {0: {}}}, ["--seeds", "0"]
+    )
+    (line,) = [line for line in text.splitlines() if line.startswith("| the sum alone")]
+    assert line.count("**+25.0 [") == 3 and line.count("(of 1 of 2 seeds)") == 3 and line.endswith("| – | – | – |")
