@@ -109,7 +109,11 @@ def _refuse_unmergeable(config: Mapping[str, Any], name: str, allowed: Collectio
     if isinstance(start, str) and start.lower().startswith(CHANGES_BACKBONE):
         reasons.append(f"init_lora_weights={shown(start)} (the backbone was edited; save it converted to plain LoRA)")
     if reasons:
-        raise AdapterError(f"adapter {name!r} is not plain LoRA and cannot be merged: {'; '.join(reasons)}")
+        raise AdapterError(
+            f"adapter {name!r} is not plain LoRA and cannot be merged: {'; '.join(reasons)}. Merged into its backbone "
+            "(PEFT's merge_and_unload, save_pretrained) it is a full fine-tune, of which `esmerge extract` makes a plain "
+            "LoRA and says what it does not hold"
+        )
 
 
 def _check_numbers(config: Mapping[str, Any], where: str) -> None:

@@ -53,7 +53,8 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     expected = _indexed(folder / INDEX, name) or _counted(shards)
     if not expected:
         pickles = sorted(file.name for file in folder.glob("*.bin"))
-        hint = f"; {', '.join(pickles)} is a pickle, save it again with safe_serialization=True" if pickles else ""
+        remedy = "load it with PEFT where you trust it, then save_pretrained(FOLDER, safe_serialization=True)"
+        hint = f"; {', '.join(pickles)} is a pickle, which may run code and is not read: {remedy}" if pickles else ""
         raise AdapterError(f"adapter {name!r}: {folder / WEIGHTS} does not exist{hint}")
     absent = [file for file in expected if Path(file).name != file or not (folder / file).is_file()]
     if absent:
