@@ -180,7 +180,7 @@ def test_configs_that_say_too_little_are_refused(tmp_path: Path) -> None:
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     save_adapter(simple(), tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "adapter_model.bin")
-    with pytest.raises(AdapterError, match="adapter_model.bin is a pickle, .* save_pretrained.FOLDER, safe_serialization=True"):
+    with pytest.raises(AdapterError, match="adapter_model.bin is a pickle, .* save_pretrained.FOLDER"):
         load_adapter(tmp_path / "adapter", "mine")
 
 

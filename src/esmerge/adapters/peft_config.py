@@ -111,8 +111,8 @@ def _refuse_unmergeable(config: Mapping[str, Any], name: str, allowed: Collectio
     if reasons:
         raise AdapterError(
             f"adapter {name!r} is not plain LoRA and cannot be merged: {'; '.join(reasons)}. Merged into its backbone "
-            "(PEFT's merge_and_unload, save_pretrained) it is a full fine-tune, of which `esmerge extract` makes a plain "
-            "LoRA and says what it does not hold"
+            "(PEFT's merge_and_unload, save_pretrained) it is a full fine-tune, of which `esmerge extract` makes a "
+            "plain LoRA and says what that does not hold"
         )
 
 

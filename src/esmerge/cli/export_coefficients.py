@@ -10,6 +10,7 @@ from rich.console import Console
 
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
+from esmerge.cli.composing import start
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.experiment.standalone.coefficient_files import export_coefficients
@@ -30,7 +31,7 @@ def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
     prepare_command_line()
-    job()
+    start(job)
 
 
 if __name__ == "__main__":

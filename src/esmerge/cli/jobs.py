@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from esmerge.cli.composing import in_words
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.experiment.config import Sweep, read_sweep
 from esmerge.experiment.plan import RunSpec, plan_runs
@@ -69,6 +70,8 @@ def fail_job(folder: Path, error: Exception) -> None:
 
 def explain(error: Exception) -> str:
     """An error in one line; those that are not raised on purpose with their type."""
+    if isinstance(error, HydraException) and (known := in_words(error)):
+        return known
     text = " ".join(str(error).split())
     return text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
 

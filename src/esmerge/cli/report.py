@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from esmerge.cli.command_line import prepare_command_line, quoted
+from esmerge.cli.composing import start
 from esmerge.core.command import name_commands_in_help
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF, user_path
@@ -97,7 +98,7 @@ def main() -> None:
     show_everywhere()
     sys.argv[1:] = with_list(sys.argv[1:])
     prepare_command_line()
-    job()
+    start(job)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from esmerge.cli.command_line import prepare_command_line
+from esmerge.cli.composing import start
 from esmerge.cli.progress_table import progress_lines, progress_table
 from esmerge.cli.showing import EVERY, is_lively, showing
 from esmerge.core.command import name_commands_in_help
@@ -61,7 +62,7 @@ def main() -> None:
     """The job, on every terminal."""
     show_everywhere()
     prepare_command_line()
-    job()
+    start(job)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
+from esmerge.cli.composing import RAISE
 from esmerge.cli.jobs import explain, fail_job, planned_runs, read_job
 from esmerge.cli.live import stop_showing
 from esmerge.core.errors import BenchError
@@ -25,8 +26,6 @@ from esmerge.tracking.callback import started_folder
 from esmerge.tracking.failed_jobs import forget_failed_job
 from esmerge.tracking.results import run_folders
 from esmerge.tracking.resume import resuming_command
-
-RAISE = "HYDRA_FULL_ERROR"  # with it Hydra hands an error on, instead of printing where in its code it arose
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")

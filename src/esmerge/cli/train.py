@@ -16,6 +16,7 @@ from rich.console import Console
 from esmerge.adapters.peft_folder import save_adapter
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
+from esmerge.cli.composing import start
 from esmerge.cli.recorded import recorded_lines
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.observed import observing
@@ -166,7 +167,7 @@ def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
     prepare_command_line()
-    job()
+    start(job)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import quiet
+from esmerge.cli.composing import start
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
@@ -34,7 +35,7 @@ def main() -> None:
     """Quiet libraries, then the job."""
     quiet()
     prepare_command_line()
-    job()
+    start(job)
 
 
 if __name__ == "__main__":
