@@ -16,12 +16,14 @@ from benchmarks.directions.page import interval, page
 from esmerge.specialists.specialists import Specialists
 
 SMALL = ["--override", "probe.samples=6", "benchmark.limit=6"]
+ALONE = ("method.spans.joined=1", "method.scale=1.0")
 MERGES = {
-    "start": ("method.prior=sum",),
-    "decorrelated": (),
-    "ridge_0.1": ("method.prior=sum", "method.ridge=0.1"),
-    "decorrelated_1.1": ("method.scale=1.1",),
-    "prior_mean": ("method.prior=sum", "method.outside=0.3333333333"),
+    "start": ("method.prior=sum", *ALONE),
+    "decorrelated": ALONE,
+    "ridge_0.1": ("method.prior=sum", "method.ridge=0.1", *ALONE),
+    "decorrelated_joined": ("method.scale=1.0",),
+    "decorrelated_joined_1.1": (),
+    "prior_mean": ("method.prior=sum", "method.outside=0.3333333333", *ALONE),
 }
 
 

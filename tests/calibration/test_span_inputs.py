@@ -18,6 +18,7 @@ from esmerge.calibration.statistics.span_inputs import (
     SpanInputsSettings,
     compressed,
     evenly,
+    joined,
     span_inputs,
     spread,
 )
@@ -56,7 +57,7 @@ def by_hand(specialists: Specialists, name: str, prompts: list[Prompt]) -> dict[
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_equals_inputs_caught_by_hand(specialists: Specialists, batch_size: int) -> None:
     prompts = prompts_of(specialists, 4)
-    measured = span_inputs(CalibrationData(specialists, prompts, batch_size), SpanInputsSettings(limit=None))
+    measured = span_inputs(CalibrationData(specialists, prompts, batch_size), SpanInputsSettings(limit=None, joined=1))
     assert list(measured) == list(specialists.adapters)
     for name, state in specialists.adapters.items():
         assert set(measured[name]) == set(state.modules)
@@ -68,7 +69,7 @@ def test_equals_inputs_caught_by_hand(specialists: Specialists, batch_size: int)
 
 def test_few_tokens_are_stored_as_they_are(specialists: Specialists) -> None:
     prompts = prompts_of(specialists, 3)
-    measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=3))
+    measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=3, joined=1))
     for module, x in by_hand(specialists, "prot", prompts).items():
         rows = measured["prot"][module]
         assert len(rows) == 3  # a limit of one token for each prompt
@@ -157,7 +158,7 @@ def test_rows_in_a_file_are_those_in_memory(
 def test_a_limit_is_a_limit_however_many_prompts_there_are(specialists: Specialists, limit: int) -> None:
     """Seven prompts: fewer tokens than prompts, one each, and several of each."""
     prompts = prompts_of(specialists, 7)
-    measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=limit))
+    measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=limit, joined=1))
     counts = [len(each) for rows in measured.values() for each in rows.values()]
     most = min(limit, 7 * (limit // 7) or limit)
     assert all(min(most, 16) <= count <= most for count in counts)  # a layer of 16 channels keeps no more rows
@@ -167,3 +168,21 @@ def test_prompts_are_left_out_at_even_distances(specialists: Specialists) -> Non
     prompts = prompts_of(specialists, 7)
     assert evenly(prompts, 3) == [prompts[0], prompts[2], prompts[4]]
     assert evenly(prompts, 7) is prompts and evenly(prompts, None) is prompts
+
+
+def test_joined_prompts_are_read_as_one(specialists: Specialists) -> None:
+    """So that a prompt holds several entities of each modality; the last of them has what is left."""
+    prompts = prompts_of(specialists, 5)
+    by_hand = [prompts[0] + prompts[1], prompts[2] + prompts[3], prompts[4]]
+    assert joined(prompts, 2) == by_hand and joined(prompts, 1) == prompts
+    measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(joined=2))
+    expected = span_inputs(CalibrationData(specialists, by_hand, 2), SpanInputsSettings(joined=1))
+    for name, rows in expected.items():
+        for module, z in rows.items():
+            torch.testing.assert_close(measured[name][module], z)
+
+
+def test_joined_prompts_that_are_too_long_are_refused(specialists: Specialists) -> None:
+    prompts = prompts_of(specialists, 400)
+    with pytest.warns(UserWarning, match=r"method.spans.joined=400, prompt 0 takes \d+ positions"):
+        span_inputs(CalibrationData(specialists, prompts, 1), SpanInputsSettings(joined=400))

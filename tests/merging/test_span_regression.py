@@ -36,7 +36,7 @@ Rows = Mapping[str, Mapping[str, np.ndarray]]
 def merged(experts: Mapping[str, LoraState], rows: Rows, **changes: object) -> dict[str, np.ndarray]:
     statistics = {name: {key: torch.tensor(z) for key, z in tensors.items()} for name, tensors in rows.items()}
     inputs = MergeInput(experts, "delta", statistics={"span_inputs": statistics})
-    state = span_regression(inputs, SpanRegressionSettings(**changes)).state  # type: ignore[arg-type]
+    state = span_regression(inputs, SpanRegressionSettings(**{"scale": 1.0, **changes})).state  # type: ignore[arg-type]
     return {module: update.numpy() for module, update in dense(state).items()}
 
 

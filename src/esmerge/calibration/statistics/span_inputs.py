@@ -29,6 +29,7 @@ from esmerge.core.lazy import LazyMapping
 from esmerge.core.progress import progress
 from esmerge.core.prompts import Prompt
 from esmerge.core.validation import at_least
+from esmerge.probe.prompts import check_probe
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,15 @@ class SpanInputsSettings:
     Attributes:
         limit: tokens of each expert that count, at most: as many of each prompt; one each of some prompts, taken at
             even distances, where there are more prompts than tokens. None counts all.
+        joined: prompts of the probe that are read as one, so that a prompt holds so many entities of each modality;
+            1 reads them as they are.
     """
 
     limit: int | None = 512
+    joined: int = 2
 
     def __post_init__(self) -> None:
-        at_least(self, "method.spans", 1, "limit")
+        at_least(self, "method.spans", 1, "limit", "joined")
 
 
 @dataclass
@@ -84,12 +88,14 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
     Every expert reads the prompts that hold its modality by itself. n is in_features at most.
 
     Raises:
-        InputError: an expert's modality is in no prompt.
+        InputError: an expert's modality is in no prompt, or prompts that are joined are longer than the backbone reads.
     """
     specialists = material.specialists
+    read = joined(material.prompts, settings.joined)
+    if settings.joined > 1:
+        check_probe(specialists, read, lambda index: f"method.spans.joined={settings.joined}, prompt {index}")
     prompts = {
-        name: evenly(holding(material.prompts, specialists.expert_modality[name]), settings.limit)
-        for name in specialists.adapters
+        name: evenly(holding(read, specialists.expert_modality[name]), settings.limit) for name in specialists.adapters
     }
     total, shelf = sum(map(len, prompts.values())), Shelf()
     with specialists.backbone.attached(specialists.adapters) as activate, progress("span inputs", total) as bar:
@@ -103,6 +109,12 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
 def compressed(rows: Tensor) -> Tensor:
     """At most as many rows as channels, with the same Gram matrix: (n, in) -> (min(n, in), in)."""
     return rows if len(rows) <= rows.shape[1] else torch.linalg.qr(rows, mode="r")[1]
+
+
+def joined(prompts: Sequence[Prompt], several: int) -> list[Prompt]:
+    """The prompts, ``several`` after one another as one; the last has what is left."""
+    groups = (prompts[start : start + several] for start in range(0, len(prompts), several))
+    return [tuple(segment for prompt in group for segment in prompt) for group in groups]
 
 
 def evenly(prompts: Sequence[Prompt], limit: int | None) -> Sequence[Prompt]:

@@ -78,8 +78,10 @@ class SpanRegressionSettings(DeltaSettings):
         prior: P, what the merge is where no token has been: ``decorrelated`` or ``sum``.
         outside: κ, as what share of P.
         spans: which tokens count.
+        scale: λ, multiplies the merge.
     """
 
+    scale: float = 1.1
     ridge: float = 0.3
     prior: str = "decorrelated"
     outside: float = 1.0
