@@ -25,14 +25,14 @@ all of them. Reads: what a merge is given; tuned settings read labelled validati
 and merging at published settings, mean over seeds."""
 
 CHOSEN = """\
-What was chosen where: span regression's form, its ridge and what it leaves outside the spans on validation questions
-of `textbook`, seeds 0 to 2 ([how](span_regression.md)). Its number of tokens was lowered later, for what it costs,
-when test answers of `textbook`'s seed 5 and of `smollm2` had been seen; it moved them by 0.3 points at most. The
-idea of a sum outside the spans came from `smollm2`, seed 0, which is no independent test of it. All other merges
-have their authors' settings, but that RegMean, RegMean++ and NSC measure on each expert's own tokens, which is this
-project's choice; RegMean and RegMean++ stand as published beside that (`gram.tokens=all`). Tuned settings are the
-best of twelve on validation questions, of whatever [`tuning=validation`](../../conf/tuning/validation.yaml) names:
-settings of a merge, not of what it measures at the probe."""
+What was chosen where: span regression's prior, scale and joined prompts on validation questions of `textbook`, seeds
+0 to 4, its ridge on seeds 0 to 2 ([how](span_regression.md)). An earlier form, with the plain sum as prior, had been
+asked test questions of every world here before; how Core Space did on them gave the idea of its prior, so seed 5 and
+`smollm2`, seed 0, are no independent test of that. All other merges have their authors' settings, but that RegMean,
+RegMean++ and NSC measure on each expert's own tokens, which is this project's choice; RegMean and RegMean++ stand as
+published beside that (`gram.tokens=all`). Tuned settings are the best of twelve on validation questions, of whatever
+[`tuning=validation`](../../conf/tuning/validation.yaml) names: settings of a merge, not of what it measures at the
+probe."""
 
 
 def page(

@@ -59,7 +59,7 @@ def _published(standing: Standings, method: str) -> Contender | None:
 def _world(standing: Standings, contender: Contender) -> tuple[str, bool, bool]:
     """A sentence on one world, whether the merge is above every untuned rival there, and above all published ones."""
     table, score = standing.main, standing.main.score(contender)
-    rivals = [each for each in standing.competing(tuned=False) if each is not contender]
+    rivals = [each for each in standing.competing(tuned=False) if each.method != contender.method]
     what = family_title(standing.world.main.family).lower()
     text = f"{what} {percent(score.value)} over {_seeds(standing)}"
     if not rivals:

@@ -161,6 +161,16 @@ def test_rivals_on_this_projects_choice_are_told_from_published_ones(tmp_path: P
     assert not is_ours("ties", "TIES (delta)") and not is_ours("base", "Base model")
 
 
+def test_another_form_of_the_merge_is_no_rival(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, {"ties": 0.6, "span_regression": 0.7})
+    config = {"method": {"name": "span_regression", "prior": "sum"}}
+    add_run(tmp_path, "sum", "span_regression", 0.8, seed=5, key="nested", specialists="mild", merge_space="delta",
+            config=config, record=NEW)  # fmt: skip
+    total, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
+    assert "above every untuned rival in 1 of 1 world" in total
+    assert "cross-modal 70.0 %" in mild and "significantly above 1 of 1 untuned rivals" in mild
+
+
 def test_lost_retention_is_said(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, {"ties": 0.6})
     rates = {"drug_protein": 0.9, "drug_cell": 0.9, "drug_drug": 0.9, "molecule_class": 0.5, "cell_lineage": 0.5}
