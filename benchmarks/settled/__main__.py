@@ -44,6 +44,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--method", default="span_regression", help="the merge that the verdict is about")
     parser.add_argument("--out", type=Path, default=RESULTS / "settled.md", help="page; figures go beside it")
     parser.add_argument("--archive", type=Path, help="folder to keep what the page needs of all of them")
+    parser.add_argument("--seeds", nargs="+", default=[], help="compare those alone that answer under all of these")
     parser.add_argument("--note", default="", help="a sentence under the commands: what of them has been run")
     return parser.parse_args(words)
 
@@ -53,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = arguments(words)
     try:
         parts = [part for folder in options.folders for part in read_parts(folder)]
-        worlds = join_worlds(parts)
+        worlds = join_worlds(parts, options.seeds)
         if not any(world.contenders for world in worlds):
             raise InputError(f"{', '.join(map(str, options.folders))}: no run has finished yet")
         with progress("worlds", len(worlds)) as bar:
@@ -63,6 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 bar.update()
         figures = write_figures(scored, options.method, options.out.parent, options.out.stem)
         command = ["python", "-m", "benchmarks.settled", *map(str, options.folders)]
+        command += ["--seeds", *options.seeds] if options.seeds else []
         text = page(scored, options.method, [*sweep_commands(), shlex.join(command)], figures, options.note)
         write_text(options.out, text)
         if options.archive:

@@ -100,12 +100,18 @@ def read_sweep_parts(folder: Path | str) -> list[Part]:
     return [Part(name, sweep.benchmarks, _contenders(sweep)) for name, sweep in parts.items()]
 
 
-def join_worlds(parts: Iterable[Part]) -> list[World]:
-    """The worlds of several folders, in their order; what several folders hold counts once."""
+def join_worlds(parts: Iterable[Part], seeds: Sequence[str] = ()) -> list[World]:
+    """The worlds of several folders, in their order; what several folders hold counts once.
+
+    Args:
+        seeds: under which everyone must have answered; those that most have by default. A world without one of them is
+            left out.
+    """
     by_name: dict[str, list[Part]] = {}
     for part in parts:
         by_name.setdefault(part.world, []).append(part)
-    return [_world(name, _columns(same), _joined(same)) for name, same in by_name.items()]
+    worlds = [_world(name, _columns(same), _joined(same), seeds) for name, same in by_name.items()]
+    return [world for world in worlds if world.contenders or not seeds]
 
 
 def information(method: str) -> str:
@@ -195,12 +201,10 @@ def _contender(row: Row, title: str, sweep: SweepResults) -> Contender:
     return Contender(row.method, row.record, title, row.tuned, runs, information(row.method), ours)
 
 
-def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender]) -> World:
+def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender], wanted: Sequence[str] = ()) -> World:
     """Who has every seed, and who lacks which."""
     main = next((column for column in columns if column.family == CROSS_MODAL), columns[0])
-    counts = Counter(seed for each in contenders for seed in each.runs if each.answers(main, [seed]))
-    frequent = [seed for seed, count in counts.items() if count >= ENOUGH * max(counts.values())]
-    seeds = tuple(sorted(frequent, key=lambda seed: (len(seed), seed)))
+    seeds = tuple(wanted) or _frequent(main, contenders)
     whole = [each for each in contenders if seeds and each.answers(main, seeds)]
     whole.sort(key=lambda each: (row_rank(each.record, each.method), each.tuned))
     incomplete = [
@@ -209,3 +213,10 @@ def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender]) 
         if not each.answers(main, seeds)
     ]
     return World(name, columns, main, seeds, tuple(whole), tuple(incomplete))
+
+
+def _frequent(main: Column, contenders: Sequence[Contender]) -> tuple[str, ...]:
+    """The seeds that most have answered what decides under."""
+    counts = Counter(seed for each in contenders for seed in each.runs if each.answers(main, [seed]))
+    frequent = [seed for seed, count in counts.items() if count >= ENOUGH * max(counts.values())]
+    return tuple(sorted(frequent, key=lambda seed: (len(seed), seed)))

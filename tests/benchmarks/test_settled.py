@@ -198,6 +198,18 @@ def test_a_seed_that_is_still_being_run_is_left_out(tmp_path: Path) -> None:
     assert world.seeds == ("5", "6") and world.incomplete == ("Span regression (delta) (seed 6)",)
 
 
+def test_those_that_answer_under_some_seeds_are_compared_over_them(tmp_path: Path) -> None:
+    fill(tmp_path, "mild", 5, RATES["mild"])
+    fill(tmp_path, "mild", 6, {"ties": 0.6, "average": 0.6})
+    fill(tmp_path, "strong", 5, {"ties": 0.6})
+    (world,) = join_worlds(read_parts(tmp_path), ["5", "6"])
+    assert world.name == "mild" and world.seeds == ("5", "6")
+    assert {each.method for each in world.contenders} == {"ties", "average"}
+    assert world.incomplete == ("Span regression (delta) (seed 6)",)
+    assert main([str(tmp_path), "--seeds", "5", "6", "--method", "ties", "--out", str(tmp_path / "page.md")]) == 0
+    assert "--seeds 5 6\n" in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
 def test_benchmarks_of_a_second_sweep_join_the_first(tmp_path: Path) -> None:
     halves = [dict(list(SUITE.items())[:3]), dict(list(SUITE.items())[3:])]
     for number, suite in enumerate(halves):
