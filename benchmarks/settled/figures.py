@@ -145,15 +145,17 @@ def _leading(curves: Sequence[dict[str, np.ndarray]], worlds: Sequence[Standings
 def _strip(panel: Axes, standing: Standings, members: Sequence[Contender], place: int, method: str) -> None:
     """The merges of one kind side by side, the worst first; the best and the merge at issue are named."""
     rivals = [each for each in members if each.competes]
+    own = [each for each in rivals if each.method == method]
     for at, each in enumerate(members):
         score, (colour, marker) = standing.main.score(each), STYLES[each.record.kind]
         x = place + 0.5 * (at / max(1, len(members) - 1) - 0.5)
         panel.plot([x, x], [100 * score.low, 100 * score.high], color=colour, linewidth=0.7, alpha=0.35)
         panel.plot(x, 100 * score.value, marker, color=colour, markersize=4.5, markeredgecolor="white", zorder=3)
-        if each.method == method or (rivals and each is rivals[-1]):
-            name = each.record.title
+        is_best = bool(rivals) and each is rivals[-1]
+        if is_best or (own and each is own[-1]):  # of several forms of the merge at issue the best
+            where, offset = (place, 100 * score.value), (0, 4 if is_best else -14)
             panel.annotate(
-                name, (x, 100 * score.value), (-4, 5), textcoords="offset points", fontsize=6.5, ha="right", zorder=4
+                each.record.title, where, offset, textcoords="offset points", fontsize=6, ha="center", zorder=4
             )
     if rivals:
         best = 100 * standing.main.score(rivals[-1]).value
