@@ -28,7 +28,7 @@ class OfflineRun:
     artifacts: list[Any] = field(default_factory=list)
 
 
-def read_offline(folder: Path, seconds: float = 30.0) -> OfflineRun:
+def read_offline(folder: Path, seconds: float = 120.0) -> OfflineRun:
     """The one run whose files lie in a folder; the client's process writes its end a moment after the run."""
     end = time.monotonic() + seconds
     while not any(folder.glob("*.wandb")) and time.monotonic() < end:

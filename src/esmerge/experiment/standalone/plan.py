@@ -23,15 +23,7 @@ from esmerge.model.backbone import Backbone, decoder_layers
 from esmerge.model.prompt_encoder import PromptEncoder
 from esmerge.specialists.api import Context
 from esmerge.specialists.families.custom.backbone import load_tokenizer, located, skeleton
-from esmerge.specialists.families.custom.experts import (
-    UNTRAINED,
-    check_fit,
-    completed,
-    missing_modules,
-    on_backbone,
-    open_experts,
-    untrained,
-)
+from esmerge.specialists.families.custom.experts import check_fit, completed, missing_modules, on_backbone, open_experts
 from esmerge.specialists.families.custom.family import assembled
 from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.settings import CustomSettings
@@ -55,7 +47,6 @@ class MergePlan:
         backbone: folder or hub id.
         experts: name -> adapter with the modules of all; headers alone have been read.
         missing: expert -> modules that it lacks, taken for updates of zero.
-        untrained: experts whose update is zero everywhere.
         depth: decoder layers of the backbone.
         weights: parameters of the backbone.
         weight_bytes: of one parameter in memory.
@@ -74,7 +65,6 @@ class MergePlan:
     samples: int
     tokens: int
     placements: Placements | None = None
-    untrained: tuple[str, ...] = ()
 
     @property
     def space(self) -> str:
@@ -86,8 +76,7 @@ class MergePlan:
 
     def remarks(self) -> list[tuple[str, str]]:
         """(expert, what was peculiar about its file) pairs."""
-        notes = [(name, f"{key}: {note}") for name, state in self.experts.items() for key, note in state.notes.items()]
-        return notes + [(name, UNTRAINED) for name in self.untrained]
+        return [(name, f"{key}: {note}") for name, state in self.experts.items() for key, note in state.notes.items()]
 
     def least_output(self) -> int:
         """Bytes that are written at least: a factor-space adapter, or the whole model."""
@@ -163,7 +152,6 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
         samples=len(lengths),
         tokens=sum(lengths),
         placements=placements,
-        untrained=tuple(untrained(experts)),
     )
     _check_room(plan)
     return plan

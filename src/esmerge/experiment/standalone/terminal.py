@@ -13,6 +13,7 @@ from rich.table import Table
 from esmerge.adapters.lora import LoraState, some
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.write import MergeResult
+from esmerge.specialists.families.custom.experts import UNTRAINED, untrained
 
 WORTH_SAYING = 1e-3  # of an update that a truncation cuts off
 
@@ -31,12 +32,14 @@ def show_plan(plan: MergePlan, console: Console | None = None) -> None:
 
 
 def show_result(plan: MergePlan, result: MergeResult, console: Console | None = None) -> None:
-    """Where it lies and how it is loaded."""
+    """Where it lies and how it is loaded; which experts had nothing to give, whose first modules are read again."""
     screen = console or Console()
     screen.print(f"Written in {result.seconds:.1f} s: {result.folder}", soft_wrap=True, highlight=False, markup=False)
     if result.lost > WORTH_SAYING:
         line = f"truncated: {100 * result.lost:.1f} % of the update (its norm) is cut off; method.rank=exact keeps all"
         screen.print(line, soft_wrap=True, highlight=False, markup=False)
+    for name in untrained(plan.experts):
+        screen.print(f"{name}: {UNTRAINED}", soft_wrap=True, highlight=False, markup=False)
     for path in sorted(result.folder.iterdir()):
         screen.print(f"  {path.name} ({decimal(path.stat().st_size)})", highlight=False, markup=False)
 
