@@ -1,7 +1,8 @@
 """Measure directions in embedded worlds, on validation questions, and write what each gains over the start.
 
-    python -m benchmarks.directions --worlds textbook textbook_strong textbook_independent --seeds 0 1 2 3 4
-    python -m benchmarks.directions --only base two --seeds 0        # some, in the default world
+    python -m benchmarks.directions --only start two_entities --seeds 0        # some, in the default world
+    python -m benchmarks.directions --worlds textbook textbook_strong textbook_independent --seeds 0 1 2 3 4 \\
+        --out benchmarks/results/directions.md
 
 Answers are kept in --folder, a file for each world and seed; what stands there is not measured again. One world and
 seed takes about four minutes on one core; training it, where no weights are shipped, two to six more.
@@ -20,7 +21,9 @@ from benchmarks.directions.directions import DIRECTIONS
 from benchmarks.directions.material import Material, open_material
 from benchmarks.directions.page import Right, page
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 
+from esmerge.cli.composing import explained
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.progress import progress
@@ -29,7 +32,6 @@ from esmerge.storage.files import write_text
 from esmerge.storage.journal import Journal
 
 WORLDS = ("textbook", "textbook_strong", "textbook_independent")
-OUT = Path(__file__).parents[1] / "results" / "directions.md"
 SETTINGS = ("suite=textbook", "split=validation", "references=[]", "tracking=disabled", "compute.threads=1")
 
 
@@ -46,7 +48,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path("outputs/directions"), help="where answers are kept")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"), help="where trained worlds are")
     parser.add_argument("--override", nargs="*", default=[], help="settings of every config, KEY=VALUE")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=Path("outputs/directions.md"), help="the page")
     return parser.parse_args(words)
 
 
@@ -63,8 +65,9 @@ def main(words: Sequence[str] | None = None) -> int:
             world: {seed: stored(options.folder, world, seed) for seed in options.seeds} for world in options.worlds
         }
         write_text(options.out, page(kept, words if words is not None else sys.argv[1:]))
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (BenchError, HydraException) as error:
+        told = explained(error) if isinstance(error, HydraException) else error
+        print(f"error: {told}", file=sys.stderr)
         return 1
     print(options.out)
     return 0

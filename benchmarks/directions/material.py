@@ -11,7 +11,7 @@ from torch import Tensor
 
 from esmerge.adapters.dense import DenseState, Update
 from esmerge.adapters.lora import LoraState
-from esmerge.calibration.statistics.span_inputs import evenly, spread
+from esmerge.calibration.statistics.span_inputs import evenly, joined, spread
 from esmerge.calibration.watch import batches, holding, prefill, tokens_of, watching
 from esmerge.core.prompts import Benchmark, Prompt
 from esmerge.experiment.config import read_sweep
@@ -96,8 +96,7 @@ class Material:
     @cache  # noqa: B019 (a material lives as long as its process asks about its world)
     def joined(self, several: int) -> Rows:
         """The same where several prompts of the probe are read as one, each of them once."""
-        parts = [self.prompts[start : start + several] for start in range(0, len(self.prompts), several)]
-        return self.spans([sum(part, ()) for part in parts])
+        return self.spans(joined(self.prompts, several))
 
     @cache  # noqa: B019
     def text_rows(self) -> Mapping[str, Tensor]:

@@ -106,3 +106,9 @@ def test_a_page_says_what_is_gained_and_what_is_missing() -> None:
     )
     (line,) = [line for line in text.splitlines() if line.startswith("| the sum alone")]
     assert line.count("**+25.0 [") == 3 and line.count("(of 1 of 2 seeds)") == 3 and line.endswith("| – | – | – |")
+
+
+def test_a_world_that_does_not_exist_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--worlds", "textbok", "--folder", str(tmp_path), "--out", str(tmp_path / "page.md")]) == 1
+    assert "error: specialists=textbok does not exist (did you mean textbook?)" in capsys.readouterr().err
+    assert not (tmp_path / "page.md").exists()

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,20 +22,33 @@ OPEN = "open_experts"  # a node that the program registers for itself
 NEAR = 0.6  # of 1, how alike two names must be for one to be proposed
 
 
-def start(job: Callable[[], object]) -> None:
-    """Run a front door's job; what Hydra cannot compose ends the process with a line on it."""
-    hands_on = os.environ.get(RAISE)
+@contextmanager
+def handing_on() -> Iterator[bool]:
+    """A block in which Hydra hands errors on; whether the user had asked for that already, to see where they arise."""
+    before = os.environ.get(RAISE)
     os.environ[RAISE] = "1"
     try:
-        job()
-    except HydraException as error:
-        if hands_on:
-            raise
-        sys.exit(f"error: {in_words(error) or ' '.join(str(error).split())}")
+        yield bool(before)
     finally:
         os.environ.pop(RAISE)
-        if hands_on is not None:
-            os.environ[RAISE] = hands_on
+        if before is not None:
+            os.environ[RAISE] = before
+
+
+def start(job: Callable[[], object]) -> None:
+    """Run a front door's job; what Hydra cannot compose ends the process with a line on it."""
+    with handing_on() as asked:
+        try:
+            job()
+        except HydraException as error:
+            if asked:
+                raise
+            sys.exit(f"error: {explained(error)}")
+
+
+def explained(error: HydraException) -> str:
+    """Any error of Hydra's in one line."""
+    return in_words(error) or " ".join(str(error).split())
 
 
 def in_words(error: HydraException) -> str | None:

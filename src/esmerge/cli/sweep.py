@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from omegaconf import DictConfig
 
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
-from esmerge.cli.composing import RAISE
+from esmerge.cli.composing import handing_on
 from esmerge.cli.jobs import explain, fail_job, planned_runs, read_job
 from esmerge.cli.live import stop_showing
 from esmerge.core.errors import BenchError
@@ -61,22 +60,17 @@ def main() -> None:
 
 def _ending(jobs: Callable[[], object]) -> int | str | None:
     """Carry out the jobs; returns what the process should exit with."""
-    hands_on = os.environ.get(RAISE)
-    os.environ[RAISE] = "1"
-    try:
-        jobs()
-    except KeyboardInterrupt:
-        return "stopped"
-    except SystemExit as stop:
-        return stop.code
-    except Exception as error:
-        if hands_on:
-            raise
-        return f"error: {explain(error)}"
-    finally:
-        os.environ.pop(RAISE)
-        if hands_on is not None:
-            os.environ[RAISE] = hands_on
+    with handing_on() as asked:
+        try:
+            jobs()
+        except KeyboardInterrupt:
+            return "stopped"
+        except SystemExit as stop:
+            return stop.code
+        except Exception as error:
+            if asked:
+                raise
+            return f"error: {explain(error)}"
     return 0
 
 
