@@ -23,7 +23,10 @@ from esmerge.coefficients.summary import summarise
 from esmerge.core.errors import ConfigError, TrackingError
 from esmerge.core.schema import plain, typed
 from esmerge.tracking.store import RunFolder
+from esmerge.tracking.wandb_client import SERVICE
 from esmerge.tracking.wandb_log import log_run
+from esmerge.tracking.wandb_record import read_logged
+from esmerge.tracking.wandb_run import restart_client
 from esmerge.tracking.wandb_settings import Tracking, check_login
 
 ROWS = [{"run": "r", "method": "es", "granularity": "joint", "benchmark": "x", "metric": "accuracy", "value": 0.5}]
@@ -59,7 +62,8 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home: no key, no netrc."""
     home = tmp_path / "home"
     home.mkdir()
-    for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
+    settings = {name for name in os.environ if name.startswith("WANDB_")} - {SERVICE}
+    for name in settings | {"NETRC"}:  # the client's process may end within a test: its address must not come back
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     return home
@@ -349,5 +353,22 @@ def test_the_environment_is_restored(run: RunFolder, no_account: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         log_run(Tracking(), run, {}, "s", "r", "merge", ROWS, {}, None)
-    service = {"WANDB_SERVICE"}  # where W&B's process listens, for later runs of this process
-    assert {k: v for k, v in os.environ.items() if k not in service - before.keys()} == before
+    assert {k: v for k, v in os.environ.items() if k != SERVICE} == {k: v for k, v in before.items() if k != SERVICE}
+
+
+def test_the_process_of_another_program_is_not_asked(run: RunFolder, no_account: Path) -> None:
+    restart_client()
+    os.environ[SERVICE] = f"3-{os.getppid()}-unix-{no_account}/gone"  # as a worker or a job of SLURM inherits it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        log_run(Tracking(), run, {}, "s", "r", "merge", ROWS, {}, None)
+    assert read_logged(run.path)
+
+
+def test_a_process_that_is_gone_costs_one_run_alone(run: RunFolder, no_account: Path) -> None:
+    restart_client()
+    os.environ[SERVICE] = f"3-{os.getpid()}-unix-{no_account}/gone"
+    with pytest.warns(UserWarning, match="run r was not tracked by W&B .*Failed to connect"):
+        log_run(Tracking(), run, {}, "s", "r", "merge", ROWS, {}, None)
+    log_run(Tracking(), run, {}, "s", "r", "merge", ROWS, {}, None)
+    assert read_logged(run.path)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRACKING_MODES = ("disabled", "offline", "online")  # the strictest first
 CLIENT_MODES = {"dryrun": "offline", "run": "online", "shared": "online"}  # the client's other words
+SERVICE = "WANDB_SERVICE"  # where the client's process listens: it names the process that started it, by number
 HIDDEN = (  # variables that describe a single run, of which a sweep has many, and the mode, which the config holds
     *("WANDB_RUN_", "WANDB_SWEEP_", "WANDB_RESUME", "WANDB_FORK_", "WANDB_LAUNCH", "WANDB_CONFIG_PATHS"),
     *("WANDB_NAME", "WANDB_MODE", "WANDB_NOTES", "WANDB_TAGS", "WANDB_JOB_", "WANDB_DESCRIPTION", "WANDB_GROUP"),
@@ -63,6 +64,7 @@ def client_environment(mode: str, parent: Path) -> Iterator[None]:
     It is quiet, keeps its staging, cache and logs beside the runs, takes nothing that describes a single run from the
     environment, and has a home even where the user has none.
     """
+    _leave_inherited_service()
     variables = {
         "WANDB_SILENT": "true",
         "WANDB_DATA_DIR": str(parent / "wandb" / "data"),
@@ -151,6 +153,20 @@ def check_address(source: str, address: str | None) -> None:
         raise TrackingError(
             f"{source} is {address!r}: expected the W&B server's address with its scheme, such as https://{address}"
         )
+
+
+def forget_service() -> None:
+    """Let the client start its process anew: it connects to the one that the environment names, gone or not."""
+    os.environ.pop(SERVICE, None)
+
+
+def _leave_inherited_service() -> None:
+    """Forget a client's process that another program started: it may have ended, or run on another machine.
+
+    A job of SLURM inherits the variable of whoever submitted it, a worker process that of its parent.
+    """
+    if str(os.getpid()) not in os.environ.get(SERVICE, "").split("-"):
+        forget_service()
 
 
 def _has_home() -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esmerge.core.secrets import redacted_values
-from esmerge.tracking.wandb_client import client_environment, client_settings
+from esmerge.tracking.wandb_client import client_environment, client_settings, forget_service
 from esmerge.tracking.wandb_settings import LONGEST_NAME, Tracking
 
 if TYPE_CHECKING:
@@ -85,3 +85,4 @@ def restart_client() -> None:
         import wandb
 
         wandb.teardown()
+    forget_service()  # the client leaves it where another client in this process had started the process

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from esmerge.core.errors import TrackingError
 from esmerge.core.progress import progress
 from esmerge.core.secrets import redacted
-from esmerge.tracking.wandb_client import client, client_environment, logged_in, passing_client
+from esmerge.tracking.wandb_client import SERVICE, client, client_environment, logged_in, passing_client
 from esmerge.tracking.wandb_record import LoggedRun, is_on_server
 
 FEW_RETRIES = {  # or an absent server is waited for without end
@@ -110,7 +110,7 @@ def _sync(folders: Sequence[str]) -> str:
     """Let the client send folders; returns its first error, or the last line that it said."""
     with client_environment("online", Path(folders[0]).parents[1]):
         # The command starts a service of its own: the variable names this process's, which may have ended.
-        environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+        environment = {name: value for name, value in os.environ.items() if name != SERVICE}
         # One after the other: what runs share is then on the server before the second of them asks for it.
         command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", "-n", "1", *folders]
         done = subprocess.run(
