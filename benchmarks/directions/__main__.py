@@ -1,8 +1,8 @@
 """Measure directions in embedded worlds, on validation questions, and write what each gains over the start.
 
     python -m benchmarks.directions --only start two_entities --seeds 0        # some, in the default world
-    python -m benchmarks.directions --worlds textbook textbook_strong textbook_independent --seeds 0 1 2 3 4 \\
-        --out benchmarks/results/directions.md
+    python -m benchmarks.directions --worlds textbook textbook_strong textbook_independent \\
+        textbook_strong_independent --seeds 0 1 2 3 4 --out benchmarks/results/directions.md
 
 Answers are kept in --folder, a file for each world and seed; what stands there is not measured again. One world and
 seed takes about four minutes on one core; training it, where no weights are shipped, two to six more.
@@ -31,7 +31,6 @@ from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.storage.files import write_text
 from esmerge.storage.journal import Journal
 
-WORLDS = ("textbook", "textbook_strong", "textbook_independent")
 SETTINGS = ("suite=textbook", "split=validation", "references=[]", "tracking=disabled", "compute.threads=1")
 
 
@@ -42,7 +41,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--worlds", nargs="+", default=list(WORLDS[:1]), help="families of embedded specialists")
+    parser.add_argument("--worlds", nargs="+", default=["textbook"], help="families of embedded specialists")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--only", nargs="+", choices=sorted(DIRECTIONS), help="these directions; all by default")
     parser.add_argument("--folder", type=Path, default=Path("outputs/directions"), help="where answers are kept")

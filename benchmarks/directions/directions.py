@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from benchmarks.directions.layers import layer_outputs
 from benchmarks.directions.material import Material, Rows, Updates
 from torch import Tensor
 
 from esmerge.core.names import layer_of
 
 RIDGE = 0.3
+STEPS = 40  # where whole layers are fitted
 JITTER = 1e-6  # beside a penalty that may be zero in a channel
 
 Direction = Callable[[Material], Updates]
@@ -109,11 +111,13 @@ def by_error(material: Material, times: float) -> Callable[[str, Mapping[str, Te
     return penalty
 
 
-def and_text(material: Material, share: float) -> Callable[[str, Mapping[str, Tensor]], Tensor]:
-    """The usual C and, in the directions of the probe's text, more of it: there the merge is to be the prior."""
+def and_text(
+    material: Material, share: float, questions: bool = False
+) -> Callable[[str, Mapping[str, Tensor]], Tensor]:
+    """The usual C and more of it in the directions of text, the probe's or the questions': there the prior rules."""
 
     def penalty(module: str, grams: Mapping[str, Tensor]) -> Tensor:
-        text = material.text_rows()[module]
+        text = material.text_rows(questions)[module]
         return scalar(grams) + share * text.T @ text
 
     return penalty
@@ -235,6 +239,11 @@ direction("error_3", RIDGES, "3 standard errors", regression(penalty=lambda m: b
 direction("text_0.3", RIDGES, "0.3 of the text's Gram matrix beside it", regression(penalty=lambda m: and_text(m, 0.3)))
 direction("text_1", RIDGES, "all of it", regression(penalty=lambda m: and_text(m, 1.0)))
 
+direction(
+    "text_questions", RIDGES, "0.3 of the questions' text",
+    regression(penalty=lambda m: and_text(m, 0.3, questions=True)),
+)  # fmt: skip
+
 direction("scale_1.1", SCALES, "1.1 times", times(1.1, solve))
 direction("scale_1.25", SCALES, "1.25 times", times(1.25, solve))
 direction("norm", SCALES, "responses as large as the experts'", lambda m: of_the_experts_norm(m, solve(m), False))
@@ -247,9 +256,16 @@ direction("weights_response", WEIGHTS, "equal responses", regression(weight=equa
 direction("two_entities", ROWS, "two entities of each modality in a prompt", regression(rows=lambda m: m.doubled))
 direction("joined_2", ROWS, "two prompts of the probe read as one", regression(rows=lambda m: m.joined(2)))
 direction("joined_3", ROWS, "three", regression(rows=lambda m: m.joined(3)))
+direction("questions", ROWS, "unlabelled training questions", regression(rows=lambda m: m.spans(m.questions)))
 direction("merged_inputs", ROWS, "inputs that the merge makes", lambda m: under_the_merge(m, "updates"))
 direction("merged_answers", ROWS, "the same, to the experts' responses", lambda m: under_the_merge(m, "answers"))
 direction("merged_outputs", ROWS, "the same, to the experts' outputs", lambda m: under_the_merge(m, "outputs"))
+
+for _rate in (5e-5, 2e-4):
+    direction(
+        f"layers_{_rate}", ROWS, f"then {STEPS} steps to the experts' layers, rate {_rate:g}",
+        lambda m, rate=_rate: layer_outputs(m, solve(m), STEPS, rate),
+    )  # fmt: skip
 
 for _rank in (8, 16):
     direction(f"rank_{_rank}", RANKS, f"rank {_rank}, by entries", lambda m, r=_rank: truncated(m, solve(m), r, False))
@@ -276,6 +292,14 @@ for _prior, _group, _make in (("decorrelated", BOTH, decorrelated), ("half", HAL
         times(1.1, regression(prior=_make, rows=lambda m: m.joined(2))),
     )  # fmt: skip
 direction("half", HALF, "ρ = 0.3", regression(prior=half_way))
+direction(
+    "decorrelated_questions", BOTH, "unlabelled training questions",
+    regression(prior=decorrelated, rows=lambda m: m.spans(m.questions)),
+)  # fmt: skip
+direction(
+    "decorrelated_layers", BOTH, f"then {STEPS} steps to the experts' layers, rate 5e-05",
+    lambda m: layer_outputs(m, solve(m, prior=decorrelated(m)), STEPS, 5e-5),
+)  # fmt: skip
 direction("decorrelated_ridge_1", BOTH, "ρ = 1", regression(prior=decorrelated, ridge=1.0))
 direction("decorrelated_es", BOTH, "ES-Merging's layer coefficients", regression(prior=decorrelated, weight=es_weight))
 direction(

@@ -93,14 +93,24 @@ class Material:
         pairs = [[(column[k], column[k + count]) for column in columns] for k in range(count)]
         return self.spans([prompt(specialists, [entity for pair in each for entity in pair]) for each in pairs])
 
-    @cache  # noqa: B019 (a material lives as long as its process asks about its world)
+    @cache  # noqa: B019
     def joined(self, several: int) -> Rows:
         """The same where several prompts of the probe are read as one, each of them once."""
         return self.spans(joined(self.prompts, several))
 
-    @cache  # noqa: B019
-    def text_rows(self) -> Mapping[str, Tensor]:
-        """Inputs at the tokens of no entity, under the bare backbone."""
+    @cached_property
+    def questions(self) -> tuple[Prompt, ...]:
+        """As many training questions as the probe has prompts, without their answers, of all benchmarks in turn.
+
+        They name the tasks, which the probe does not.
+        """
+        of_each = -(-len(self.prompts) // len(self.suite))
+        asked = [[example.prompt for example in benchmark.train[:of_each]] for benchmark in self.suite]
+        return tuple(prompt for prompts in asked for prompt in prompts)
+
+    @cache  # noqa: B019 (a material lives as long as its process asks about its world)
+    def text_rows(self, questions: bool = False) -> Mapping[str, Tensor]:
+        """Inputs at the tokens of no entity, of the probe or of the questions, under the bare backbone."""
         modalities = self.models.context.specialists.modalities
 
         def text(batch: Batch) -> Tensor:
@@ -109,7 +119,7 @@ class Material:
                 mask &= ~tokens_of(batch, modality)
             return mask
 
-        return self._inputs(self.prompts, text, None, self.models.adapters)
+        return self._inputs(self.questions if questions else self.prompts, text, None, self.models.adapters)
 
     def spans(self, prompts: Sequence[Prompt], under: Updates | None = None) -> Rows:
         """Inputs at every expert's own tokens, under the expert or under a merge."""

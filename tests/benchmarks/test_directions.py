@@ -9,10 +9,13 @@ import pytest
 import torch
 from benchmarks.directions.__main__ import arguments as parsed
 from benchmarks.directions.__main__ import main, open_world, stored
-from benchmarks.directions.directions import DIRECTIONS
-from benchmarks.directions.material import Material
+from benchmarks.directions.directions import DIRECTIONS, STEPS
+from benchmarks.directions.layers import adding, collect_goals
+from benchmarks.directions.material import Material, Updates
 from benchmarks.directions.page import interval, page
 
+from esmerge.calibration.statistics.alignment import respond
+from esmerge.core.prompts import Answer
 from esmerge.specialists.specialists import Specialists
 
 SMALL = ["--override", "probe.samples=6", "benchmark.limit=6"]
@@ -66,6 +69,30 @@ def test_a_refit_loses_less_of_the_responses_than_a_truncation(material: Materia
     assert sum(lost(refit, module) for module in material.modules) < sum(
         lost(cut, module) for module in material.modules
     )
+
+
+def test_layers_come_nearer_to_the_experts(material: Material) -> None:
+    specialists, start = material.models.context.specialists, DIRECTIONS["start"].make(material)
+    layers = range(len(specialists.backbone.layers()))
+
+    def lost(updates: Updates) -> float:
+        total = 0.0
+        with torch.no_grad(), adding(specialists.backbone.model, {k: v.float() for k, v in updates.items()}):
+            for goal in goals:
+                hidden = respond(specialists, goal.batch, goal.tokens, layers).hidden
+                total += float(((hidden - goal.hidden).square().mean(dim=(1, 2)) / goal.size).mean())
+        return total
+
+    goals = collect_goals(material, layers)
+    nearer = DIRECTIONS["layers_0.0002"].make(material)
+    assert lost(nearer) < 0.9 * lost(start)
+    assert max(float((nearer[m] - start[m]).abs().max()) for m in start) <= 1.01 * STEPS * 2e-4
+
+
+def test_questions_are_of_every_benchmark_and_have_no_answer(material: Material) -> None:
+    prompts = [example.prompt for benchmark in material.suite for example in benchmark.train]
+    assert len(material.questions) >= len(material.prompts) and set(material.questions) <= set(prompts)
+    assert not any(isinstance(segment, Answer) for prompt in material.questions for segment in prompt)
 
 
 def test_what_is_measured_is_kept_and_not_measured_again(
