@@ -23,6 +23,7 @@ from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.specialists.families.textbook.settings import TextbookSettings
 from esmerge.specialists.specialists import Specialists
+from esmerge.tasks.seen import read_seen
 
 Stamps = dict[str, int]
 
@@ -74,6 +75,12 @@ def test_it_trains_copies_adapters_that_peft_loads_and_finds_all_in_the_cache_ag
         again = load_file(tmp_path / "again" / folder.name / "adapter_model.safetensors")
         assert set(loaded) == set(again) and all(torch.equal(loaded[name], again[name]) for name in again)
         assert any(tensor.count_nonzero() for name, tensor in loaded.items() if "lora_B" in name)
+
+
+def test_what_was_taught_is_listed(run, trained: Path, tmp_path: Path, tiny_specialists: Specialists) -> None:
+    run(trained, f"seen={tmp_path / 'seen'}")
+    seen = read_seen(str(tmp_path / "seen"), "toy")
+    assert seen == {modality: list(dict.fromkeys(pool)) for modality, pool in tiny_specialists.pool.items()}
 
 
 def test_weights_are_written_and_then_used_by_seed(

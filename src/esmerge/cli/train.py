@@ -34,6 +34,7 @@ from esmerge.storage.cache import Cache, digest
 from esmerge.storage.usable import check_folder
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tasks.load import load_benchmark
+from esmerge.tasks.seen import write_seen
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -48,7 +49,7 @@ def job(config: DictConfig) -> None:
         selection = choose(SPECIALISTS, raw["specialists"], "specialists")
         check_threads(raw["threads"], "threads")
         use_threads(raw["threads"], raw["device"])
-        folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out", "weights") if raw[key]}
+        folders = {key: user_path(str(raw[key]), key) for key in ("cache", "out", "weights", "seen") if raw[key]}
         for key, folder in folders.items():
             check_folder(folder, key)
         cache = Cache(folders["cache"], stages_to_renew(raw["retrain"], selection))
@@ -61,6 +62,9 @@ def job(config: DictConfig) -> None:
         if "out" in folders:
             for name, state in specialists.adapters.items():
                 save_adapter(state, folders["out"] / name)
+        if "seen" in folders:
+            for path in write_seen(specialists.pool, folders["seen"]):
+                screen.print(f"{path}: what these specialists were taught, for benchmark.seen", markup=False)
         card: dict[str, object] = {}
         if "weights" in folders:
             card = write_weights(specialists, folders["weights"], made_by(raw["seed"], selection, raw["trained_on"]))
@@ -86,7 +90,7 @@ def teach_alone(raw: Mapping[str, Any], screen: Console) -> None:
     """
     expert = str(raw["specialist"])
     settings = read_learner(raw["specialists"], expert)
-    if unused := [key for key in ("weights", "finetuned", "retrain") if raw[key]]:
+    if unused := [key for key in ("weights", "finetuned", "retrain", "seen") if raw[key]]:
         raise ConfigError(f"{', '.join(unused)}: says nothing of one specialist: leave it out with specialist={expert}")
     check_threads(raw["threads"], "threads")
     use_threads(raw["threads"], raw["device"])
@@ -124,7 +128,7 @@ def made_by(seed: int, selection: Selection, trained_on: str | None) -> dict[str
     Args:
         trained_on: another machine that trained what is written here.
     """
-    machine = ("cache", "out", "trained_on", "tracking")
+    machine = ("cache", "out", "seen", "trained_on", "tracking")
     words = [
         word for word in HydraConfig.get().overrides.task if word.partition("=")[0].partition(".")[0] not in machine
     ]

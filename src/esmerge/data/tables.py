@@ -28,7 +28,7 @@ _LOOKED_UP: list[Path] = []
 
 @contextmanager
 def recorded_lookups() -> Iterator[list[Path]]:
-    """Yields a list that holds, when the block ends, every table that ``table_path`` returned in it."""
+    """Yields a list that holds, when the block ends, every file that ``note_lookup`` was told of in it."""
     paths: list[Path] = []
     before = len(_LOOKED_UP)
     try:
@@ -36,6 +36,11 @@ def recorded_lookups() -> Iterator[list[Path]]:
     finally:
         paths += _LOOKED_UP[before:]
         del _LOOKED_UP[before:]
+
+
+def note_lookup(path: Path) -> None:
+    """Count a file among those that a benchmark is made of."""
+    _LOOKED_UP.append(path)
 
 
 def table_path(root: str | None, file: str, benchmark: str) -> Path:
@@ -53,7 +58,7 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
             f"benchmark {benchmark!r}: no file {folder / file}: root={root} must hold {file}; `python -m src.tasks "
             "fetch` lists what can be fetched, benchmarks/cards says where the rest comes from"
         )
-    _LOOKED_UP.append(folder / file)
+    note_lookup(folder / file)
     return folder / file
 
 

@@ -22,6 +22,7 @@ from esmerge.core.stopping import stop_on_signals
 from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
 from esmerge.experiment.config import Sweep
+from esmerge.experiment.familiar import warn_of_familiar_questions
 from esmerge.experiment.lengths import check_lengths
 from esmerge.experiment.lineage import note_lineage
 from esmerge.experiment.merge_run import Method, carry_out_merge
@@ -92,6 +93,7 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
             if models is not None:
                 check_lengths(spec, suite, models.context.specialists)
                 warn_of_idle_encoders(suite, models.context.specialists)
+                warn_of_familiar_questions(suite, models.context.specialists)
             method = prepare(spec, suite, models, run)
             rows = answer_suite(spec, suite, method, models, run)
             note_lineage(spec, models, run)

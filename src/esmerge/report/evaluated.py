@@ -46,6 +46,7 @@ def departures(description: Mapping[str, object]) -> list[str]:
     return [
         *([f"table: {partial[1]}"] if partial else []),
         *([f"at most {limit} test questions (benchmark.limit={limit})"] if limit is not None else []),
+        *(["nothing that the specialists have seen (benchmark.seen)"] if description.get("seen") else []),
         *([f"split made here (benchmark.split={split})"] if split not in (None, WHOLE_SPLIT) else []),
     ]
 

@@ -81,8 +81,9 @@ class BenchmarkRequest:
         shot_choice: the rule that chooses them (``esmerge.tasks.few_shot.api``).
         shot_separator: text after each; None for the language's own.
         protein_window: residues kept of a protein, from its start; None for all.
+        seen: folder that lists what the specialists have seen (``esmerge.tasks.seen``); None to ask about all.
 
-    A source returns the bare benchmark; ``esmerge.tasks.load`` applies the last four to it.
+    A source returns the bare benchmark; ``esmerge.tasks.load`` applies the four before ``seen``.
     """
 
     name: str
@@ -97,3 +98,4 @@ class BenchmarkRequest:
     shot_choice: str = "auto"
     shot_separator: str | None = None
     protein_window: int | None = None
+    seen: str | None = None

@@ -17,6 +17,7 @@ from esmerge.data.identity import EXACT, Identity, check_rule, identity
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, side_rule, split_rows
 from esmerge.data.templates import Filling, answers, fill, in_language, worded_language
 from esmerge.tasks.api import MAX_REJECTS, BenchmarkRequest, SourceConfig
+from esmerge.tasks.seen import unseen
 
 FEW = 50  # rows of a side below which a load warns: the 95 % interval of an accuracy of 0.5 is then wider than +-0.14
 ANSWERS = "{answers}"  # in a template: the quoted list of the answers
@@ -161,6 +162,8 @@ def assemble_benchmark(
     Warns of a side of fewer than ``FEW`` rows, by name and with their number.
     """
     check_limit("limit", request.limit)
+    names = zip(entity_column_names(modalities), modalities, strict=True)
+    frame, seen = unseen(frame, {column: modality for column, modality in names if column not in described}, request)
     check_disjoint(frame, "key", request.name)
     check_sides(frame["side"], settings, request)
     language = worded_language(settings.prompt, request.language)  # of the prompt and of its labels alike
@@ -181,7 +184,7 @@ def assemble_benchmark(
         validation=splits["validation"],
         test=splits["test"],
         checksum=checksum,
-        rejects=tuple(rejects),
+        rejects=(*rejects, *seen),
     )
 
 

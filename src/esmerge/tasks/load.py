@@ -17,9 +17,10 @@ from esmerge.tasks.api import SOURCES, BenchmarkRequest, Refusals, SuiteRequest
 from esmerge.tasks.few_shot.api import SHOT_RULES
 from esmerge.tasks.few_shot.few_shot import with_shots
 from esmerge.tasks.perceivable import perceivable
+from esmerge.tasks.seen import marked
 from esmerge.tasks.window import windowed
 
-SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window")  # by a suite's benchmarks
+SHARED = ("root", "limit", "shots", "shot_choice", "shot_separator", "protein_window", "seen")  # by all of a suite
 PANELS = ("perceive", "training")  # a suite can set these for all of its benchmarks if each of them has it
 COMMON = ("name", "title", "family", "source", *SHARED)
 
@@ -42,6 +43,7 @@ class _Shared(TypedDict):
     shot_choice: str
     shot_separator: str | None
     protein_window: int | None
+    seen: str | None
 
 
 _LOADED: dict[str, _Loaded] = {}  # jobs of one process share their benchmarks: the last of each name
@@ -82,7 +84,7 @@ def load_benchmark(suite: SuiteRequest, name: str, refusals: Refusals | None = N
     key, cached = repr((selection, request, None if refusals is None else refusals.key)), _LOADED.get(name)
     if cached is None or cached.key != key or cached.tables != _stamps(cached.tables):
         with recorded_lookups() as tables:
-            benchmark = selection.entry.function(selection.settings, request)
+            benchmark = marked(selection.entry.function(selection.settings, request), request)
         cut = windowed(benchmark, request.protein_window)
         complete = with_shots(perceivable(cut, refusals, selection.settings.reject_limit()), request)
         _LOADED[name] = cached = _Loaded(key, _stamps(tables), complete)
@@ -96,12 +98,17 @@ def _stamps(tables: Iterable[Path]) -> dict[Path, tuple[int, int] | None]:
 
 
 def terms(suite: SuiteRequest, name: str) -> dict[str, object]:
-    """The settings that decide which questions a benchmark has: ``limit``, ``split`` and ``shots``.
+    """The settings that decide which questions a benchmark has: ``limit``, ``split``, ``shots`` and ``seen``.
 
     ``split`` is None for a benchmark that has none to choose.
     """
     selection, request = _select(suite, name)
-    return {"limit": request.limit, "split": selection.settings.split_kind(), "shots": request.shots}
+    return {
+        "limit": request.limit,
+        "split": selection.settings.split_kind(),
+        "shots": request.shots,
+        "seen": request.seen,
+    }
 
 
 def _select(suite: SuiteRequest, name: str) -> tuple[Selection, BenchmarkRequest]:
@@ -162,6 +169,7 @@ def _shared(overrides: Mapping[str, object], defaults: Mapping[str, object]) -> 
         "shot_choice": str(choice),
         "shot_separator": separator,
         "protein_window": _whole("protein_window", values["protein_window"], 1),
+        "seen": cast("str | None", values["seen"]),
     }
 
 

@@ -8,7 +8,7 @@ in words in place of the entity: in English by a sentence, in the brief wording 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ from esmerge.data.templates import BRIEF, ENGLISH, in_language, worded_language
 from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, entity_column_names
 from esmerge.tasks.records import question_records
+from esmerge.tasks.seen import unseen
 
 PERCEIVE = {"both": (), "molecule": (1,), "partner": (0,), "none": (0, 1)}  # -> the sides that are given in words
 TRAINING = ("matched", "every")
@@ -112,6 +113,8 @@ def assemble_panel(
     """
     names = entity_column_names(modalities)
     sides = _sides_in_words(settings, request)
+    perceived = {names[side]: modalities[side] for side in (0, 1) if side not in sides}
+    frame, seen = unseen(frame, perceived, request)  # before questions are matched
     choices = [_choose(frame, side, settings, request) for side in SIDES]
     questions = pd.concat([asked for _, asked in choices])
     columns: dict[str, pd.Series] = {}
@@ -129,7 +132,13 @@ def assemble_panel(
             columns[names[side]] = _in_words(words[side], questions, names[side])
     questions = questions.assign(**columns)  # by index: a record is of a question, not of an entity
     return assemble_benchmark(
-        questions, modalities, settings, request, checksum, [*rejects, *left_out], described=list(columns)
+        questions,
+        modalities,
+        settings,
+        replace(request, seen=None),
+        checksum,
+        [*rejects, *seen, *left_out],
+        described=list(columns),
     )
 
 

@@ -43,6 +43,8 @@ def textbook_questions(settings: TextbookQuestions, request: BenchmarkRequest) -
     """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows)."""
     if not isinstance(request.world, WorldSettings):
         raise ConfigError(f"benchmark {request.name} needs specialists that live in the embedded world: textbook")
+    if request.seen is not None:
+        raise ConfigError(f"benchmark.seen={request.seen}: {request.name} asks about new entities alone: leave it out")
     world, pools = world_and_pools(request.seed, request.world)
     sizes = request.world
     test_size = min(sizes.questions, request.limit or sizes.questions)
