@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,3 +201,20 @@ def test_a_table_of_another_system_is_the_same_benchmark(
         (tmp_path / "dti.csv").write_bytes(text.encode(encoding))
         other = interactions(SETTINGS, ask())
         assert replace(other, checksum=plain.checksum) == plain
+
+
+def test_a_wording_that_is_not_the_readers_own_is_pointed_out(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    write("dti.csv", HEAD + GOOD)
+    with pytest.warns(
+        UserWarning, match=r"'toy' has no brief wording, .* asked in english, with the answers .*prompt\.brief"
+    ):
+        english = interactions(SETTINGS, ask(language="brief"))
+    own = replace(
+        SETTINGS, prompt={**PROMPT, "brief": "{molecule} {protein}"}, labels={**LABELS, "brief": ["No", "Yes"]}
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*wording")
+        brief = interactions(own, ask(language="brief"))
+    assert (brief.labels, english.labels) == (("No", "Yes"), tuple(LABELS["english"]))

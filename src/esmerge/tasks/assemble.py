@@ -159,7 +159,8 @@ def assemble_benchmark(
             rows.
         InputError: the splits are not disjoint, or no row is left for training or for the test.
 
-    Warns of a side of fewer than ``FEW`` rows, by name and with their number.
+    Warns of a side of fewer than ``FEW`` rows, by name and with their number, and of a wording that is not the
+    specialists' own.
     """
     check_limit("limit", request.limit)
     names = zip(entity_column_names(modalities), modalities, strict=True)
@@ -169,6 +170,13 @@ def assemble_benchmark(
     language = worded_language(settings.prompt, request.language)  # of the prompt and of its labels alike
     labels = list(in_language("labels", settings.labels, language, request.name) if labels is None else labels)
     check_labels(labels, frame["answer"], request)
+    if language != request.language:
+        warnings.warn(
+            f"benchmark {request.name!r} has no {request.language} wording, which the specialists read: they are asked "
+            f"in {language}, with the answers {quoted_list(labels)}; give benchmark.prompt.{request.language} and "
+            f"benchmark.labels.{request.language}",
+            stacklevel=2,
+        )
     template = in_language("prompt", settings.prompt, language, request.name).replace(ANSWERS, quoted_list(labels))
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
     splits: dict[str, tuple[Example, ...]] = {}
