@@ -80,7 +80,7 @@ def test_it_trains_copies_adapters_that_peft_loads_and_finds_all_in_the_cache_ag
 def test_what_was_taught_is_listed(run, trained: Path, tmp_path: Path, tiny_specialists: Specialists) -> None:
     run(trained, f"seen={tmp_path / 'seen'}")
     seen = read_seen(str(tmp_path / "seen"), "toy")
-    assert seen == {modality: list(dict.fromkeys(pool)) for modality, pool in tiny_specialists.pool.items()}
+    assert seen == {modality: list(dict.fromkeys(pool)) for modality, pool in tiny_specialists.taught.items()}
 
 
 def test_weights_are_written_and_then_used_by_seed(

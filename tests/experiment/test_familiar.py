@@ -29,7 +29,7 @@ def warned(specialists: Specialists, *suite: Benchmark) -> list[str]:
 
 @pytest.fixture
 def taught(tiny_specialists: Specialists) -> Specialists:
-    return replace(tiny_specialists, pool=TAUGHT, fingerprint="taught")
+    return replace(tiny_specialists, taught=TAUGHT, fingerprint="taught")
 
 
 def test_they_are_counted_by_benchmark(taught: Specialists) -> None:
@@ -42,4 +42,4 @@ def test_they_are_counted_by_benchmark(taught: Specialists) -> None:
 def test_what_holds_something_new_or_nothing_is_not(taught: Specialists) -> None:
     new = (("molecule", "CCO"), ("cell", "CD3D")), (("molecule", "CCC"),), ()
     assert warned(taught, benchmark("d", *new)) == []
-    assert warned(replace(taught, pool={}, fingerprint="nothing"), benchmark("d", (("molecule", "CCO"),))) == []
+    assert warned(replace(taught, taught={}, fingerprint="nothing"), benchmark("d", (("molecule", "CCO"),))) == []

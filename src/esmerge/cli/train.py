@@ -63,7 +63,9 @@ def job(config: DictConfig) -> None:
             for name, state in specialists.adapters.items():
                 save_adapter(state, folders["out"] / name)
         if "seen" in folders:
-            for path in write_seen(specialists.pool, folders["seen"]):
+            if not specialists.taught:
+                raise ConfigError(f"seen={raw['seen']}: specialists={selection.name} do not say what they were taught")
+            for path in write_seen(specialists.taught, folders["seen"]):
                 screen.print(f"{path}: what these specialists were taught, for benchmark.seen", markup=False)
         card: dict[str, object] = {}
         if "weights" in folders:

@@ -15,8 +15,8 @@ _COUNTED: dict[str, int] = {}  # specialists, and name and checksum of a benchma
 def warn_of_familiar_questions(suite: Sequence[Benchmark], specialists: Specialists) -> None:
     """Warn of test questions each of whose entities the specialists were taught.
 
-    What is taught is ``specialists.pool``, which probes are drawn of as well. Entities are compared as they are
-    written; ``benchmark.seen`` compares molecules in all their forms.
+    Entities are compared as they are written; ``benchmark.seen`` compares molecules in all their forms. Experts of the
+    user's own do not say what they were taught.
     """
     with stage("benchmarks"):
         counts = [(_familiar(benchmark, specialists), benchmark) for benchmark in suite]
@@ -32,7 +32,7 @@ def warn_of_familiar_questions(suite: Sequence[Benchmark], specialists: Speciali
 def _familiar(benchmark: Benchmark, specialists: Specialists) -> int:
     key = f"{specialists.fingerprint} {benchmark.name} {benchmark.checksum} {len(benchmark.test)}"
     if key not in _COUNTED:
-        taught = {modality: frozenset(entities) for modality, entities in specialists.pool.items()}
+        taught = {modality: frozenset(entities) for modality, entities in specialists.taught.items()}
         asked = [example.entities() for example in benchmark.test]
         _COUNTED[key] = sum(
             bool(entities) and all(entity.value in taught.get(entity.modality, ()) for entity in entities)

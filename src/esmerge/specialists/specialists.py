@@ -78,6 +78,7 @@ class Specialists:
         language: which wording of the benchmarks it understands.
         prompt_style: how probe prompts are put.
         pool: modality -> raw entities that probes may be made of; never test entities.
+        taught: modality -> entities that they were taught; empty where nobody says what they were trained on.
         fingerprint: content hash of the weights and encoders; part of every key of work done with them.
         finetuning: how a reference is trained on this backbone.
         world: settings of the embedded world, if the specialists live in one.
@@ -97,6 +98,7 @@ class Specialists:
     prompt_style: PromptStyle
     pool: Mapping[str, Sequence[str]]
     fingerprint: str
+    taught: Mapping[str, Sequence[str]] = field(default_factory=dict)
     finetuning: FineTuning = field(default_factory=FineTuning)
     world: object | None = None
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

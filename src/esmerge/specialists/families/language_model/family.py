@@ -45,6 +45,7 @@ def language_model(settings: LanguageModelSettings, context: Context) -> Special
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
         pool=pool,
+        taught=pool,
         fingerprint=digest([backbone.fingerprint, *taught.finished()]),
         finetuning=settings.finetuning,
         targets=targets,

@@ -53,6 +53,7 @@ def panels(settings: PanelSpecialistsSettings, context: Context) -> Specialists:
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{modality.capitalize()}: " for modality in pool}, "\n"),
         pool=pool,
+        taught=pool,
         fingerprint=digest([backbone.fingerprint, *taught.finished()]),
         finetuning=settings.finetuning,
         targets=targets,

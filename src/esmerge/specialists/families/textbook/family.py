@@ -58,6 +58,7 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         name: stages.specialist(adapter_plan(settings, name, world, pools), prompt_encoder) for name in settings.experts
     }
     adapters = {name: state for name, (state, _) in trained.items()}
+    taught = {modality: pool.values for modality, pool in pools.train.items()}
     for encoder in perceived.values():
         encoder.forget()
     parts: list[object] = [backbone.fingerprint, *map(encoder_digest, perceived.values())]
@@ -70,7 +71,8 @@ def textbook(settings: TextbookSettings, context: Context) -> Specialists:
         encoders=perceived,
         language=settings.language,
         prompt_style=PromptStyle({modality: f"{head} : " for modality, head in HEADS.items()}, " ; "),
-        pool={modality: pool.values for modality, pool in pools.train.items()},
+        pool=taught,
+        taught=taught,
         fingerprint=digest(parts),
         finetuning=settings.finetuning,
         world=settings.world,
