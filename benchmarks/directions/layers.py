@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from benchmarks.directions.material import TOKENS, Material, Updates
+from benchmarks.directions.material import Material, Updates
 from torch import Tensor, nn
 
 from esmerge.adapters.lora import PREFIX
@@ -16,7 +16,7 @@ from esmerge.calibration.statistics.span_inputs import evenly
 from esmerge.calibration.watch import batches, holding, tokens_of
 from esmerge.model.prompt_encoder import Batch
 
-BATCH = 64  # prompts per pass
+PROMPTS = 64  # of each expert, read in one pass
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ def layer_outputs(material: Material, start: Updates, steps: int, rate: float) -
 
 @torch.no_grad()
 def collect_goals(material: Material, layers: Sequence[int]) -> list[Goal]:
-    """Every expert's, over the prompts that hold its modality."""
+    """Every expert's, over prompts that hold its modality."""
     specialists, goals = material.models.context.specialists, []
     with specialists.backbone.attached(material.models.adapters) as activate:
         for name in material.experts:
             modality = specialists.expert_modality[name]
-            for batch in batches(specialists, evenly(holding(material.prompts, modality), TOKENS), BATCH):
+            for batch in batches(specialists, evenly(holding(material.prompts, modality), PROMPTS), PROMPTS):
                 tokens = tokens_of(batch, modality)
                 activate(None)
                 bare = respond(specialists, batch, tokens, layers).hidden
