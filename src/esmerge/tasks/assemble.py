@@ -167,17 +167,7 @@ def assemble_benchmark(
     frame, seen = unseen(frame, {column: modality for column, modality in names if column not in described}, request)
     check_disjoint(frame, "key", request.name)
     check_sides(frame["side"], settings, request)
-    language = worded_language(settings.prompt, request.language)  # of the prompt and of its labels alike
-    labels = list(in_language("labels", settings.labels, language, request.name) if labels is None else labels)
-    check_labels(labels, frame["answer"], request)
-    if language != request.language:
-        warnings.warn(
-            f"benchmark {request.name!r} has no {request.language} wording, which the specialists read: they are asked "
-            f"in {language}, with the answers {quoted_list(labels)}; give benchmark.prompt.{request.language} and "
-            f"benchmark.labels.{request.language}",
-            stacklevel=2,
-        )
-    template = in_language("prompt", settings.prompt, language, request.name).replace(ANSWERS, quoted_list(labels))
+    template, labels = _wording(settings, request, frame["answer"], labels)
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
     splits: dict[str, tuple[Example, ...]] = {}
     for side in SIDES:
@@ -194,6 +184,28 @@ def assemble_benchmark(
         checksum=checksum,
         rejects=(*rejects, *seen),
     )
+
+
+def _wording(
+    settings: TableSettings, request: BenchmarkRequest, right: pd.Series, labels: Sequence[str] | None
+) -> tuple[str, Sequence[str]]:
+    """The template and the answers, in one language; warns where it is not the specialists' own.
+
+    Args:
+        right: (n,) the index of each row's answer.
+    """
+    language = worded_language(settings.prompt, request.language)
+    labels = in_language("labels", settings.labels, language, request.name) if labels is None else labels
+    check_labels(labels, right, request)
+    offered = quoted_list(labels)
+    if language != request.language:
+        warnings.warn(
+            f"benchmark {request.name!r} has no {request.language} wording, which the specialists read: they are asked "
+            f"in {language}, with the answers {offered}; give benchmark.prompt.{request.language} and "
+            f"benchmark.labels.{request.language}",
+            stacklevel=3,
+        )
+    return in_language("prompt", settings.prompt, language, request.name).replace(ANSWERS, offered), labels
 
 
 def without_limits(settings: Table) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict
 
 from esmerge.core.compose import compose_choice, compose_choices
 from esmerge.core.errors import ConfigError
@@ -163,14 +163,20 @@ def _shared(overrides: Mapping[str, object], defaults: Mapping[str, object]) -> 
     if separator is not None and (not isinstance(separator, str) or not separator):
         raise ConfigError(f"benchmark.shot_separator={separator!r}: expected text, or null for the language's own")
     return {
-        "root": cast("str | None", values["root"]),
+        "root": _folder("root", values["root"]),
         "limit": _whole("limit", values["limit"], 1),
         "shots": _whole("shots", values["shots"], 0) or 0,
         "shot_choice": str(choice),
         "shot_separator": separator,
         "protein_window": _whole("protein_window", values["protein_window"], 1),
-        "seen": cast("str | None", values["seen"]),
+        "seen": _folder("seen", values["seen"]),
     }
+
+
+def _folder(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"benchmark.{name}={value!r}: expected a folder, or null for none")
+    return value
 
 
 def _whole(name: str, value: object, minimum: int) -> int | None:

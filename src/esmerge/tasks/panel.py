@@ -8,7 +8,7 @@ in words in place of the entity: in English by a sentence, in the brief wording 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -123,23 +123,23 @@ def assemble_panel(
         if worded_language(settings.prompt, request.language) == BRIEF and isinstance(words[side], Described):
             facts = _facts(frame, names[side], names[1 - side], words[1 - side], request)
             matched = facts.loc[pd.concat([whole for whole, _ in choices]).index]
-            labels = in_language("labels", settings.labels, BRIEF, request.name)
-            columns[names[side]] = question_records(matched, facts, labels, settings.listed, request.seed)
+            columns[names[side]] = _records(matched, facts, settings, request)
             single = ~questions.index.isin(columns[names[side]].index)
             left_out += [Reject(row, SINGLE) for row in questions.loc[single, "row"]]
             questions = questions[~single]
         else:
             columns[names[side]] = _in_words(words[side], questions, names[side])
     questions = questions.assign(**columns)  # by index: a record is of a question, not of an entity
-    return assemble_benchmark(
-        questions,
-        modalities,
-        settings,
-        replace(request, seen=None),
-        checksum,
-        [*rejects, *seen, *left_out],
-        described=list(columns),
-    )
+    rejects = [*rejects, *seen, *left_out]
+    return assemble_benchmark(questions, modalities, settings, request, checksum, rejects, described=list(columns))
+
+
+def _records(
+    matched: pd.DataFrame, facts: pd.DataFrame, settings: PanelSettings, request: BenchmarkRequest
+) -> pd.Series:
+    """The record of each matched question, as the brief wording puts it."""
+    labels = in_language("labels", settings.labels, BRIEF, request.name)
+    return question_records(matched, facts, labels, settings.listed, request.seed)
 
 
 def _sides_in_words(settings: PanelSettings, request: BenchmarkRequest) -> tuple[int, ...]:

@@ -99,8 +99,8 @@ def marked(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
     """The benchmark with a checksum over the lists as well, if there are any."""
     if request.seen is None:
         return benchmark
-    lists = hashlib.sha256(repr(sorted(read_seen(request.seen, request.name).items())).encode()).hexdigest()
-    return replace(benchmark, checksum=hashlib.sha256(f"{benchmark.checksum} {lists}".encode()).hexdigest())
+    made_of = (benchmark.checksum, sorted(read_seen(request.seen, request.name).items()))
+    return replace(benchmark, checksum=hashlib.sha256(repr(made_of).encode()).hexdigest())
 
 
 def _is_listed(values: pd.Series, modality: str, entities: Iterable[str]) -> NDArray[np.bool_]:

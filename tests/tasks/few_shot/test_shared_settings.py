@@ -61,6 +61,8 @@ def test_a_window_comes_before_the_shots() -> None:
         ("benchmark.shot_choice=far", r"benchmark\.shot_choice='far': expected one of auto, nearest_entity, .*random"),
         ("benchmark.shot_separator=3", r"benchmark\.shot_separator=3: expected text, or null"),
         ("benchmark.shot_separator=''", r"benchmark\.shot_separator='': expected text"),
+        ("benchmark.seen=[a]", r"benchmark\.seen=\['a'\]: expected a folder, or null"),
+        ("benchmark.root=5", r"benchmark\.root=5: expected a folder, or null"),
         ("benchmark.protein_window=0", r"benchmark\.protein_window=0: expected a whole number from 1, or null for all"),
         (
             "+benchmark.shot=3",
