@@ -5,7 +5,8 @@
         textbook_strong_independent --seeds 0 1 2 3 4 --out benchmarks/results/directions.md
 
 Answers are kept in --folder, a file for each world and seed; what stands there is not measured again. One world and
-seed takes about four minutes on one core; training it, where no weights are shipped, two to six more.
+seed takes about eight minutes on one core, half of them the three that fit whole layers; training it, where no weights
+are shipped, two to six more.
 """
 
 from __future__ import annotations
