@@ -112,9 +112,10 @@ def test_sequences_of_like_length_are_read_together_and_keep_their_order(ours: P
     long: Prompt = ("cell : ALB TTR ; " * 20, Answer("yes"))
     sequences = [long, SEEN[0], ("drug : ", Answer("no")), SEEN[1], long]
     lengths = [len(item.ids) for item in ours.encode(sequences)]
-    groups = groups_by_length(lengths)
+    ragged = RAGGED["cpu"]
+    groups = groups_by_length(lengths, ragged)
     assert sorted(index for group in groups for index in group) == [0, 1, 2, 3, 4] and len(groups) > 1
-    assert all(max(lengths[i] for i in group) <= RAGGED * min(lengths[i] for i in group) for group in groups)
+    assert all(max(lengths[i] for i in group) <= ragged * min(lengths[i] for i in group) for group in groups)
     with torch.no_grad():
         found, *alone = (
             read_states(ours, encoded, [answer_places(item) for item in encoded])

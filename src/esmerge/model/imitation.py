@@ -22,7 +22,8 @@ from esmerge.model.attach import adapters_at, without_adapters
 from esmerge.model.prompt_encoder import IGNORED, Batch, EncodedPrompt, PromptEncoder
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
-RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
+RAGGED = {"cpu": 1.25}  # longest sequence of those read together, in lengths of the shortest: padding costs a CPU most
+RAGGED_ELSEWHERE = 2.5  # a GPU reads padding for nothing, and starts kernels for every group
 SMALLEST = 1e-6  # mean square of a state, against division by zero
 
 
@@ -182,7 +183,8 @@ def read_states(
     """
     model = prompt_encoder.backbone.model
     parts = []
-    for group in groups_by_length([len(item.ids) for item in encoded]):
+    ragged = RAGGED.get(model.device.type, RAGGED_ELSEWHERE)
+    for group in groups_by_length([len(item.ids) for item in encoded], ragged):
         batch = prompt_encoder.collate([encoded[row] for row in group])
         rows = torch.tensor([row for row, index in enumerate(group) for _ in places[index]], device=batch.mask.device)
         columns = torch.tensor([place for index in group for place in places[index]], device=batch.mask.device)
@@ -200,11 +202,11 @@ def read_states(
     return States(states[:, order], rows[order], targets[order])
 
 
-def groups_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices in groups, in each of which the longest is at most ``RAGGED`` times as long as the shortest."""
+def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:
+    """Indices in groups, in each of which the longest is at most ``ragged`` times as long as the shortest."""
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        if groups and lengths[index] <= RAGGED * lengths[groups[-1][0]]:
+        if groups and lengths[index] <= ragged * lengths[groups[-1][0]]:
             groups[-1].append(index)
         else:
             groups.append([index])
