@@ -14,6 +14,7 @@ from safetensors import safe_open
 from tests.conftest import composed
 from tests.specialists import tiny_language_model as tiny
 from tests.specialists.interrupted import resumed
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from esmerge.core.compose import compose_choice
 from esmerge.core.errors import BenchError, ConfigError, InputError
@@ -113,6 +114,16 @@ def test_all_share_a_backbone_that_has_read(folder: Path, specialists: Specialis
     assert set(recorded["before"]) == set(recorded["after"]) == {"cyp_panel"}
 
 
+def test_adapters_name_the_backbone_that_has_read(specialists: Specialists) -> None:
+    named = {state.base_model for state in specialists.adapters.values()}
+    assert named == {specialists.backbone.name}
+    loaded = dict(AutoModelForCausalLM.from_pretrained(specialists.backbone.name).named_parameters())
+    expected = dict(specialists.backbone.model.named_parameters())
+    assert loaded.keys() == expected.keys() and all(torch.equal(loaded[name], expected[name]) for name in loaded)
+    tokenizer = AutoTokenizer.from_pretrained(specialists.backbone.name)
+    assert tokenizer.get_vocab() == specialists.backbone.tokenizer.get_vocab()
+
+
 def test_an_adapter_is_merged_as_if_it_ran_beside_the_weights(specialists: Specialists) -> None:
     model = torch.nn.ModuleDict({"q": torch.nn.Linear(32, 32, bias=False)})
     state = specialists.adapters["molecule"]
@@ -176,6 +187,16 @@ def test_a_second_loading_trains_nothing(
     monkeypatch.setattr("esmerge.specialists.soft_tokens.training.train", None)  # calling it would fail
     again = load(config(), folder / "cache")
     assert again.fingerprint == specialists.fingerprint and again.metadata == specialists.metadata
+
+
+def test_independent_starts_leave_the_first_expert_as_it_is(
+    folder: Path, specialists: Specialists, config: Callable[..., dict[str, Any]]
+) -> None:
+    apart = load(config(shared_init=False), folder / "cache")
+    same = {name: apart.adapters[name].tensors() for name in apart.adapters}
+    expected = {name: specialists.adapters[name].tensors() for name in specialists.adapters}
+    assert all(torch.equal(same["molecule"][key], value) for key, value in expected["molecule"].items())
+    assert not any(torch.equal(same["protein"][key], value) for key, value in expected["protein"].items())
 
 
 @pytest.mark.parametrize("stop_after", [1, 8, 15], ids=["reading", "trunk", "specialist"])

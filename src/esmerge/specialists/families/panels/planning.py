@@ -146,7 +146,7 @@ class Planner:
             expert,
             self.lessons[expert][0].modality,
             curriculum.batch,
-            self.seed if settings.shared_init else self.seed + 1000 * (index + 1),
+            self.seed if settings.shared_init else self.seed + 1000 * index,
             {"lessons": self._digest(expert), "texts": digest([asdict(item) for item in self.wordings])},
             evaluate,
             curriculum.loss,

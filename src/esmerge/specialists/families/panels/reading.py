@@ -25,11 +25,12 @@ from esmerge.specialists.families.panels.wording import Wording, text_batch, tex
 from esmerge.specialists.soft_tokens.stages import ADAPTER, METADATA
 from esmerge.specialists.soft_tokens.training import train_adapter
 from esmerge.specialists.stage_store import StageStore
-from esmerge.storage.cache import digest
+from esmerge.storage.cache import Cache, digest
 from esmerge.storage.code import closure_digest
 from esmerge.storage.tensor_digest import tensors_digest
 
 KIND = "panels-reading"
+CHECKPOINT = "panels-checkpoint"
 KEPT_AS = torch.bfloat16  # what is taught, on disk: half the size, and what it is examined and merged as
 
 
@@ -42,6 +43,9 @@ def read(
     seed: int,
 ) -> tuple[Backbone, Backbone, dict[str, object]]:
     """The backbone that has read, and how well. What was learnt is merged in place: one checkpoint stays in memory.
+
+    Adapters that are made for it name a folder of the cache, which transformers loads: the checkpoint that it was
+    before would take them, too, and answer otherwise.
 
     Returns:
         the backbone; the same with a fingerprint that does not depend on the number format in which it runs, for the
@@ -66,7 +70,20 @@ def read(
     vocabulary = sorted(backbone.tokenizer.get_vocab().items())
     fingerprint = tensors_digest(dict(backbone.model.named_parameters()), vocabulary)
     read_lineage = digest([lineage, adapter_digest(state)])
-    return replace(backbone, fingerprint=fingerprint), replace(backbone, fingerprint=read_lineage), recorded
+    backbone = replace(backbone, fingerprint=fingerprint)
+    backbone = replace(backbone, name=str(kept_checkpoint(backbone, store.cache).resolve()))
+    return backbone, replace(backbone, fingerprint=read_lineage), recorded
+
+
+def kept_checkpoint(backbone: Backbone, cache: Cache) -> Path:
+    """A Hugging Face folder of a backbone: its weights as they are in memory, and its tokenizer."""
+
+    def write(folder: Path) -> None:
+        backbone.model.save_pretrained(folder)
+        backbone.tokenizer.save_pretrained(folder)
+
+    numbers = {"numbers": str(backbone.model.dtype), "transformers": transformers.__version__}
+    return cache.folder(CHECKPOINT, {"backbone": backbone.fingerprint} | numbers, write)
 
 
 def merge_into(model: torch.nn.Module, state: LoraState) -> None:

@@ -122,7 +122,7 @@ class PanelSpecialistsSettings(SpecialistsConfig):
             read as text.
         exam: validation questions of each lesson, asked of each specialist and of the bare backbone.
         control: also train a projector alone, and examine it on the bare backbone.
-        shared_init: whether the adapters start from the same random A.
+        shared_init: whether the adapters start from the same random A; if not, the first expert is as it would be.
         targets: linear modules that are adapted.
         alignment: of the control's projector.
         projector_rates: expert -> the rate at which its projector learns with the LoRA; that of other experts stays as
