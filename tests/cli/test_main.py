@@ -14,6 +14,7 @@ import esmerge
 import esmerge.cli.merge
 import esmerge.cli.tasks.main
 from esmerge.cli.main import VERBS, main
+from esmerge.core.paths import CONF
 
 DOORS = Path(__file__).parents[2] / "src"
 Run = Callable[..., str]
@@ -65,16 +66,18 @@ def test_an_unknown_verb_is_named_with_what_there_is(run: Run) -> None:
 @pytest.mark.parametrize(
     "verb", ["sweep", "merge", "extract", "unpack", "export-coefficients", "train", "status", "report"]
 )
-def test_hydras_help_names_the_command_that_was_used(verb: str, run: Run) -> None:
+def test_hydras_help_says_what_the_command_does_and_names_it_as_it_was_used(verb: str, run: Run) -> None:
     said = run(verb, "--help")
-    assert said.startswith(f"esmerge {verb} is powered by Hydra.")
-    assert "granularity: element, joint, layer" in said
+    config = CONF / f"{verb.replace('-', '_')}.yaml"
+    assert said.startswith(config.read_text().partition("\n")[0].removeprefix("# "))
+    assert f"\n    esmerge {verb} " in said and "python -m src" not in said
+    assert f"A word on every setting: {config}" in said and "granularity: element, joint, layer" in said
 
 
 def test_help_of_the_doors_names_the_doors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["src/merge.py", "--help"])
     ended_well(esmerge.cli.merge.main)
-    assert capsys.readouterr().out.startswith("python -m src.merge is powered by Hydra.")
+    assert "\n    python -m src.merge backbone=" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["src/tasks.py", "--help"])
     ended_well(esmerge.cli.tasks.main.main)
     assert "python -m src.tasks VERB" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from rich.console import Console
 from rich.table import Table
 
-from esmerge.core.command import name_commands_in_help
+from esmerge.core.command import explain_commands_in_help
 from esmerge.core.config_files import read_configs_in_any_encoding
 from esmerge.core.terminal import show_everywhere
 from esmerge.core.timing import seconds
@@ -24,7 +24,7 @@ from esmerge.tracking.results import run_folders
 from esmerge.tracking.resume import name_sweep_folders
 
 open_experts_node()  # before any config is composed
-name_commands_in_help()
+explain_commands_in_help()
 read_configs_in_any_encoding()
 # The launchers' packages register configs under the names of ours, and Hydra checks ours against them, as it should.
 # Here, where worker processes come by too.

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 
 from esmerge.cli.command_line import prepare_command_line, quoted
 from esmerge.cli.composing import start
-from esmerge.core.command import name_commands_in_help
+from esmerge.core.command import explain_commands_in_help
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF, user_path
 from esmerge.core.schema import plain, typed
@@ -29,7 +29,7 @@ from esmerge.tracking.wandb_sync import check_key, send
 
 SYNC = "sync"
 
-name_commands_in_help()
+explain_commands_in_help()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="report")

@@ -14,14 +14,14 @@ from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.composing import start
 from esmerge.cli.progress_table import progress_lines, progress_table
 from esmerge.cli.showing import EVERY, is_lively, showing
-from esmerge.core.command import name_commands_in_help
+from esmerge.core.command import explain_commands_in_help
 from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.paths import CONF, user_path
 from esmerge.core.terminal import show_everywhere
 from esmerge.tracking.results import latest_sweep
 from esmerge.tracking.survey import Surveyor
 
-name_commands_in_help()
+explain_commands_in_help()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="status")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 
 from omegaconf import OmegaConf
+
+from esmerge.core.paths import CONF
 
 SCRIPT = "esmerge"
 
@@ -14,6 +17,18 @@ def command(verb: str) -> str:
     return f"{SCRIPT} {verb}" if sys.argv[0].startswith(f"{SCRIPT} ") else f"python -m src.{verb.replace('-', '_')}"
 
 
-def name_commands_in_help() -> None:
-    """Let configs say ``${esmerge.command:VERB}``, with which Hydra's ``--help`` opens."""
+def about(verb: str) -> str:
+    """What a command does, with examples: the comment that its config opens with; and where its settings are told."""
+    name = verb.replace("-", "_")
+    config = CONF / f"{name}.yaml"
+    lines = config.read_text(encoding="utf-8").splitlines()
+    words = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    words = [f"    {line}" if line.startswith("python ") else line for line in words]
+    text = "\n".join(words).replace(f"python -m src.{name} ", f"{command(verb)} ")
+    return f"{text}\n\nA word on every setting: {config}\n"
+
+
+def explain_commands_in_help() -> None:
+    """Let configs say ``${esmerge.command:VERB}`` and ``${esmerge.about:VERB}``, for Hydra's ``--help`` opens."""
     OmegaConf.register_new_resolver("esmerge.command", command, replace=True)
+    OmegaConf.register_new_resolver("esmerge.about", about, replace=True)
