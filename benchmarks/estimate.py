@@ -61,7 +61,7 @@ WIDTH = 2  # bytes of a bfloat16
 Positions = Callable[[PromptSegment], int]
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", default=list(EXPERIMENTS))
@@ -70,21 +70,21 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sample", type=int, default=SAMPLE, help="questions of a benchmark whose positions are counted"
     )
-    asked = parser.parse_args(words)
-    if unknown := [name for name in asked.experiments if name not in EXPERIMENTS]:
+    options = parser.parse_args(argv)
+    if unknown := [name for name in options.experiments if name not in EXPERIMENTS]:
         parser.error(f"{', '.join(unknown)}: expected some of {', '.join(EXPERIMENTS)}")
-    if not Path(asked.root).is_dir():
-        parser.error(f"--root {asked.root}: there is no such folder; give the one that holds the benchmarks' tables")
-    return asked
+    if not Path(options.root).is_dir():
+        parser.error(f"--root {options.root}: there is no such folder; give the one that holds the benchmarks' tables")
+    return options
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Count and print, one row per experiment."""
-    asked = arguments(words)
+    options = arguments(argv)
     torch.set_num_threads(1)
     open_experts_node()
-    measure = Measure(positions(asked.tokenizer), asked.root, asked.sample)
-    for number, name in enumerate(asked.experiments):
+    measure = Measure(positions(options.tokenizer), options.root, options.sample)
+    for number, name in enumerate(options.experiments):
         cells = measure.row(name)
         if not number:
             print(f"| {' | '.join(cells)} |\n|---{'|---:' * (len(cells) - 1)}|")
@@ -147,18 +147,23 @@ class Measure:
         sweeps = [read_sweep(config) for config in configs]
         specs = {spec.name: spec for sweep in sweeps for spec in plan_runs(sweep) if spec.uses_model}
         runs = len(specs)
-        asked = [each for name in sweeps[0].suite_request().names if (each := self.asked(sweeps[0], name))]
+        benchmarks = [
+            benchmark for name in sweeps[0].suite_request().names if (benchmark := self.asked(sweeps[0], name))
+        ]
         batch = sweeps[0].compute.batch_size
-        total, operations = sum(each.count for each in asked), 0.0
+        total, operations = sum(benchmark.count for benchmark in benchmarks), 0.0
         if any(spec.info.finetuned for spec in specs.values()):
-            lengths = [length for each in asked for length in each.lengths]
+            lengths = [length for benchmark in benchmarks for length in benchmark.lengths]
             self.remarks.append(f"{experiment}: {training(configs[0].specialists.finetuning, lengths)}")
-        for each in asked:
-            operations += runs * each.count * statistics.fmean(map(of_prompt(), each.lengths))
-        mean = sum(each.count * statistics.fmean(each.lengths) for each in asked) / total
-        longest = max(length for each in asked for length in each.lengths)
-        scored = operations / per_second()
-        written = scored + runs * sum(-(-each.count // batch) for each in asked) * NEW_TOKENS * seconds_a_token()
+        for benchmark in benchmarks:
+            operations += runs * benchmark.count * statistics.fmean(map(of_prompt(), benchmark.lengths))
+        mean = sum(benchmark.count * statistics.fmean(benchmark.lengths) for benchmark in benchmarks) / total
+        longest = max(length for benchmark in benchmarks for length in benchmark.lengths)
+        scoring_seconds = operations / per_second()
+        writing_seconds = (
+            scoring_seconds
+            + runs * sum(-(-benchmark.count // batch) for benchmark in benchmarks) * NEW_TOKENS * seconds_a_token()
+        )
         return {
             "experiment": experiment,
             "runs": runs,
@@ -166,10 +171,10 @@ class Measure:
             "positions, mean": round(mean),
             "longest": longest,
             "PFLOP": round(operations / 1e15),
-            "hours, labels scored": round(scored / 3600, 1),
-            "hours, 512 tokens written": round(written / 3600, 1),
+            "hours, labels scored": round(scoring_seconds / 3600, 1),
+            "hours, 512 tokens written": round(writing_seconds / 3600, 1),
             "GPU GB": round(memory(batch, longest), 1),
-            "cache GB": round(encodings(asked), 1),
+            "cache GB": round(encodings(benchmarks), 1),
         }
 
     def asked(self, sweep: Sweep, name: str) -> Asked | None:
@@ -188,17 +193,17 @@ class Measure:
         shared = {**request.overrides, "root": self.root}
 
         def load(**changes: object) -> Sequence[Example]:
-            whole = type(request)((name,), {**shared, **changes}, request.language, request.seed)
-            return load_benchmark(whole, name).test
+            changed_request = type(request)((name,), {**shared, **changes}, request.language, request.seed)
+            return load_benchmark(changed_request, name).test
 
-        every = load(shots=0)
-        some = load(limit=min(self.sample, len(every)))
+        examples = load(shots=0)
+        sample = load(limit=min(self.sample, len(examples)))
         lengths = (
-            sum(map(self.positions, example.prompt)) + sum(map(self.positions, example.labels)) for example in some
+            sum(map(self.positions, example.prompt)) + sum(map(self.positions, example.labels)) for example in sample
         )
-        molecules = {entity.value for example in every for entity in example.entities("molecule")}
-        proteins = {entity.value for example in every for entity in example.entities("protein")}
-        return Asked(len(every), tuple(lengths), (len(molecules), sum(map(len, proteins))))
+        molecules = {entity.value for example in examples for entity in example.entities("molecule")}
+        proteins = {entity.value for example in examples for entity in example.entities("protein")}
+        return Asked(len(examples), tuple(lengths), (len(molecules), sum(map(len, proteins))))
 
 
 def composed(experiment: str) -> Iterator[DictConfig]:
@@ -244,9 +249,9 @@ def of_prompt() -> Callable[[int], float]:
     return lambda length: linear * length + square * length**2
 
 
-def measured(what: str) -> float:
+def measured(title: str) -> float:
     """Examples per second of a row of gpu.md's table of scoring, at the largest batch."""
-    rows = re.findall(rf"^\| {re.escape(what)} \| (\d+) \| ([\d.]+) \|", MEASURED.read_text(encoding="utf-8"), re.M)
+    rows = re.findall(rf"^\| {re.escape(title)} \| (\d+) \| ([\d.]+) \|", MEASURED.read_text(encoding="utf-8"), re.M)
     return float(max(rows, key=lambda row: int(row[0]))[1])
 
 
@@ -278,12 +283,12 @@ def training(finetuning: DictConfig, lengths: Sequence[int]) -> str:
     """What fine-tuning on each benchmark takes, in words; layers compute their activations again on the way back."""
     shape, batch = LLAMA_8B, int(finetuning.batch)
     inputs, inside = WIDTH * shape.hidden, kept_by_a_layer()
-    mean, most = (
+    mean, largest = (
         batch * length * (shape.layers * inputs + inside) / GIGA for length in (statistics.fmean(lengths), max(lengths))
     )
     return (
         f"fine-tuning is {finetuning.steps} steps of {batch} prompts for each benchmark; a step keeps {mean:.0f} GB at "
-        f"the mean length and {most:.0f} GB at the longest: {inside / 1e3:.0f} kB a position in the layer that is "
+        f"the mean length and {largest:.0f} GB at the longest: {inside / 1e3:.0f} kB a position in the layer that is "
         f"computed again, {inputs / 1e3:.1f} kB in each"
     )
 
@@ -297,24 +302,26 @@ def kept_by_a_layer(short: int = 256, long: int = 512) -> float:
     weights = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
 
     def count(length: int) -> int:
-        kept: dict[int, int] = {}
+        sizes: dict[int, int] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
         hidden = torch.zeros(1, length, shape.hidden, dtype=torch.bfloat16, requires_grad=True)
         turned = torch.zeros(1, length, shape.hidden // shape.heads, dtype=torch.bfloat16)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             layer(hidden, position_embeddings=(turned, turned))
-        return sum(size for address, size in kept.items() if address not in weights)
+        return sum(size for address, size in sizes.items() if address not in weights)
 
     return (count(long) - count(short)) / (long - short)
 
 
-def encodings(asked: Sequence[Asked]) -> float:
+def encodings(benchmarks: Sequence[Asked]) -> float:
     """GB of soft tokens in the cache, bfloat16."""
-    rows = sum(molecules * MOLECULE + residues for molecules, residues in (each.entities for each in asked))
+    rows = sum(
+        molecules * MOLECULE + residues for molecules, residues in (benchmark.entities for benchmark in benchmarks)
+    )
     return WIDTH * rows * LLAMA_8B.hidden / GIGA
 
 

@@ -38,8 +38,8 @@ def composed(*overrides: str, config: str = "sweep", return_hydra_config: bool =
 
 def make_specialists(cache: Path, *overrides: str, seed: int = 0) -> Specialists:
     """The tiny embedded specialists, with changes to its config."""
-    chosen = choose(SPECIALISTS, plain(composed("specialists=textbook_tiny", *overrides).specialists), "specialists")
-    return chosen.entry.function(chosen.settings, Context(seed, Cache(cache)))
+    selection = choose(SPECIALISTS, plain(composed("specialists=textbook_tiny", *overrides).specialists), "specialists")
+    return selection.entry.function(selection.settings, Context(seed, Cache(cache)))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,6 @@ def run_sweep(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     """Run the command with these words; returns what the process would exit with."""
     monkeypatch.setattr(sys, "argv", ["sweep", *words])
     monkeypatch.setattr(callback, "_FOLDERS", [])  # of the sweep before
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         esmerge.cli.sweep.main()
-    return ended.value.code
+    return exit_info.value.code

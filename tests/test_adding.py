@@ -108,8 +108,10 @@ def sweep(folder: Path, cache: Path, *overrides: str) -> pd.DataFrame:
     command = [sys.executable, "-m", "src.sweep", "--config-dir", str(folder / "conf"), *SMALL, *overrides]
     command += [f"cache={cache}", f"hydra.run.dir={folder / 'out'}"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "src")])}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
     return pd.read_csv(folder / "out" / "results.csv")
 
 

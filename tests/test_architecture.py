@@ -35,14 +35,14 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 def imports(path: Path) -> set[str]:
     """The package's modules that a file imports, wherever in the file it does so."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
-            found |= submodules or {node.module}
-    return found & set(MODULES)
+            modules |= submodules or {node.module}
+    return modules & set(MODULES)
 
 
 GRAPH = {name: imports(path) - {name} for name, path in MODULES.items()}
@@ -70,8 +70,8 @@ def test_every_arrow_points_down(name: str) -> None:
 
 
 def test_no_circles() -> None:
-    left = {name: set(targets) for name, targets in GRAPH.items()}
-    while free := [name for name, targets in left.items() if not targets & set(left)]:
+    graph = {name: set(targets) for name, targets in GRAPH.items()}
+    while free := [name for name, targets in graph.items() if not targets & set(graph)]:
         for name in free:
-            del left[name]
-    assert not left, f"files that import one another, or such files: {', '.join(sorted(left))}"
+            del graph[name]
+    assert not graph, f"files that import one another, or such files: {', '.join(sorted(graph))}"

@@ -34,9 +34,9 @@ open_experts_node()  # as the doors do before a config is composed
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Verb and words of each command line that a page holds, in blocks and between backticks."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    for verb, rest in COMMAND.findall(text):
-        if not any(gap in rest for gap in NOT_COMPOSED):
-            yield verb, shlex.split(rest, comments=True)
+    for verb, arguments in COMMAND.findall(text):
+        if not any(gap in arguments for gap in NOT_COMPOSED):
+            yield verb, shlex.split(arguments, comments=True)
 
 
 SPOKEN = sorted({(page.relative_to(ROOT).as_posix(), verb, *words) for page in PAGES for verb, words in commands(page)})
@@ -63,8 +63,8 @@ def test_links_lead_to_files(page: Path) -> None:
 
 def test_the_house_is_drawn_as_it_stands() -> None:
     (drawing,) = re.findall(r"```floors\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
-    drawn = [set(line.split("  ")[0].split(" · ")) for line in drawing.strip().splitlines()]
-    assert drawn[::-1] == [set(rooms) for rooms in FLOORS]
+    floors = [set(line.split("  ")[0].split(" · ")) for line in drawing.strip().splitlines()]
+    assert floors[::-1] == [set(rooms) for rooms in FLOORS]
 
 
 @pytest.mark.parametrize("spoken", SPOKEN, ids=" ".join)
@@ -77,7 +77,7 @@ def test_commands_are_understood(spoken: tuple[str, ...]) -> None:
     assert all("=" in word or word.startswith("~") for word in overrides)
     parsed = OverridesParser.create().parse_overrides(overrides)
     config = composed(
-        *[first_of(one) for one in parsed if not str(one.key_or_group).startswith("hydra")],
+        *[first_of(override) for override in parsed if not str(override.key_or_group).startswith("hydra")],
         config=verb.replace("-", "_"),
     )
     if verb == "sweep":
@@ -87,8 +87,8 @@ def test_commands_are_understood(spoken: tuple[str, ...]) -> None:
 def test_every_merge_is_on_the_page_of_merges() -> None:
     text = (ROOT / "src" / "esmerge" / "merging" / "README.md").read_text(encoding="utf-8")
     rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
-    named = {name for name in re.findall(r"`(\w+)`", rows)}
-    assert named == set(MERGES.names())
+    names = {name for name in re.findall(r"`(\w+)`", rows)}
+    assert names == set(MERGES.names())
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "benchmarks" / "results").glob("*.md")), ids=lambda path: path.stem)
@@ -102,7 +102,7 @@ def test_every_suite_is_on_the_page_of_benchmarks() -> None:
 
 
 def test_the_citation_names_the_paper_and_the_software() -> None:
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    paper = cited["preferred-citation"]
-    assert cited["cff-version"] == "1.2.0" and all(cited[key] for key in ("message", "title", "authors"))
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    paper = citation["preferred-citation"]
+    assert citation["cff-version"] == "1.2.0" and all(citation[key] for key in ("message", "title", "authors"))
     assert paper["type"] == "article" and paper["title"] and paper["authors"] and "2603.14405" in paper["url"]

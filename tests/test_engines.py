@@ -43,9 +43,9 @@ def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str, multir
     return run_sweep(monkeypatch, *(["-m"] if multirun else []), *COMMON, method, *words)
 
 
-def until(true: Callable[[], bool], seconds: float = 200) -> None:
+def until(condition: Callable[[], bool], seconds: float = 200) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end, "it did not get there in time"
         time.sleep(0.05)
 

@@ -39,14 +39,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict[str, Path], Path]]:
     """Backbone, three experts and probe of a family, made once."""
-    made: dict[str, tuple[Path, dict[str, Path], Path]] = {}
+    cache: dict[str, tuple[Path, dict[str, Path], Path]] = {}
 
     def world(kind: str) -> tuple[Path, dict[str, Path], Path]:
-        if kind not in made:
+        if kind not in cache:
             root, names = tmp_path_factory.mktemp(kind), list(TEXTS)
             backbone = save_backbone(root / "backbone", kind)
-            made[kind] = backbone, train_experts(backbone, root, names), write_probe(root / "probe.jsonl", names, 3)
-        return made[kind]
+            cache[kind] = backbone, train_experts(backbone, root, names), write_probe(root / "probe.jsonl", names, 3)
+        return cache[kind]
 
     return world
 
@@ -62,23 +62,23 @@ def test_merged_logits_are_those_of_the_formulas(
     kind: str, granularity: str, space: str, worlds: Callable, run: Run, tmp_path: Path
 ) -> None:
     backbone, experts, probe = worlds(kind)
-    chosen = (f"granularity={granularity}", f"merge_space={space}")
-    run(*command(backbone, experts, tmp_path / "out", probe, *QUICK, *chosen))
-    model, weights, used = merged_weights(backbone, experts, probe, granularity, space, PROJECTIONS)
+    overrides = (f"granularity={granularity}", f"merge_space={space}")
+    run(*command(backbone, experts, tmp_path / "out", probe, *QUICK, *overrides))
+    model, weights, expected_shares = merged_weights(backbone, experts, probe, granularity, space, PROJECTIONS)
     ids = torch.tensor([[5, 40, 41, 42, 60, 61, 7]])
-    ours = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), tmp_path / "out").eval()
+    merged = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), tmp_path / "out").eval()
     with torch.no_grad():
         expected = torch.func.functional_call(model.model, model.shaped(weights), (ids,)).logits
-        torch.testing.assert_close(ours(ids).logits, expected, rtol=2e-3, atol=2e-3)
-        assert (ours(ids).logits - model.model(ids).logits).abs().max() > 0.05, "the merge changes what is said"
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=2e-3, atol=2e-3)
+        assert (merged(ids).logits - model.model(ids).logits).abs().max() > 0.05, "the merge changes what is said"
     stored = load_file(tmp_path / "out" / "coefficients.safetensors")
     names = {f"{name}.layer" for name in experts}
     if granularity != "layer":
-        names |= {f"{name}.base_model.model.{key}" for name in experts for key in used}
-        for key, shares in used.items():
+        names |= {f"{name}.base_model.model.{key}" for name in experts for key in expected_shares}
+        for key, shares in expected_shares.items():
             for name, share in zip(experts, shares, strict=True):
-                found = stored[f"{name}.base_model.model.{key}"].numpy()
-                np.testing.assert_allclose(found, share, atol=2e-3)
+                coefficients = stored[f"{name}.base_model.model.{key}"].numpy()
+                np.testing.assert_allclose(coefficients, share, atol=2e-3)
     assert set(stored) == names
 
 
@@ -98,9 +98,9 @@ def test_layers_are_found_whatever_the_family(kind: str, worlds: Callable, run: 
 def test_a_stranger_in_another_folder_merges_with_one_command(worlds: Callable, tmp_path: Path) -> None:
     backbone, experts, probe = worlds("llama")
     script = [sys.executable, "-c", "from esmerge.cli.main import main; main()"]  # as esmerge in the path
-    asked = [*script, "merge", *command(backbone, experts, Path("merged"), probe, *QUICK)]
-    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
+    arguments = [*script, "merge", *command(backbone, experts, Path("merged"), probe, *QUICK)]
+    process = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert process.returncode == 0, process.stderr
     assert {path.name for path in (tmp_path / "merged").iterdir()} == {
         "adapter_model.safetensors",
         "adapter_config.json",
@@ -111,5 +111,5 @@ def test_a_stranger_in_another_folder_merges_with_one_command(worlds: Callable, 
     assert [path.name for path in tmp_path.iterdir()] == ["merged"], "nothing but what was asked for"
     card = (tmp_path / "merged" / "README.md").read_text()
     assert "\nesmerge merge " in card and "SHA-256" in card and "--max-lora-rank 8" in card and "| prot |" in card
-    again = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
-    assert again.returncode == 1 and "error: out=merged exists" in again.stderr and "overwrite=true" in again.stderr
+    repeat = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert repeat.returncode == 1 and "error: out=merged exists" in repeat.stderr and "overwrite=true" in repeat.stderr

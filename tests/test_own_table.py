@@ -36,8 +36,13 @@ def folder(tmp_path: Path, write: Callable[[str, str], Path], monkeypatch: pytes
 def test_the_page_works(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     floors, tasks = BLOCKS["bash"][0].strip().splitlines()
     words = [word for word in shlex.split(floors)[3:] if word != "-m"]
-    rest = ("tracking=disabled", "compute.resamples=20", f"cache={folder}/cache", f"hydra.sweep.dir={folder}/sweep")
-    assert in_process(monkeypatch, "-m", *words, *rest) == 0
+    overrides = (
+        "tracking=disabled",
+        "compute.resamples=20",
+        f"cache={folder}/cache",
+        f"hydra.sweep.dir={folder}/sweep",
+    )
+    assert in_process(monkeypatch, "-m", *words, *overrides) == 0
     rows = results(folder / "sweep").query("metric == 'accuracy'").set_index("method")
     assert set(rows.index) == {"majority", "drug_only", "partner_only", "random_forest"}
     assert set(rows["benchmark"]) == {"assay"}

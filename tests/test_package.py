@@ -44,9 +44,9 @@ def run_in(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def checked(folder: Path, *words: object) -> str:
-    done = run_in(folder, *words)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+    process = run_in(folder, *words)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def fresh_environment(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment in which the wheel is installed."""
-    found = fresh_environment(tmp_path_factory.mktemp("environment"))
-    checked(wheel.parent, *PIP, "--python", found, "install", *ALONE, wheel)
-    return found
+    interpreter = fresh_environment(tmp_path_factory.mktemp("environment"))
+    checked(wheel.parent, *PIP, "--python", interpreter, "install", *ALONE, wheel)
+    return interpreter
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +155,14 @@ def test_the_source_distribution_holds_no_left_overs(wheel: Path) -> None:
 def test_an_editable_install_goes_on_reading_the_checkout(source: Path, tmp_path: Path) -> None:
     python = fresh_environment(tmp_path / "environment")
     checked(tmp_path, *PIP, "--python", python, "install", *ALONE, *HERE, "-e", source)
-    asked = "import esmerge.core.paths as paths; print(paths.PACKAGE, paths.CONF, paths.PUBLISHED)"
+    code = "import esmerge.core.paths as paths; print(paths.PACKAGE, paths.CONF, paths.PUBLISHED)"
     places = ("src/esmerge", "conf", "benchmarks/published.csv")
-    assert checked(tmp_path, python, "-c", asked).split() == [str(source / place) for place in places]
+    assert checked(tmp_path, python, "-c", code).split() == [str(source / place) for place in places]
 
 
 def test_the_wheel_reads_its_own_files(python: Path, tmp_path: Path) -> None:
-    asked = "import esmerge.core.paths as paths; print(paths.PACKAGE, paths.CONF, paths.PUBLISHED)"
-    package, conf, published = map(Path, checked(tmp_path, python, "-c", asked).split())
+    code = "import esmerge.core.paths as paths; print(paths.PACKAGE, paths.CONF, paths.PUBLISHED)"
+    package, conf, published = map(Path, checked(tmp_path, python, "-c", code).split())
     assert package.is_relative_to(python.parents[1]) and (conf, published) == (
         package / "conf",
         package / "published.csv",
@@ -170,9 +170,9 @@ def test_the_wheel_reads_its_own_files(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_script_says_what_there_is(script: Run) -> None:
-    listed = script("--help")
-    assert listed.returncode == 0 and all(
-        f"esmerge {verb}" in listed.stdout for verb in ("sweep", "merge", "train", "report", "tasks")
+    process = script("--help")
+    assert process.returncode == 0 and all(
+        f"esmerge {verb}" in process.stdout for verb in ("sweep", "merge", "train", "report", "tasks")
     )
     assert script("--version").stdout == f"esmerge {esmerge.__version__}\n"
 
@@ -186,18 +186,18 @@ def test_a_merge_is_planned_in_a_folder_with_a_src_of_its_own(script: Run, proje
     words[words.index(f"experts.mol={experts['mol']}")] = (
         f"experts.mol={{path: {experts['mol']}, encoder: eyes:encode}}"
     )
-    done = script("merge", *words)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "dry run: nothing is written" in done.stdout and "prot" in done.stdout
-    left = [path for path in sorted(project.rglob("*")) if "__pycache__" not in path.parts]
-    assert left == before, "nothing is written"
+    process = script("merge", *words)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
+    assert "dry run: nothing is written" in process.stdout and "prot" in process.stdout
+    after = [path for path in sorted(project.rglob("*")) if "__pycache__" not in path.parts]
+    assert after == before, "nothing is written"
 
 
 def test_a_sweep_runs_there(script: Run, project: Path) -> None:
     (project / "mine" / "method").mkdir(parents=True)
     (project / "mine" / "method" / "mine.yaml").write_text("name: task_arithmetic\nscale: 0.3\nrank: exact\n")
-    done = script("sweep", "--config-dir", "mine", "-m", "method=mine,es", *SWEEP)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    process = script("sweep", "--config-dir", "mine", "-m", "method=mine,es", *SWEEP)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
     rows = pd.read_csv(project / "sweep" / "results.csv")
     assert set(rows["method"]) == {"majority", "task_arithmetic", "es"} and set(rows["benchmark"]) == {"drug_protein"}
     assert (project / "sweep" / "table.md").is_file()

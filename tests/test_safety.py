@@ -68,7 +68,7 @@ def test_the_test_sees_them(source: str) -> None:
 
 def test_nothing_that_is_read_is_run() -> None:
     by_file = {path.relative_to(PACKAGE): dangers(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
-    assert not {path: list_of for path, list_of in by_file.items() if list_of}
+    assert not {path: findings for path, findings in by_file.items() if findings}
 
 
 @pytest.mark.parametrize("name", ["../../up", "/tmp/away", "..", "a\\b", "a\x00b", ""])

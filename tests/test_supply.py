@@ -34,8 +34,8 @@ def test_what_the_default_install_needs_is_pinned_within_its_range() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     versions = pins("constraints.txt")
     for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
-        needed = Requirement(line)
-        assert versions[canonicalize_name(needed.name)][0] in needed.specifier, line
+        requirement = Requirement(line)
+        assert versions[canonicalize_name(requirement.name)][0] in requirement.specifier, line
 
 
 def test_hashes_are_those_of_pips_report() -> None:

@@ -58,8 +58,8 @@ def sweep_of(cache: Path, *overrides: str) -> Sweep:
 
 def specs_of(cache: Path) -> dict[str, RunSpec]:
     """Every run of the main sweep by name, as the plan says."""
-    found = [spec for name in GRANULARITIES for spec in plan_runs(sweep_of(cache, f"granularity={name}"))]
-    return {spec.name: spec for spec in found}
+    specs = [spec for name in GRANULARITIES for spec in plan_runs(sweep_of(cache, f"granularity={name}"))]
+    return {spec.name: spec for spec in specs}
 
 
 class Asked(Exception):
@@ -75,9 +75,9 @@ def signals_folder(cache: Path) -> Path:
     """Where the sweep will keep its probe's signals."""
     models = load_models(sweep_of(cache))
     recording = replace(models.context, cache=Recorder(cache))
-    with pytest.raises(Asked) as asked:
+    with pytest.raises(Asked) as error:
         replace(models.signals, context=recording).signals("factors")
-    return Path(asked.value.args[0])
+    return Path(error.value.args[0])
 
 
 def command(folder: Path, cache: Path) -> list[str]:
@@ -92,9 +92,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     return run_sweep(monkeypatch, *arguments)
 
 
-def until(true: Any, process: subprocess.Popen, seconds: float = 90) -> None:
+def until(condition: Any, process: subprocess.Popen, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert process.poll() is None, f"the sweep ended by itself: {process.communicate()}"
         assert time.monotonic() < end, "the sweep did not get there in time"
         time.sleep(0.05)
@@ -130,11 +130,11 @@ def stamps(folder: Path) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def finished(killed: Path, shared_cache: Path) -> dict[str, Any]:
     """The same command again, over the killed sweep."""
-    before, kept = states(killed), stamps(killed)
-    done = subprocess.run(
+    before, times = states(killed), stamps(killed)
+    process = subprocess.run(
         command(killed, shared_cache), cwd=CONF.parent, capture_output=True, text=True, check=False, timeout=200
     )
-    return {"folder": killed, "before": before, "kept": kept, "done": done}
+    return {"folder": killed, "before": before, "kept": times, "done": process}
 
 
 @pytest.fixture(scope="module")
@@ -146,17 +146,17 @@ def results(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv", keep_default_na=False, dtype=str)
 
 
-def one(folder: Path, start: str) -> Path:
-    (found,) = folder.glob(f"{start}*")
-    return found
+def run_folder(folder: Path, start: str) -> Path:
+    (path,) = folder.glob(f"{start}*")
+    return path
 
 
 def test_a_killed_sweep_goes_on_from_what_is_finished(finished: dict[str, Any], shared_cache: Path) -> None:
-    before, done = finished["before"], finished["done"]
+    before, process = finished["before"], finished["done"]
     names = list(specs_of(shared_cache))
     assert before == {name: "failed" if name.startswith("es-layer") else "done" for name in names[:-1]}
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "Traceback" not in process.stderr
     assert states(finished["folder"]) == dict.fromkeys(names, "done")
     after = stamps(finished["folder"])
     assert {name: after[name] for name in finished["kept"]} == finished["kept"] and len(finished["kept"]) == len(
@@ -177,9 +177,9 @@ def test_results_are_tidy_and_complete(folder: Path, shared_cache: Path, tiny_sp
     assert set(frame["specialists"]) == {"textbook_tiny"} and set(frame["seed"]) == {"0"} and set(frame["n"]) == {"12"}
     values = frame["value"].astype(float)
     assert values[frame["metric"] != "mcc"].between(0, 1).all() and values.between(-1, 1).all()
-    es, rest = frame[frame["method"] == "es"], frame[frame["method"] != "es"]
+    es, others = frame[frame["method"] == "es"], frame[frame["method"] != "es"]
     assert set(es["granularity"]) == set(GRANULARITIES) and set(es["probe"]) == {"mixed"}
-    assert set(rest["granularity"]) == set(rest["probe"]) == {""}
+    assert set(others["granularity"]) == set(others["probe"]) == {""}
     spaces = frame.groupby("method")["merge_space"].unique().map(list).to_dict()
     assert spaces == {name: [{"average": "delta", "es": "factors"}.get(name, "")] for name in spaces}
 
@@ -228,7 +228,7 @@ def test_each_run_says_what_it_was(folder: Path, shared_cache: Path) -> None:
 def test_coefficients_have_their_names_and_shapes_and_sum_to_one(folder: Path, tiny_specialists: Specialists) -> None:
     depth = tiny_specialists.backbone.model.config.num_hidden_layers
     for granularity in GRANULARITIES:
-        tensors = load_file(one(folder, f"es-{granularity}") / "coefficients.safetensors")
+        tensors = load_file(run_folder(folder, f"es-{granularity}") / "coefficients.safetensors")
         expected = {f"{name}.layer": (depth,) for name in tiny_specialists.adapters}
         if granularity == "joint":
             for name, state in tiny_specialists.adapters.items():
@@ -244,7 +244,7 @@ def test_the_merged_adapter_is_the_weighted_sum_of_the_experts_factors(
     folder: Path, tiny_specialists: Specialists
 ) -> None:
     for granularity in GRANULARITIES:
-        run = one(folder, f"es-{granularity}")
+        run = run_folder(folder, f"es-{granularity}")
         weights = load_file(run / "coefficients.safetensors")
         merged = load_file(run / "adapter" / "adapter_model.safetensors")
         assert set(merged) == set(next(iter(tiny_specialists.adapters.values())).tensors())
@@ -258,7 +258,7 @@ def test_the_merged_adapter_is_the_weighted_sum_of_the_experts_factors(
 
 @pytest.mark.parametrize("start", ["es-joint", "average-delta"])
 def test_peft_loads_the_adapter_and_gives_our_logits(folder: Path, start: str) -> None:
-    path = one(folder, start) / "adapter"
+    path = run_folder(folder, start) / "adapter"
     home = json.loads((path / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(home).is_absolute(), "the adapter is found from any folder"
     ids = torch.arange(5, 17)[None]
@@ -285,10 +285,10 @@ def test_the_same_sweep_elsewhere_repeats_no_work_and_no_result_changes(
     joint = [*COMMON, *QUIET, "granularity=joint", f"cache={shared_cache}"]
     assert in_process(monkeypatch, "-m", *joint, f"hydra.sweep.dir={tmp_path}/again") == 0
     assert cached(shared_cache) == before
-    again = results(tmp_path / "again")
+    repeated = results(tmp_path / "again")
     expected = results(folder)
     expected = expected[expected["granularity"] != "layer"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(again, expected)
+    pd.testing.assert_frame_equal(repeated, expected)
 
 
 def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
@@ -303,7 +303,7 @@ def test_a_failing_run_is_recorded_the_others_go_on_and_a_repeat_mends_it(
     monkeypatch.setattr(esmerge.experiment.merge_run, "merge", broken)
     with pytest.warns(UserWarning, match="average.* failed: RuntimeError: the merge is on fire"):
         assert in_process(monkeypatch, *arguments, *QUIET) == 1
-    average = one(tmp_path / "s", "average")
+    average = run_folder(tmp_path / "s", "average")
     assert RunFolder(average).status().reason == "RuntimeError: the merge is on fire"
     assert RunFolder(average).status().state == "failed"
     assert set(results(tmp_path / "s")["method"]) == {"base"}
@@ -328,13 +328,13 @@ def test_tables_that_are_not_there_are_named(
             "references=[]", "benchmark=human", "benchmark.root=/nonexistent", "benchmark.limit=12",
         )  # fmt: skip
     assert code == 1
-    status = RunFolder(one(tmp_path / "s", "base")).status()
+    status = RunFolder(run_folder(tmp_path / "s", "base")).status()
     assert status.state == "failed" and "/nonexistent" in str(status.reason)
     assert results(tmp_path / "s").empty and "/nonexistent" in capsys.readouterr().out.replace("\n", "")
 
 
 @pytest.mark.parametrize(
-    ("argument", "named"),
+    ("argument", "message"),
     [
         ("granularity.temperature=0", "granularity.temperature"),
         ("suite.benchmarks=[drug_moon]", "drug_moon"),
@@ -343,11 +343,11 @@ def test_tables_that_are_not_there_are_named(
     ],
 )
 def test_a_bad_value_ends_the_sweep_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, named: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, message: str
 ) -> None:
     bad = [*COMMON, *QUIET, f"cache={tmp_path}/cache", f"hydra.run.dir={tmp_path}/s", argument]
     code = in_process(monkeypatch, *bad)
-    assert isinstance(code, str) and code.startswith("error: ") and named in code and "\n" not in code
+    assert isinstance(code, str) and code.startswith("error: ") and message in code and "\n" not in code
     assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "cache").exists(), "nothing was trained"
 
@@ -357,8 +357,8 @@ def test_an_unknown_choice_ends_the_sweep_before_any_job(
 ) -> None:
     bad = ["-m", *COMMON, *QUIET, f"cache={tmp_path}/cache", f"hydra.sweep.dir={tmp_path}/s", "granularity=layer,deep"]
     assert in_process(monkeypatch, *bad) == 1
-    told = capsys.readouterr().err
-    assert "granularity=deep does not exist: expected one of element, joint, layer" in told and "Traceback" not in told
+    text = capsys.readouterr().err
+    assert "granularity=deep does not exist: expected one of element, joint, layer" in text and "Traceback" not in text
     assert not (tmp_path / "cache").exists()
 
 
@@ -375,7 +375,7 @@ def test_ctrl_c_leaves_a_report_of_what_is_finished(
     (folder / "table.md").unlink()
     with pytest.raises(SystemExit) as stop:
         sweep.main()
-    said = capsys.readouterr()
-    assert stop.value.code == "stopped" and "this goes on from what is finished:\n  python -m src.sweep" in said.err
-    assert "Verdict" in said.out
+    output = capsys.readouterr()
+    assert stop.value.code == "stopped" and "this goes on from what is finished:\n  python -m src.sweep" in output.err
+    assert "Verdict" in output.out
     assert (folder / "table.md").exists()

@@ -35,7 +35,7 @@ from esmerge.storage.journal import Journal
 SETTINGS = ("suite=textbook", "split=validation", "references=[]", "tracking=disabled", "compute.threads=1")
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.directions",
@@ -49,25 +49,25 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"), help="where trained worlds are")
     parser.add_argument("--override", nargs="*", default=[], help="settings of every config, KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("outputs/directions.md"), help="the page")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is not there yet, and write the page of all that is."""
-    options = arguments(words)
+    options = arguments(argv)
     open_experts_node()
     names = list(options.only or DIRECTIONS)
     try:
         for world in options.worlds:
             for seed in options.seeds:
                 measure(world, seed, names, options)
-        kept = {
+        results = {
             world: {seed: stored(options.folder, world, seed) for seed in options.seeds} for world in options.worlds
         }
-        write_text(options.out, page(kept, words if words is not None else sys.argv[1:]))
+        write_text(options.out, page(results, argv if argv is not None else sys.argv[1:]))
     except (BenchError, HydraException) as error:
-        told = explained(error) if isinstance(error, HydraException) else error
-        print(f"error: {told}", file=sys.stderr)
+        message = explained(error) if isinstance(error, HydraException) else error
+        print(f"error: {message}", file=sys.stderr)
         return 1
     print(options.out)
     return 0
@@ -89,10 +89,10 @@ def measure(world: str, seed: int, names: Sequence[str], options: argparse.Names
 def open_world(world: str, seed: int, options: argparse.Namespace) -> Material:
     """Its specialists, trained now where they are neither shipped nor in the cache."""
 
-    def composed(*more: str) -> object:
+    def composed(*overrides: str) -> object:
         own = (f"specialists={world}", f"seed={seed}", f"cache={options.cache}")
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("sweep", overrides=[*SETTINGS, *own, *options.override, *more])
+            return compose("sweep", overrides=[*SETTINGS, *own, *options.override, *overrides])
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,8 +102,8 @@ def open_world(world: str, seed: int, options: argparse.Namespace) -> Material:
 def stored(folder: Path, world: str, seed: int) -> dict[str, Right]:
     """Direction -> benchmark -> a digit for each question; empty where nothing was measured."""
     journal = Journal(path(folder, world, seed))
-    found = [journal.stored([number_of(name)]) for name in DIRECTIONS]
-    return {name: right for name, right in filter(None, found)}
+    records = [journal.stored([number_of(name)]) for name in DIRECTIONS]
+    return {name: right for name, right in filter(None, records)}
 
 
 def number_of(name: str) -> int:

@@ -131,14 +131,16 @@ def scaled(updates: Updates, factor: float | Mapping[str, Tensor]) -> Updates:
 
 def of_the_experts_norm(material: Material, updates: Updates, each_module: bool) -> Updates:
     """Scaled so that its responses on the spans are as large as the experts' own: no label, no tuning."""
-    wanted, there = {}, {}
+    expert_squares, merged_squares = {}, {}
     for module in material.modules:
         rows = {name: material.rows[name][module].T for name in material.experts}
-        wanted[module] = sum((material.updates[name][module] @ z).square().sum() for name, z in rows.items())
-        there[module] = sum((updates[module] @ z).square().sum() for z in rows.values())
+        expert_squares[module] = sum((material.updates[name][module] @ z).square().sum() for name, z in rows.items())
+        merged_squares[module] = sum((updates[module] @ z).square().sum() for z in rows.values())
     if each_module:
-        return scaled(updates, {module: (wanted[module] / there[module]).sqrt() for module in wanted})
-    return scaled(updates, float((sum(wanted.values()) / sum(there.values())).sqrt()))
+        return scaled(
+            updates, {module: (expert_squares[module] / merged_squares[module]).sqrt() for module in expert_squares}
+        )
+    return scaled(updates, float((sum(expert_squares.values()) / sum(merged_squares.values())).sqrt()))
 
 
 def es_weight(material: Material) -> Callable[[str, str, Mapping[str, Tensor]], float]:
@@ -189,8 +191,12 @@ def under_the_merge(material: Material, targets: str) -> Updates:
 
     def responses(name: str, module: str) -> Tensor:
         own = material.rows[name][module]
-        wanted = material.updates[name][module] @ own.T
-        return wanted + material.weights(module) @ (own - rows[name][module]).T if targets == "outputs" else wanted
+        expert_responses = material.updates[name][module] @ own.T
+        return (
+            expert_responses + material.weights(module) @ (own - rows[name][module]).T
+            if targets == "outputs"
+            else expert_responses
+        )
 
     return solve(material, rows, targets=None if targets == "updates" else responses)
 
@@ -202,8 +208,8 @@ def decorrelated(material: Material) -> Updates:
 
 def half_way(material: Material) -> Updates:
     """The mean of the sum and the decorrelated sum."""
-    other = decorrelated(material)
-    return {module: (total + other[module]) / 2 for module, total in material.total.items()}
+    decorrelated_sum = decorrelated(material)
+    return {module: (total + decorrelated_sum[module]) / 2 for module, total in material.total.items()}
 
 
 def regression(**changes: object) -> Direction:

@@ -91,7 +91,9 @@ class Material:
         seed = self.models.context.seed + 1
         columns = [draw_entities(specialists, modality, 2 * count, seed) for modality in specialists.modalities]
         pairs = [[(column[k], column[k + count]) for column in columns] for k in range(count)]
-        return self.spans([prompt(specialists, [entity for pair in each for entity in pair]) for each in pairs])
+        return self.spans(
+            [prompt(specialists, [entity for pair in prompt_pairs for entity in pair]) for prompt_pairs in pairs]
+        )
 
     @cache  # noqa: B019
     def joined(self, several: int) -> Rows:
@@ -105,8 +107,8 @@ class Material:
         They name the tasks, which the probe does not.
         """
         of_each = -(-len(self.prompts) // len(self.suite))
-        asked = [[example.prompt for example in benchmark.train[:of_each]] for benchmark in self.suite]
-        return tuple(prompt for prompts in asked for prompt in prompts)
+        by_benchmark = [[example.prompt for example in benchmark.train[:of_each]] for benchmark in self.suite]
+        return tuple(prompt for prompts in by_benchmark for prompt in prompts)
 
     @cache  # noqa: B019 (a material lives as long as its process asks about its world)
     def text_rows(self, questions: bool = False) -> Mapping[str, Tensor]:

@@ -32,16 +32,16 @@ def page(worlds: Worlds, words: Sequence[str]) -> str:
     measured = {name for seeds in worlds.values() for answers in seeds.values() for name in answers}
     head = ["direction", *[f"{world}: {family}" for world in worlds for family in FAMILIES]]
     lines = []
-    for group in dict.fromkeys(each.group for each in DIRECTIONS.values()):
-        members = [name for name, each in DIRECTIONS.items() if each.group == group and name in measured]
+    for group in dict.fromkeys(entry.group for entry in DIRECTIONS.values()):
+        members = [name for name, entry in DIRECTIONS.items() if entry.group == group and name in measured]
         lines += [[f"*{group}*"], *[_line(name, worlds) for name in members]] if members else []
     table = ["| " + " | ".join([*line, *[""] * (len(head) - len(line))]) + " |" for line in [head, *lines]]
     table.insert(1, "|---|" + "---:|" * (len(head) - 1))
-    asked = sorted({seed for seeds in worlds.values() for seed, answers in seeds.items() if answers})
+    measured_seeds = sorted({seed for seeds in worlds.values() for seed, answers in seeds.items() if answers})
     parts = [
         "# Directions of span regression: what each gains",
         "```bash\n" + shlex.join(["python", "-m", "benchmarks.directions", *words]) + "\n```",
-        f"{HOW} Seeds {', '.join(map(str, asked))}.",
+        f"{HOW} Seeds {', '.join(map(str, measured_seeds))}.",
         "\n".join(table),
     ]
     return "\n\n".join(parts) + "\n"
@@ -50,8 +50,8 @@ def page(worlds: Worlds, words: Sequence[str]) -> str:
 def _line(name: str, worlds: Worlds) -> list[str]:
     cells = [DIRECTIONS[name].what]
     for seeds in worlds.values():
-        there = {seed: answers for seed, answers in seeds.items() if name in answers and START in answers}
-        cells += [_cell(name, there, family, len(seeds)) for family in FAMILIES]
+        measured = {seed: answers for seed, answers in seeds.items() if name in answers and START in answers}
+        cells += [_cell(name, measured, family, len(seeds)) for family in FAMILIES]
     return cells
 
 
@@ -82,15 +82,15 @@ def interval(gained: Sequence[Sequence[NDArray[np.float64]]]) -> tuple[float, fl
     of_seeds = []
     for benchmarks in gained:
         means = []
-        for one in benchmarks:
-            times = draws.multinomial(len(one), np.full(len(one), 1 / len(one)), size=RESAMPLES)
-            means.append(times @ one / len(one))
+        for outcomes in benchmarks:
+            times = draws.multinomial(len(outcomes), np.full(len(outcomes), 1 / len(outcomes)), size=RESAMPLES)
+            means.append(times @ outcomes / len(outcomes))
         of_seeds.append(np.mean(means, axis=0))
     resampled = np.stack(of_seeds)  # (seeds, resamples)
     count = len(resampled)
     chosen = draws.integers(count, size=(count, RESAMPLES))
     low, high = np.percentile(np.take_along_axis(resampled, chosen, axis=0).mean(axis=0), [2.5, 97.5])
-    value = float(np.mean([np.mean([one.mean() for one in benchmarks]) for benchmarks in gained]))
+    value = float(np.mean([np.mean([outcomes.mean() for outcomes in benchmarks]) for benchmarks in gained]))
     return value, float(low), float(high)
 
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 BUDGET = 450.0  # seconds: with the start of a machine and the copying this fits 8 minutes
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,7 +42,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", help=f"parts, separated by commas, of {', '.join(names)}")
     parser.add_argument("--out", type=Path, default=Path("outputs/gpu"), help="folder for gpu.json and gpu.md")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of all parts together")
-    options = parser.parse_args(given)
+    options = parser.parse_args(argv)
     options.device = options.device or ("cpu" if options.small else "cuda")
     only = options.only.split(",") if options.only else names
     if unknown := sorted(set(only) - set(names)):
@@ -51,9 +51,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the parts; 1 if one failed."""
-    options = arguments(given)
+    options = arguments(argv)
     out = options.out.resolve()
     outcomes = check(options.parts, out, options.device, options.small, options.budget)
     print((out / "gpu.md").read_text(encoding="utf-8"))
@@ -63,10 +63,10 @@ def main(given: Sequence[str] | None = None) -> int:
 def check(parts: Sequence[Part], out: Path, device: str, small: bool, budget: float) -> list[Outcome]:
     """Run parts and leave ``gpu.json``, ``gpu.md`` and ``gpu.log`` in ``out``."""
     out.mkdir(parents=True, exist_ok=True)
-    known = facts(device, small)
+    environment = facts(device, small)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         work = Path(folder)
-        runner = Runner(work, device, small, budget, lambda outcomes: write(out, outcomes, known))
+        runner = Runner(work, device, small, budget, lambda outcomes: write(out, outcomes, environment))
         beside = background.begin(work, small) if any(part.name == "sweep" for part in parts) else None
         try:
             outcomes = runner.run(parts)

@@ -148,27 +148,32 @@ def _tell(report: Report, prompts: int, experts: int, result: Measured) -> None:
                    peak_GB=result.peak / 1e9)  # fmt: skip
 
 
-def _floor(setting: Setting, report: Report, sizes: Sizes, case: Case, ours: float | None) -> None:
+def _floor(setting: Setting, report: Report, sizes: Sizes, case: Case, joint_seconds: float | None) -> None:
     """The floor on the prompts that fit its time, multiplied to all."""
     free(setting.device)
     if setting.on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    done, seconds = 0, 0.0
+    measured_prompts, seconds = 0, 0.0
     clock = None
     for count in floor_batches(case):
         synchronize(setting.device)
         now = time.perf_counter()
         if clock is not None:  # the first batch warms up
-            done, seconds = done + count, seconds + now - clock
+            measured_prompts, seconds = measured_prompts + count, seconds + now - clock
         clock = now
         if seconds > min(sizes.floor_seconds, setting.left() / 3):
             break
-    whole = seconds / done * len(case.prompts)
+    floor_time = seconds / measured_prompts * len(case.prompts)
     peak = torch.cuda.max_memory_allocated() / 1e9 if setting.on_gpu else None
-    report.row(PASSES, what="floor", prompts=len(case.prompts), experts=sizes.experts, seconds=whole, peak_GB=peak,
-               measured_on=f"{done} prompts, {seconds:.1f} s")  # fmt: skip
-    if ours is not None:
-        report.goal("joint coefficients / floor, seconds", f"{ours / whole:.3f}", "<= 0.7", ours / whole <= 0.7)
+    report.row(PASSES, what="floor", prompts=len(case.prompts), experts=sizes.experts, seconds=floor_time, peak_GB=peak,
+               measured_on=f"{measured_prompts} prompts, {seconds:.1f} s")  # fmt: skip
+    if joint_seconds is not None:
+        report.goal(
+            "joint coefficients / floor, seconds",
+            f"{joint_seconds / floor_time:.3f}",
+            "<= 0.7",
+            joint_seconds / floor_time <= 0.7,
+        )
 
 
 def _synchronisations(setting: Setting, report: Report, case: Case) -> None:
@@ -180,14 +185,14 @@ def _synchronisations(setting: Setting, report: Report, case: Case) -> None:
     layers = len(case.specialists.backbone.layers())
     for prompts in (8, 16):
         with tempfile.TemporaryDirectory() as folder, synchronisations() as counter:
-            few = case.prompts[:prompts]
-            record_signals(case.specialists, few, BATCH, ["factors"], "absolute", Path(folder))
+            probe = case.prompts[:prompts]
+            record_signals(case.specialists, probe, BATCH, ["factors"], "absolute", Path(folder))
         counts.append(sum(counter.values()))
         report.row("Host synchronisations of a probe", prompts=prompts, synchronisations=counts[-1])
         for line, count in counter.most_common(10):
             report.row(f"Where the host waits, {prompts} prompts", line=line, times=count)
-    more = counts[1] - counts[0]
-    report.goal("synchronisations that 8 more prompts add", more, f"< {layers}, one a layer", more < layers)
+    added = counts[1] - counts[0]
+    report.goal("synchronisations that 8 more prompts add", added, f"< {layers}, one a layer", added < layers)
 
 
 def _more_experts(setting: Setting, report: Report, sizes: Sizes, body: Backbone, prompts: int) -> None:

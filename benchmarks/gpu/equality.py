@@ -67,17 +67,17 @@ class Sides:
     cpu_half: Tensors
     device_half: Tensors
 
-    def tell(self, report: Report, what: str, roundings: int = ROUNDINGS) -> None:
+    def tell(self, report: Report, name: str, roundings: int = ROUNDINGS) -> None:
         """Compare them; ``roundings`` is how many of bf16 are tolerated."""
         exact = largest(self.device, self.cpu)
         half, cpu_half = largest(self.device_half, self.cpu), largest(self.cpu_half, self.cpu)
         report.row(
-            "Relative difference from the CPU's float32", what=what, float32=exact, bf16=half, bf16_on_CPU=cpu_half
+            "Relative difference from the CPU's float32", what=name, float32=exact, bf16=half, bf16_on_CPU=cpu_half
         )
-        report.check(f"{what}, float32", exact <= RELATIVE, exact, f"<= {RELATIVE:g}")
-        report.check(f"{what}, bf16", half <= roundings * UNIT, half, f"<= {roundings * UNIT:g}, {roundings} roundings")
+        report.check(f"{name}, float32", exact <= RELATIVE, exact, f"<= {RELATIVE:g}")
+        report.check(f"{name}, bf16", half <= roundings * UNIT, half, f"<= {roundings * UNIT:g}, {roundings} roundings")
         bound = 2 * cpu_half + UNIT
-        report.check(f"{what}, bf16 as on the CPU", half <= bound, half, f"<= {bound:.3g}")
+        report.check(f"{name}, bf16 as on the CPU", half <= bound, half, f"<= {bound:.3g}")
 
 
 def largest(measured: Tensors, expected: Tensors) -> float:
@@ -192,5 +192,7 @@ def _scores(setting: Setting, report: Report) -> None:
     scores = [{"log-likelihoods": score(encoders[kind], questions, 4).loglik} for kind in kinds]
     Sides(*scores).tell(report, "label log-likelihoods")
     texts = [generate(encoders[kind], questions, 4, 8) for kind in kinds[:2]]
-    same = sum(a == b for a, b in zip(*texts, strict=True))
-    report.check("generated texts, float32", same == len(questions), f"{same} equal", f"{len(questions)} equal")
+    equal_texts = sum(a == b for a, b in zip(*texts, strict=True))
+    report.check(
+        "generated texts, float32", equal_texts == len(questions), f"{equal_texts} equal", f"{len(questions)} equal"
+    )

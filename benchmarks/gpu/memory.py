@@ -51,10 +51,12 @@ def run(setting: Setting, report: Report) -> None:
         free(setting.device)
         rows.clear()
         with report.attempt("generation goes on in smaller batches"):
-            written = generate(encoder, questions, MANY, 8)
-            same = sum(a == b for a, b in zip(written, texts, strict=True))
+            generated = generate(encoder, questions, MANY, 8)
+            equal_texts = sum(a == b for a, b in zip(generated, texts, strict=True))
             report.check("the last batch of generation is smaller", rows[-1] < MANY, rows[-1], f"< {MANY} rows")
-            report.check("texts after halving", same >= 0.9 * MANY, f"{same} equal", f"at least 9 in 10 of {MANY}")
+            report.check(
+                "texts after halving", equal_texts >= 0.9 * MANY, f"{equal_texts} equal", f"at least 9 in 10 of {MANY}"
+            )
             report.row("Rows of the passes", of="generation", batch=MANY, rows=" ".join(map(str, dict.fromkeys(rows))))
 
 

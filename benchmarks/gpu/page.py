@@ -32,9 +32,9 @@ def _facts(facts: Facts) -> str:
 
 def _verdict(outcome: Outcome) -> str:
     checks, goals = _of(outcome, "check"), _of(outcome, "goal")
-    told = [f"{sum(c['passed'] for c in checks)} of {len(checks)} checks hold"] if checks else []
-    told += [f"{sum(g['met'] for g in goals)} of {len(goals)} goals met"] if goals else []
-    return ", ".join(told)
+    parts = [f"{sum(c['passed'] for c in checks)} of {len(checks)} checks hold"] if checks else []
+    parts += [f"{sum(g['met'] for g in goals)} of {len(goals)} goals met"] if goals else []
+    return ", ".join(parts)
 
 
 def _part(outcome: Outcome) -> str:
@@ -61,9 +61,10 @@ def _part(outcome: Outcome) -> str:
 
 def _checks(checks: Sequence[Record]) -> list[str]:
     passed = [check for check in checks if check["passed"]]
-    listed = [check for check in checks if not check["passed"]] + (passed if len(passed) <= MOST_CHECKS else [])
+    table_checks = [check for check in checks if not check["passed"]] + (passed if len(passed) <= MOST_CHECKS else [])
     rows = [
-        (c["name"], _cell(c["measured"]), _cell(c["expected"]), "holds" if c["passed"] else "**fails**") for c in listed
+        (c["name"], _cell(c["measured"]), _cell(c["expected"]), "holds" if c["passed"] else "**fails**")
+        for c in table_checks
     ]
     lines = [_table(("check", "measured", "expected", ""), rows), ""] if rows else []
     return lines + ([f"{len(passed)} checks hold.", ""] if len(passed) > MOST_CHECKS else [])

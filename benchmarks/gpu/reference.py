@@ -42,15 +42,15 @@ def _fits(setting: Setting, report: Report, sizes: Sizes, body: Backbone, layers
 
 def _shortened(body: Backbone, layers: int) -> Backbone:
     """The backbone with its first layers alone; what was longer is gone."""
-    kept = body.model.get_decoder()
-    if len(kept.layers) > layers:
-        kept.layers = kept.layers[:layers]
+    decoder = body.model.get_decoder()
+    if len(decoder.layers) > layers:
+        decoder.layers = decoder.layers[:layers]
         body.model.config.num_hidden_layers = layers
     return body
 
 
 def _time_reference(setting: Setting, report: Report, sizes: Sizes, case: Case, scaled: float) -> None:
-    shown, points = f"reference, {sizes.experts + 1} models", list[tuple[int, float, float]]()
+    title, points = f"reference, {sizes.experts + 1} models", list[tuple[int, float, float]]()
     for prompts in sizes.reference:
         free(setting.device)
         if setting.left() < 10 and points:
@@ -59,11 +59,11 @@ def _time_reference(setting: Setting, report: Report, sizes: Sizes, case: Case, 
             reference(replace(case, prompts=case.prompts[:prompts]), copied=False)
         peak = torch.cuda.max_memory_allocated() / 1e9 if setting.on_gpu else (spent.memory or 0) * MIB / 1e9
         points.append((prompts, spent.seconds, peak))
-        report.row(PASSES, what=shown, prompts=prompts, experts=sizes.experts, seconds=spent.seconds * scaled,
+        report.row(PASSES, what=title, prompts=prompts, experts=sizes.experts, seconds=spent.seconds * scaled,
                    peak_GB=peak, measured_on=f"1/{scaled:g} of the layers" if scaled > 1 else "all layers")  # fmt: skip
     if len(points) > 1:
         (few, short, _), (many, long, peak) = points
         slope = (long - short) / (many - few)
-        whole = scaled * (short + slope * (sizes.prompts - few))
-        report.row(PASSES, what=f"{shown}, extrapolated", prompts=sizes.prompts, experts=sizes.experts, seconds=whole,
+        total = scaled * (short + slope * (sizes.prompts - few))
+        report.row(PASSES, what=f"{title}, extrapolated", prompts=sizes.prompts, experts=sizes.experts, seconds=total,
                    peak_GB=peak, measured_on=f"{few} and {many} prompts")  # fmt: skip

@@ -103,9 +103,9 @@ class Runner:
                 assert process.stdin is not None
                 process.stdin.write(f"{outcome.limit}\n")
                 process.stdin.flush()
-        while (left := outcome.limit - (time.monotonic() - start)) > 0:
+        while (remaining := outcome.limit - (time.monotonic() - start)) > 0:
             try:
-                process.wait(min(left, 5.0))
+                process.wait(min(remaining, 5.0))
                 break
             except subprocess.TimeoutExpired:
                 self._look(outcome, start)

@@ -59,24 +59,27 @@ def run(setting: Setting, report: Report) -> None:
     with report.attempt("scoring"):
         rates = _growing(setting, report, sizes, body, questions)
     batch = max(rates, key=lambda size: rates[size]) if rates else sizes.first
-    some = questions[: max(2 * batch, LEAST)]
+    sample = questions[: max(2 * batch, LEAST)]
     with report.attempt("a bare forward pass"):
-        work = _forward(body, some, batch)
+        work = _forward(body, sample, batch)
         work()
-        bare = _rate(setting, len(some), work)
+        bare = _rate(setting, len(sample), work)
         _tell(report, "bare forward pass over the same tokens", batch, bare)
         if rates:
             report.row("Ratios", of="bare forward pass / scoring, examples per second", ratio=bare / rates[batch])
-    few = questions[: sizes.plain]
+    plain_questions = questions[: sizes.plain]
     one_batch = questions[:batch]
-    for what, group, size in (("generation, one at a time", few, 1), ("generation, batched", one_batch, batch)):
-        with report.attempt(what):
+    for title, group, size in (
+        ("generation, one at a time", plain_questions, 1),
+        ("generation, batched", one_batch, batch),
+    ):
+        with report.attempt(title):
             _generate(body, group[:size], size, sizes.new_tokens)
             rate = _rate(setting, len(group), partial(_generate, body, group, size, sizes.new_tokens))
-            _tell(report, f"{what}, {sizes.new_tokens} tokens", size, rate)
+            _tell(report, f"{title}, {sizes.new_tokens} tokens", size, rate)
             if rates:
                 ratio = rates[batch] / rate
-                report.row("Ratios", of=f"scoring / {what}", ratio=ratio)
+                report.row("Ratios", of=f"scoring / {title}", ratio=ratio)
                 if size == 1:
                     report.goal("scoring / generation, examples per second", f"{ratio:.1f}", ">= 5", ratio >= AIM)
                 else:
@@ -144,6 +147,6 @@ def _rate(setting: Setting, count: int, work: Callable[[], object]) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _tell(report: Report, what: str, batch: int, rate: float) -> None:
+def _tell(report: Report, title: str, batch: int, rate: float) -> None:
     peak = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
-    report.row(TABLE, what=what, batch=batch, per_second=rate, peak_GB=peak)
+    report.row(TABLE, what=title, batch=batch, per_second=rate, peak_GB=peak)

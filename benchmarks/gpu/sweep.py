@@ -34,12 +34,14 @@ def run(setting: Setting, report: Report) -> None:
         if kind.name not in COMPUTED:
             shutil.copytree(kind, device / "cache" / kind.name)
     start = time.perf_counter()
-    done = subprocess.run(
+    process = subprocess.run(
         command(device, setting.device, setting.small), cwd=ROOT, capture_output=True, text=True, check=False
     )
-    last = " ".join((done.stderr + done.stdout).split())[-400:]
-    report.check(f"sweep on {setting.device}", done.returncode == 0, f"exit code {done.returncode}", "exit code 0")
-    if done.returncode:
+    last = " ".join((process.stderr + process.stdout).split())[-400:]
+    report.check(
+        f"sweep on {setting.device}", process.returncode == 0, f"exit code {process.returncode}", "exit code 0"
+    )
+    if process.returncode:
         raise RuntimeError(f"the sweep on {setting.device} failed: {last}")
     report.row("Seconds", sweep=setting.device, seconds=time.perf_counter() - start, remark="specialists taken over")
     compare(report, cpu / "results", device / "results")
@@ -61,15 +63,18 @@ def _wait(setting: Setting) -> float:
 def compare(report: Report, cpu: Path, device: Path) -> None:
     """Accuracies, best merges and significance marks of two sweeps."""
     tables = [pd.read_csv(folder / "results.csv").drop(columns="run") for folder in (cpu, device)]
-    both = tables[0].merge(tables[1], on=ROW, how="outer", suffixes=("_cpu", "_device"), indicator=True)
-    lacking = int((both["_merge"] != "both").sum())
-    report.check("rows of results.csv on one side alone", lacking == 0, lacking, 0)
-    accuracy = both[(both["metric"] == "accuracy") & (both["_merge"] == "both")].copy()
+    joined = tables[0].merge(tables[1], on=ROW, how="outer", suffixes=("_cpu", "_device"), indicator=True)
+    unmatched = int((joined["_merge"] != "both").sum())
+    report.check("rows of results.csv on one side alone", unmatched == 0, unmatched, 0)
+    accuracy = joined[(joined["metric"] == "accuracy") & (joined["_merge"] == "both")].copy()
     accuracy["gap"] = (accuracy["value_cpu"] - accuracy["value_device"]).abs()
     worst = accuracy.loc[accuracy["gap"].idxmax()]
-    most = float(worst["gap"])
+    largest_gap = float(worst["gap"])
     report.check(
-        f"accuracies, {len(accuracy)}", most <= POINT, f"{100 * most:.2f} points ({_name(worst)})", "within 1 point"
+        f"accuracies, {len(accuracy)}",
+        largest_gap <= POINT,
+        f"{100 * largest_gap:.2f} points ({_name(worst)})",
+        "within 1 point",
     )
     for _, row in accuracy.nlargest(5, "gap").iterrows():
         report.row("Accuracies furthest apart", what=_name(row), cpu=row["value_cpu"], device=row["value_device"])

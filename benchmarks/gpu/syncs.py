@@ -21,7 +21,7 @@ def synchronisations() -> Iterator[Counter[str]]:
     """Count the synchronising operations of a block by the innermost line of this project that led to them."""
     counter: Counter[str] = Counter()
 
-    def show(message: Warning | str, *details: Any, **more: Any) -> None:
+    def show(message: Warning | str, *details: Any, **keywords: Any) -> None:
         if MESSAGE in str(message):
             counter[_line()] += 1
 

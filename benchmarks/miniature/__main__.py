@@ -16,11 +16,11 @@ from pathlib import Path
 from benchmarks.miniature.release import Miniature, save_miniature
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that is not there yet, or empty")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def commands(miniature: Miniature) -> list[list[str]]:
@@ -44,9 +44,9 @@ def commands(miniature: Miniature) -> list[list[str]]:
     return [*unpacked, taught, sweep]
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write, and print the commands."""
-    out = arguments(words).out.absolute()
+    out = arguments(argv).out.absolute()
     if out.exists() and any(out.iterdir()):
         sys.exit(f"--out {out} is not empty: give another folder")
     for command in commands(save_miniature(out)):

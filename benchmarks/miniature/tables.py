@@ -96,9 +96,9 @@ def _responses(root: Path, smiles: Sequence[str]) -> None:
     write(root, "synergy_oneil/drugs.csv", name=drugs, pubchemid=ids, SMILES=smiles)
     write(root, "synergy_oneil/cells.csv", cell_line=lines, gdsc_cells_key=lines, top200_cosmic_genes_by_zscore=ranked)
     couples = [(a, b, line) for index, a in enumerate(ids) for b in ids[index + 1 :] for line in lines[:2]]
-    a, b, where = zip(*couples, strict=True)
+    a, b, pair_lines = zip(*couples, strict=True)
     scores = [(-1) ** row * (20.0 + row % 7) for row in range(len(couples))]
-    write(root, "synergy_oneil/pairs.csv", cid_a=a, cid_b=b, cell_line=where, loewe=scores)
+    write(root, "synergy_oneil/pairs.csv", cid_a=a, cid_b=b, cell_line=pair_lines, loewe=scores)
 
 
 def _retention(root: Path, smiles: Sequence[str], chains: Sequence[str], labels: Sequence[int]) -> None:

@@ -25,7 +25,7 @@ from benchmarks.reliability.sweeps import SMALLEST, SmallSweep
 from esmerge.core.progress import progress
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of a sweep with SIGKILL, at random moments")
@@ -34,22 +34,22 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and of the inputs")
     parser.add_argument("--only", nargs="*", help="names of faults, or soak, or inputs; all if left out")
     parser.add_argument("--out", type=Path, help="page to write; printed in any case")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
 def faults(home: Path, count: int, seed: int) -> dict[str, Callable[[], list[FaultRow]]]:
     """Name -> what brings a fault about; each compares with sweeps that nothing disturbs, which run first."""
-    whole, small = SmallSweep(home / "whole"), SmallSweep(home / "small", SMALLEST)
-    for sweep in (whole, small):
+    larger, smaller = SmallSweep(home / "whole"), SmallSweep(home / "small", SMALLEST)
+    for sweep in (larger, smaller):
         if sweep.finish() != 0:
             raise RuntimeError(f"a sweep that nothing disturbs failed: {sweep.said()[-2000:]}")
-    large, little = whole.results(), small.results()
+    large, little = larger.results(), smaller.results()
     return {
         "kills": lambda: [kills(home / "kills", large, count, seed)],
         "interrupts": lambda: [interrupts(home / "interrupts", large, max(1, count // 4), seed)],
         "full": lambda: [full_disk(home / "full", little, SMALLEST)],
         "read_only": lambda: [read_only(home / "read_only", little, SMALLEST)],
-        "damage": lambda: damaged_files(home / "damage", small, little),
+        "damage": lambda: damaged_files(home / "damage", smaller, little),
         "tracker": lambda: [tracker_death(home / "tracker", little, SMALLEST)],
         "memory": lambda: [out_of_memory(home / "memory", little, SMALLEST)],
         "worker": lambda: [worker_death(home / "worker", little, SMALLEST)],
@@ -58,13 +58,13 @@ def faults(home: Path, count: int, seed: int) -> dict[str, Callable[[], list[Fau
     }
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Inject, print, write; returns 1 if anything was lost."""
-    options = arguments(words)
+    options = arguments(argv)
     home = Path(tempfile.mkdtemp(prefix="reliability-"))
     rows, soaked = _measure(options, home)
     inputs = input_rows(options.cases, options.seed) if options.cases > 0 and _selected(options, "inputs") else []
-    text = page(rows, inputs, soaked, sys.argv[1:] if words is None else list(words))
+    text = page(rows, inputs, soaked, sys.argv[1:] if argv is None else list(argv))
     print(text)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

@@ -90,10 +90,10 @@ def full_disk(home: Path, expected: bytes, settings: tuple[str, ...], sizes: tup
             sweep = SmallSweep(disk.path, settings)
             disk.fill(size)
             code = sweep.finish(disk.disturb)
-            said, disk_how = sweep.said(), disk.how
+            output, disk_how = sweep.said(), disk.how
             disk.mend()
-            told = code == 1 and "is full" in said and "Traceback" not in said
-            tally.check(sweep, 1, sweep.finish() if told else code)
+            reported = code == 1 and "is full" in output and "Traceback" not in output
+            tally.check(sweep, 1, sweep.finish() if reported else code)
     return tally.row("full disk", disk_how, "`the disk of … is full …: free some space and run the same command again`")
 
 
@@ -106,29 +106,29 @@ def read_only(home: Path, expected: bytes, settings: tuple[str, ...]) -> FaultRo
         part.finish()
         disk.lock()
         code = SmallSweep(disk.path / "work", settings, said_at=home.parent / "said.txt").finish(disk.disturb)
-        said = (home.parent / "said.txt").read_text(encoding="utf-8")
+        output = (home.parent / "said.txt").read_text(encoding="utf-8")
         disk.mend()
-        told = code == 1 and "Read-only file system" in said and "Traceback" not in said
-        tally.check(sweep, 1, sweep.finish() if told else code)
+        reported = code == 1 and "Read-only file system" in output and "Traceback" not in output
+        tally.check(sweep, 1, sweep.finish() if reported else code)
     return tally.row(
         "read-only folder", disk.how, "`… cannot be written (… Read-only file system): give a folder that can be`"
     )
 
 
-def damaged_files(home: Path, whole: SmallSweep, expected: bytes) -> list[FaultRow]:
+def damaged_files(home: Path, original: SmallSweep, expected: bytes) -> list[FaultRow]:
     """Every file of a finished sweep's cache and runs, first cut short, then with one bit flipped."""
     rows = []
     for name, spoil in (("truncated", _cut), ("bit-flipped", _flip)):
-        sweep, tally = SmallSweep(home / name, whole.settings), Tally(expected)
-        shutil.copytree(whole.home, sweep.home)
+        sweep, tally = SmallSweep(home / name, original.settings), Tally(expected)
+        shutil.copytree(original.home, sweep.home)
         paths = _results(sweep)
         for path in paths:
             spoil(path)
         code = sweep.finish()
-        told = "is damaged" in sweep.said() and "Traceback" not in sweep.said()
-        tally.check(sweep, len(paths), code if told else 1)
-        how = "every safetensors, JSON and CSV file of the cache and the runs at once"
-        rows.append(tally.row(f"{name} files", how, "`… is damaged: … was altered or cut short; it is made again`"))
+        reported = "is damaged" in sweep.said() and "Traceback" not in sweep.said()
+        tally.check(sweep, len(paths), code if reported else 1)
+        cause = "every safetensors, JSON and CSV file of the cache and the runs at once"
+        rows.append(tally.row(f"{name} files", cause, "`… is damaged: … was altered or cut short; it is made again`"))
     return rows
 
 

@@ -110,13 +110,13 @@ def table(figures: Sequence[Figures]) -> str:
     return "\n".join([*lines, "", *quoted[: SHOWN * len(figures)]])
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a campaign and print its table; 1 if something crashed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=500, help="inputs of each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
-    options = parser.parse_args(words)
+    options = parser.parse_args(argv)
     figures = campaign(options.cases, options.seed, options.targets)
     print(table(figures))
     return int(any(f.crashed for f in figures))

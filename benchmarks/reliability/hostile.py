@@ -73,19 +73,19 @@ def as_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=True).encode()
 
 
-def damaged(whole: bytes) -> SearchStrategy[bytes]:
+def damaged(original: bytes) -> SearchStrategy[bytes]:
     """A file cut short, with bytes changed or put in, or something else altogether."""
-    positions = st.integers(0, max(0, len(whole) - 1))
-    cut = positions.map(lambda end: whole[:end])
+    positions = st.integers(0, max(0, len(original) - 1))
+    cut = positions.map(lambda end: original[:end])
     changes = st.lists(st.tuples(positions, st.integers(0, 255)), min_size=1, max_size=4)
     inserted = st.tuples(positions, st.binary(min_size=1, max_size=8)).map(
-        lambda p: whole[: p[0]] + p[1] + whole[p[0] :]
+        lambda p: original[: p[0]] + p[1] + original[p[0] :]
     )
-    return cut | changes.map(lambda edits: _changed(whole, edits)) | inserted | st.binary(max_size=60)
+    return cut | changes.map(lambda edits: _changed(original, edits)) | inserted | st.binary(max_size=60)
 
 
-def _changed(whole: bytes, edits: list[tuple[int, int]]) -> bytes:
-    content = bytearray(whole)
+def _changed(original: bytes, edits: list[tuple[int, int]]) -> bytes:
+    content = bytearray(original)
     for position, value in edits:
         if content:
             content[position] = value

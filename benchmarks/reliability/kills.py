@@ -39,9 +39,9 @@ class Tally:
         self.survived += faults if code == 0 and sweep.results() == self.expected else 0
         self.lost += lost
 
-    def row(self, fault: str, how: str, told: str) -> FaultRow:
+    def row(self, fault: str, cause: str, message: str) -> FaultRow:
         """The row of the page."""
-        return FaultRow(fault, how, self.injected, self.survived, self.lost, told)
+        return FaultRow(fault, cause, self.injected, self.survived, self.lost, message)
 
 
 def kills(
@@ -60,8 +60,8 @@ def kills(
         moments: processor seconds over which they are drawn.
     """
     tally = _stopped(home, expected, count, random.Random(seed), signal.SIGKILL, settings, moments)
-    told = "at the start: the command that goes on; in the table: `stopped half-way`"
-    return tally.row("kill -9", "SIGKILL after a random processor time, or before a random file operation", told)
+    message = "at the start: the command that goes on; in the table: `stopped half-way`"
+    return tally.row("kill -9", "SIGKILL after a random processor time, or before a random file operation", message)
 
 
 def interrupts(home: Path, expected: bytes, count: int, seed: int = 0) -> FaultRow:
@@ -76,15 +76,17 @@ def out_of_memory(home: Path, expected: bytes, settings: tuple[str, ...], batch:
     code = sweep.finish(partial(_exhaust, batch))
     reported = code == 1 and "out of memory" in sweep.said()
     tally.check(sweep, int(reported), sweep.finish())
-    told = "the run is failed with torch's message; the same command makes it again, from the batches that were scored"
-    return tally.row("out of memory in scoring", f"every forward pass from the {batch + 1}th on raises", told)
+    message = (
+        "the run is failed with torch's message; the same command makes it again, from the batches that were scored"
+    )
+    return tally.row("out of memory in scoring", f"every forward pass from the {batch + 1}th on raises", message)
 
 
 def two_at_once(home: Path, expected: bytes, settings: tuple[str, ...]) -> FaultRow:
     """Two processes with the same command, started together."""
     tally, sweep = Tally(expected), SmallSweep(home, settings)
-    both = [sweep.start(), sweep.start()]
-    tally.check(sweep, 1, max(ended(process) or 0 for process in both))
+    processes = [sweep.start(), sweep.start()]
+    tally.check(sweep, 1, max(ended(process) or 0 for process in processes))
     return tally.row("two sweeps in one folder", "the same command twice at a time", "nothing: they share the work")
 
 
@@ -143,12 +145,12 @@ def _die_at(number: int) -> None:
 def _exhaust(batch: int) -> None:
     """Let scoring run out of memory from a batch on."""
     passes: list[None] = []
-    read: Callable[..., object] = scoring._read
+    original: Callable[..., object] = scoring._read
 
     def exhausted(*arguments: object) -> object:
         passes.append(None)
         if len(passes) > batch:
             raise torch.OutOfMemoryError("out of memory: tried to allocate 20.00 GiB")
-        return read(*arguments)
+        return original(*arguments)
 
     scoring._read = exhausted  # type: ignore[assignment]

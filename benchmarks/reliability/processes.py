@@ -28,8 +28,8 @@ def worker_death(home: Path, expected: bytes, settings: tuple[str, ...]) -> Faul
     process = sweep.start()
     kill_worker(process, lambda: any(_running(path) for path in sweep.folder.glob("*/status.json")))
     code = ended(process)
-    told = code != 0 and "this goes on from what is finished" in sweep.said()
-    tally.check(sweep, 1, sweep.finish() if told else 1)
+    reported = code != 0 and "this goes on from what is finished" in sweep.said()
+    tally.check(sweep, 1, sweep.finish() if reported else 1)
     return tally.row("a joblib worker dies", "SIGKILL to a worker that has a run", "the command that goes on")
 
 
@@ -41,8 +41,8 @@ def tracker_death(home: Path, expected: bytes, settings: tuple[str, ...]) -> Fau
     noted = [status for status in statuses if status.tracking_error]
     tally.check(sweep, 1, code if noted else 1)
     tally.lost += len(noted) - 1 if noted else 0  # runs after the first that were not logged, either
-    told = "`run … was not tracked by W&B (…); its results are stored regardless`; later runs are logged again"
-    return tally.row("W&B's process dies", "SIGKILL to wandb-core between init and log", told)
+    message = "`run … was not tracked by W&B (…); its results are stored regardless`; later runs are logged again"
+    return tally.row("W&B's process dies", "SIGKILL to wandb-core between init and log", message)
 
 
 def clock_backwards(home: Path, expected: bytes, settings: tuple[str, ...]) -> FaultRow:

@@ -78,13 +78,13 @@ def soak(home: Path, runs: int = 200, kills: int = 6, seed: int = 0) -> Soak:
     calm, sweep = (SmallSweep(home / name, (*settings, *JOBLIB)) for name in ("calm", "disturbed"))
     _disturb(calm, runs, 0, random.Random(seed), watched)
     killed, commands = _disturb(sweep, runs, kills, random.Random(seed), watched)
-    grown = [growth for each in watched.values() if (growth := each.growth()) is not None]
-    left = sweep.leftovers() + sorted(_temporary() - before)
-    lost, done = lost_rows(calm.results(), sweep.results()), len(sweep.finished())
+    grown = [growth for worker in watched.values() if (growth := worker.growth()) is not None]
+    leftovers = sweep.leftovers() + sorted(_temporary() - before)
+    lost, finished = lost_rows(calm.results(), sweep.results()), len(sweep.finished())
     memory = max((memory for memory, _ in grown), default=0.0)
     handles = max((handles for _, handles in grown), default=0)
     seconds = round(time.monotonic() - clock, 1)
-    return Soak(runs, killed, commands, done, lost, len(grown), round(memory, 1), handles, len(left), seconds)
+    return Soak(runs, killed, commands, finished, lost, len(grown), round(memory, 1), handles, len(leftovers), seconds)
 
 
 def _disturb(
@@ -94,14 +94,18 @@ def _disturb(
     killed, commands, code = 0, 0, 1
     while code != 0 and commands < kills + 3:
         commands += 1
-        done = len(list(sweep.folder.glob("*/metrics.csv")))
-        aim = done + rng.randint(1, max(1, 2 * (runs - done) // (kills - killed + 1))) if killed < kills else runs + 1
+        finished = len(list(sweep.folder.glob("*/metrics.csv")))
+        aim = (
+            finished + rng.randint(1, max(1, 2 * (runs - finished) // (kills - killed + 1)))
+            if killed < kills
+            else runs + 1
+        )
         process, victim = sweep.start(), rng.random()
         while process.exitcode is None:
             workers = joblib_workers(int(process.pid or 0))
-            done = len(list(sweep.folder.glob("*/metrics.csv")))
-            _look(workers, done, watched)
-            if workers and done >= aim and killed < kills:
+            finished = len(list(sweep.folder.glob("*/metrics.csv")))
+            _look(workers, finished, watched)
+            if workers and finished >= aim and killed < kills:
                 _kill(workers if victim < 0.7 else [*workers, int(process.pid or 0)], rng)
                 killed, aim = killed + 1, runs + 1
             time.sleep(PERIOD)
@@ -117,13 +121,13 @@ def _kill(processes: Sequence[int], rng: random.Random) -> None:
             os.kill(victim, signal.SIGKILL)
 
 
-def _look(workers: Sequence[int], done: int, watched: dict[int, Watched]) -> None:
+def _look(workers: Sequence[int], finished: int, watched: dict[int, Watched]) -> None:
     for worker in workers:
         with contextlib.suppress(OSError, ValueError, IndexError):
             pages = int(Path(f"/proc/{worker}/statm").read_text(encoding="utf-8").split()[1])
             handles = len(os.listdir(f"/proc/{worker}/fd"))
             memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-            watched[worker].looks.append((done, memory, handles))
+            watched[worker].looks.append((finished, memory, handles))
 
 
 def _temporary() -> set[str]:

@@ -89,8 +89,8 @@ class SmallSweep:
     def finished(self) -> dict[str, int]:
         """Run that is done -> when its metrics were written, in ns."""
         paths = [path.parent for path in self.folder.glob("*/status.json")]
-        done = [path for path in paths if RunFolder(path).outcome().state == "done"]
-        return {path.name: (path / "metrics.csv").stat().st_mtime_ns for path in done}
+        finished_paths = [path for path in paths if RunFolder(path).outcome().state == "done"]
+        return {path.name: (path / "metrics.csv").stat().st_mtime_ns for path in finished_paths}
 
     def leftovers(self) -> list[str]:
         """Temporary files in the sweep's folder and cache."""
@@ -119,7 +119,7 @@ class SmallSweep:
                 get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *location: object) -> None:
     print(f"{category.__name__}: {message}", file=sys.stderr)
 
 

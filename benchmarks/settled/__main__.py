@@ -33,7 +33,7 @@ from esmerge.storage.files import write_text
 RESULTS = Path(__file__).parents[1] / "results"
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.settled",
@@ -46,12 +46,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--archive", type=Path, help="folder to keep what the page needs of all of them")
     parser.add_argument("--seeds", nargs="+", default=[], help="compare those alone that answer under all of these")
     parser.add_argument("--note", default="", help="a sentence under the commands: what of them has been run")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Read, write, say the verdict."""
-    options = arguments(words)
+    options = arguments(argv)
     try:
         parts = [part for folder in options.folders for part in read_parts(folder)]
         worlds = join_worlds(parts, options.seeds)

@@ -47,17 +47,17 @@ def write_archive(parts: Sequence[Part], folder: Path) -> None:
     for part in parts:
         worlds.setdefault(part.world, []).append(part)
     index = []
-    for name, same in worlds.items():
-        benchmarks = {each.name: each for part in same for each in part.benchmarks}
-        everyone = _united(each for part in same for each in part.contenders)
-        asked: dict[str, dict[str, str]] = {}
-        for seed in sorted({seed for each in everyone for seed in each.runs}):
-            marks = {_key(each): each.runs[seed][0].marks for each in everyone if seed in each.runs}
-            asked[seed] = _asked(marks, f"{name}, seed {seed}")
+    for name, world_parts in worlds.items():
+        benchmarks = {entry.name: entry for part in world_parts for entry in part.benchmarks}
+        everyone = _united(entry for part in world_parts for entry in part.contenders)
+        digests: dict[str, dict[str, str]] = {}
+        for seed in sorted({seed for entry in everyone for seed in entry.runs}):
+            marks = {_key(entry): entry.runs[seed][0].marks for entry in everyone if seed in entry.runs}
+            digests[seed] = _asked(marks, f"{name}, seed {seed}")
             with replacing(folder / f"{name}.seed{seed}.parquet") as partial:
-                _table(marks, asked[seed]).to_parquet(partial, index=False)
-        index.append({"world": name, "benchmarks": [asdict(each) for each in benchmarks.values()], "asked": asked,
-                      "contenders": [_described(each) for each in everyone]})  # fmt: skip
+                _table(marks, digests[seed]).to_parquet(partial, index=False)
+        index.append({"world": name, "benchmarks": [asdict(entry) for entry in benchmarks.values()], "asked": digests,
+                      "contenders": [_described(entry) for entry in everyone]})  # fmt: skip
     write_json(folder / INDEX, {"worlds": index})
 
 
@@ -96,23 +96,23 @@ def _key(contender: Contender) -> str:
     return contender.title + ", tuned" * contender.tuned
 
 
-def _asked(marks: Mapping[str, Mapping[str, Marks]], where: str) -> dict[str, str]:
+def _asked(marks: Mapping[str, Mapping[str, Marks]], source: str) -> dict[str, str]:
     """Benchmark -> digest of its questions and labels."""
-    asked: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for title, by_benchmark in marks.items():
-        for benchmark, each in by_benchmark.items():
-            if asked.setdefault(benchmark, each.asked) != each.asked:
+        for benchmark, benchmark_marks in by_benchmark.items():
+            if digests.setdefault(benchmark, benchmark_marks.asked) != benchmark_marks.asked:
                 raise StoreError(
-                    f"{where}: {title} was asked other questions on {benchmark} than the others: keep sweeps with "
+                    f"{source}: {title} was asked other questions on {benchmark} than the others: keep sweeps with "
                     "other limits or splits in an archive of their own"
                 )
-    return asked
+    return digests
 
 
-def _table(marks: Mapping[str, Mapping[str, Marks]], asked: Mapping[str, str]) -> pd.DataFrame:
+def _table(marks: Mapping[str, Mapping[str, Marks]], digests: Mapping[str, str]) -> pd.DataFrame:
     """A line for each question, a column for everyone: right, wrong, or not asked."""
     blocks = []
-    for benchmark in asked:
+    for benchmark in digests:
         answered = {
             title: by_benchmark[benchmark] for title, by_benchmark in marks.items() if benchmark in by_benchmark
         }
@@ -128,7 +128,7 @@ def _described(contender: Contender) -> dict[str, Any]:
     runs = {
         seed: {
             "seconds": run.seconds,
-            "trials": [None if math.isnan(each) else each for each in run.trials],
+            "trials": [None if math.isnan(accuracy) else accuracy for accuracy in run.trials],
             **run.made_by,
         }
         for seed, (run, *_) in contender.runs.items()
@@ -138,24 +138,28 @@ def _described(contender: Contender) -> dict[str, Any]:
 
 
 def _part(world: Mapping[str, Any], folder: Path) -> Part:
-    name, asked = world["world"], world["asked"]
-    tables = {seed: pd.read_parquet(folder / f"{name}.seed{seed}.parquet") for seed in asked}
+    name, digests = world["world"], world["asked"]
+    tables = {seed: pd.read_parquet(folder / f"{name}.seed{seed}.parquet") for seed in digests}
     contenders = []
-    for each in world["contenders"]:
-        runs = {seed: (_run(facts, tables[seed], each["key"], asked[seed]),) for seed, facts in each["runs"].items()}
-        record = MethodRecord(**{**each["record"], "kind": MethodKind(each["record"]["kind"])})
-        ours = is_ours(each["method"], each["title"])
-        contenders.append(Contender(each["method"], record, each["title"], each["tuned"], runs, each["reads"], ours))
+    for entry in world["contenders"]:
+        runs = {
+            seed: (_run(facts, tables[seed], entry["key"], digests[seed]),) for seed, facts in entry["runs"].items()
+        }
+        record = MethodRecord(**{**entry["record"], "kind": MethodKind(entry["record"]["kind"])})
+        own_choice = is_ours(entry["method"], entry["title"])
+        contenders.append(
+            Contender(entry["method"], record, entry["title"], entry["tuned"], runs, entry["reads"], own_choice)
+        )
     benchmarks = tuple(
-        EvaluatedBenchmark(**{**each, "departures": tuple(each["departures"])}) for each in world["benchmarks"]
+        EvaluatedBenchmark(**{**entry, "departures": tuple(entry["departures"])}) for entry in world["benchmarks"]
     )
     return Part(name, benchmarks, tuple(contenders))
 
 
-def _run(facts: Mapping[str, Any], table: pd.DataFrame, key: str, asked: Mapping[str, str]) -> FinishedRun:
+def _run(facts: Mapping[str, Any], table: pd.DataFrame, key: str, digests: Mapping[str, str]) -> FinishedRun:
     answered = table.loc[table[key].notna(), [*KEYS, key]]
     marks = {
-        benchmark: Marks(lines["question"].to_numpy(np.uint64), lines[key].to_numpy(bool), asked[benchmark])
+        benchmark: Marks(lines["question"].to_numpy(np.uint64), lines[key].to_numpy(bool), digests[benchmark])
         for benchmark, lines in answered.groupby("benchmark", sort=False)
     }
     made_by = {name: value for name, value in facts.items() if name not in ("seconds", "trials")}

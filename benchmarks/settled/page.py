@@ -46,12 +46,12 @@ def page(
         figures: caption -> file name.
         note: what of the commands has been run; nothing where all has been.
     """
-    first, *rest = verdict(worlds, method)
+    first, *details = verdict(worlds, method)
     parts = [
         "# Which merge is best: every merge, published and tuned, in every world",
         "\n".join(["```bash", *commands, "```"]),
         *([note] if note else []),
-        "\n".join([first, "", *[f"- {line}" for line in rest]]),
+        "\n".join([first, "", *[f"- {line}" for line in details]]),
         HOW,
         CHOSEN,
         *[f"![{caption}]({name})" for caption, name in figures.items()],
@@ -65,7 +65,12 @@ def _overall(worlds: Sequence[Standings]) -> str:
     """Mean ranks and wins over the worlds, and the deciding accuracy in each."""
     ranks = {tuned: mean_ranks(worlds, tuned) for tuned in (False, True)}
     wins = {tuned: total_duels(worlds, tuned) for tuned in (False, True)}
-    rivals = {each.title: each for standing in worlds for tuned in (False, True) for each in standing.competing(tuned)}
+    rivals = {
+        contender.title: contender
+        for standing in worlds
+        for tuned in (False, True)
+        for contender in standing.competing(tuned)
+    }
     names = [standing.world.name for standing in worlds]
     head = [
         "method", "reads", "mean rank", "wins, losses", "mean rank, tuned", "wins, losses, tuned",
@@ -78,7 +83,9 @@ def _overall(worlds: Sequence[Standings]) -> str:
         for tuned in (False, True):
             cells += [_number(ranks[tuned].get(title)), _duel(wins[tuned].get(title))]
         rows = [(standing, standing.find(title, tuned)) for standing in worlds for tuned in (False, True)]
-        cells += [percent(standing.main.score(each).value)[:-2] if each else ABSENT for standing, each in rows]
+        cells += [
+            percent(standing.main.score(contender).value)[:-2] if contender else ABSENT for standing, contender in rows
+        ]
         lines.append(cells)
     return f"## All worlds\n\n{_markdown(head, lines, words=2)}"
 
@@ -92,9 +99,9 @@ def _world(standing: Standings) -> str:
     for tuned in settings:
         head += [f"{_heading(column)}{', tuned' * tuned}" for column in columns] + [f"wins, losses{', tuned' * tuned}"]
     lines = [line for block in BLOCKS for line in _block(standing, block, columns, settings)]
-    counts = [there.sum(axis=1) for table in standing.tables.values() for there in table.asked]
-    asked = {int(count) for of_benchmark in counts for count in of_benchmark}
-    questions = " to ".join(f"{count:,}" for count in sorted({min(asked), max(asked)}))
+    counts = [is_asked.sum(axis=1) for table in standing.tables.values() for is_asked in table.asked]
+    question_counts = {int(count) for of_benchmark in counts for count in of_benchmark}
+    questions = " to ".join(f"{count:,}" for count in sorted({min(question_counts), max(question_counts)}))
     text = [
         f"## {world.name}",
         f"Seeds {', '.join(world.seeds)}; {questions} questions per benchmark and seed.",
@@ -109,14 +116,14 @@ def _block(
     standing: Standings, block: MethodKind, columns: Sequence[Column], settings: Sequence[bool]
 ) -> list[list[str]]:
     """The lines of one block, the best first; its references keep their order."""
-    members = [each for each in standing.world.contenders if each.record.kind is block]
-    titles = list(dict.fromkeys(each.title for each in members))
+    members = [member for member in standing.world.contenders if member.record.kind is block]
+    titles = list(dict.fromkeys(member.title for member in members))
     pairs = {title: [standing.find(title, tuned) for tuned in settings] for title in titles}
-    if any(each.reads for each in members):
-        titles.sort(key=lambda title: -max(standing.main.score(each).value for each in pairs[title] if each))
+    if any(member.reads for member in members):
+        titles.sort(key=lambda title: -max(standing.main.score(member).value for member in pairs[title] if member))
     lines = []
     for title in titles:
-        cells = [title, next(each for each in pairs[title] if each).reads or ABSENT]
+        cells = [title, next(member for member in pairs[title] if member).reads or ABSENT]
         for tuned, contender in zip(settings, pairs[title], strict=True):
             cells += [_cell(standing, contender, column, tuned) for column in columns]
             cells.append(_duel(standing.duels[tuned].get(title) if contender else None))
@@ -128,8 +135,8 @@ def _cell(standing: Standings, contender: Contender | None, column: Column, tune
     score = standing.score(contender, column.family) if contender else None
     if score is None or contender is None:
         return ABSENT
-    rivals = [standing.score(each, column.family) for each in standing.competing(tuned)]
-    best = max((each.value for each in rivals if each), default=1.0)
+    rivals = [standing.score(rival, column.family) for rival in standing.competing(tuned)]
+    best = max((rival.value for rival in rivals if rival), default=1.0)
     return _bold(_score(score), contender.competes and score.value == best)
 
 

@@ -72,12 +72,12 @@ def read_run(folder: RunFolder) -> FinishedRun:
     )
 
 
-def _marks(frame: pd.DataFrame, where: str) -> Marks:
+def _marks(frame: pd.DataFrame, source: str) -> Marks:
     questions = np.array([_digest([name]) for name in frame["id"]], dtype=np.uint64)
     order = np.argsort(questions)
     questions = questions[order]
     if len(np.unique(questions)) < len(questions):
-        raise InputError(f"{where}: an id stands twice; expected one line for each question, run the sweep again")
+        raise InputError(f"{source}: an id stands twice; expected one line for each question, run the sweep again")
     right = (frame["label"] == frame["prediction"]).to_numpy(dtype=bool)[order]
     pairs = sorted(f"{name}\t{label}" for name, label in zip(frame["id"], frame["label"], strict=True))
     return Marks(questions, right, f"{_digest(pairs):016x}")

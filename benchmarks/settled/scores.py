@@ -78,14 +78,14 @@ class Answers:
 
     def difference(self, first: Contender, second: Contender) -> Difference:
         """The first's accuracy minus the second's; not yet corrected for other comparisons."""
-        one, two = self._at(first), self._at(second)
-        low, high = np.percentile(self.resampled[one] - self.resampled[two], BOUNDS)
-        signed = np.concatenate([(right[one] - right[two]).sum(axis=0) for right in self.right])
+        first_index, second_index = self._at(first), self._at(second)
+        low, high = np.percentile(self.resampled[first_index] - self.resampled[second_index], BOUNDS)
+        signed = np.concatenate([(right[first_index] - right[second_index]).sum(axis=0) for right in self.right])
         p = sign_flip_p(np.rint(signed).astype(np.int64))
-        return Difference(float(self.means[one] - self.means[two]), float(low), float(high), p)
+        return Difference(float(self.means[first_index] - self.means[second_index]), float(low), float(high), p)
 
     def _at(self, contender: Contender) -> int:
-        return next(at for at, each in enumerate(self.contenders) if each is contender)
+        return next(at for at, candidate in enumerate(self.contenders) if candidate is contender)
 
 
 def answers(world: World, column: Column, resamples: int = RESAMPLES) -> Answers:
@@ -94,36 +94,36 @@ def answers(world: World, column: Column, resamples: int = RESAMPLES) -> Answers
     Raises:
         InputError: two contenders were not asked the same questions under one seed.
     """
-    contenders = tuple(each for each in world.contenders if each.answers(column, world.seeds))
-    right, asked = zip(*[_benchmark(contenders, world.seeds, name) for name in column.benchmarks], strict=True)
+    contenders = tuple(contender for contender in world.contenders if contender.answers(column, world.seeds))
+    right, masks = zip(*[_benchmark(contenders, world.seeds, name) for name in column.benchmarks], strict=True)
     draws = np.random.default_rng(0)
     seeds = len(world.seeds)
-    drawn = draws.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)  # (resamples, seeds)
+    weights = draws.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).astype(float)  # (resamples, seeds)
     once = np.ones((1, seeds))
     means, resampled = [], []
-    for hits, there in zip(right, asked, strict=True):
-        questions = there.shape[1]
+    for hits, mask in zip(right, masks, strict=True):
+        questions = mask.shape[1]
         times = draws.multinomial(questions, np.full(questions, 1 / questions), size=resamples).astype(float)
-        means.append(_ratio(hits, there, once, np.ones((1, questions)))[:, 0])
-        resampled.append(_ratio(hits, there, drawn, times))
-    return Answers(contenders, right, asked, np.mean(means, axis=0), np.mean(resampled, axis=0))
+        means.append(_ratio(hits, mask, once, np.ones((1, questions)))[:, 0])
+        resampled.append(_ratio(hits, mask, weights, times))
+    return Answers(contenders, right, masks, np.mean(means, axis=0), np.mean(resampled, axis=0))
 
 
 def correct(differences: Iterable[Difference]) -> list[Difference]:
     """The differences of one set with Holm's correction over all of them."""
     several = list(differences)
-    adjusted = holm([each.p for each in several]) if several else []
-    return [replace(each, p_holm=p) for each, p in zip(several, adjusted, strict=True)]
+    adjusted = holm([difference.p for difference in several]) if several else []
+    return [replace(difference, p_holm=p) for difference, p in zip(several, adjusted, strict=True)]
 
 
 def duels(table: Answers, contenders: Sequence[Contender]) -> dict[str, tuple[int, int]]:
     """Title -> significant wins and losses against every other contender, corrected over all pairs."""
-    pairs = [(one, two) for at, one in enumerate(contenders) for two in contenders[at + 1 :]]
-    differences = correct(table.difference(one, two) for one, two in pairs)
-    counts = {each.title: [0, 0] for each in contenders}
-    for (one, two), difference in zip(pairs, differences, strict=True):
+    pairs = [(first, second) for at, first in enumerate(contenders) for second in contenders[at + 1 :]]
+    differences = correct(table.difference(first, second) for first, second in pairs)
+    counts = {contender.title: [0, 0] for contender in contenders}
+    for (first, second), difference in zip(pairs, differences, strict=True):
         if difference.significant:
-            better, worse = (one, two) if difference.value > 0 else (two, one)
+            better, worse = (first, second) if difference.value > 0 else (second, first)
             counts[better.title][0] += 1
             counts[worse.title][1] += 1
     return {title: (won, lost) for title, (won, lost) in counts.items()}
@@ -131,19 +131,19 @@ def duels(table: Answers, contenders: Sequence[Contender]) -> dict[str, tuple[in
 
 def ranks(table: Answers, contenders: Sequence[Contender]) -> dict[str, float]:
     """Title -> rank by accuracy, the best is 1; equals share the mean of their ranks."""
-    values = np.array([table.score(each).value for each in contenders])
+    values = np.array([table.score(contender).value for contender in contenders])
     return {
-        each.title: 1 + float((values > value).sum()) + float((values == value).sum() - 1) / 2
-        for each, value in zip(contenders, values, strict=True)
+        contender.title: 1 + float((values > value).sum()) + float((values == value).sum() - 1) / 2
+        for contender, value in zip(contenders, values, strict=True)
     }
 
 
 def _ratio(
-    right: NDArray[np.float64], asked: NDArray[np.float64], seeds: NDArray[np.float64], questions: NDArray[np.float64]
+    right: NDArray[np.float64], mask: NDArray[np.float64], seeds: NDArray[np.float64], questions: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Weighted accuracies, (contenders, resamples), for weights of seeds and questions, (resamples, ·) each."""
     hits = np.einsum("csr,rs->cr", right @ questions.T, seeds)
-    total = np.einsum("sr,rs->r", asked @ questions.T, seeds)
+    total = np.einsum("sr,rs->r", mask @ questions.T, seeds)
     return hits / np.maximum(total, 1)
 
 
@@ -154,10 +154,10 @@ def _benchmark(
     first = [_marks(contenders[0], seed, benchmark) for seed in seeds]
     questions = np.unique(np.concatenate([marks.questions for marks in first]))
     right = np.zeros((len(contenders), len(seeds), len(questions)))
-    asked = np.zeros((len(seeds), len(questions)))
+    mask = np.zeros((len(seeds), len(questions)))
     for row, (seed, expected) in enumerate(zip(seeds, first, strict=True)):
         places = np.searchsorted(questions, expected.questions)
-        asked[row, places] = 1
+        mask[row, places] = 1
         for at, contender in enumerate(contenders):
             marks = _marks(contender, seed, benchmark)
             if marks.asked != expected.asked:
@@ -166,7 +166,7 @@ def _benchmark(
                     f"{seed}: a paired comparison needs the same; run both with the same benchmark, limit and seed"
                 )
             right[at, row, places] = marks.right
-    return right, asked
+    return right, mask
 
 
 def _marks(contender: Contender, seed: str, benchmark: str) -> Marks:

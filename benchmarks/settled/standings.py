@@ -29,8 +29,8 @@ class Standings:
 
     def competing(self, tuned: bool) -> list[Contender]:
         """The merges that rank, by accuracy."""
-        rivals = [each for each in self.world.of(tuned) if each.competes]
-        return sorted(rivals, key=lambda each: -self.main.score(each).value)
+        rivals = [contender for contender in self.world.of(tuned) if contender.competes]
+        return sorted(rivals, key=lambda contender: -self.main.score(contender).value)
 
     @cached_property
     def duels(self) -> dict[bool, dict[str, tuple[int, int]]]:
@@ -44,7 +44,7 @@ class Standings:
 
     def find(self, title: str, tuned: bool) -> Contender | None:
         """The contender of a title, if the world has it."""
-        return next((each for each in self.world.of(tuned) if each.title == title), None)
+        return next((contender for contender in self.world.of(tuned) if contender.title == title), None)
 
 
 def standings(world: World) -> Standings:
@@ -54,7 +54,9 @@ def standings(world: World) -> Standings:
         InputError: contenders were asked different questions.
     """
     columns = [
-        column for column in world.columns if any(each.answers(column, world.seeds) for each in world.contenders)
+        column
+        for column in world.columns
+        if any(contender.answers(column, world.seeds) for contender in world.contenders)
     ]
     return Standings(world, {column.family: answers(world, column) for column in columns})
 
@@ -62,9 +64,11 @@ def standings(world: World) -> Standings:
 def mean_ranks(worlds: Sequence[Standings], tuned: bool) -> dict[str, float]:
     """Title -> mean rank over the worlds that have such settings, among those that compete in every one of them."""
     fields = {id(standing): standing.competing(tuned) for standing in worlds if standing.competing(tuned)}
-    common = set.intersection(*({each.title for each in field} for field in fields.values())) if fields else set()
+    common = (
+        set.intersection(*({contender.title for contender in field} for field in fields.values())) if fields else set()
+    )
     tables = [
-        ranks(standing.main, [each for each in fields[id(standing)] if each.title in common])
+        ranks(standing.main, [contender for contender in fields[id(standing)] if contender.title in common])
         for standing in worlds
         if id(standing) in fields
     ]

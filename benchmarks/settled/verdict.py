@@ -46,22 +46,22 @@ def verdict(worlds: Sequence[Standings], method: str) -> list[str]:
 
 
 def _of(names: Sequence[str], worlds: Sequence[Standings]) -> str:
-    which = f" ({', '.join(names)})" if names else ""
-    return f"{len(names)} of {len(worlds)} {'world' if len(worlds) == 1 else 'worlds'}{which}"
+    listing = f" ({', '.join(names)})" if names else ""
+    return f"{len(names)} of {len(worlds)} {'world' if len(worlds) == 1 else 'worlds'}{listing}"
 
 
 def _published(standing: Standings, method: str) -> Contender | None:
     """The merge at its published settings: of several rows the one whose title names no setting."""
-    rows = [each for each in standing.world.of(False) if each.method == method]
-    return min(rows, key=lambda each: len(each.title), default=None)
+    rows = [row for row in standing.world.of(False) if row.method == method]
+    return min(rows, key=lambda row: len(row.title), default=None)
 
 
 def _world(standing: Standings, contender: Contender) -> tuple[str, bool, bool]:
     """A sentence on one world, whether the merge is above every untuned rival there, and above all published ones."""
     table, score = standing.main, standing.main.score(contender)
     rivals = [each for each in standing.competing(tuned=False) if each.method != contender.method]
-    what = family_title(standing.world.main.family).lower()
-    text = f"{what} {percent(score.value)} over {_seeds(standing)}"
+    title = family_title(standing.world.main.family).lower()
+    text = f"{title} {percent(score.value)} over {_seeds(standing)}"
     if not rivals:
         return f"{text}; there is no rival.", False, False
     differences = correct(table.difference(contender, rival) for rival in rivals)
@@ -80,20 +80,22 @@ def _world(standing: Standings, contender: Contender) -> tuple[str, bool, bool]:
 
 
 def _listed(rivals: Sequence[Contender]) -> str:
-    return ", ".join(each.title + " [on this project's choice of tokens]" * each.is_ours for each in rivals)
+    return ", ".join(rival.title + " [on this project's choice of tokens]" * rival.is_ours for rival in rivals)
 
 
 def _controls(standing: Standings) -> list[str]:
     """ES-Merging as published, beside what shares its form or its norms and has none of its signal."""
     published = standing.world.of(False)
-    merges = [each for each in published if each.record.kind is MethodKind.ES]
-    controls = [each for each in published if each.record.kind is MethodKind.CONTROL]
+    merges = [contender for contender in published if contender.record.kind is MethodKind.ES]
+    controls = [contender for contender in published if contender.record.kind is MethodKind.CONTROL]
     if not merges or not controls:
         return []
-    published_form = min(merges, key=lambda each: not each.title.endswith(AS_PUBLISHED))
-    differences = correct(standing.main.difference(published_form, each) for each in controls)
-    told = [f"{each.title} {interval(one)}" for each, one in zip(controls, differences, strict=True)]
-    return [f"{published_form.title} beside its controls: {'; '.join(told)}."]
+    published_form = min(merges, key=lambda contender: not contender.title.endswith(AS_PUBLISHED))
+    differences = correct(standing.main.difference(published_form, contender) for contender in controls)
+    comparisons = [
+        f"{contender.title} {interval(difference)}" for contender, difference in zip(controls, differences, strict=True)
+    ]
+    return [f"{published_form.title} beside its controls: {'; '.join(comparisons)}."]
 
 
 def _retention(standing: Standings, contender: Contender, rival: Contender) -> list[str]:
@@ -109,7 +111,7 @@ def _retention(standing: Standings, contender: Contender, rival: Contender) -> l
 
 
 def _tuned(standing: Standings, contender: Contender) -> list[str]:
-    rivals = [each for each in standing.competing(tuned=True) if each.method != contender.method]
+    rivals = [rival for rival in standing.competing(tuned=True) if rival.method != contender.method]
     if not rivals:
         return ["No tuned rival has finished."]
     (difference,) = correct([standing.main.difference(contender, rivals[0])])

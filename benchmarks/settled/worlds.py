@@ -110,7 +110,7 @@ def join_worlds(parts: Iterable[Part], seeds: Sequence[str] = ()) -> list[World]
     by_name: dict[str, list[Part]] = {}
     for part in parts:
         by_name.setdefault(part.world, []).append(part)
-    worlds = [_world(name, _columns(same), _joined(same), seeds) for name, same in by_name.items()]
+    worlds = [_world(name, _columns(world_parts), _joined(world_parts), seeds) for name, world_parts in by_name.items()]
     return [world for world in worlds if world.contenders or not seeds]
 
 
@@ -136,7 +136,7 @@ def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
     parts = {}
     for name in sorted(set(filter(None, worlds.values()))):
         results = sweep.results[sweep.results["specialists"] == name]
-        benchmarks = tuple(each for each in sweep.benchmarks if each.name in set(results["benchmark"]))
+        benchmarks = tuple(benchmark for benchmark in sweep.benchmarks if benchmark.name in set(results["benchmark"]))
         rows = tuple(row for row in sweep.rows if worlds[row.key] == name and row.kind is not MethodKind.FLOOR)
         parts[name] = replace(sweep, results=results, benchmarks=benchmarks, rows=rows)
     return parts
@@ -144,16 +144,18 @@ def _by_world(sweep: SweepResults) -> dict[str, SweepResults]:
 
 def _columns(parts: Sequence[Part]) -> tuple[Column, ...]:
     """One per family, of the benchmarks of all parts."""
-    benchmarks = {each.name: each for part in parts for each in part.benchmarks}
+    benchmarks = {benchmark.name: benchmark for part in parts for benchmark in part.benchmarks}
     return tuple(
-        family_columns(sorted(benchmarks.values(), key=lambda each: [*FAMILIES, each.family].index(each.family)))
+        family_columns(
+            sorted(benchmarks.values(), key=lambda benchmark: [*FAMILIES, benchmark.family].index(benchmark.family))
+        )
     )
 
 
 def _joined(parts: Sequence[Part]) -> list[Contender]:
     """Everyone in the parts of one world, each once."""
     contenders: dict[tuple[str, bool], Contender] = {}
-    for contender in (each for part in parts for each in part.contenders):
+    for contender in (member for part in parts for member in part.contenders):
         key = contender.title, contender.tuned
         before = contenders.get(key)
         if before is not None:
@@ -177,12 +179,12 @@ def _title(row: Row, sweep: SweepResults) -> str:
     """The method, its space, and what its settings have beside the published ones."""
     config = sweep.configs[row.key]
     published = _published(row.method)
-    other = [
+    changes = [
         f"{key.removeprefix('method.')}={config[key]}"
         for key, value in published.items()
         if config.get(key, value) != value
     ]
-    return row_title(row.record.title, row.granularity, row.merge_space, *other)
+    return row_title(row.record.title, row.granularity, row.merge_space, *changes)
 
 
 def _published(method: str) -> dict[str, str]:
@@ -197,26 +199,28 @@ def _contender(row: Row, title: str, sweep: SweepResults) -> Contender:
     for key, name in row.runs.items():
         seed = key.partition(" ")[0]  # a second run under one seed is told apart by its name
         runs[seed] = (*runs.get(seed, ()), read_run(sweep.run(name)))
-    ours = is_ours(row.method, title)
-    return Contender(row.method, row.record, title, row.tuned, runs, information(row.method), ours)
+    own_choice = is_ours(row.method, title)
+    return Contender(row.method, row.record, title, row.tuned, runs, information(row.method), own_choice)
 
 
-def _world(name: str, columns: tuple[Column, ...], contenders: list[Contender], wanted: Sequence[str] = ()) -> World:
+def _world(
+    name: str, columns: tuple[Column, ...], contenders: list[Contender], chosen_seeds: Sequence[str] = ()
+) -> World:
     """Who has every seed, and who lacks which."""
     main = next((column for column in columns if column.family == CROSS_MODAL), columns[0])
-    seeds = tuple(wanted) or _frequent(main, contenders)
-    whole = [each for each in contenders if seeds and each.answers(main, seeds)]
-    whole.sort(key=lambda each: (row_rank(each.record, each.method), each.tuned))
+    seeds = tuple(chosen_seeds) or _frequent(main, contenders)
+    complete = [entry for entry in contenders if seeds and entry.answers(main, seeds)]
+    complete.sort(key=lambda entry: (row_rank(entry.record, entry.method), entry.tuned))
     incomplete = [
-        f"{each.title}{', tuned' * each.tuned} (seed {', '.join(s for s in seeds if not each.answers(main, [s]))})"
-        for each in contenders
-        if not each.answers(main, seeds)
+        f"{entry.title}{', tuned' * entry.tuned} (seed {', '.join(s for s in seeds if not entry.answers(main, [s]))})"
+        for entry in contenders
+        if not entry.answers(main, seeds)
     ]
-    return World(name, columns, main, seeds, tuple(whole), tuple(incomplete))
+    return World(name, columns, main, seeds, tuple(complete), tuple(incomplete))
 
 
 def _frequent(main: Column, contenders: Sequence[Contender]) -> tuple[str, ...]:
     """The seeds that most have answered what decides under."""
-    counts = Counter(seed for each in contenders for seed in each.runs if each.answers(main, [seed]))
+    counts = Counter(seed for contender in contenders for seed in contender.runs if contender.answers(main, [seed]))
     frequent = [seed for seed, count in counts.items() if count >= ENOUGH * max(counts.values())]
     return tuple(sorted(frequent, key=lambda seed: (len(seed), seed)))

@@ -37,12 +37,12 @@ def cases(low: Adapters, dense: Adapters, only: set[str], alone: bool) -> list[C
         only: names of merges; all if there are none.
         alone: leave mergekit and PEFT out.
     """
-    found = [_case(*row, low, dense) for row in _rows(low.rank) if not only or row[0] in only]
+    selection = [_case(*row, low, dense) for row in _rows(low.rank) if not only or row[0] in only]
     if alone:
-        return [Case(case.ours) for case in found]
+        return [Case(case.ours) for case in selection]
     if not only:
-        found += [Case(None, None, Job("peft", name, low, options)) for name, options in PEFT_ALONE.items()]
-    return found
+        selection += [Case(None, None, Job("peft", name, low, options)) for name, options in PEFT_ALONE.items()]
+    return selection
 
 
 def _case(name: str, space: str, granularity: str | None, options: Options, low: Adapters, dense: Adapters) -> Case:

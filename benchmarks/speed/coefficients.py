@@ -42,7 +42,7 @@ from esmerge.specialists.specialists import PromptStyle, Specialists
 COUNTED, SIGNALS = "flops", "signals"
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=30)
@@ -64,60 +64,60 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
     parser.add_argument("--one", choices=[*WORKS, COUNTED, SIGNALS], help=argparse.SUPPRESS)
-    asked = parser.parse_args(given)
-    if asked.modalities is not None and not 1 <= asked.modalities <= asked.experts:
-        parser.error(f"--modalities {asked.modalities}: expected from 1 to the number of experts, {asked.experts}")
-    return asked
+    options = parser.parse_args(argv)
+    if options.modalities is not None and not 1 <= options.modalities <= options.experts:
+        parser.error(f"--modalities {options.modalities}: expected from 1 to the number of experts, {options.experts}")
+    return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, append."""
-    asked = arguments(given)
-    if asked.one:
-        print(json.dumps(measured(asked)))
+    options = arguments(argv)
+    if options.one:
+        print(json.dumps(measured(options)))
         return 0
-    command = list(sys.argv[1:] if given is None else given)
+    command = list(sys.argv[1:] if argv is None else argv)
     try:
-        kept = Kept(asked.out, facts(asked))
-        row = row_of(asked, command, kept)
+        journal = Kept(options.out, facts(options))
+        row = row_of(options, command, journal)
     except BenchError as error:
         sys.exit(f"error: {error}")
     print(report(row))
-    if asked.out:
-        append(asked.out, row)
-    kept.done()
+    if options.out:
+        append(options.out, row)
+    journal.done()
     return 0
 
 
-def row_of(asked: argparse.Namespace, command: list[str], kept: Kept) -> dict[str, object]:
+def row_of(options: argparse.Namespace, command: list[str], journal: Kept) -> dict[str, object]:
     """What was measured; raises ``ConfigError`` where there is no such checkpoint."""
-    with with_checkpoint(asked, command) as words_of_all:
-        return compared(asked, words_of_all, kept)
+    with with_checkpoint(options, command) as words_of_all:
+        return compared(options, words_of_all, journal)
 
 
-def measured(asked: argparse.Namespace) -> dict[str, float | None]:
+def measured(options: argparse.Namespace) -> dict[str, float | None]:
     """Seconds and peak MiB of one contender in this process; or the floor's floating-point operations."""
-    torch.set_num_threads(asked.threads)
-    work = case(asked)
+    torch.set_num_threads(options.threads)
+    work = case(options)
     for _ in work.batches():  # a warm start; none is kept: holes in memory would be counted when they fill again
         pass
-    if asked.one == COUNTED:
+    if options.one == COUNTED:
         return {"flop": counted(lambda: WORKS["floor"](work))}
-    if asked.one == SIGNALS:
+    if options.one == SIGNALS:
         return asdict(signals(work))
-    with cost(asked.device) as spent:
+    with cost(options.device) as spent:
         start = time.perf_counter()
-        WORKS[asked.one](work)
+        WORKS[options.one](work)
         seconds = time.perf_counter() - start
     return {"seconds": seconds, "memory": spent.memory}
 
 
-def case(asked: argparse.Namespace) -> Case:
+def case(options: argparse.Namespace) -> Case:
     """Random experts, and prompts in which every expert's modality has its share of the tokens."""
-    body = loaded(asked)
-    known, generator = words(body.tokenizer), torch.Generator().manual_seed(asked.seed)
-    names = [f"expert{number}" for number in range(asked.experts)]
-    modalities = names[: asked.modalities]
+    body = loaded(options)
+    vocabulary, generator = words(body.tokenizer), torch.Generator().manual_seed(options.seed)
+    names = [f"expert{number}" for number in range(options.experts)]
+    modalities = names[: options.modalities]
 
     def adapter() -> LoraState:
         modules = {}
@@ -125,16 +125,17 @@ def case(asked: argparse.Namespace) -> Case:
             if isinstance(layer, torch.nn.Linear) and ".layers." in path:
                 a, b = (
                     torch.randn(shape, generator=generator) * 0.02
-                    for shape in ((asked.rank, layer.in_features), (layer.out_features, asked.rank))
+                    for shape in ((options.rank, layer.in_features), (layer.out_features, options.rank))
                 )
                 modules[PREFIX + path] = LoraFactors(a.to(body.model.dtype), b.to(body.model.dtype), 2.0)
         return LoraState(modules, "random")
 
     def prompt() -> Prompt:
-        share = asked.length // len(modalities)
-        drawn = torch.randint(len(known), (len(modalities), share), generator=generator).tolist()
+        share = options.length // len(modalities)
+        indices = torch.randint(len(vocabulary), (len(modalities), share), generator=generator).tolist()
         return tuple(
-            Entity(name, " ".join(known[word] for word in own)) for name, own in zip(modalities, drawn, strict=True)
+            Entity(name, " ".join(vocabulary[word] for word in own))
+            for name, own in zip(modalities, indices, strict=True)
         )
 
     specialists = Specialists(
@@ -142,39 +143,39 @@ def case(asked: argparse.Namespace) -> Case:
         expert_modality={name: modalities[place % len(modalities)] for place, name in enumerate(names)},
         encoders={}, language="none", prompt_style=PromptStyle({}, ""), pool={}, fingerprint="random",
     )  # fmt: skip
-    return Case(specialists, [prompt() for _ in range(asked.probes)], asked.new_tokens if asked.generated else 0)
+    return Case(specialists, [prompt() for _ in range(options.probes)], options.new_tokens if options.generated else 0)
 
 
-def compared(asked: argparse.Namespace, given: list[str], kept: Kept) -> dict[str, object]:
+def compared(options: argparse.Namespace, command: list[str], journal: Kept) -> dict[str, object]:
     """The medians of all contenders and their ratios."""
 
-    def once(turn: str, name: str, more: list[str]) -> dict[str, float]:
-        return kept(f"{name}, {turn}", lambda: child(given, name, more))
+    def once(turn: str, name: str, extra: list[str]) -> dict[str, float]:
+        return journal(f"{name}, {turn}", lambda: child(command, name, extra))
 
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in asked.contenders}
-    with progress("coefficient speed", asked.repeats * len(found)) as bar:
-        for turn in range(asked.repeats):
-            for name in found:
-                found[name].append(once(f"turn {turn}", name, ["--generated", "0"]))
+    runs_by_name: dict[str, list[dict[str, float]]] = {name: [] for name in options.contenders}
+    with progress("coefficient speed", options.repeats * len(runs_by_name)) as bar:
+        for turn in range(options.repeats):
+            for name in runs_by_name:
+                runs_by_name[name].append(once(f"turn {turn}", name, ["--generated", "0"]))
                 bar.update()
-    row: dict[str, object] = {**facts(asked), "taken_up": kept.taken_up}
-    for name, runs in found.items():
+    row: dict[str, object] = {**facts(options), "taken_up": journal.taken_up}
+    for name, runs in runs_by_name.items():
         row[f"{name}_seconds"] = round(statistics.median(run["seconds"] for run in runs), 3)
         row[f"{name}_memory"] = statistics.median(run["memory"] for run in runs)
     row["floor_flop"] = once("once", COUNTED, ["--generated", "0"])["flop"]
-    if asked.generated:
-        probes = ["--probes", str(asked.generated)]
+    if options.generated:
+        probes = ["--probes", str(options.generated)]
         with_text = (
             once("with text", "reference", probes)["seconds"]
             - once("without text", "reference", [*probes, "--generated", "0"])["seconds"]
         )
-        row["generation_seconds"] = round(with_text * asked.probes / asked.generated, 1)
+        row["generation_seconds"] = round(with_text * options.probes / options.generated, 1)
     return row
 
 
-def child(given: list[str], name: str, more: list[str]) -> dict[str, float]:
+def child(command: list[str], name: str, extra: list[str]) -> dict[str, float]:
     """One measurement in a process of its own."""
-    return measurement("benchmarks.speed.coefficients", [*given, *more, "--one", name])
+    return measurement("benchmarks.speed.coefficients", [*command, *extra, "--one", name])
 
 
 def report(row: dict[str, object]) -> str:
@@ -199,11 +200,13 @@ def ratios(row: dict[str, object]) -> dict[str, float]:
         "reference / ours, memory": ("reference_memory", "ours_memory"),
         "ours / floor, seconds": ("ours_seconds", "floor_seconds"),
     }
-    found = {name: number[a] / max(number[b], 1e-9) for name, (a, b) in pairs.items() if a in number and b in number}
+    quotients = {
+        name: number[a] / max(number[b], 1e-9) for name, (a, b) in pairs.items() if a in number and b in number
+    }
     if {"generation_seconds", "reference_seconds", "ours_seconds"} <= set(number):
-        whole = number["generation_seconds"] + number["reference_seconds"]
-        found["reference with generation / ours, seconds"] = whole / number["ours_seconds"]
-    return found
+        total = number["generation_seconds"] + number["reference_seconds"]
+        quotients["reference with generation / ours, seconds"] = total / number["ours_seconds"]
+    return quotients
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ def _ours(job: Job) -> Callable[[], None]:
 
     def work() -> None:
         state = merge(job.method, inputs, settings).state
-        kept = state.materialize() if isinstance(state, LoraState) else state  # dense updates are dropped one by one
-        for _ in kept.modules.values():
+        updates = state.materialize() if isinstance(state, LoraState) else state  # dense updates are dropped one by one
+        for _ in updates.modules.values():
             pass
 
     return work
@@ -211,9 +211,9 @@ def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what is compared."""
-    found = {"torch": torch.__version__, "peft": peft.__version__}
+    packages = {"torch": torch.__version__, "peft": peft.__version__}
     if mergekit is not None:
         from importlib.metadata import version
 
-        found["mergekit"] = version("mergekit")
-    return found
+        packages["mergekit"] = version("mergekit")
+    return packages

@@ -22,7 +22,7 @@ from benchmarks.speed.probing import Case, ours
 MIB = 2**20
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 3, 6])
@@ -33,14 +33,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--probes", type=int, default=16)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--modalities", type=int, default=2)
-    return parser.parse_args(given)
+    return parser.parse_args(argv)
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    asked = arguments(given)
+    options = arguments(argv)
     torch.set_num_threads(1)
-    rows = [measured(case(asked, experts)) for experts in asked.experts]
+    rows = [measured(case(options, experts)) for experts in options.experts]
     print(pd.DataFrame(rows).round(2).to_string(index=False))
     if len(rows) > 1:
         print(f"each expert adds {added(rows[0], rows[-1]):.2f} times its adapter to the peak")
@@ -53,10 +53,10 @@ def added(fewer: dict[str, float], more: dict[str, float]) -> float:
     return growth * more["experts"] / more["adapters"]
 
 
-def case(asked: argparse.Namespace, experts: int) -> Case:
+def case(options: argparse.Namespace, experts: int) -> Case:
     """Experts and prompts of the given sizes."""
     names = ("layers", "hidden", "words", "rank", "probes", "length", "modalities")
-    words = [part for name in names for part in (f"--{name}", str(getattr(asked, name)))]
+    words = [part for name in names for part in (f"--{name}", str(getattr(options, name)))]
     return coefficients.case(coefficients.arguments([*words, "--experts", str(experts), "--threads", "1"]))
 
 

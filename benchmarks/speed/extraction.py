@@ -28,19 +28,19 @@ MERGEKIT = "import sys; from mergekit.scripts.extract_lora import main; sys.argv
 HEAD = "| program | seconds | seconds of CPU | peak memory | residual |\n|---|" + "---:|" * 4
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=SHAPES, default="smollm2-135m")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--folder", type=Path, help="where the checkpoints go for a while; a temporary one by default")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Make the checkpoints, extract by both programs, print a table; 1 if one failed."""
-    options = arguments(words)
+    options = arguments(argv)
     failed = 0
     print(HEAD)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -55,11 +55,11 @@ def main(words: Sequence[str] | None = None) -> int:
 def commands(base: Path, tuned: Path, root: Path, rank: int) -> dict[str, list[str]]:
     """Program -> its command; each writes into a folder of its name."""
     own = [f"backbone={base}", f"tuned={tuned}", f"out={root / 'esmerge'}", f"rank={rank}", "dtype=bfloat16"]
-    other = ["--model", tuned, "--base-model", base, "--out-path", root / "mergekit", "--max-rank", rank]
-    other += ["--include-regex", "_proj", "--skip-undecomposable"]
+    mergekit_options = ["--model", tuned, "--base-model", base, "--out-path", root / "mergekit", "--max-rank", rank]
+    mergekit_options += ["--include-regex", "_proj", "--skip-undecomposable"]
     return {
         "esmerge": [sys.executable, "-m", "src.extract", *own, "threads=null"],
-        "mergekit": [sys.executable, "-c", MERGEKIT, *map(str, other)],
+        "mergekit": [sys.executable, "-c", MERGEKIT, *map(str, mergekit_options)],
     }
 
 
@@ -97,8 +97,8 @@ def residual(base: Path, tuned: Path, adapter: Path) -> float:
     for name in [name for name in before if name.endswith("_proj.weight")]:
         module = f"base_model.model.{name.removesuffix('.weight')}"
         update = after[name].float() - before[name].float()
-        held = factors[f"{module}.lora_B.weight"] @ factors[f"{module}.lora_A.weight"]
-        lost, total = lost + float((update - held).square().sum()), total + float(update.square().sum())
+        approximation = factors[f"{module}.lora_B.weight"] @ factors[f"{module}.lora_A.weight"]
+        lost, total = lost + float((update - approximation).square().sum()), total + float(update.square().sum())
     return (lost / total) ** 0.5
 
 
@@ -121,9 +121,9 @@ def _save(tensors: Mapping[str, Tensor], folder: Path) -> None:
     for name, tensor in tensors.items():
         layer = next((part for part in name.split(".") if part.isdigit()), "rest")
         shards.setdefault(f"model-{layer}.safetensors", {})[name] = tensor.contiguous().clone()
-    for file, held in shards.items():
-        save_file(held, folder / file, {"format": "pt"})
-    weight_map = {name: file for file, held in shards.items() for name in held}
+    for file, shard in shards.items():
+        save_file(shard, folder / file, {"format": "pt"})
+    weight_map = {name: file for file, shard in shards.items() for name in shard}
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 

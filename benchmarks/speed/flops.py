@@ -21,14 +21,14 @@ def counted(work: Callable[[], object]) -> float:
 
 def per_second(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """Floating-point operations per second of a large matrix product, with the threads that torch has now."""
-    left = torch.randn(SIZE, SIZE, device=device, dtype=dtype)
+    matrix = torch.randn(SIZE, SIZE, device=device, dtype=dtype)
 
     def spent() -> float:
-        if left.is_cuda:
+        if matrix.is_cuda:
             torch.cuda.synchronize()
         start = time.perf_counter()
-        left @ left
-        if left.is_cuda:
+        matrix @ matrix
+        if matrix.is_cuda:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 

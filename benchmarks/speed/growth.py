@@ -34,7 +34,7 @@ OURS, REFERENCE = ("seconds", "memory", "pass"), ("reference_seconds", "referenc
 FIXED = ("modalities", "length", "words", "threads")
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line: the values of each axis, the first of which it has while another grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[8, 16, 32, 64])
@@ -48,39 +48,41 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="CSV file to write")
-    asked = parser.parse_args(given)
-    if not 1 <= asked.modalities <= min(asked.experts):
-        parser.error(f"--modalities {asked.modalities}: expected from 1 to the least --experts, {min(asked.experts)}")
-    return asked
+    options = parser.parse_args(argv)
+    if not 1 <= options.modalities <= min(options.experts):
+        parser.error(
+            f"--modalities {options.modalities}: expected from 1 to the least --experts, {min(options.experts)}"
+        )
+    return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
-    asked = arguments(given)
-    kept = Kept(asked.out, facts(asked))
-    table = measured(asked, kept)
+    options = arguments(argv)
+    journal = Kept(options.out, facts(options))
+    table = measured(options, journal)
     print(table.to_string(index=False))
     for axis in AXES:
-        if len(getattr(asked, axis)) > 1:
+        if len(getattr(options, axis)) > 1:
             print(fitted(table[table["axis"] == axis], axis))
-    if asked.out:
-        write_table(asked.out, table)
-    kept.done()
+    if options.out:
+        write_table(options.out, table)
+    journal.done()
     return 0
 
 
-def measured(asked: argparse.Namespace, kept: Kept) -> pd.DataFrame:
+def measured(options: argparse.Namespace, journal: Kept) -> pd.DataFrame:
     """One row per axis and value: median seconds, and median peak of memory in MiB."""
-    points = [(axis, value) for axis in AXES for value in getattr(asked, axis)]
+    points = [(axis, value) for axis in AXES for value in getattr(options, axis)]
     rows = []
-    with progress("growth", len(points) * asked.repeats) as bar:
+    with progress("growth", len(points) * options.repeats) as bar:
         for axis, value in points:
-            fixed = {name: getattr(asked, name)[0] for name in AXES} | {axis: value}
-            fixed |= {name: getattr(asked, name) for name in FIXED}
+            fixed = {name: getattr(options, name)[0] for name in AXES} | {axis: value}
+            fixed |= {name: getattr(options, name) for name in FIXED}
             command = [part for name, number in fixed.items() for part in (f"--{name}", str(number))]
             runs = []
-            for turn in range(asked.repeats):  # the point at which all axes begin is measured once
-                runs.append(kept(f"{fixed}, turn {turn}", partial(point, command, asked.reference)))
+            for turn in range(options.repeats):  # the point at which all axes begin is measured once
+                runs.append(journal(f"{fixed}, turn {turn}", partial(point, command, options.reference)))
                 bar.update()
             medians = {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
             rows.append({"axis": axis, "value": value, **fixed, **medians})
@@ -89,20 +91,20 @@ def measured(asked: argparse.Namespace, kept: Kept) -> pd.DataFrame:
 
 def point(command: list[str], reference: bool) -> dict[str, float]:
     """Ours from start to end, our pass alone and, if asked for, the reference; each in a process of its own."""
-    found = child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]}
+    costs = child(command, "ours", []) | {"pass": child(command, SIGNALS, [])["memory"]}
     opponent = child(command, "reference", []) if reference else {}
-    return found | {f"reference_{name}": value for name, value in opponent.items()}
+    return costs | {f"reference_{name}": value for name, value in opponent.items()}
 
 
 def fitted(rows: pd.DataFrame, axis: str) -> str:
     """The exponent of a power law through the seconds, how far memory grows, and the reference beside it, in words."""
-    told = [_growth(rows, axis, OURS)]
+    sentences = [_growth(rows, axis, OURS)]
     if REFERENCE[0] in rows:
-        told.append(f"reference: {_growth(rows, axis, REFERENCE)}")
+        sentences.append(f"reference: {_growth(rows, axis, REFERENCE)}")
         ratios = (rows[theirs] / rows[ours].clip(lower=1e-9) for theirs, ours in zip(REFERENCE, OURS, strict=False))
         (low, high), (least, most) = ((ratio.min(), ratio.max()) for ratio in ratios)
-        told.append(f"reference / ours: {low:.2f} to {high:.2f} in seconds, {least:.1f} to {most:.1f} in memory")
-    return f"{axis}: " + "; ".join(told)
+        sentences.append(f"reference / ours: {low:.2f} to {high:.2f} in seconds, {least:.1f} to {most:.1f} in memory")
+    return f"{axis}: " + "; ".join(sentences)
 
 
 def _growth(rows: pd.DataFrame, axis: str, columns: Sequence[str]) -> str:

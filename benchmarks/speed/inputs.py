@@ -130,32 +130,32 @@ def make_signals(experts: Mapping[str, LoraState], space: str, shapes: Shapes) -
 
 def make_scores(experts: Mapping[str, LoraState], space: str) -> dict[str, dict[str, Tensor]]:
     """A number in [0, 1) for every entry that is merged in ``space``."""
-    found = {}
+    scores = {}
     for name, state in experts.items():
         draw = torch_generator(0, "scores", name)
         shapes = tensor_shapes(state, space).items()
-        found[name] = {key: torch.rand(*shape, generator=draw) for key, shape in shapes}
-    return found
+        scores[name] = {key: torch.rand(*shape, generator=draw) for key, shape in shapes}
+    return scores
 
 
 def make_gram(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Input Gram matrices, (in, in)."""
-    found: dict[str, dict[str, Tensor]] = {}
+    grams: dict[str, dict[str, Tensor]] = {}
     for name, state in experts.items():
-        draw, found[name] = torch_generator(0, "gram", name), {}
+        draw, grams[name] = torch_generator(0, "gram", name), {}
         for module, factors in state.modules.items():
             inputs = torch.randn(TOKENS, factors.a.shape[1], generator=draw)
-            found[name][module] = (inputs.T @ inputs).div_(TOKENS)
-    return found
+            grams[name][module] = (inputs.T @ inputs).div_(TOKENS)
+    return grams
 
 
 def make_span_inputs(experts: Mapping[str, LoraState], space: str) -> Statistics:
     """Inputs of every module at some tokens, (tokens, in)."""
-    found: dict[str, dict[str, Tensor]] = {}
+    span_inputs: dict[str, dict[str, Tensor]] = {}
     for name, state in experts.items():
         draw = torch_generator(0, "spans", name)
-        found[name] = {m: torch.randn(TOKENS, f.a.shape[1], generator=draw) for m, f in state.modules.items()}
-    return found
+        span_inputs[name] = {m: torch.randn(TOKENS, f.a.shape[1], generator=draw) for m, f in state.modules.items()}
+    return span_inputs
 
 
 def make_channels(experts: Mapping[str, LoraState], space: str) -> Statistics:

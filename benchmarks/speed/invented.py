@@ -87,11 +87,11 @@ def write_sweep(folder: Path, rows: Sequence[InventedRow], seeds: int, benchmark
         benchmarks: the first so many of ``BENCHMARKS``.
         questions: of each benchmark.
     """
-    asked = {name: _question_file(folder, index, questions) for index, (name, *_) in _chosen(benchmarks)}
+    question_files = {name: _question_file(folder, index, questions) for index, (name, *_) in _chosen(benchmarks)}
     with progress("invented runs", len(rows) * seeds) as bar:
         for seed in range(seeds):
             for number, row in enumerate(rows):
-                _write_run(folder, row, number, seed, asked, questions)
+                _write_run(folder, row, number, seed, question_files, questions)
                 bar.update()
     return len(rows) * seeds
 
@@ -131,26 +131,28 @@ def _chosen(benchmarks: int) -> list[tuple[int, tuple[str, str, str, tuple[str, 
     return list(enumerate(BENCHMARKS[:benchmarks]))
 
 
-def _write_run(folder: Path, row: InventedRow, number: int, seed: int, asked: dict[str, str], questions: int) -> None:
+def _write_run(
+    folder: Path, row: InventedRow, number: int, seed: int, question_files: dict[str, str], questions: int
+) -> None:
     name = f"{row.method.replace(':', '-')}-{number}-s{seed}"
-    run, metrics, told = RunFolder(folder / name), [], {}
+    run, metrics, facts = RunFolder(folder / name), [], {}
     axes = {
         "run": name, "specialists": "invented", "method": row.method, "granularity": row.granularity, "seed": seed,
         "probe": "mixed" * bool(row.granularity), "merge_space": row.merge_space,
     }  # fmt: skip
     run.write_method(row.record)
     with run.lock(), run.working(_config(row, seed), f"{number:012x}"):
-        for index, (benchmark, title, family, labels, _) in _chosen(len(asked)):
+        for index, (benchmark, title, family, labels, _) in _chosen(len(question_files)):
             frame = answers(row.skill, labels, questions, index, seed, number)
             path = run.path / "predictions" / f"{benchmark}.csv"
             path.parent.mkdir(exist_ok=True)
             frame.to_csv(path, index=False)  # as the store writes it, but thousands of files do not wait for the disk
             metrics += [{**axes, "benchmark": benchmark, **of_metric} for of_metric in _metrics(frame)]
-            told[benchmark] = {"title": title, "family": family, "labels": labels, "n": questions, "limit": questions,
-                               "checksum": f"{index}-{seed}", "split": "random", "shots": 0,
-                               "questions": asked[benchmark]}  # fmt: skip
+            facts[benchmark] = {"title": title, "family": family, "labels": labels, "n": questions, "limit": questions,
+                                "checksum": f"{index}-{seed}", "split": "random", "shots": 0,
+                                "questions": question_files[benchmark]}  # fmt: skip
         run.write_metrics(metrics)
-        run.write_benchmarks(told)
+        run.write_benchmarks(facts)
         if row.is_merge:
             _write_merge(run, row, seed)
     run.write_provenance({"version": "0", "libraries": {"torch": torch.__version__}, "time": f"{number} {seed}"})
@@ -158,7 +160,7 @@ def _write_run(folder: Path, row: InventedRow, number: int, seed: int, asked: di
 
 def answers(skill: float, labels: Sequence[str], questions: int, benchmark: int, seed: int, row: int) -> pd.DataFrame:
     """Predictions: questions are hard for all methods or for none, and the rest is luck."""
-    of_benchmark, of_run = (np.random.default_rng([9, benchmark, seed, *more]) for more in ([], [row + 1]))
+    of_benchmark, of_run = (np.random.default_rng([9, benchmark, seed, *suffix]) for suffix in ([], [row + 1]))
     truth = of_benchmark.integers(0, len(labels), questions)
     ease = DIFFICULTY * of_benchmark.normal(size=questions)
     loglik = 0.5 * of_run.normal(size=(questions, len(labels)))

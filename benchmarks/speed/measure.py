@@ -64,10 +64,10 @@ class Meter:
         if key not in self._prepared:
             self._prepared[key] = self._run(job, 0)
         prepared = self._prepared[key]
-        found = self._run(job, self.repeats) if prepared.memory is not None else prepared
-        if found.memory is None or prepared.memory is None:
-            return found
-        return replace(found, memory=max(0, found.memory - prepared.memory))
+        measurement = self._run(job, self.repeats) if prepared.memory is not None else prepared
+        if measurement.memory is None or prepared.memory is None:
+            return measurement
+        return replace(measurement, memory=max(0, measurement.memory - prepared.memory))
 
     def _run(self, job: Job, repeats: int) -> Measurement:
         receiver, sender = CONTEXT.Pipe(duplex=False)

@@ -29,7 +29,7 @@ from esmerge.core.progress import progress
 from esmerge.storage.files import write_text
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=SHAPES, default="llama-3.1-8b", help="whose linear layers are adapted")
@@ -45,43 +45,43 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ours", action="store_true", help="leave mergekit and PEFT out")
     parser.add_argument("--out", type=Path, help="markdown file to write")
     parser.add_argument("--csv", type=Path, help="CSV file to append a row per measurement to")
-    return parser.parse_args(given)
+    return parser.parse_args(argv)
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 if one of our merges could not be measured."""
-    asked = arguments(given)
-    depth, only = SHAPES[asked.shapes].layers, set(filter(None, asked.only.split(",")))
-    low = Adapters(asked.shapes, min(asked.layers or depth, depth), asked.experts, asked.rank, asked.dtype)
-    wanted = cases(low, replace(low, layers=min(asked.dense_layers, depth)), only, asked.ours)
-    jobs = list(dict.fromkeys(job for case in wanted for job in case.jobs()))
-    torch.set_num_threads(asked.threads)
+    options = arguments(argv)
+    depth, only = SHAPES[options.shapes].layers, set(filter(None, options.only.split(",")))
+    low = Adapters(options.shapes, min(options.layers or depth, depth), options.experts, options.rank, options.dtype)
+    selection = cases(low, replace(low, layers=min(options.dense_layers, depth)), only, options.ours)
+    jobs = list(dict.fromkeys(job for case in selection for job in case.jobs()))
+    torch.set_num_threads(options.threads)
     speed = per_second()
 
     def keep(job: Job, measured: Measurement) -> None:
-        if asked.csv:
-            append(asked.csv, row(job, measured, speed, asked.threads))
+        if options.csv:
+            append(options.csv, row(job, measured, speed, options.threads))
 
-    found = measure(jobs, Meter(asked.repeats, asked.limit, asked.threads), keep)
-    text = report(wanted, found, low, asked.threads)
+    measurements = measure(jobs, Meter(options.repeats, options.limit, options.threads), keep)
+    text = report(selection, measurements, low, options.threads)
     print(text)
-    if asked.out:
-        write_text(asked.out, text)
-    return int(any(found[case.ours].seconds is None for case in wanted if case.ours))
+    if options.out:
+        write_text(options.out, text)
+    return int(any(measurements[case.ours].seconds is None for case in selection if case.ours))
 
 
 def measure(
     jobs: Sequence[Job], meter: Meter, keep: Callable[[Job, Measurement], None] = lambda job, measured: None
 ) -> dict[Job, Measurement]:
     """Every job, each said and kept as soon as it is measured."""
-    found = {}
+    measurements = {}
     with progress("measuring merges", len(jobs)) as bar:
         for job in jobs:
-            found[job] = meter.measure(job)
-            keep(job, found[job])
-            bar.write(f"{line(job)}: {found[job].describe()}", file=sys.stderr)
+            measurements[job] = meter.measure(job)
+            keep(job, measurements[job])
+            bar.write(f"{line(job)}: {measurements[job].describe()}", file=sys.stderr)
             bar.update()
-    return found
+    return measurements
 
 
 def row(job: Job, measured: Measurement, speed: float, threads: int) -> dict[str, object]:

@@ -15,14 +15,14 @@ from esmerge.specialists.families.custom.source import LoadedBackbone
 HEAD = 64  # width of an attention head
 
 
-def backbone(asked: argparse.Namespace) -> Backbone:
+def backbone(options: argparse.Namespace) -> Backbone:
     """A random Llama and a tokenizer whose words are numbers; neither has an end token."""
-    heads = asked.hidden // HEAD
+    heads = options.hidden // HEAD
     config = LlamaConfig(
-        vocab_size=asked.words,
-        hidden_size=asked.hidden,
-        intermediate_size=asked.hidden * 8 // 3,
-        num_hidden_layers=asked.layers,
+        vocab_size=options.words,
+        hidden_size=options.hidden,
+        intermediate_size=options.hidden * 8 // 3,
+        num_hidden_layers=options.layers,
         num_attention_heads=heads,
         num_key_value_heads=heads // 3 if heads % 3 == 0 else heads,
         tie_word_embeddings=True,
@@ -30,9 +30,9 @@ def backbone(asked: argparse.Namespace) -> Backbone:
         eos_token_id=None,
         pad_token_id=0,
     )
-    torch.manual_seed(asked.seed)
-    model = LlamaForCausalLM(config).eval().requires_grad_(False).to(asked.device, getattr(torch, asked.dtype))
-    return Backbone(model, number_tokenizer(asked.words), "random", "random")
+    torch.manual_seed(options.seed)
+    model = LlamaForCausalLM(config).eval().requires_grad_(False).to(options.device, getattr(torch, options.dtype))
+    return Backbone(model, number_tokenizer(options.words), "random", "random")
 
 
 def number_tokenizer(words: int) -> PreTrainedTokenizerFast:
@@ -43,20 +43,20 @@ def number_tokenizer(words: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<pad>", pad_token="<pad>")
 
 
-def loaded(asked: argparse.Namespace) -> Backbone:
-    """The checkpoint in ``asked.checkpoint``, or a random model where none is named."""
-    if not asked.checkpoint:
-        return backbone(asked)
-    return load_backbone(LoadedBackbone(asked.checkpoint), asked.dtype, asked.device)
+def loaded(options: argparse.Namespace) -> Backbone:
+    """The checkpoint in ``options.checkpoint``, or a random model where none is named."""
+    if not options.checkpoint:
+        return backbone(options)
+    return load_backbone(LoadedBackbone(options.checkpoint), options.dtype, options.device)
 
 
 def words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Words that are one token each, at the start of a text and after a space."""
-    found = ("".join(tokenizer.decode([token]).split()) for token in sorted(tokenizer.get_vocab().values()))
-    plain = [word for word in dict.fromkeys(found) if word.isalnum() and word.isascii()]
+    decoded = ("".join(tokenizer.decode([token]).split()) for token in sorted(tokenizer.get_vocab().values()))
+    plain = [word for word in dict.fromkeys(decoded) if word.isalnum() and word.isascii()]
     texts = [plain, [f" {word}" for word in plain]]
-    alone, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
-    return [word for word, a, b in zip(plain, alone, after, strict=True) if len(a) == len(b) == 1]
+    at_start, after_space = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    return [word for word, a, b in zip(plain, at_start, after_space, strict=True) if len(a) == len(b) == 1]
 
 
 def shape(checkpoint: str) -> tuple[int, int, int]:

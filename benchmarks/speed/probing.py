@@ -95,8 +95,8 @@ def signals(case: Case) -> Cost:
         with cost(str(case.specialists.backbone.device)) as measuring:
             measured_distances(signals_of(layout.names(), SignalReader(path)), JOINT, 0)
     spent.append(measuring)
-    peaks = [one.memory for one in spent if one.memory is not None]
-    return Cost(sum(one.seconds for one in spent), max(peaks) if peaks else None)
+    peaks = [part.memory for part in spent if part.memory is not None]
+    return Cost(sum(part.seconds for part in spent), max(peaks) if peaks else None)
 
 
 def floor(case: Case) -> None:
@@ -133,13 +133,13 @@ def reference(case: Case, copied: bool = True) -> dict[str, Tensor]:
         models[name] = copy.deepcopy(case.specialists.backbone.model)
         attach(models[name], {name: state})(name)
     alpha = _layer_stage(case, models)
-    found: dict[str, Tensor] = {}
+    joint_by_name: dict[str, Tensor] = {}
     scores = {name: _element_stage(case, models, name) for name in case.specialists.adapters}
     for key in next(iter(scores.values())):
         beta = element_coefficients(torch.stack([own[key] for own in scores.values()]), JOINT.tau)
         for name, value in zip(scores, joint_coefficients(alpha[:, layer_of(key)].to(beta.device), beta), strict=True):
-            found[f"{name}.{key}"] = value
-    return found
+            joint_by_name[f"{name}.{key}"] = value
+    return joint_by_name
 
 
 def _layer_stage(case: Case, models: dict[str | None, nn.Module]) -> Tensor:
@@ -150,7 +150,7 @@ def _layer_stage(case: Case, models: dict[str | None, nn.Module]) -> Tensor:
         pooled = [_responses(case, models[None]), _responses(case, models[name])]
         for t, modality in enumerate(modalities):
             for layer in range(distances.shape[-1]):
-                x, y = (torch.stack([sample[layer] for sample in found[modality]]) for found in pooled)
+                x, y = (torch.stack([sample[layer] for sample in responses[modality]]) for responses in pooled)
                 distances[i, t, layer] = _distance(*standardise(x, y))
     own = [modalities.index(specialists.expert_modality[name]) for name in specialists.adapters]
     return layer_coefficients(distances, own, JOINT.cross_weight, JOINT.temperature)
@@ -165,14 +165,14 @@ def _distance(x: Tensor, y: Tensor) -> Tensor:
 @torch.no_grad()
 def _responses(case: Case, model: Any) -> dict[str, list[list[Tensor]]]:
     """Modality -> sample -> layer -> pooled output."""
-    found: dict[str, list[list[Tensor]]] = {modality: [] for modality in case.specialists.modalities}
+    responses: dict[str, list[list[Tensor]]] = {modality: [] for modality in case.specialists.modalities}
     for batch in case.batches():
         for row, spans in enumerate(batch.spans):
             layers = _prefill(case, model, batch.embeds[row : row + 1], batch.mask[row : row + 1])
             for span in spans:
                 pooled = [hidden[0, span.start : span.stop].float().mean(dim=0) for hidden in layers]
-                found[span.modality].append(pooled)
-    return found
+                responses[span.modality].append(pooled)
+    return responses
 
 
 def _prefill(case: Case, model: Any, embeds: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
@@ -183,8 +183,8 @@ def _prefill(case: Case, model: Any, embeds: Tensor, mask: Tensor) -> tuple[Tens
         max_new_tokens=case.new_tokens, min_new_tokens=case.new_tokens, do_sample=False, pad_token_id=0,
         output_hidden_states=True, return_dict_in_generate=True,
     )  # fmt: skip
-    written = model.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=settings)
-    return written.hidden_states[0][1:]
+    output = model.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=settings)
+    return output.hidden_states[0][1:]
 
 
 def _element_stage(case: Case, models: dict[str | None, nn.Module], name: str) -> dict[str, Tensor]:
@@ -202,10 +202,10 @@ def _element_stage(case: Case, models: dict[str | None, nn.Module], name: str) -
         with torch.no_grad():
             still = _decode_all(models[None], batch.embeds, batch.mask)
         moved = _decode_all(models[name], batch.embeds, batch.mask)
-        for layer, wanted in layers.items():
+        for layer, parameters in layers.items():
             loss = (moved[layer][mask].float() - still[layer][mask].float()).square().mean()
-            gradients = torch.autograd.grad(loss, list(wanted.values()), retain_graph=True)
-            for key, gradient in zip(wanted, gradients, strict=True):
+            gradients = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
+            for key, gradient in zip(parameters, gradients, strict=True):
                 totals[key] = totals.get(key, torch.zeros(())) + gradient.float().abs()
     return totals
 

@@ -22,24 +22,24 @@ def measurement(module: str, words: Sequence[str]) -> dict[str, float]:
     Raises:
         RuntimeError: the process failed; with what it said.
     """
-    done = subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{module} {' '.join(words)} failed:\n{done.stderr}")
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{module} {' '.join(words)} failed:\n{process.stderr}")
+    measured: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     return measured
 
 
 @contextmanager
-def with_checkpoint(asked: argparse.Namespace, words: Sequence[str]) -> Iterator[list[str]]:
-    """A command's words with ``--checkpoint`` made once for all measurements; ``asked`` gets its shape.
+def with_checkpoint(options: argparse.Namespace, words: Sequence[str]) -> Iterator[list[str]]:
+    """A command's words with ``--checkpoint`` made once for all measurements; ``options`` gets its shape.
 
     Raises:
         BenchError: there is no such checkpoint.
     """
     with tempfile.TemporaryDirectory() as place:
-        if not asked.checkpoint:
+        if not options.checkpoint:
             yield list(words)
             return
-        folder = prepare_checkpoint(asked.checkpoint, Path(place) / "checkpoint")
-        asked.layers, asked.hidden, asked.words = shape(folder)
+        folder = prepare_checkpoint(options.checkpoint, Path(place) / "checkpoint")
+        options.layers, options.hidden, options.words = shape(folder)
         yield [*words, "--checkpoint", folder]

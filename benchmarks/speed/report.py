@@ -35,7 +35,7 @@ print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_s
 PROGRAM = [sys.executable, "-m", "src.report"]
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
@@ -45,29 +45,30 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where the sweep is, or is to be written; it stays")
     parser.add_argument("--profile", action="store_true", help="print what takes longest; slower")
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
-    asked = parser.parse_args(given)
-    if asked.runs % asked.seeds or asked.runs < asked.seeds:
-        parser.error(f"--runs {asked.runs}: expected a multiple of --seeds, {asked.seeds}")
-    if not 1 <= asked.benchmarks <= len(BENCHMARKS):
-        parser.error(f"--benchmarks {asked.benchmarks}: expected from 1 to {len(BENCHMARKS)}")
-    return asked
+    options = parser.parse_args(argv)
+    if options.runs % options.seeds or options.runs < options.seeds:
+        parser.error(f"--runs {options.runs}: expected a multiple of --seeds, {options.seeds}")
+    if not 1 <= options.benchmarks <= len(BENCHMARKS):
+        parser.error(f"--benchmarks {options.benchmarks}: expected from 1 to {len(BENCHMARKS)}")
+    return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Invent, measure, print, append."""
-    asked = arguments(given)
+    options = arguments(argv)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.folder or Path(temporary) / "sweep"
+        folder = options.folder or Path(temporary) / "sweep"
         if not folder.exists():
-            rows = invented_rows(asked.runs // asked.seeds)
-            write_sweep(folder, rows, asked.seeds, asked.benchmarks, asked.questions)
-        if asked.profile:
+            rows = invented_rows(options.runs // options.seeds)
+            write_sweep(folder, rows, options.seeds, options.benchmarks, options.questions)
+        if options.profile:
             return _profile(folder)
-        row = {"runs": asked.runs, "benchmarks": asked.benchmarks, "questions": asked.questions, "seeds": asked.seeds,
-               **measured(folder), "cores": os.cpu_count(), "machine": platform.machine()}  # fmt: skip
+        row = {"runs": options.runs, "benchmarks": options.benchmarks, "questions": options.questions,
+               "seeds": options.seeds, **measured(folder), "cores": os.cpu_count(),
+               "machine": platform.machine()}  # fmt: skip
     print(report(row))
-    if asked.out:
-        append(asked.out, row)
+    if options.out:
+        append(options.out, row)
     return 0
 
 
@@ -78,12 +79,12 @@ def measured(folder: Path) -> dict[str, float]:
         RuntimeError: the report failed; with what it said.
     """
     start = time.perf_counter()
-    with tempfile.NamedTemporaryFile() as said:
-        line = [sys.executable, "-I", "-c", METER, said.name, *PROGRAM, f'folder="{folder}"']
-        done = subprocess.run(line, capture_output=True, text=True, check=True)
-        code, processor, peak = json.loads(done.stdout)
+    with tempfile.NamedTemporaryFile() as log:
+        line = [sys.executable, "-I", "-c", METER, log.name, *PROGRAM, f'folder="{folder}"']
+        process = subprocess.run(line, capture_output=True, text=True, check=True)
+        code, processor, peak = json.loads(process.stdout)
         if code:
-            output = Path(said.name).read_text(errors="replace")
+            output = Path(log.name).read_text(errors="replace")
             raise RuntimeError(f"{' '.join(PROGRAM)} failed:\n{output[-2000:]}")
     seconds = time.perf_counter() - start
     return {
@@ -105,11 +106,11 @@ def report(row: dict[str, float | int | str | None]) -> str:
 
 def _profile(folder: Path) -> int:
     line = [sys.executable, "-m", "cProfile", "-s", "cumulative", "-m", "src.report", f'folder="{folder}"']
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
+    process = subprocess.run(line, capture_output=True, text=True, check=False)
+    lines = process.stdout.splitlines()
     start = next((place for place, text in enumerate(lines) if "function calls" in text), 0)
-    print("\n".join(lines[start : start + LINES]), done.stderr, sep="\n")
-    return done.returncode
+    print("\n".join(lines[start : start + LINES]), process.stderr, sep="\n")
+    return process.returncode
 
 
 if __name__ == "__main__":

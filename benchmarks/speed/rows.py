@@ -13,10 +13,10 @@ import torch
 import transformers
 
 
-def facts(asked: argparse.Namespace) -> dict[str, object]:
+def facts(options: argparse.Namespace) -> dict[str, object]:
     """What was measured, and on what."""
-    given = {name: value for name, value in vars(asked).items() if name not in ("out", "one")}
-    named = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in given.items()}
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "one")}
+    named = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in settings.items()}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {**named, "cores": os.cpu_count(), "machine": platform.machine(), **versions}
 

@@ -36,7 +36,7 @@ AT_LEAST, AT_MOST = 5.0, 1.3  # what is aimed at: of generation's throughput, of
 CONTENDERS = ("scoring", "whole", "sliced", "generate", "batched", "forward")
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=30)
@@ -54,58 +54,58 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
-    asked = parser.parse_args(given)
-    if asked.hidden % HEAD:
-        parser.error(f"--hidden {asked.hidden}: expected a multiple of {HEAD}")
-    if not 0 <= asked.shared < asked.length * 3 // 4:
+    options = parser.parse_args(argv)
+    if options.hidden % HEAD:
+        parser.error(f"--hidden {options.hidden}: expected a multiple of {HEAD}")
+    if not 0 <= options.shared < options.length * 3 // 4:
         parser.error(
-            f"--shared {asked.shared}: expected less than the shortest prompt's {asked.length * 3 // 4} tokens"
+            f"--shared {options.shared}: expected less than the shortest prompt's {options.length * 3 // 4} tokens"
         )
-    return asked
+    return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, append."""
-    asked = arguments(given)
-    torch.set_num_threads(asked.threads)
-    body = backbone(asked)
-    questions = examples(asked)
-    works = contenders(asked, body, questions)
-    row = {**facts(asked), **measure(works, asked.repeats, len(questions)), **floor(works, asked)}
+    options = arguments(argv)
+    torch.set_num_threads(options.threads)
+    body = backbone(options)
+    questions = examples(options)
+    works = contenders(options, body, questions)
+    row = {**facts(options), **measure(works, options.repeats, len(questions)), **floor(works, options)}
     print(report(row))
-    if asked.out:
-        append(asked.out, row)
+    if options.out:
+        append(options.out, row)
     return 0
 
 
-def examples(asked: argparse.Namespace) -> list[Example]:
+def examples(options: argparse.Namespace) -> list[Example]:
     """Prompts of random words and of different lengths; labels that differ from their first token on."""
-    generator = torch.Generator().manual_seed(asked.seed)
+    generator = torch.Generator().manual_seed(options.seed)
 
     def text(words: int) -> str:
-        return " ".join(map(str, torch.randint(1, asked.words, (words,), generator=generator).tolist()))
+        return " ".join(map(str, torch.randint(1, options.words, (words,), generator=generator).tolist()))
 
-    start = (f"{text(asked.shared)} ",) if asked.shared else ()
-    labels = tuple(f"{first} {text(words - 1)}".strip() for first, words in enumerate(asked.labels, start=1))
-    lengths = torch.linspace(asked.length * 3 / 4, asked.length, asked.prompts).round().int() - asked.shared
-    order = torch.randperm(asked.prompts, generator=generator)
+    start = (f"{text(options.shared)} ",) if options.shared else ()
+    labels = tuple(f"{first} {text(words - 1)}".strip() for first, words in enumerate(options.labels, start=1))
+    lengths = torch.linspace(options.length * 3 / 4, options.length, options.prompts).round().int() - options.shared
+    order = torch.randperm(options.prompts, generator=generator)
     return [Example(str(i), (*start, text(int(length))), labels, 0) for i, length in enumerate(lengths[order])]
 
 
 def contenders(
-    asked: argparse.Namespace, body: Backbone, questions: Sequence[Example]
+    options: argparse.Namespace, body: Backbone, questions: Sequence[Example]
 ) -> dict[str, Callable[[], object]]:
     """What is timed: scoring as a sweep does it; the others on batches that are ready."""
-    single, prompts = (list(collated(body, questions, size)) for size in (1, asked.batch_size))
-    everything = list(collated(body, questions, asked.batch_size, with_labels=True))
-    settings = GenerationConfig(max_new_tokens=asked.new_tokens, do_sample=False, pad_token_id=0)
+    single, prompts = (list(collated(body, questions, size)) for size in (1, options.batch_size))
+    labelled_batches = list(collated(body, questions, options.batch_size, with_labels=True))
+    settings = GenerationConfig(max_new_tokens=options.new_tokens, do_sample=False, pad_token_id=0)
 
-    def generate(given: Sequence[Batch]) -> None:
-        for batch in given:
+    def generate(group: Sequence[Batch]) -> None:
+        for batch in group:
             body.model.generate(inputs_embeds=batch.embeds, attention_mask=batch.mask, generation_config=settings)
 
     def forward() -> None:
-        for batch in everything:
+        for batch in labelled_batches:
             body.model(
                 inputs_embeds=batch.embeds,
                 attention_mask=batch.mask,
@@ -114,17 +114,17 @@ def contenders(
                 use_cache=False,
             )
 
-    def scoring(given: Sequence[Example]) -> None:
-        score(PromptEncoder(body, {}), given, asked.batch_size)
+    def scoring(group: Sequence[Example]) -> None:
+        score(PromptEncoder(body, {}), group, options.batch_size)
 
     def sliced() -> None:
         hooks = body.model.get_output_embeddings()._forward_pre_hooks
-        kept = dict(hooks)
+        original_hooks = dict(hooks)
         hooks.clear()
         try:
             scoring(questions)
         finally:
-            hooks.update(kept)
+            hooks.update(original_hooks)
 
     joined = [replace(question, prompt=("".join(map(str, question.prompt)),)) for question in questions]
     works = (
@@ -143,20 +143,20 @@ def collated(
 ) -> Iterator[Batch]:
     """The batches that scoring makes; on request, each prompt is followed by all that scoring reads of its labels."""
     prompt_encoder = PromptEncoder(body, {})
-    for some in batches(prompt_encoder, questions, batch_size):
-        encoded = [question.prompt for question in some]
+    for group in batches(prompt_encoder, questions, batch_size):
+        encoded = [question.prompt for question in group]
         if with_labels:
             encoded = [
                 _extended(
                     question.prompt, [i for label in question.example.labels for i in prompt_encoder.tokens(label)[:-1]]
                 )
-                for question in some
+                for question in group
             ]
         yield prompt_encoder.collate(encoded, side="left")
 
 
-def _extended(prompt: EncodedPrompt, more: Sequence[int]) -> EncodedPrompt:
-    return replace(prompt, ids=[*prompt.ids, *more], targets=[*prompt.targets, *more])
+def _extended(prompt: EncodedPrompt, tokens: Sequence[int]) -> EncodedPrompt:
+    return replace(prompt, ids=[*prompt.ids, *tokens], targets=[*prompt.targets, *tokens])
 
 
 @torch.no_grad()
@@ -183,10 +183,10 @@ def measure(works: dict[str, Callable[[], object]], repeats: int, count: int) ->
 
 
 @torch.no_grad()
-def floor(works: dict[str, Callable[[], object]], asked: argparse.Namespace) -> dict[str, float]:
+def floor(works: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, float]:
     """Operations of the bare pass, and the seconds that they take at the speed of a large matrix product."""
     flop = counted(works["forward"])
-    return {"flop": flop, "floor_seconds": round(flop / per_second(asked.device, getattr(torch, asked.dtype)), 4)}
+    return {"flop": flop, "floor_seconds": round(flop / per_second(options.device, getattr(torch, options.dtype)), 4)}
 
 
 def _timed(work: Callable[[], object]) -> float:

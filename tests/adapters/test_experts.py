@@ -40,21 +40,24 @@ def on_disk(experts: dict[str, LoraState], folder: Path) -> dict[str, LoraState]
 
 def test_what_was_validated_passes_as_it_is() -> None:
     experts = make_experts(3)
-    found = validate_experts(experts, "factors")
-    assert isinstance(found, ValidatedExperts) and list(found) == list(experts) and dict(found) == experts
-    assert validate_experts(found, "factors") is found and validate_experts(found, "factors", True) is found
-    assert validate_experts(found, "delta") is found, "what fits in factor space fits in delta space"
+    validated = validate_experts(experts, "factors")
+    assert isinstance(validated, ValidatedExperts) and list(validated) == list(experts) and dict(validated) == experts
+    assert (
+        validate_experts(validated, "factors") is validated
+        and validate_experts(validated, "factors", True) is validated
+    )
+    assert validate_experts(validated, "delta") is validated, "what fits in factor space fits in delta space"
 
 
 def test_what_was_validated_on_easier_terms_is_looked_at_again() -> None:
     experts = make_experts(2)
     first = next(iter(experts))
-    louder = {module: replace(f, scale=3.0) for module, f in experts[first].modules.items()}
-    experts[first] = replace(experts[first], modules=louder)
+    rescaled = {module: replace(f, scale=3.0) for module, f in experts[first].modules.items()}
+    experts[first] = replace(experts[first], modules=rescaled)
     for space, fold_scales in (("delta", False), ("factors", True)):
-        found = validate_experts(experts, space, fold_scales)
+        validated = validate_experts(experts, space, fold_scales)
         with pytest.raises(AdapterError, match="has LoRA scale 3"):
-            validate_experts(found, "factors")
+            validate_experts(validated, "factors")
 
 
 @pytest.mark.parametrize("factor", ["a", "b"])
@@ -71,33 +74,33 @@ def test_values_in_memory_are_looked_through_at_the_door(factor: str) -> None:
 def test_values_on_disk_are_looked_through_when_they_are_read(factor: str, tmp_path: Path) -> None:
     experts = make_experts(2)
     experts["expert1"] = with_nan(experts["expert1"], factor)
-    found = validate_experts(on_disk(experts, tmp_path), "delta")
-    found["expert2"].materialize()
+    validated = validate_experts(on_disk(experts, tmp_path), "delta")
+    validated["expert2"].materialize()
     message = f"adapter 'expert1' holds NaN or infinite values in {MODULE}.lora_{factor.upper()}.weight: retrain"
     for _ in range(2):  # the second reader is told as well
         with pytest.raises(AdapterError, match=message):
-            found["expert1"].materialize()
+            validated["expert1"].materialize()
 
 
 def test_no_value_is_looked_at_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[int] = []
-    whole = lora.all_finite
-    monkeypatch.setattr(lora, "all_finite", lambda tensor: looked.append(tensor.numel()) or whole(tensor))
+    sizes: list[int] = []
+    original = lora.all_finite
+    monkeypatch.setattr(lora, "all_finite", lambda tensor: sizes.append(tensor.numel()) or original(tensor))
     entries = sum(tensor.numel() for state in make_experts(2).values() for tensor in state.tensors().values())
     opened = on_disk(make_experts(2), tmp_path)
-    looked.clear()
-    found = validate_experts(validate_experts(opened, "factors"), "delta")
-    assert not looked
+    sizes.clear()
+    validated = validate_experts(validate_experts(opened, "factors"), "delta")
+    assert not sizes
     for _ in range(3):
-        for state in found.values():
+        for state in validated.values():
             state.materialize()
-    assert sum(looked) == entries
+    assert sum(sizes) == entries
 
 
 def test_computed_adapters_are_looked_through_when_they_are_read() -> None:
     state = next(iter(make_experts(2).values()))
     broken = with_nan(state)
     lazy = LoraState(LazyModules(state.modules, lambda module: broken.modules[module], state.header))
-    found = validate_experts({"x": state, "y": lazy}, "factors")
+    validated = validate_experts({"x": state, "y": lazy}, "factors")
     with pytest.raises(AdapterError, match=f"'y' holds NaN or infinite values in {MODULE}.lora_B"):
-        found["y"].materialize()
+        validated["y"].materialize()

@@ -65,8 +65,8 @@ def logits(model: nn.Module) -> Tensor:
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    found = model.named_modules()
-    return {path: layer for path, layer in found if isinstance(layer, nn.Linear) and path != "lm_head"}
+    named_modules = model.named_modules()
+    return {path: layer for path, layer in named_modules if isinstance(layer, nn.Linear) and path != "lm_head"}
 
 
 def adapter(folder: Path) -> LoraState:
@@ -106,9 +106,11 @@ def test_a_baked_adapter_gives_the_logits_that_peft_gives(tmp_path: Path, shard:
     state = adapter(backbone)
     save_adapter(state, tmp_path / "adapter")
     bake(backbone, state, tmp_path / "out")
-    found = logits(load(tmp_path / "out"))
-    assert torch.allclose(found, logits(PeftModel.from_pretrained(load(backbone), tmp_path / "adapter")), atol=1e-5)
-    assert not torch.allclose(found, logits(load(backbone)), atol=1e-2)
+    baked_logits = logits(load(tmp_path / "out"))
+    assert torch.allclose(
+        baked_logits, logits(PeftModel.from_pretrained(load(backbone), tmp_path / "adapter")), atol=1e-5
+    )
+    assert not torch.allclose(baked_logits, logits(load(backbone)), atol=1e-2)
     for file in ("config.json", "generation_config.json", *([INDEX] if shard == "1KB" else [])):
         assert json.loads((tmp_path / "out" / file).read_text()) == json.loads((backbone / file).read_text())
 
@@ -134,8 +136,8 @@ def test_what_is_baked_is_what_the_resident_backbone_would_have(tmp_path: Path) 
     with body.attached({"update": DenseState(modules)}) as activate:
         activate("update")
         resident = {path: layer.weight for path, layer in small.linear_layers(body).items()}
-        written = load(tmp_path / "out")
-        assert all(torch.equal(written.get_submodule(path).weight, weight) for path, weight in resident.items())
+        baked = load(tmp_path / "out")
+        assert all(torch.equal(baked.get_submodule(path).weight, weight) for path, weight in resident.items())
 
 
 def test_another_dtype_is_written_and_said(tmp_path: Path) -> None:
@@ -153,9 +155,9 @@ def test_another_dtype_is_written_and_said(tmp_path: Path) -> None:
 def test_the_rest_of_the_folder_comes_along_and_gets_a_card_of_its_own(tmp_path: Path, backbone: Path) -> None:
     bake(backbone, adapter(backbone), tmp_path / "deep" / "out")
     out = tmp_path / "deep" / "out"
-    kept = {path.relative_to(backbone) for path in backbone.rglob("*") if path.is_file()}
-    kept -= {Path(".gitattributes"), Path("training_args.bin")}
-    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == kept
+    files = {path.relative_to(backbone) for path in backbone.rglob("*") if path.is_file()}
+    files -= {Path(".gitattributes"), Path("training_args.bin")}
+    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == files
     assert (out / "tokenizer.json").read_bytes() == (backbone / "tokenizer.json").read_bytes()
     card = (out / "README.md").read_text()
     assert 'base_model: "org/backbone"' in card and "- merge: average" in card and "the backbone's card" not in card
@@ -180,15 +182,15 @@ def test_one_update_and_one_shard_are_in_memory_at_a_time(tmp_path: Path, monkey
     for place, event in enumerate(events):
         if event in state.modules:  # no other shard is written between an update and the shard it belongs to
             shard = places[event.removeprefix(PREFIX) + ".weight"]
-            assert next(later for later in events[place:] if later not in state.modules) == shard
+            assert next(later_event for later_event in events[place:] if later_event not in state.modules) == shard
 
 
 def refused(backbone: Path, update: LoraState | DenseState, message: str) -> None:
     """The bake fails with the message and leaves nothing behind."""
-    beside = sorted(backbone.parent.iterdir())
+    siblings = sorted(backbone.parent.iterdir())
     with pytest.raises(AdapterError, match=message):
         bake(backbone, update, backbone.parent / "out")
-    assert sorted(backbone.parent.iterdir()) == beside
+    assert sorted(backbone.parent.iterdir()) == siblings
 
 
 def edit(file: Path, **changes: object) -> None:
@@ -289,9 +291,9 @@ def test_an_out_folder_must_be_new_or_empty(tmp_path: Path, backbone: Path) -> N
     out = tmp_path / "out"
     out.mkdir()
     bake(backbone, state, out)
-    for taken in (out, backbone, backbone / "config.json"):
+    for target in (out, backbone, backbone / "config.json"):
         with pytest.raises(AdapterError, match="exists and is not an empty folder: bake into a new one"):
-            bake(backbone, state, taken)
+            bake(backbone, state, target)
     shutil.rmtree(out)
 
 

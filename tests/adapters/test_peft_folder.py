@@ -82,8 +82,8 @@ def test_peft_loads_the_same_updates(tmp_path: Path, ranks: list[int], scales: l
     layers = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
     assert layers == set(MODULES)
     for module, factors in state.modules.items():
-        found = model.get_submodule(module).get_delta_weight("default")
-        torch.testing.assert_close(found, factors.delta(), rtol=1e-5, atol=1e-6)
+        update = model.get_submodule(module).get_delta_weight("default")
+        torch.testing.assert_close(update, factors.delta(), rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,11 +97,11 @@ def test_a_round_trip_changes_nothing(
 ) -> None:
     state = make_state(ranks, scales, dtype=dtype)
     save_adapter(state, tmp_path / "adapter")
-    found = load_adapter(tmp_path / "adapter", "mine")
-    assert list(found.modules) == list(state.modules) and found.base_model == "org/backbone"
-    assert all(torch.equal(tensor, found.tensors()[key]) for key, tensor in state.tensors().items())
-    assert all(tensor.dtype == dtype for tensor in found.tensors().values())
-    assert all(found.modules[m].scale == pytest.approx(f.scale, rel=1e-12) for m, f in state.modules.items())
+    adapter = load_adapter(tmp_path / "adapter", "mine")
+    assert list(adapter.modules) == list(state.modules) and adapter.base_model == "org/backbone"
+    assert all(torch.equal(tensor, adapter.tensors()[key]) for key, tensor in state.tensors().items())
+    assert all(tensor.dtype == dtype for tensor in adapter.tensors().values())
+    assert all(adapter.modules[m].scale == pytest.approx(f.scale, rel=1e-12) for m, f in state.modules.items())
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -193,12 +193,12 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path) -> None:
 
 def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     key = f"{MODULES[0]}.lora_A.weight"
-    stranger = "base_model.model.lm_head.weight"
+    foreign_key = "base_model.model.lm_head.weight"
     hole = torch.ones(2, 8)
     hole[0, 0] = torch.inf
     faults = [
         ({key: None}, f"lacks LoRA factors: {MODULES[0]}.lora_A"),
-        ({stranger: torch.ones(2, 2)}, f"not LoRA factors: {stranger}"),
+        ({foreign_key: torch.ones(2, 2)}, f"not LoRA factors: {foreign_key}"),
         ({key: torch.ones(2, 8, 1)}, rf"not LoRA factors: {key} \(2, 8, 1\)"),
         ({key: torch.ones(2, 8, dtype=torch.int8)}, rf"not LoRA factors: {key} \(2, 8\) I8"),
         ({key: torch.ones(3, 8)}, rf"{MODULES[0]} has A \(3, 8\) and B \(12, 2\), but its config says rank 2"),
@@ -262,29 +262,29 @@ def test_the_card_names_library_backbone_and_notes(tmp_path: Path) -> None:
 
 def test_an_opened_adapter_is_read_module_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_adapter(simple(), tmp_path / "adapter")
-    opened, whole = open_adapter(tmp_path / "adapter", "mine"), load_adapter(tmp_path / "adapter", "mine")
-    assert isinstance(opened.modules, LazyMapping) and isinstance(whole.modules, dict)
-    assert list(opened.modules) == list(whole.modules)
-    assert all(torch.equal(tensor, whole.tensors()[key]) for key, tensor in opened.tensors().items())
-    read: list[str] = []
-    whole_open = reader.safe_open
+    opened, loaded = open_adapter(tmp_path / "adapter", "mine"), load_adapter(tmp_path / "adapter", "mine")
+    assert isinstance(opened.modules, LazyMapping) and isinstance(loaded.modules, dict)
+    assert list(opened.modules) == list(loaded.modules)
+    assert all(torch.equal(tensor, loaded.tensors()[key]) for key, tensor in opened.tensors().items())
+    reads: list[str] = []
+    original_open = reader.safe_open
 
     def counted(path: Path, framework: str) -> Any:
-        read.append(path.name)
-        return whole_open(path, framework=framework)
+        reads.append(path.name)
+        return original_open(path, framework=framework)
 
     monkeypatch.setattr(reader, "safe_open", counted)
-    assert len(opened.modules) == len(MODULES) and MODULES[0] in opened.modules and not read
-    assert len(list(opened.tensors().values())) == 2 * len(MODULES) and len(read) == len(MODULES), "each once"
+    assert len(opened.modules) == len(MODULES) and MODULES[0] in opened.modules and not reads
+    assert len(list(opened.tensors().values())) == 2 * len(MODULES) and len(reads) == len(MODULES), "each once"
 
 
 def test_an_adapter_computed_on_demand_is_asked_for_once_when_it_is_saved(tmp_path: Path) -> None:
-    state, asked = simple(), []
+    state, computed = simple(), []
 
     def compute(module: str) -> LoraFactors:
-        asked.append(module)
+        computed.append(module)
         return state.modules[module]
 
     save_adapter(LoraState(LazyMapping(state.modules, compute)), tmp_path / "adapter")
-    assert asked == list(state.modules)
+    assert computed == list(state.modules)
     assert torch.equal(load_adapter(tmp_path / "adapter", "x").modules[MODULES[0]].a, state.modules[MODULES[0]].a)

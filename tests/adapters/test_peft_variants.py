@@ -51,9 +51,9 @@ def changed(plain: Path, folder: Path, change: Callable[[Tensor], Tensor]) -> Pa
     return folder
 
 
-def assert_same(found: LoraState, expected: LoraState) -> None:
-    assert list(found.modules) == list(expected.modules) and found.header == expected.header
-    assert all(torch.equal(tensor, expected.tensors()[key]) for key, tensor in found.tensors().items())
+def assert_same(adapter: LoraState, expected: LoraState) -> None:
+    assert list(adapter.modules) == list(expected.modules) and adapter.header == expected.header
+    assert all(torch.equal(tensor, expected.tensors()[key]) for key, tensor in adapter.tensors().items())
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def assert_same(found: LoraState, expected: LoraState) -> None:
 def test_names_that_wrappers_and_adapters_add_are_left_out(
     rename: Callable[[str], str], note: str | None, plain: Path, tmp_path: Path
 ) -> None:
-    found = load_adapter(rewritten(plain, tmp_path / "renamed", rename), "mine")
-    assert_same(found, load_adapter(plain, "plain"))
-    notes = " ".join(map(str, found.notes.values()))
+    adapter = load_adapter(rewritten(plain, tmp_path / "renamed", rename), "mine")
+    assert_same(adapter, load_adapter(plain, "plain"))
+    notes = " ".join(map(str, adapter.notes.values()))
     assert note in notes if note else not notes
 
 

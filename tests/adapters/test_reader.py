@@ -17,58 +17,58 @@ from esmerge.adapters.reader import TensorReader
 @pytest.fixture
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
     """A file of three tensors of 400 bytes, and what was done with handles on it."""
-    done: list[str] = []
+    events: list[str] = []
 
     class Handle:
         def __init__(self, path: Path, framework: str) -> None:
-            self.inner = whole(path, framework=framework)
+            self.inner = original(path, framework=framework)
 
         def __enter__(self) -> Any:
-            done.append("open")
+            events.append("open")
             return self.inner.__enter__()
 
         def __exit__(self, *error: Any) -> Any:
-            done.append("close")
+            events.append("close")
             return self.inner.__exit__(*error)
 
-    whole = reader.safe_open
+    original = reader.safe_open
     monkeypatch.setattr(reader, "safe_open", Handle)
     path = tmp_path / "file.safetensors"
     save_file({name: torch.full((100,), float(number)) for number, name in enumerate("abc")}, path)
-    return path, done
+    return path, events
 
 
 def test_one_handle_is_kept_and_closed(opened: tuple[Path, list[str]]) -> None:
-    path, done = opened
+    path, events = opened
     file = TensorReader(path)
     with file.kept_open():
-        assert done == []
+        assert events == []
         with file.kept_open():
             values = [float(tensor[0]) for name in "abcab" for tensor in file.read(name)]
-        assert values == [0, 1, 2, 0, 1] and done == ["open"]
-    assert done == ["open", "close"]
+        assert values == [0, 1, 2, 0, 1] and events == ["open"]
+    assert events == ["open", "close"]
     with pytest.raises(RuntimeError, match="half way"), file.kept_open():
         file.read("a")
         raise RuntimeError("half way")
-    assert done == ["open", "close"] * 2
+    assert events == ["open", "close"] * 2
 
 
 def test_without_a_block_every_read_opens_and_closes(opened: tuple[Path, list[str]]) -> None:
-    path, done = opened
+    path, events = opened
     a, c = TensorReader(path).read("a", "c")
-    assert (float(a[0]), float(c[-1])) == (0, 2) and done == ["open", "close"]
+    assert (float(a[0]), float(c[-1])) == (0, 2) and events == ["open", "close"]
 
 
 def test_a_new_handle_takes_over_after_so_many_bytes(opened: tuple[Path, list[str]]) -> None:
-    path, done = opened
+    path, events = opened
     file = TensorReader(path, at_once=800)
     with file.kept_open():
         first = file.read("a", "b")
-        assert done == ["open"]
+        assert events == ["open"]
         file.read("c")
-        assert done == ["open", "close", "open"]
+        assert events == ["open", "close", "open"]
         assert float(first[1][0]) == 1, "what was read stays"
-    assert done == ["open", "close"] * 2
+    assert events == ["open", "close"] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the list of mapped files")

@@ -40,8 +40,8 @@ def test_one_drug_is_its_morgan_fingerprint() -> None:
 
 def test_two_drugs_are_their_sum_and_absolute_difference() -> None:
     _, (row,) = dense([drugs("a", "CCO", "CCN")], [drugs("b", "CC(=O)O", "CCN")], "molecule")
-    one, other = fingerprint("CC(=O)O"), fingerprint("CCN")
-    assert np.array_equal(row, np.concatenate([one + other, abs(one - other)]))
+    first, second = fingerprint("CC(=O)O"), fingerprint("CCN")
+    assert np.array_equal(row, np.concatenate([first + second, abs(first - second)]))
 
 
 def test_without_spread_there_are_sums_alone() -> None:
@@ -52,9 +52,9 @@ def test_without_spread_there_are_sums_alone() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(SMILES), min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_any_number_of_drugs_in_any_order(values: list[str], random: object) -> None:
-    turned = list(values)
-    random.shuffle(turned)  # type: ignore[attr-defined]
-    train, test = dense([drugs("a", *values), drugs("c", *SMILES)], [drugs("b", *turned)], "molecule")
+    shuffled = list(values)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    train, test = dense([drugs("a", *values), drugs("c", *SMILES)], [drugs("b", *shuffled)], "molecule")
     assert np.array_equal(train[0], test[0])
     bits = np.array([fingerprint(value) for value in values])
     assert np.array_equal(test[0], np.concatenate([bits.sum(axis=0), bits.max(axis=0) - bits.min(axis=0)]))
@@ -62,9 +62,9 @@ def test_any_number_of_drugs_in_any_order(values: list[str], random: object) -> 
 
 def test_proteins_are_counts_of_the_triples_that_training_holds() -> None:
     train, test = dense([proteins("a", "MKMKM"), proteins("b", "AAAA")], [proteins("c", "AAAMKMWWW")], "protein")
-    words = ["AAA", "KMK", "MKM"]
+    triples = ["AAA", "KMK", "MKM"]
     counted = [Counter(text[i : i + 3] for i in range(len(text) - 2)) for text in ("MKMKM", "AAAA", "AAAMKMWWW")]
-    expected = np.array([[count[word] for word in words] for count in counted])
+    expected = np.array([[count[triple] for triple in triples] for count in counted])
     assert np.array_equal(train, expected[:2]) and np.array_equal(test, expected[2:])
 
 
@@ -80,32 +80,32 @@ def test_genes_are_indicators_that_heed_case_and_hyphens() -> None:
 
 
 def test_modalities_stand_side_by_side() -> None:
-    made = by_drug()
-    both, drug, protein = (
-        design_matrices(made, chosen)[0] for chosen in (("molecule", "protein"), ("molecule",), ("protein",))
+    dataset = by_drug()
+    combined, drug, protein = (
+        design_matrices(dataset, chosen)[0] for chosen in (("molecule", "protein"), ("molecule",), ("protein",))
     )
-    assert drug.shape[1] == BITS and both.shape[1] == BITS + protein.shape[1]
-    assert np.array_equal(both.toarray(), np.hstack([drug.toarray(), protein.toarray()]))
+    assert drug.shape[1] == BITS and combined.shape[1] == BITS + protein.shape[1]
+    assert np.array_equal(combined.toarray(), np.hstack([drug.toarray(), protein.toarray()]))
 
 
 def test_an_entity_is_described_once_for_all_floors(monkeypatch: pytest.MonkeyPatch) -> None:
     entity_table.cache_clear()
     chemistry.fingerprint_bits.cache_clear()
-    made = by_drug()
-    first = design_matrices(made, ("molecule", "protein"))
-    asked = chemistry.fingerprint_bits.cache_info()
-    assert asked.misses == len(ALCOHOLS + AMINES) and asked.hits == 0
-    again = design_matrices(made, ("protein", "molecule"))
-    assert chemistry.fingerprint_bits.cache_info() == asked and entity_table.cache_info().hits == 2
-    assert first[1].sum() == again[1].sum()
+    dataset = by_drug()
+    first = design_matrices(dataset, ("molecule", "protein"))
+    usage = chemistry.fingerprint_bits.cache_info()
+    assert usage.misses == len(ALCOHOLS + AMINES) and usage.hits == 0
+    second = design_matrices(dataset, ("protein", "molecule"))
+    assert chemistry.fingerprint_bits.cache_info() == usage and entity_table.cache_info().hits == 2
+    assert first[1].sum() == second[1].sum()
 
 
 def test_a_kept_table_is_not_what_a_floor_gets() -> None:
-    made = by_drug()
-    first = design_matrices(made, ("molecule",))[0]
-    before = first.toarray()
+    dataset = by_drug()
+    first = design_matrices(dataset, ("molecule",))[0]
+    expected = first.toarray()
     first.data[:] = 7.0
-    assert np.array_equal(design_matrices(made, ("molecule",))[0].toarray(), before)
+    assert np.array_equal(design_matrices(dataset, ("molecule",))[0].toarray(), expected)
 
 
 def test_incidence_counts() -> None:
@@ -113,7 +113,7 @@ def test_incidence_counts() -> None:
 
 
 def test_an_example_of_another_form_is_named() -> None:
-    made = by_drug()
-    odd = replace(made.train[3], prompt=made.train[3].prompt[:1])
+    dataset = by_drug()
+    odd = replace(dataset.train[3], prompt=dataset.train[3].prompt[:1])
     with pytest.raises(InputError, match=f"example '{odd.id}' holds no protein"):
-        design_matrices(replace(made, train=(*made.train, odd)), ("protein",))
+        design_matrices(replace(dataset, train=(*dataset.train, odd)), ("protein",))

@@ -45,8 +45,10 @@ def test_finetuning_learns_its_examples_and_leaves_the_backbone_bare(specialists
     state = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path)
     assert {f.scale for f in state.modules.values()} == {2.0} and {f.rank for f in state.modules.values()} == {2}
     assert len(state.modules) == 3 * len(specialists.targets)
-    after = dict(specialists.backbone.model.named_parameters())
-    assert list(after) == list(weights) and all(torch.equal(after[name], value) for name, value in weights.items())
+    parameters = dict(specialists.backbone.model.named_parameters())
+    assert list(parameters) == list(weights) and all(
+        torch.equal(parameters[name], value) for name, value in weights.items()
+    )
     assert loss_under(specialists, {"asked": state}) < 0.8 * loss_under(specialists, {})
 
 
@@ -67,11 +69,11 @@ def test_finetuning_goes_on_from_an_adapter(specialists: Specialists, tmp_path: 
 
 def saved_bytes(specialists: Specialists, large: int) -> int:
     """What one training step keeps for its gradient."""
-    saved: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
+        sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     model = specialists.backbone.model
@@ -81,7 +83,7 @@ def saved_bytes(specialists: Specialists, large: int) -> int:
     with recomputed_if_large(model, large), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         answer_loss(specialists.prompt_encoder, sequences)
     detach(model)
-    return sum(size for address, size in saved.items() if address not in weights)
+    return sum(size for address, size in sizes.items() if address not in weights)
 
 
 def test_a_large_backbone_recomputes_its_activations_and_learns_the_same(
@@ -104,10 +106,10 @@ def test_a_large_backbone_recomputes_its_activations_and_learns_the_same(
 
 
 def test_the_seed_and_the_benchmark_decide(specialists: Specialists, tmp_path: Path) -> None:
-    first, again = (finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / str(i)) for i in range(2))
+    first, repeat = (finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / str(i)) for i in range(2))
     other = finetune(specialists, EXAMPLES, "drugs", 1, tmp_path / "other")
     for name, tensor in first.tensors().items():
-        assert torch.equal(again.tensors()[name], tensor)
+        assert torch.equal(repeat.tensors()[name], tensor)
     assert any(not torch.equal(other.tensors()[name], tensor) for name, tensor in first.tensors().items())
 
 
@@ -128,9 +130,9 @@ def test_interrupted_finetuning_goes_on(
     with pytest.raises(KeyboardInterrupt):
         finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "parts")
     assert not any("lora" in name for name, _ in specialists.backbone.model.named_parameters())
-    found = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "parts")
+    state = finetune(specialists, EXAMPLES, "drugs", 0, tmp_path / "parts")
     assert len(calls) == specialists.finetuning.steps + 1, "only the step that failed is done again"
-    assert all(torch.equal(found.tensors()[name], tensor) for name, tensor in expected.tensors().items())
+    assert all(torch.equal(state.tensors()[name], tensor) for name, tensor in expected.tensors().items())
 
 
 def test_benchmarks_that_are_learnt_together_take_turns_and_have_as_many_steps_each(
@@ -148,10 +150,10 @@ def test_benchmarks_that_are_learnt_together_take_turns_and_have_as_many_steps_e
     settings = specialists.finetuning
     assert len(batches) == 3 * settings.steps and {len(batch) for batch in batches} == {settings.batch}
     counts = Counter(sequence for batch in batches for sequence in batch)
-    solved = [example.solved() for example in EXAMPLES]
+    prompts = [example.solved() for example in EXAMPLES]
     share = settings.steps * settings.batch
-    assert counts[solved[0]] == counts[solved[1]] == counts[solved[2]] + counts[solved[3]] == share
-    assert min(counts[solved[2]], counts[solved[3]]) > share / 4, "drawn alike"
+    assert counts[prompts[0]] == counts[prompts[1]] == counts[prompts[2]] + counts[prompts[3]] == share
+    assert min(counts[prompts[2]], counts[prompts[3]]) > share / 4, "drawn alike"
     other = finetune_together(specialists, sides, 1, tmp_path / "other")
     assert any(not torch.equal(other.tensors()[name], tensor) for name, tensor in first.tensors().items())
     assert loss_under(specialists, {"asked": first}) < 0.8 * loss_under(specialists, {})
@@ -162,30 +164,30 @@ def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_by_hand(specialists
     batch = specialists.prompt_encoder.batch([segments])
     with torch.no_grad():
         logprobs = specialists.backbone.model(inputs_embeds=batch.embeds).logits[0].log_softmax(-1)
-        found = float(answer_loss(specialists.prompt_encoder, [segments]))
+        loss = float(answer_loss(specialists.prompt_encoder, [segments]))
     (item,) = specialists.prompt_encoder.encode([segments])
-    words = specialists.backbone.tokenizer.convert_ids_to_tokens(item.ids)
-    places = [words.index("not"), words.index("at"), words.index("all"), words.index("yes")]
+    tokens = specialists.backbone.tokenizer.convert_ids_to_tokens(item.ids)
+    places = [tokens.index("not"), tokens.index("at"), tokens.index("all"), tokens.index("yes")]
     expected = -sum(float(logprobs[place - 1, item.ids[place]]) for place in places) / 4
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_of_the_loss_count_tokens(specialists: Specialists) -> None:
     short, long = (("drug ? ", Answer("yes")), ("cell ? ", Answer("not at all")))
     with torch.no_grad():
-        alone = [float(answer_loss(specialists.prompt_encoder, [segments])) for segments in (short, long)]
-        both = float(answer_loss(specialists.prompt_encoder, [short, long], weights=[1.0, 0.5]))
-    assert both == pytest.approx((1 * alone[0] + 0.5 * 3 * alone[1]) / (1 + 0.5 * 3), rel=1e-5)
+        losses = [float(answer_loss(specialists.prompt_encoder, [segments])) for segments in (short, long)]
+        joint_loss = float(answer_loss(specialists.prompt_encoder, [short, long], weights=[1.0, 0.5]))
+    assert joint_loss == pytest.approx((1 * losses[0] + 0.5 * 3 * losses[1]) / (1 + 0.5 * 3), rel=1e-5)
 
 
 def test_noise_is_that_of_its_seed(specialists: Specialists) -> None:
     segments = [("drug ? ", Answer("yes"))]
     with torch.no_grad():
-        plain, first, again, other = (
+        plain, first, repeat, other = (
             float(answer_loss(specialists.prompt_encoder, segments, noise=noise, seed=seed))
             for noise, seed in ((0.0, 1), (0.5, 1), (0.5, 1), (0.5, 2))
         )
-    assert first == again and len({plain, first, other}) == 3
+    assert first == repeat and len({plain, first, other}) == 3
 
 
 def test_finetuning_on_nothing_is_refused(specialists: Specialists, tmp_path: Path) -> None:

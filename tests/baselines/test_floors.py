@@ -30,8 +30,8 @@ def test_the_partner_floor_finds_what_the_partner_tells_and_no_more() -> None:
 
 
 def test_both_modalities_find_either() -> None:
-    for tells in (False, True):
-        assert accuracy(linear(by_drug(partner_tells=tells), ("molecule", "protein"))) == 1.0
+    for by_partner in (False, True):
+        assert accuracy(linear(by_drug(partner_tells=by_partner), ("molecule", "protein"))) == 1.0
 
 
 def test_genes_are_indicators() -> None:
@@ -46,31 +46,31 @@ def test_the_order_of_two_drugs_does_not_matter() -> None:
         example(str(n), [Entity("molecule", a), Entity("molecule", b)], int(len(a) > len(b)))
         for n, (a, b) in enumerate(pairs)
     ]
-    turned = [replace(row, prompt=row.prompt[::-1]) for row in rows]
-    one, other = predict("drug_only", benchmark(rows, rows)), predict("drug_only", benchmark(rows, turned))
-    assert np.allclose(one["score"], other["score"])
+    swapped = [replace(row, prompt=row.prompt[::-1]) for row in rows]
+    first, second = predict("drug_only", benchmark(rows, rows)), predict("drug_only", benchmark(rows, swapped))
+    assert np.allclose(first["score"], second["score"])
 
 
 @pytest.mark.parametrize("floor", FLOORS.names())
 def test_every_floor_is_said_to_be_one_and_has_a_config_with_its_defaults(floor: str) -> None:
     entry = FLOORS.get(floor)
     assert entry.info.kind is MethodKind.FLOOR and not entry.info.needs_model
-    shown = dict(OmegaConf.load(CONF / "method" / f"{floor}.yaml"))
-    assert shown.pop("name") == floor and shown == vars(entry.settings())
+    config = dict(OmegaConf.load(CONF / "method" / f"{floor}.yaml"))
+    assert config.pop("name") == floor and config == vars(entry.settings())
 
 
 @pytest.mark.parametrize("floor", FLOORS.names())
 def test_frames_are_what_the_metrics_read(floor: str) -> None:
-    made = by_drug()
-    frame = predict(floor, made)
+    dataset = by_drug()
+    frame = predict(floor, dataset)
     columns = ["id", "label", "prediction", "score", "raw_answer", "score:no", "score:yes"]
     assert list(frame.columns) == columns
-    assert frame["id"].tolist() == [row.id for row in made.test]
-    assert frame["label"].tolist() == [made.labels[row.answer] for row in made.test]
+    assert frame["id"].tolist() == [row.id for row in dataset.test]
+    assert frame["label"].tolist() == [dataset.labels[row.answer] for row in dataset.test]
     assert np.allclose(np.exp(frame["score:no"]) + np.exp(frame["score:yes"]), 1.0)
     assert np.allclose(frame["score"], np.exp(frame["score:yes"]))
-    found = {row["metric"]: row["value"] for row in metric_rows(frame, made.labels, seed=0, resamples=10)}
-    assert found["accuracy"] == pytest.approx(accuracy(frame)) and found["unparsable"] == 0
+    metrics = {row["metric"]: row["value"] for row in metric_rows(frame, dataset.labels, seed=0, resamples=10)}
+    assert metrics["accuracy"] == pytest.approx(accuracy(frame)) and metrics["unparsable"] == 0
 
 
 def test_three_labels_score_the_predicted_one() -> None:
@@ -87,9 +87,9 @@ def test_three_labels_score_the_predicted_one() -> None:
 
 
 def test_a_training_split_of_one_label_predicts_it() -> None:
-    made = by_drug()
-    train = tuple(row for row in made.train if row.answer == 1)
-    frame = predict("drug_only", replace(made, train=train))
+    dataset = by_drug()
+    train = tuple(row for row in dataset.train if row.answer == 1)
+    frame = predict("drug_only", replace(dataset, train=train))
     assert set(frame["prediction"]) == {"yes"}
     assert np.isfinite(frame["score:no"]).all()
 
@@ -105,10 +105,12 @@ def test_a_missing_modality_is_named() -> None:
 
 @pytest.mark.parametrize("floor", FLOORS.names())
 def test_solved_examples_before_a_question_change_nothing(floor: str) -> None:
-    made = by_drug()
-    shown = with_shots(made, BenchmarkRequest(name="toy", language="english", seed=0, shots=2, shot_choice="random"))
-    assert len(shown.test[0].prompt) > len(made.test[0].prompt)
-    assert predict(floor, shown).equals(predict(floor, made))
+    dataset = by_drug()
+    few_shot = with_shots(
+        dataset, BenchmarkRequest(name="toy", language="english", seed=0, shots=2, shot_choice="random")
+    )
+    assert len(few_shot.test[0].prompt) > len(dataset.test[0].prompt)
+    assert predict(floor, few_shot).equals(predict(floor, dataset))
 
 
 PLUGIN = """

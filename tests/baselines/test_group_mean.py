@@ -28,9 +28,9 @@ def pair(name: str, drug: str, protein: str, answer: int = 0) -> Example:
     return example(name, [Entity("molecule", drug), Entity("protein", protein)], answer)
 
 
-def table(*asked: tuple[str, str]) -> Benchmark:
+def table(*questions: tuple[str, str]) -> Benchmark:
     train = [pair(f"a{n}", *row) for n, row in enumerate(TRAIN)]
-    return benchmark(train, [pair(f"b{n}", *row) for n, row in enumerate(asked)])
+    return benchmark(train, [pair(f"b{n}", *row) for n, row in enumerate(questions)])
 
 
 def share(drug: str, protein: str, of: str, prior: float = 0.0) -> float:
@@ -68,12 +68,12 @@ def test_scores_are_log_shares_in_the_order_of_the_test_split() -> None:
 
 
 def test_two_drugs_each_count_whatever_their_order() -> None:
-    def duo(name: str, one: str, other: str, answer: int) -> Example:
-        return example(name, [Entity("molecule", one), Entity("molecule", other)], answer)
+    def duo(name: str, first: str, second: str, answer: int) -> Example:
+        return example(name, [Entity("molecule", first), Entity("molecule", second)], answer)
 
     train = [duo("a", "CCO", "CCN", 1), duo("b", "CCN", "CCC", 0), duo("c", "CCO", "CCO", 1), duo("d", "CCC", "CC", 0)]
-    asked = [duo("e", "CCN", "CCO", 0), duo("f", "CCO", "CCN", 0), duo("g", "CCC", "CCN", 0), duo("h", "CCN", "CN", 0)]
-    frame = predict("group_mean", benchmark(train, asked), prior=0.0)
+    test = [duo("e", "CCN", "CCO", 0), duo("f", "CCO", "CCN", 0), duo("g", "CCC", "CCN", 0), duo("h", "CCN", "CN", 0)]
+    frame = predict("group_mean", benchmark(train, test), prior=0.0)
     # CCO: 2 of 2 (once in the pair of itself), CCN: 1 of 2, CCC: 0 of 2; overall 1/2
     assert frame["score"].tolist() == pytest.approx([1.0, 1.0, 0.0, 0.5])
 

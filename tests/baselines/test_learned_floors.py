@@ -26,78 +26,78 @@ LEARNED = ("logistic_regression", "random_forest", "neural_network")
 
 def noisy() -> Benchmark:
     """``by_drug`` with every seventh answer turned, so that probabilities are not 0 and 1."""
-    made = by_drug()
-    train = [replace(row, answer=1 - row.answer) if n % 7 == 0 else row for n, row in enumerate(made.train)]
-    return replace(made, train=tuple(train))
+    dataset = by_drug()
+    train = [replace(row, answer=1 - row.answer) if n % 7 == 0 else row for n, row in enumerate(dataset.train)]
+    return replace(dataset, train=tuple(train))
 
 
-def by_hand(made: Benchmark) -> tuple[csr_matrix, csr_matrix, list[int]]:
+def by_hand(dataset: Benchmark) -> tuple[csr_matrix, csr_matrix, list[int]]:
     """Features without this project's own code but RDKit's fingerprint."""
-    words = CountVectorizer(analyzer="char", ngram_range=(3, 3), lowercase=False)
-    sides = (made.train, made.test)
+    vectorizer = CountVectorizer(analyzer="char", ngram_range=(3, 3), lowercase=False)
+    sides = (dataset.train, dataset.test)
     bits = [csr_matrix([fingerprint(row.entities("molecule")[0].value) for row in side]) for side in sides]
     texts = [[row.entities("protein")[0].value for row in side] for side in sides]
-    counts = [words.fit_transform(texts[0]), words.transform(texts[1])]
+    counts = [vectorizer.fit_transform(texts[0]), vectorizer.transform(texts[1])]
     train, test = (hstack(parts).tocsr() for parts in zip(bits, counts, strict=True))
-    return train, test, [row.answer for row in made.train]
+    return train, test, [row.answer for row in dataset.train]
 
 
 def pairs(tails: tuple[str, ...] = ("O", "N")) -> Benchmark:
     """Two drugs: the answer says whether they have the same end."""
     lengths = range(2, 9)
-    held = [(a, b, s, t) for a in lengths for b in lengths for s in tails for t in tails]
+    combinations = [(a, b, s, t) for a in lengths for b in lengths for s in tails for t in tails]
     rows = [
         example(str(n), [Entity("molecule", "C" * a + s), Entity("molecule", "C" * b + t)], int(s == t))
-        for n, (a, b, s, t) in enumerate(held)
+        for n, (a, b, s, t) in enumerate(combinations)
     ]
     order = np.random.default_rng(0).permutation(len(rows))
     return benchmark([rows[n] for n in order[:140]], [rows[n] for n in order[140:]])
 
 
 def test_logistic_regression_is_scikit_learns() -> None:
-    made = noisy()
-    train, test, answers = by_hand(made)
+    dataset = noisy()
+    train, test, answers = by_hand(dataset)
     scale = MaxAbsScaler().fit(train)
     model = LogisticRegression(C=0.3, max_iter=2000).fit(scale.transform(train), answers)
     expected = model.predict_proba(scale.transform(test))[:, 1]
-    assert np.allclose(predict("logistic_regression", made, c=0.3)["score"], expected, rtol=1e-6)
-    assert not np.allclose(predict("logistic_regression", made)["score"], expected, rtol=1e-3)
+    assert np.allclose(predict("logistic_regression", dataset, c=0.3)["score"], expected, rtol=1e-6)
+    assert not np.allclose(predict("logistic_regression", dataset)["score"], expected, rtol=1e-3)
 
 
 def test_random_forest_is_scikit_learns() -> None:
-    made = noisy()
-    train, test, answers = by_hand(made)
-    draw = int(generator(4, f"random_forest-{made.name}").integers(2**31))
+    dataset = noisy()
+    train, test, answers = by_hand(dataset)
+    draw = int(generator(4, f"random_forest-{dataset.name}").integers(2**31))
     model = RandomForestClassifier(20, min_samples_leaf=2, random_state=draw).fit(train, answers)
-    frame = predict("random_forest", made, seed=4, trees=20, min_leaf=2)
+    frame = predict("random_forest", dataset, seed=4, trees=20, min_leaf=2)
     assert np.allclose(frame["score"], model.predict_proba(test)[:, 1])
 
 
 def test_a_forest_finds_the_pairing_that_single_entities_do_not_tell() -> None:
-    made = by_pairing()
-    assert accuracy(predict("random_forest", made, trees=100)) >= 0.95
+    dataset = by_pairing()
+    assert accuracy(predict("random_forest", dataset, trees=100)) >= 0.95
     for blind in ("drug_only", "partner_only", "logistic_regression"):
-        assert accuracy(predict(blind, made)) == pytest.approx(0.5, abs=0.2)
+        assert accuracy(predict(blind, dataset)) == pytest.approx(0.5, abs=0.2)
 
 
 def test_a_forest_finds_what_two_drugs_have_in_common() -> None:
-    made = pairs()
-    assert accuracy(predict("random_forest", made, trees=100)) >= 0.9
-    assert accuracy(predict("logistic_regression", made)) >= 0.9, "the absolute difference makes sameness linear"
-    assert accuracy(predict("drug_only", made)) <= 0.7, "sums alone do not"
+    dataset = pairs()
+    assert accuracy(predict("random_forest", dataset, trees=100)) >= 0.9
+    assert accuracy(predict("logistic_regression", dataset)) >= 0.9, "the absolute difference makes sameness linear"
+    assert accuracy(predict("drug_only", dataset)) <= 0.7, "sums alone do not"
 
 
 def test_a_network_is_scikit_learns_and_finds_the_pairing() -> None:
-    made = by_pairing()
-    train, test, answers = by_hand(made)
-    draw = int(generator(2, f"neural_network-{made.name}").integers(2**31))
+    dataset = by_pairing()
+    train, test, answers = by_hand(dataset)
+    draw = int(generator(2, f"neural_network-{dataset.name}").integers(2**31))
     network = MLPClassifier(
         (16,), alpha=0.01, learning_rate_init=0.01, batch_size=min(256, len(answers)), max_iter=60, random_state=draw
     )
     scale = MaxAbsScaler().fit(train)
     network.fit(scale.transform(train).astype(np.float32), answers)
     settings = {"width": 16, "epochs": 60, "learning_rate": 0.01, "weight_decay": 0.01}
-    frame = predict("neural_network", made, seed=2, **settings)
+    frame = predict("neural_network", dataset, seed=2, **settings)
     expected = network.predict_proba(scale.transform(test).astype(np.float32))[:, 1]
     assert np.allclose(frame["score"], expected, atol=1e-5)
     assert accuracy(frame) >= 0.95
@@ -105,27 +105,32 @@ def test_a_network_is_scikit_learns_and_finds_the_pairing() -> None:
 
 @pytest.mark.parametrize("floor", LEARNED)
 def test_the_order_of_two_drugs_does_not_matter(floor: str) -> None:
-    made = pairs()
-    turned = tuple(replace(row, prompt=row.prompt[::-1]) for row in made.test)
-    mixed = tuple(replace(row, prompt=row.prompt[::-1]) if n % 2 else row for n, row in enumerate(made.train))
-    frames = [predict(floor, variant) for variant in (made, replace(made, test=turned), replace(made, train=mixed))]
+    dataset = pairs()
+    swapped_test = tuple(replace(row, prompt=row.prompt[::-1]) for row in dataset.test)
+    swapped_train = tuple(
+        replace(row, prompt=row.prompt[::-1]) if n % 2 else row for n, row in enumerate(dataset.train)
+    )
+    frames = [
+        predict(floor, variant)
+        for variant in (dataset, replace(dataset, test=swapped_test), replace(dataset, train=swapped_train))
+    ]
     assert all(np.allclose(frame["score"], frames[0]["score"], atol=1e-6) for frame in frames[1:])
 
 
 def test_the_seed_fixes_the_forest() -> None:
-    made = noisy()
-    first, again, other = (predict("random_forest", made, seed=seed, trees=10) for seed in (1, 1, 2))
-    assert first.equals(again) and not first["score"].equals(other["score"])
+    dataset = noisy()
+    first, repeat, other = (predict("random_forest", dataset, seed=seed, trees=10) for seed in (1, 1, 2))
+    assert first.equals(repeat) and not first["score"].equals(other["score"])
 
 
 @pytest.mark.parametrize("floor", FLOORS.names())
 def test_no_floor_reads_a_test_or_validation_answer(floor: str) -> None:
-    made = noisy()
-    turned = tuple(replace(row, answer=1 - row.answer) for row in made.test)
-    unseen = replace(made, test=turned, validation=turned)
-    one, other = predict(floor, made), predict(floor, unseen)
-    assert one.drop(columns="label").equals(other.drop(columns="label"))
-    assert (one["label"] != other["label"]).all()
+    dataset = noisy()
+    flipped_rows = tuple(replace(row, answer=1 - row.answer) for row in dataset.test)
+    flipped = replace(dataset, test=flipped_rows, validation=flipped_rows)
+    first, second = predict(floor, dataset), predict(floor, flipped)
+    assert first.drop(columns="label").equals(second.drop(columns="label"))
+    assert (first["label"] != second["label"]).all()
 
 
 @pytest.mark.parametrize("floor", LEARNED)
@@ -137,8 +142,8 @@ def test_three_labels_are_learnt_and_ranked(floor: str) -> None:
         for place, tail in enumerate(tails)
     ]
     frame = predict(floor, benchmark(rows[:24], rows[24:]))
-    found = {row["metric"]: row["value"] for row in metric_rows(frame, LABELS, seed=0, resamples=10)}
-    assert found["accuracy"] == found["auroc"] == 1.0
+    metrics = {row["metric"]: row["value"] for row in metric_rows(frame, LABELS, seed=0, resamples=10)}
+    assert metrics["accuracy"] == metrics["auroc"] == 1.0
 
 
 @pytest.mark.parametrize("floor", LEARNED)
@@ -160,5 +165,5 @@ def test_a_question_without_entities_has_no_floor(floor: str) -> None:
 
 
 def test_labels_are_named_as_the_metrics_name_them() -> None:
-    made = replace(by_drug(), labels=(" no", " yes"))
-    assert set(predict("logistic_regression", made)["prediction"]) == {"no", "yes"}
+    dataset = replace(by_drug(), labels=(" no", " yes"))
+    assert set(predict("logistic_regression", dataset)["prediction"]) == {"no", "yes"}

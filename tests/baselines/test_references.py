@@ -99,11 +99,11 @@ def test_floors_of_a_sweep_load_no_model(shared_cache: Path, tmp_path: Path, mon
     sweep = read_sweep(composed(*floors, *small, "tracking=disabled", f"cache={shared_cache}"))
     specs = plan_runs(sweep)
     assert execute_all(specs, tmp_path) == [] and len(specs) == len(FLOORS.names()) + 1
-    stored = RunFolder(tmp_path / specs[-1].name).read_predictions("drug_cell")
+    predictions = RunFolder(tmp_path / specs[-1].name).read_predictions("drug_cell")
     (questions,) = load_suite(sweep)
     forest = predict("random_forest", questions, seed=3, trees=5, min_leaf=3)
-    assert stored is not None and stored["prediction"].tolist() == forest["prediction"].tolist()
-    assert np.allclose(stored["score"], forest["score"]), "a run tells a floor its settings and the seed"
+    assert predictions is not None and predictions["prediction"].tolist() == forest["prediction"].tolist()
+    assert np.allclose(predictions["score"], forest["score"]), "a run tells a floor its settings and the seed"
 
 
 @pytest.mark.parametrize("name", ["majority", "group_mean", "logistic_regression", "random_forest", "neural_network"])
@@ -148,13 +148,13 @@ def test_a_floor_without_its_modality_does_not_apply(name: str, questions: str) 
 
 
 def test_without_a_training_split_there_is_nothing_to_learn_from() -> None:
-    untaught = replace(by_drug(), train=())
+    test_only = replace(by_drug(), train=())
     for name in FLOORS.names():
         with pytest.raises(NotApplicable, match="'toy' has no training examples"):
-            predict(name, untaught)
+            predict(name, test_only)
     for name in ("finetuned", "average_finetuned"):
         with pytest.raises(NotApplicable, match="'toy' has no training split to fine-tune on"):
-            refer(NamedModel(), untaught, name)
+            refer(NamedModel(), test_only, name)
 
 
 @pytest.mark.parametrize(

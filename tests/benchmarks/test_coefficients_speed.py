@@ -21,10 +21,10 @@ TINY = ["--layers=2", "--hidden=64", "--words=50", "--probes=3", "--length=12", 
 
 def test_contenders_weigh_the_same_tensors_and_sum_to_one() -> None:
     case = coefficients.case(coefficients.arguments(TINY))
-    found, expected = ours(case), reference(case)
-    assert set(found) == set(expected) | {f"{name}.layer" for name in case.specialists.adapters}
+    estimates, expected = ours(case), reference(case)
+    assert set(estimates) == set(expected) | {f"{name}.layer" for name in case.specialists.adapters}
     for key in case.specialists.adapters["expert0"].tensors():
-        for weights in (found, expected):
+        for weights in (estimates, expected):
             total = sum(weights[f"{name}.{key}"] for name in case.specialists.adapters)
             torch.testing.assert_close(total, torch.ones_like(total))
 
@@ -59,26 +59,26 @@ def test_a_row_holds_seconds_memory_and_ratios(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, asked, works = tmp_path / "speed.csv", [*TINY, "--contenders", "ours", "floor"], False
-    measured: list[str] = []
+    out, argv, works = tmp_path / "speed.csv", [*TINY, "--contenders", "ours", "floor"], False
+    names: list[str] = []
 
-    def child(given: list[str], name: str, more: list[str]) -> dict[str, float]:
-        if len(measured) == 3 and not works:
+    def child(command: list[str], name: str, options: list[str]) -> dict[str, float]:
+        if len(names) == 3 and not works:
             raise KeyboardInterrupt
-        measured.append(name)
-        return {"seconds": float(len(measured)), "memory": 1.0, "flop": 5.0}
+        names.append(name)
+        return {"seconds": float(len(names)), "memory": 1.0, "flop": 5.0}
 
-    def run(*more: str) -> None:
-        coefficients.main([*asked, *more, "--out", str(out)])
+    def run(*options: str) -> None:
+        coefficients.main([*argv, *options, "--out", str(out)])
 
     monkeypatch.setattr(coefficients, "child", child)
     with pytest.raises(KeyboardInterrupt):
         run("--repeats=2")
     works = True
     run("--repeats=1")  # another run: it measures all by itself
-    assert measured == ["ours", "floor", "ours", "ours", "floor", "flops"]
+    assert names == ["ours", "floor", "ours", "ours", "floor", "flops"]
     run("--repeats=2")
-    assert measured[6:] == ["floor", "flops"]
+    assert names[6:] == ["floor", "flops"]
     rows = pd.read_csv(out)
     assert rows["taken_up"].tolist() == [0, 3] and rows["ours_seconds"].tolist() == [4.0, 2.0]
     assert [path.name for path in tmp_path.iterdir()] == ["speed.csv"]
@@ -86,11 +86,11 @@ def test_a_run_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monkeypat
 
 def test_growth_is_fitted() -> None:
     columns = {"value": [2, 4, 8], "seconds": [3.0, 6.0, 12.0], "memory": [10.0, 20.0, 10.5], "pass": [4.0, 4.4, 4.2]}
-    told = growth.fitted(pd.DataFrame(columns), "layers")
-    assert told == "layers: seconds grow as layers^1.00, largest peak / smallest 2.00 (memory), 1.10 (pass)"
+    text = growth.fitted(pd.DataFrame(columns), "layers")
+    assert text == "layers: seconds grow as layers^1.00, largest peak / smallest 2.00 (memory), 1.10 (pass)"
     columns |= {"reference_seconds": [12.0, 48.0, 192.0], "reference_memory": [100.0, 100.0, 210.0]}
-    beside = growth.fitted(pd.DataFrame(columns), "layers").removeprefix(told)
-    assert beside == (
+    suffix = growth.fitted(pd.DataFrame(columns), "layers").removeprefix(text)
+    assert suffix == (
         "; reference: seconds grow as layers^2.00, largest peak / smallest 2.10 (reference_memory)"
         "; reference / ours: 4.00 to 16.00 in seconds, 5.0 to 20.0 in memory"
     )
@@ -107,15 +107,15 @@ def test_points_of_growth_are_measured(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_growth_without_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    names: list[str] = []
 
-    def child(command: list[str], name: str, more: list[str]) -> dict[str, float]:
-        asked.append(name)
+    def child(command: list[str], name: str, options: list[str]) -> dict[str, float]:
+        names.append(name)
         return {"seconds": 1.0, "memory": 2.0}
 
     monkeypatch.setattr(growth, "child", child)
-    one = ["--repeats=1", "--no-reference", "--layers=2", "--hidden=64", "--probes=2", "--experts=2"]
-    assert growth.main(one) == 0 and set(asked) == {"ours", "signals"}
+    argv = ["--repeats=1", "--no-reference", "--layers=2", "--hidden=64", "--probes=2", "--experts=2"]
+    assert growth.main(argv) == 0 and set(names) == {"ours", "signals"}
 
 
 def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,8 +133,8 @@ def test_experts_may_share_modalities(capsys: pytest.CaptureFixture[str]) -> Non
 def test_reading_the_probe_costs_time_and_memory_and_leaves_the_backbone_as_it_was() -> None:
     case = coefficients.case(coefficients.arguments(TINY))
     names = [name for name, _ in case.specialists.backbone.model.named_parameters()]
-    spent = signals(case)
-    assert spent.seconds > 0 and spent.memory is not None and spent.memory >= 0
+    cost = signals(case)
+    assert cost.seconds > 0 and cost.memory is not None and cost.memory >= 0
     assert [name for name, _ in case.specialists.backbone.model.named_parameters()] == names
 
 
@@ -162,7 +162,7 @@ def test_the_reference_writes_as_many_tokens_as_are_asked_for(tmp_path: Path) ->
     model = case.specialists.backbone.model
     model.generation_config.eos_token_id = list(range(model.config.vocab_size - 1))
     passes = []
-    handle = model.register_forward_hook(lambda *given: passes.append(1))
+    handle = model.register_forward_hook(lambda *arguments: passes.append(1))
     (batch,) = case.batches()
     _prefill(replace(case, new_tokens=7), model, batch.embeds, batch.mask)
     handle.remove()

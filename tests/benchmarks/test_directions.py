@@ -53,21 +53,21 @@ def test_responses_are_scaled_to_the_experts_norm(material: Material) -> None:
     updates = DIRECTIONS["norm_module"].make(material)
     for module in material.modules:
         rows = {name: material.rows[name][module].T for name in material.experts}
-        own = sum((material.updates[name][module] @ z).square().sum() for name, z in rows.items())
-        assert float(sum((updates[module] @ z).square().sum() for z in rows.values())) == pytest.approx(float(own))
+        expected = sum((material.updates[name][module] @ z).square().sum() for name, z in rows.items())
+        assert float(sum((updates[module] @ z).square().sum() for z in rows.values())) == pytest.approx(float(expected))
 
 
 def test_a_refit_loses_less_of_the_responses_than_a_truncation(material: Material) -> None:
-    whole, cut, refit = (DIRECTIONS[name].make(material) for name in ("start", "rank_8", "refit_8"))
+    start, truncation, refit = (DIRECTIONS[name].make(material) for name in ("start", "rank_8", "refit_8"))
 
     def lost(updates: object, module: str) -> float:
         return sum(
-            float(((updates[module] - whole[module]) @ material.rows[name][module].T).square().sum())  # type: ignore[index]
+            float(((updates[module] - start[module]) @ material.rows[name][module].T).square().sum())  # type: ignore[index]
             for name in material.experts
         )
 
     assert sum(lost(refit, module) for module in material.modules) < sum(
-        lost(cut, module) for module in material.modules
+        lost(truncation, module) for module in material.modules
     )
 
 
@@ -98,13 +98,13 @@ def test_questions_are_of_every_benchmark_and_have_no_answer(material: Material)
 def test_what_is_measured_is_kept_and_not_measured_again(
     tmp_path: Path, shared_cache: Path, tiny_specialists: Specialists, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--worlds", "textbook_tiny", "--folder", str(tmp_path), "--cache", str(shared_cache),
+    argv = ["--worlds", "textbook_tiny", "--folder", str(tmp_path), "--cache", str(shared_cache),
              "--out", str(tmp_path / "page.md"), *SMALL]  # fmt: skip
-    assert main([*words, "--only", "start", "sum"]) == 0
-    kept = stored(tmp_path, "textbook_tiny", 0)
-    assert set(kept) == {"start", "sum"} and set("".join(kept["sum"].values())) <= {"0", "1"}
+    assert main([*argv, "--only", "start", "sum"]) == 0
+    digits = stored(tmp_path, "textbook_tiny", 0)
+    assert set(digits) == {"start", "sum"} and set("".join(digits["sum"].values())) <= {"0", "1"}
     monkeypatch.setattr("benchmarks.directions.__main__.open_world", None)
-    assert main([*words, "--only", "sum"]) == 0
+    assert main([*argv, "--only", "sum"]) == 0
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "| the sum alone |" in text and "ρ = 0.1" not in text
 
@@ -113,8 +113,8 @@ def test_an_interval_is_of_paired_gains_over_seeds_and_questions() -> None:
     value, low, high = interval([[np.array([1.0, 0.0, 0.0, 0.0])], [np.array([0.0, 0.0, 0.0, 0.0])]])
     assert value == pytest.approx(0.125) and low == 0.0 and 0.25 <= high <= 0.5
     assert interval([[np.zeros(9)]]) == (0.0, 0.0, 0.0)
-    with_all, *_ = interval([[np.ones(4), np.zeros(8)]])
-    assert with_all == 0.5, "benchmarks count alike, whatever their questions"
+    mean, *_ = interval([[np.ones(4), np.zeros(8)]])
+    assert mean == 0.5, "benchmarks count alike, whatever their questions"
 
 
 def test_a_page_says_what_is_gained_and_what_is_missing() -> None:

@@ -39,9 +39,9 @@ def test_speeds_are_read_from_the_page_of_the_gpu() -> None:
 
 
 def test_positions_are_soft_tokens_and_words() -> None:
-    of = estimate.positions(None)
-    assert of(Entity("molecule", "CCO" * 50)) == 8 and of(Entity("protein", "MKT")) == 5
-    assert of(Entity("cell", "ALB TTR APOA1")) == of("ALB TTR APOA1") == 4
+    positions = estimate.positions(None)
+    assert positions(Entity("molecule", "CCO" * 50)) == 8 and positions(Entity("protein", "MKT")) == 5
+    assert positions(Entity("cell", "ALB TTR APOA1")) == positions("ALB TTR APOA1") == 4
 
 
 def test_a_row_counts_what_is_planned_and_names_tables_that_are_missing(
@@ -63,10 +63,10 @@ def test_a_row_counts_what_is_planned_and_names_tables_that_are_missing(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("argv", "message"),
     [(["--root", ".", "paper_cpy"], "paper_cpy: expected some of"), (["--root", "/nope"], "--root /nope: ")],
 )
-def test_mistaken_words_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistaken_words_are_refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        estimate.arguments(words)
+        estimate.arguments(argv)
     assert message in capsys.readouterr().err

@@ -30,8 +30,8 @@ def test_bytes_are_counted_from_making_to_freeing() -> None:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[int, dict[str, float]]:
-    asked = experts.arguments(TINY)
-    return {count: experts.measured(experts.case(asked, count)) for count in (2, 3, 6)}
+    options = experts.arguments(TINY)
+    return {count: experts.measured(experts.case(options, count)) for count in (2, 3, 6)}
 
 
 def test_memory_grows_with_adapters_and_not_with_backbones(rows: dict[int, dict[str, float]]) -> None:
@@ -46,9 +46,9 @@ def test_the_count_is_the_same_every_time(rows: dict[int, dict[str, float]]) -> 
 
 
 def test_copies_of_the_backbone_would_be_counted() -> None:
-    work = experts.case(experts.arguments(TINY), 2)
-    model = work.specialists.backbone.model
+    case = experts.case(experts.arguments(TINY), 2)
+    model = case.specialists.backbone.model
     backbone = sum(weight.nbytes for weight in model.parameters())
     with Alive([*model.parameters(), *model.buffers()]) as alive:
-        reference(work)
+        reference(case)
     assert alive.peak > 3 * backbone

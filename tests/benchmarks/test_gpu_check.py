@@ -37,11 +37,11 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePart:
 def run(parts: list[Part], out: Path, budget: float = 120) -> dict[str, dict]:
     """Part -> what the JSON says of it; the page and the JSON agree."""
     check.check(parts, out, "cpu", True, budget)
-    told = json.loads((out / "gpu.json").read_text())
+    summary = json.loads((out / "gpu.json").read_text())
     page = (out / "gpu.md").read_text()
-    for outcome in told["parts"]:
+    for outcome in summary["parts"]:
         assert f"| {outcome['part']['name']} | {outcome['part']['title']} | {outcome['state']} |" in page
-    return {outcome["part"]["name"]: outcome for outcome in told["parts"]}
+    return {outcome["part"]["name"]: outcome for outcome in summary["parts"]}
 
 
 def test_states_of_parts(part: MakePart, tmp_path: Path) -> None:
@@ -56,14 +56,17 @@ def test_states_of_parts(part: MakePart, tmp_path: Path) -> None:
         Part("slow", "Part slow", slow.module, 4, 4),
         Part("absent", "Part absent", "toy_absent", 9, 9),
     ]
-    told = run(parts, tmp_path / "out")
-    states = {name: outcome["state"] for name, outcome in told.items()}
+    outcomes = run(parts, tmp_path / "out")
+    states = {name: outcome["state"] for name, outcome in outcomes.items()}
     assert states == {
         "good": "passed", "raises": "failed", "false": "failed", "caught": "failed", "slow": "stopped",
         "absent": "failed",
     }  # fmt: skip
-    assert "ValueError: no such thing" in told["raises"]["fault"] and "ModuleNotFoundError" in told["absent"]["fault"]
-    records = [record for name in ("raises", "caught", "slow") for record in told[name]["records"]]
+    assert (
+        "ValueError: no such thing" in outcomes["raises"]["fault"]
+        and "ModuleNotFoundError" in outcomes["absent"]["fault"]
+    )
+    records = [record for name in ("raises", "caught", "slow") for record in outcomes[name]["records"]]
     notes = [record["text"] for record in records if record["kind"] == "note"]
     assert notes == ["so far", "after it", "before the limit"]
     page = (tmp_path / "out" / "gpu.md").read_text()
@@ -73,9 +76,9 @@ def test_states_of_parts(part: MakePart, tmp_path: Path) -> None:
 
 def test_a_budget_that_ends_leaves_parts_unreached(part: MakePart, tmp_path: Path) -> None:
     parts = [part("first", "report.note('begun'); time.sleep(100)"), part("second", "report.note('begun')")]
-    told = run(parts, tmp_path / "out", budget=6)
-    assert told["second"]["state"] == "not reached" and not told["second"]["records"]
-    assert told["first"]["state"] == "stopped" and told["first"]["seconds"] <= 7
+    outcomes = run(parts, tmp_path / "out", budget=6)
+    assert outcomes["second"]["state"] == "not reached" and not outcomes["second"]["records"]
+    assert outcomes["first"]["state"] == "stopped" and outcomes["first"]["seconds"] <= 7
 
 
 def test_parts_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,8 +147,8 @@ def test_the_published_shapes_are_those_of_an_8b_model() -> None:
 def test_all_of_it_on_the_cpu(tmp_path: Path) -> None:
     command = [ROOT / "benchmarks" / "gpu" / "check.sh", "--small", "--out", tmp_path / "out"]
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    told = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    states = {outcome["part"]["name"]: outcome["state"] for outcome in told["parts"]}
-    assert states == {part.name: "passed" for part in PARTS}, done.stdout + done.stderr
-    assert done.returncode == 0
+    process = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    summary = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    states = {outcome["part"]["name"]: outcome["state"] for outcome in summary["parts"]}
+    assert states == {part.name: "passed" for part in PARTS}, process.stdout + process.stderr
+    assert process.returncode == 0

@@ -19,8 +19,8 @@ def test_a_measurement_is_taken_once_for_the_same_facts_and_code(
 ) -> None:
     out = tmp_path / "speed.csv"
     assert Kept(out, {"probes": 2})("first", lambda: {"seconds": 1.5}) == {"seconds": 1.5}
-    again = Kept(out, {"probes": 2})
-    assert again("first", never) == {"seconds": 1.5} and again.taken_up == 1
+    measurements = Kept(out, {"probes": 2})
+    assert measurements("first", never) == {"seconds": 1.5} and measurements.taken_up == 1
     assert Kept(out, {"probes": 3}).taken_up == 0
     assert Kept(tmp_path / "other.csv", {"probes": 2}).taken_up == 0
     (tmp_path / "src").mkdir()
@@ -30,14 +30,14 @@ def test_a_measurement_is_taken_once_for_the_same_facts_and_code(
 
 
 def test_nothing_is_left_when_the_row_is_written(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / "speed.csv", {})
-    kept("first", dict)
+    measurements = Kept(tmp_path / "speed.csv", {})
+    measurements("first", dict)
     assert list(tmp_path.iterdir())
-    kept.done()
+    measurements.done()
     assert not list(tmp_path.iterdir())
 
 
 def test_without_a_file_nothing_is_kept() -> None:
-    kept = Kept(None, {})
-    assert kept("first", lambda: {"seconds": 1.0}) == kept("first", never)
+    measurements = Kept(None, {})
+    assert measurements("first", lambda: {"seconds": 1.0}) == measurements("first", never)
     assert Kept(None, {}).taken_up == 0

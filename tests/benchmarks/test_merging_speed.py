@@ -30,8 +30,8 @@ def every() -> list[Case]:
 
 
 def test_every_registered_merge_has_a_row_in_each_of_its_spaces(every: list[Case]) -> None:
-    found = {(case.ours.method, case.ours.space) for case in every if case.ours}
-    assert found == {(name, space) for name in MERGES.names() for space in MERGES.get(name).info.spaces}
+    pairs = {(case.ours.method, case.ours.space) for case in every if case.ours}
+    assert pairs == {(name, space) for name in MERGES.names() for space in MERGES.get(name).info.spaces}
 
 
 def test_everything_that_is_to_be_measured_runs(every: list[Case]) -> None:
@@ -44,20 +44,20 @@ def test_everything_that_is_to_be_measured_runs(every: list[Case]) -> None:
 
 def test_counterparts_are_found_where_they_exist(every: list[Case]) -> None:
     pytest.importorskip("mergekit")
-    theirs = {
+    counterparts = {
         (case.ours.method, case.ours.space, *(value for _, value in case.ours.options)): [
             other and other.method for other in (case.mergekit, case.peft)
         ]
         for case in every
         if case.ours
     }
-    assert theirs["average", "factors"] == [None, "linear"]
-    assert theirs["average", "delta"] == ["linear", "cat"]
-    assert theirs["average", "delta", 2] == [None, "svd"]
-    assert theirs["dare_ties", "delta"] == ["dare_ties", None]
-    assert theirs["dare_ties", "delta", 2] == [None, "dare_ties_svd"]
-    assert theirs["slerp", "delta"] == ["karcher", None]
-    assert theirs["es", "factors"] == [None, None]
+    assert counterparts["average", "factors"] == [None, "linear"]
+    assert counterparts["average", "delta"] == ["linear", "cat"]
+    assert counterparts["average", "delta", 2] == [None, "svd"]
+    assert counterparts["dare_ties", "delta"] == ["dare_ties", None]
+    assert counterparts["dare_ties", "delta", 2] == [None, "dare_ties_svd"]
+    assert counterparts["slerp", "delta"] == ["karcher", None]
+    assert counterparts["es", "factors"] == [None, None]
 
 
 def test_dense_merges_get_fewer_layers(every: list[Case]) -> None:
@@ -85,8 +85,8 @@ def test_adapters_are_as_large_as_they_say() -> None:
 
 def test_seconds_are_scaled_to_the_full_depth_and_ratios_are_per_layer() -> None:
     ours, theirs = Job("ours", "ties", DENSE, (), "delta"), Job("mergekit", "ties", LOW)
-    found = {ours: Measurement(1.5, 4_000_000), theirs: Measurement(6.0, 9_000_000)}
-    text = report([Case(ours, theirs)], found, LOW, threads=1)
+    measurements = {ours: Measurement(1.5, 4_000_000), theirs: Measurement(6.0, 9_000_000)}
+    text = report([Case(ours, theirs)], measurements, LOW, threads=1)
     assert "| ties | delta | ~3 | 4 | `ties` | 6 | 9 | 0.5 |" in text
     assert "Slower than a counterpart, of 1: none." in text
 
@@ -97,26 +97,28 @@ def test_what_fails_or_takes_too_long_is_said() -> None:
     with pytest.raises(Exception, match="no_such_merge"):
         meter.measure(broken)
     wrong = Job("mergekit", "no_such_method", DENSE)
-    found = {wrong: meter.measure(wrong)}
-    assert found[wrong].seconds is None and "no_such_method" in found[wrong].fault
+    measurements = {wrong: meter.measure(wrong)}
+    assert measurements[wrong].seconds is None and "no_such_method" in measurements[wrong].fault
     slow = Job("peft", "cat", LOW)
-    found[slow] = Meter(repeats=1, limit=0, threads=1).measure(slow)
-    assert found[slow].fault == "> 0 s"
+    measurements[slow] = Meter(repeats=1, limit=0, threads=1).measure(slow)
+    assert measurements[slow].fault == "> 0 s"
 
 
 def test_the_command_measures_in_processes_of_their_own_and_writes_a_table(tmp_path: Path) -> None:
     out, table = tmp_path / "tables" / "speed.md", tmp_path / "tables" / "speed.csv"
     command = [sys.executable, "-m", "benchmarks.speed.merging", "--shapes", "tiny", "--only", "average"]
     command += ["--repeats", "1", "--threads", "1", "--out", str(out), "--csv", str(table)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
     text = out.read_text()
-    assert done.stdout.strip() == text.strip()
+    assert process.stdout.strip() == text.strip()
     rows = [line for line in text.splitlines() if line.startswith("| average")]
     assert len(rows) == 3 and "Not measured" not in text and "the adapters' size" in text
-    measured = pd.read_csv(table)
-    assert {"ours", "peft"} <= set(measured["side"]) and (measured["seconds"] > 0).all()
-    assert measured["threads"].tolist() == [1] * len(measured)
+    measurements = pd.read_csv(table)
+    assert {"ours", "peft"} <= set(measurements["side"]) and (measurements["seconds"] > 0).all()
+    assert measurements["threads"].tolist() == [1] * len(measurements)
 
 
 def test_a_row_has_the_floor_of_what_multiplies_matrices() -> None:
@@ -125,8 +127,8 @@ def test_a_row_has_the_floor_of_what_multiplies_matrices() -> None:
     assert (cells["options"], cells["floor_seconds"], cells["times_floor"]) == ("rank=2", 2.0, 1.5)
     bare = row(job, Measurement(3.0, 100, flop=0.0), speed=2e9, threads=1)
     assert bare["floor_seconds"] == 0 and bare["times_floor"] is None
-    failed = row(job, Measurement(fault="> 9 s"), speed=2e9, threads=1)
-    assert failed["seconds"] is None and failed["floor_seconds"] is None and failed["fault"] == "> 9 s"
+    failure = row(job, Measurement(fault="> 9 s"), speed=2e9, threads=1)
+    assert failure["seconds"] is None and failure["floor_seconds"] is None and failure["fault"] == "> 9 s"
 
 
 def test_operations_are_counted_as_products_say() -> None:

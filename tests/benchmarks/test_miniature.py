@@ -42,15 +42,15 @@ class World:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.miniature: Miniature = save_miniature(root / "miniature")
-        for name, words in self.miniature.unpacking().items():
+        for name, overrides in self.miniature.unpacking().items():
             paths = (f"backbone={self.miniature.backbone}", f"out={root / 'unpacked' / name}")
-            unpack(plan_unpacking(*read_unpacking(composed(*words, *paths, config="unpack"))))
+            unpack(plan_unpacking(*read_unpacking(composed(*overrides, *paths, config="unpack"))))
 
     def paths(self, cell: Path | None = None) -> list[str]:
         return [*self.miniature.paths(self.root / "unpacked", cell), f"cache={self.root / 'cache'}"]
 
-    def specialists(self, *words: str) -> Specialists:
-        config = composed("specialists=llama31_8b", "probe=authors", *self.paths(), *words)
+    def specialists(self, *overrides: str) -> Specialists:
+        config = composed("specialists=llama31_8b", "probe=authors", *self.paths(), *overrides)
         return load_specialists(read_sweep(config))
 
 
@@ -63,9 +63,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def sweep(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pd.DataFrame]:
     """Call the front door with paths and limits; returns the results."""
 
-    def running(name: str, *words: str) -> pd.DataFrame:
+    def running(name: str, *overrides: str) -> pd.DataFrame:
         folder = world.root / name
-        assert not run_sweep(monkeypatch, "-m", *words, *LIMITS, *QUIET, f"hydra.sweep.dir={folder}")
+        assert not run_sweep(monkeypatch, "-m", *overrides, *LIMITS, *QUIET, f"hydra.sweep.dir={folder}")
         return pd.read_csv(folder / "results.csv")
 
     return running
@@ -82,8 +82,8 @@ def settings_of(world: World, experiment: str, benchmark: str) -> list[str]:
 
 
 def test_the_papers_table_from_the_releases_files(world: World, sweep: Callable[..., pd.DataFrame]) -> None:
-    words = settings_of(world, "paper_molecule_protein", "biosnap")
-    results = sweep("paper", *words, "hydra.sweeper.params.method=es")
+    overrides = settings_of(world, "paper_molecule_protein", "biosnap")
+    results = sweep("paper", *overrides, "hydra.sweeper.params.method=es")
     rows = accuracies(results)
     assert set(rows["method"]) == {"base", "es"} and set(rows["benchmark"]) == {"biosnap"}
     assert rows["value"].between(0, 1).all() and set(rows["granularity"].dropna()) == {"joint"}
@@ -104,8 +104,8 @@ def test_the_papers_table_from_the_releases_files(world: World, sweep: Callable[
 
 
 def test_written_answers_through_the_same_config(world: World, sweep: Callable[..., pd.DataFrame]) -> None:
-    words = settings_of(world, "paper_molecule_cell", "gdsc2")
-    results = sweep("written", *words, "compute.scoring=generate", "compute.max_new_tokens=24")
+    overrides = settings_of(world, "paper_molecule_cell", "gdsc2")
+    results = sweep("written", *overrides, "compute.scoring=generate", "compute.max_new_tokens=24")
     assert set(accuracies(results)["method"]) == {"base", "es", "average"} and set(results["benchmark"]) == {"gdsc2"}
     (answers,) = (world.root / "written").glob("base-*/predictions/gdsc2.csv")
     assert pd.read_csv(answers)["raw_answer"].notna().any()
@@ -153,10 +153,10 @@ def test_soft_tokens_stand_at_the_placeholders_of_the_releases(world: World) -> 
 def test_questions_go_through_the_backbones_chat_template(world: World) -> None:
     chat = world.specialists().chat
     assert chat is not None and chat.prefill
-    words = AutoTokenizer.from_pretrained(world.miniature.backbone)
+    tokenizer = AutoTokenizer.from_pretrained(world.miniature.backbone)
     turns = [{"role": "user", "content": "Does it bind?"}]
-    whole = words.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024")
-    assert words.bos_token + chat.opening + "Does it bind?" + chat.closing == whole
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024")
+    assert tokenizer.bos_token + chat.opening + "Does it bind?" + chat.closing == prompt
 
 
 def test_a_tokenizer_with_other_ids_is_refused(world: World, tmp_path: Path) -> None:
@@ -174,37 +174,40 @@ def test_a_cell_specialist_that_fits_is_taught_and_taken(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))  # no account
     monkeypatch.delenv("WANDB_MODE", raising=False)
     miniature, out = world.miniature, tmp_path / "taught"
-    words = ["specialists=llama31_8b", "specialist=cell", "specialists.teaching.cell.steps=2", "threads=1"]
+    overrides = ["specialists=llama31_8b", "specialist=cell", "specialists.teaching.cell.steps=2", "threads=1"]
     paths = [f"specialists.backbone={miniature.backbone}", f"specialists.root={miniature.tables}", f"out={out}"]
-    monkeypatch.setattr(sys, "argv", ["train", *words, *paths, f"cache={tmp_path / 'cache'}"])
+    monkeypatch.setattr(sys, "argv", ["train", *overrides, *paths, f"cache={tmp_path / 'cache'}"])
     esmerge.cli.train.main()
     assert "validation questions, " in capsys.readouterr().out
     runs = map(read_offline, (tmp_path / "training" / "wandb").glob("offline-run-*"))
-    told = {run.run.display_name: run for run in runs}
-    curve, exam = told["fine-tuning on cell_type"], told["train-llama31_8b-cell-s0: exam"]
+    wandb_runs = {run.run.display_name: run for run in runs}
+    curve, exam = wandb_runs["fine-tuning on cell_type"], wandb_runs["train-llama31_8b-cell-s0: exam"]
     assert [row["_step"] for row in curve.history] == [0, 1] and curve.run.job_type == exam.run.job_type == "train"
     assert exam.summary["exam/cell_type/questions"] == 6 and 0 <= exam.summary["exam/cell_type/accuracy"] <= 1
     assert [artifact.type for artifact in exam.artifacts] == ["specialist"]
     config = peft.PeftConfig.from_pretrained(out / "cell")
-    adapted = {module.rpartition(".")[2] for module in config.target_modules}
-    assert (config.r, config.lora_alpha, len(adapted)) == (8, 32, 7)
+    modules = {module.rpartition(".")[2] for module in config.target_modules}
+    assert (config.r, config.lora_alpha, len(modules)) == (8, 32, 7)
     tensors = load_file(out / "cell" / "adapter_model.safetensors")
     assert len(tensors) == 42 and any(tensor.any() for name, tensor in tensors.items() if "lora_B" in name)
-    taken = world.specialists(f"specialists.experts.cell={out / 'cell'}")
-    assert taken.adapters["cell"].base_model == str(miniature.backbone) and taken.expert_modality["cell"] == "cell"
+    specialists = world.specialists(f"specialists.experts.cell={out / 'cell'}")
+    assert (
+        specialists.adapters["cell"].base_model == str(miniature.backbone)
+        and specialists.expert_modality["cell"] == "cell"
+    )
 
 
 @pytest.mark.parametrize(
-    ("words", "expert", "message"),
+    ("overrides", "expert", "message"),
     [
         ((), "protein", "specialist='protein': specialists.teaching names cell"),
         (("specialists=textbook",), "cell", "specialists=textbook are trained together, so leave specialist out"),
         (("specialists.teaching.cell.benchmarks=[]",), "cell", "expected one or more benchmarks"),
     ],
 )
-def test_what_cannot_be_taught_alone(words: tuple[str, ...], expert: str, message: str) -> None:
-    first = [] if any(word.startswith("specialists=") for word in words) else ["specialists=llama31_8b"]
-    node = plain(composed(*first, *words, config="train").specialists) | ({} if not first else {"backbone": "b"})
+def test_what_cannot_be_taught_alone(overrides: tuple[str, ...], expert: str, message: str) -> None:
+    first = [] if any(word.startswith("specialists=") for word in overrides) else ["specialists=llama31_8b"]
+    node = plain(composed(*first, *overrides, config="train").specialists) | ({} if not first else {"backbone": "b"})
     with pytest.raises(ConfigError, match=message):
         read_learner(node, expert)
 
@@ -213,13 +216,13 @@ def test_the_released_cell_specialist_is_refused_by_name(world: World, tmp_path:
     config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 16}
     (tmp_path / "cell_o1").mkdir()
     (tmp_path / "cell_o1" / "config.json").write_text(json.dumps(config))
-    words = ("release=cell_o1", f"checkpoint={tmp_path / 'cell_o1'}", f"backbone={world.miniature.backbone}")
+    overrides = ("release=cell_o1", f"checkpoint={tmp_path / 'cell_o1'}", f"backbone={world.miniature.backbone}")
     with pytest.raises(ConfigError, match=r"release=cell_o1 is made on a qwen2, backbone=.* is a llama"):
-        unpack(plan_unpacking(*read_unpacking(composed(*words, f"out={tmp_path / 'out'}", config="unpack"))))
+        unpack(plan_unpacking(*read_unpacking(composed(*overrides, f"out={tmp_path / 'out'}", config="unpack"))))
 
 
 def test_the_miniature_has_the_releases_tokens(world: World) -> None:
-    words = AutoTokenizer.from_pretrained(world.miniature.backbone)
-    assert len(words) == 128256 and words.convert_tokens_to_ids("<|reserved_special_token_1|>") == 128003
-    assert words.convert_tokens_to_ids("<|eot_id|>") == 128009 == words.eos_token_id
-    assert "<mol>" not in words.get_vocab() and words("C")["input_ids"][0] == 128000
+    tokenizer = AutoTokenizer.from_pretrained(world.miniature.backbone)
+    assert len(tokenizer) == 128256 and tokenizer.convert_tokens_to_ids("<|reserved_special_token_1|>") == 128003
+    assert tokenizer.convert_tokens_to_ids("<|eot_id|>") == 128009 == tokenizer.eos_token_id
+    assert "<mol>" not in tokenizer.get_vocab() and tokenizer("C")["input_ids"][0] == 128000

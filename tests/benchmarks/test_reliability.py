@@ -35,7 +35,7 @@ def expected(small: SmallSweep) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def larger_results(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Results of a larger sweep."""
     sweep = SmallSweep(tmp_path_factory.mktemp("whole"), TINY)
     assert sweep.finish() == 0, sweep.said()
@@ -52,13 +52,13 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, expected: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_kills_of_a_larger_sweep_lose_nothing(tmp_path: Path, whole: bytes) -> None:
-    assert survived(kills(tmp_path, whole, 20, seed=1))
+def test_kills_of_a_larger_sweep_lose_nothing(tmp_path: Path, larger_results: bytes) -> None:
+    assert survived(kills(tmp_path, larger_results, 20, seed=1))
 
 
 @pytest.mark.slow
-def test_ctrl_c_loses_nothing(tmp_path: Path, whole: bytes) -> None:
-    assert survived(interrupts(tmp_path, whole, 1))
+def test_ctrl_c_loses_nothing(tmp_path: Path, larger_results: bytes) -> None:
+    assert survived(interrupts(tmp_path, larger_results, 1))
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, expected: bytes) -> None:
@@ -101,9 +101,9 @@ def test_a_tracker_that_dies_loses_no_result_and_later_runs_are_logged(tmp_path:
 
 @pytest.mark.slow
 def test_a_soak_leaves_nothing_behind(tmp_path: Path) -> None:
-    soaked = soak(tmp_path, runs=16, kills=2)
-    assert soaked.kills == 2 and soaked.finished == soaked.runs and soaked.lost == 0
-    assert soaked.files == 0
+    outcome = soak(tmp_path, runs=16, kills=2)
+    assert outcome.kills == 2 and outcome.finished == outcome.runs and outcome.lost == 0
+    assert outcome.files == 0
 
 
 def test_lost_rows_are_those_that_are_absent_or_other() -> None:
@@ -135,8 +135,8 @@ def test_fuzzed_inputs_are_rows_of_the_page() -> None:
 
 
 def test_only_what_was_selected_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = FaultRow("kill -9", "SIGKILL", 2, 1, 4, "")
-    monkeypatch.setattr(command, "faults", lambda home, count, seed: {"kills": lambda: [lost], "full": survived})
+    row = FaultRow("kill -9", "SIGKILL", 2, 1, 4, "")
+    monkeypatch.setattr(command, "faults", lambda home, count, seed: {"kills": lambda: [row], "full": survived})
     out = tmp_path / "page.md"
     assert command.main(["--only", "kills", "--out", str(out)]) == 1, "something was lost"
     assert "2 faults, 1 survived, 4 results lost" in out.read_text() and "Soak" not in out.read_text()

@@ -40,10 +40,10 @@ def test_the_more_skilled_answer_more_rightly() -> None:
     assert 0.45 < shares[0] < 0.55 < shares[1] < 0.9
 
 
-@pytest.mark.parametrize("words", [["--runs", "7"], ["--benchmarks", "0"], ["--benchmarks", "99"]])
-def test_what_cannot_be_invented_is_refused(words: list[str]) -> None:
+@pytest.mark.parametrize("argv", [["--runs", "7"], ["--benchmarks", "0"], ["--benchmarks", "99"]])
+def test_what_cannot_be_invented_is_refused(argv: list[str]) -> None:
     with pytest.raises(SystemExit):
-        arguments(words)
+        arguments(argv)
 
 
 def test_the_row_is_what_the_report_took(

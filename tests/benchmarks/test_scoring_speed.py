@@ -22,41 +22,41 @@ def test_a_row_for_every_run(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert rows["labels"].tolist() == ["2 3", "1 1 1"] and rows["layers"].tolist() == [1, 1]
     quotients = rows["generate_seconds"] / rows["scoring_seconds"]
     assert (rows["faster_than_generate"] / quotients).between(0.9, 1.1).all()
-    printed = capsys.readouterr().out
-    assert "aim: at least 5" in printed and "aim: at most 1.3" in printed and "examples/s" in printed
+    output = capsys.readouterr().out
+    assert "aim: at least 5" in output and "aim: at most 1.3" in output and "examples/s" in output
 
 
 def test_the_bare_pass_reads_as_many_tokens_as_scoring() -> None:
-    asked = arguments([*TINY, "--labels", "2", "4"])
-    body, questions = backbone(asked), examples(asked)
+    options = arguments([*TINY, "--labels", "2", "4"])
+    body, questions = backbone(options), examples(options)
     lengths = sorted(len(question.prompt[0].split()) for question in questions)
     assert lengths[0] == 6 and lengths[-1] == 8
     masks = [batch.mask for batch in collated(body, questions, 2, with_labels=True)]
     assert sum(int(mask.sum()) for mask in masks) == sum(lengths) + 5 * (1 + 3)
-    read: list[int] = []
+    batch_sizes: list[int] = []
     hook = body.model.register_forward_pre_hook(
-        lambda module, given, named: read.append(named["inputs_embeds"].shape[0]), with_kwargs=True
+        lambda module, args, kwargs: batch_sizes.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True
     )
-    contenders(asked, body, questions)["scoring"]()
+    contenders(options, body, questions)["scoring"]()
     hook.remove()
-    assert read == [2, 4, 2, 4, 1, 2]  # prompts, and two labels of each
+    assert batch_sizes == [2, 4, 2, 4, 1, 2]  # prompts, and two labels of each
 
 
 def test_what_all_prompts_begin_with_is_read_once_unless_it_is_not_told_apart() -> None:
-    asked = arguments([*TINY, "--length=40", "--shared=20", "--labels", "1", "1"])
-    body, questions = backbone(asked), examples(asked)
+    options = arguments([*TINY, "--length=40", "--shared=20", "--labels", "1", "1"])
+    body, questions = backbone(options), examples(options)
     assert len({question.prompt[0] for question in questions}) == 1
-    assert sorted(sum(len(str(segment).split()) for segment in one.prompt) for one in questions)[::4] == [30, 40]
-    read: list[tuple[int, int]] = []
+    assert sorted(sum(len(str(part).split()) for part in example.prompt) for example in questions)[::4] == [30, 40]
+    shapes: list[tuple[int, int]] = []
     hook = body.model.register_forward_pre_hook(
-        lambda module, given, named: read.append(tuple(named["inputs_embeds"].shape[:2])), with_kwargs=True
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
-    works = contenders(asked, body, questions)
-    works["scoring"]()
-    told, read[:] = list(read), []
-    works["whole"]()
+    passes = contenders(options, body, questions)
+    passes["scoring"]()
+    scoring_shapes, shapes[:] = list(shapes), []
+    passes["whole"]()
     hook.remove()
-    assert told == [(1, 20)] + [(rows, width - 20) for rows, width in read]
+    assert scoring_shapes == [(1, 20)] + [(rows, width - 20) for rows, width in shapes]
 
 
 def test_a_table_of_other_columns_is_left_alone_and_the_row_is_not_lost(tmp_path: Path) -> None:

@@ -75,18 +75,20 @@ def test_worlds_are_told_apart_and_sweeps_joined(scored: list[Standings]) -> Non
         "strong": ("5", "6"),
     }
     (mild, strong) = scored
-    assert [each.title for each in mild.world.of(tuned=False)] == [
+    assert [contender.title for contender in mild.world.of(tuned=False)] == [
         "Average (delta)", "TIES (delta)", "Span regression (delta)",
     ]  # fmt: skip
-    assert [each.title for each in mild.world.of(tuned=True)] == ["TIES (delta)"]  # under one name with the published
+    assert [contender.title for contender in mild.world.of(tuned=True)] == [
+        "TIES (delta)"
+    ]  # under one name with the published
     assert not strong.world.of(tuned=True)
 
 
 def test_scores_are_the_share_of_right_answers(scored: list[Standings]) -> None:
     mild = scored[0]
-    for each in mild.world.of(tuned=False):
-        score = mild.main.score(each)
-        assert score.value == pytest.approx(RATES["mild"][each.method])
+    for contender in mild.world.of(tuned=False):
+        score = mild.main.score(contender)
+        assert score.value == pytest.approx(RATES["mild"][contender.method])
         assert score.low < score.value < score.high
 
 
@@ -141,8 +143,8 @@ def test_es_merging_stands_beside_its_controls(tmp_path: Path) -> None:
         tmp_path, "d", "es", 0.9, seed=5, key="nested", specialists="mild", granularity="layer", merge_space="delta"
     )
     _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
-    told = mild.partition("ES-Merging (joint, factors) beside its controls: ")[2]
-    assert "+5.0 points [" in told and "noise for responses +0.0 points [+0.0, +0.0], p = 1.000" in told
+    comparison = mild.partition("ES-Merging (joint, factors) beside its controls: ")[2]
+    assert "+5.0 points [" in comparison and "noise for responses +0.0 points [+0.0, +0.0], p = 1.000" in comparison
 
 
 def test_rivals_on_this_projects_choice_are_told_from_published_ones(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_other_settings_than_the_published_are_named(tmp_path: Path) -> None:
         config = {"method": {"name": "task_arithmetic", "scale": scale}}
         add_run(tmp_path, f"r{number}", "task_arithmetic", 0.6, seed=5, merge_space="delta", config=config)
     (world,) = worlds_of([tmp_path])
-    titles = {each.title for each in world.contenders}
+    titles = {contender.title for contender in world.contenders}
     assert titles == {"Task arithmetic (delta)", "Task arithmetic (delta, scale=1.0)"}
 
 
@@ -204,7 +206,7 @@ def test_those_that_answer_under_some_seeds_are_compared_over_them(tmp_path: Pat
     fill(tmp_path, "strong", 5, {"ties": 0.6})
     (world,) = join_worlds(read_parts(tmp_path), ["5", "6"])
     assert world.name == "mild" and world.seeds == ("5", "6")
-    assert {each.method for each in world.contenders} == {"ties", "average"}
+    assert {contender.method for contender in world.contenders} == {"ties", "average"}
     assert world.incomplete == ("Span regression (delta) (seed 6)",)
     assert main([str(tmp_path), "--seeds", "5", "6", "--method", "ties", "--out", str(tmp_path / "page.md")]) == 0
     assert "--seeds 5 6\n" in (tmp_path / "page.md").read_text(encoding="utf-8")
@@ -217,7 +219,7 @@ def test_benchmarks_of_a_second_sweep_join_the_first(tmp_path: Path) -> None:
             add_run(tmp_path / str(number), method, method, 0.7, seed=5, suite=suite, key="nested")
     (world,) = worlds_of([tmp_path / "0", tmp_path / "1"])
     standing = standings(world)
-    retention = {each.method: standing.score(each, "retention") for each in world.contenders}
+    retention = {contender.method: standing.score(contender, "retention") for contender in world.contenders}
     assert retention["average"] is None and retention["ties"] is not None
     assert [column.family for column in world.columns] == ["cross_modal", "drug_drug", "retention"]
 
@@ -234,8 +236,8 @@ def test_other_questions_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_merge_reads_is_said_where_it_is_registered() -> None:
-    told = {"ties": WEIGHTS, "es": PROBE, "span_regression": PROBE, "emr": TASK, "adamerging": TASK, "base": ""}
-    assert {name: information(name) for name in told} == told
+    expected = {"ties": WEIGHTS, "es": PROBE, "span_regression": PROBE, "emr": TASK, "adamerging": TASK, "base": ""}
+    assert {name: information(name) for name in expected} == expected
 
 
 def test_failed_trials_do_not_lower_the_best_so_far() -> None:
@@ -265,9 +267,9 @@ def test_an_archive_grows_by_seeds_and_benchmarks(tmp_path: Path) -> None:
     for number in range(3):
         folders = [*([archive] if number else []), tmp_path / str(number)]
         write_archive([part for folder in folders for part in read_parts(folder)], archive)
-    (grown,), (whole,) = worlds_of([archive]), worlds_of([tmp_path / str(number) for number in range(3)])
-    assert grown.seeds == whole.seeds == ("5", "6")
-    scores = [standings(world).score(world.contenders[0], "retention") for world in (grown, whole)]
+    (archive_world,), (sweep_world,) = worlds_of([archive]), worlds_of([tmp_path / str(number) for number in range(3)])
+    assert archive_world.seeds == sweep_world.seeds == ("5", "6")
+    scores = [standings(world).score(world.contenders[0], "retention") for world in (archive_world, sweep_world)]
     assert scores[0] is not None and scores[0] == scores[1]
 
 
@@ -287,9 +289,9 @@ def test_an_archive_keeps_failed_trials_and_what_made_a_run(tmp_path: Path) -> N
     seal(run)
     write_archive(read_parts(tmp_path / "sweep"), tmp_path / "archive")
     (world,) = worlds_of([tmp_path / "archive"])
-    (finished,) = world.contenders[0].runs["5"]
-    assert finished.trials[0] == 0.6 and np.isnan(finished.trials[1]) and finished.seconds == 1.5
-    assert finished.made_by == {"revision": "abc", "config_hash": "123", "libraries": {"torch": "2"}}
+    (archived_run,) = world.contenders[0].runs["5"]
+    assert archived_run.trials[0] == 0.6 and np.isnan(archived_run.trials[1]) and archived_run.seconds == 1.5
+    assert archived_run.made_by == {"revision": "abc", "config_hash": "123", "libraries": {"torch": "2"}}
 
 
 def test_sweeps_with_other_questions_are_not_archived_together(tmp_path: Path) -> None:

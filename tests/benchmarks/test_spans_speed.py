@@ -18,8 +18,8 @@ ADAPTERS = Adapters("tiny", 2, 3, 2, "bfloat16")
 
 def test_one_layers_inputs_stand_for_all(tmp_path: Path) -> None:
     invent(tmp_path, ADAPTERS, tokens=5)
-    measured = every_layer(load_statistics(tmp_path, whole=0), ADAPTERS)
-    for tensors in measured.values():
+    statistics = every_layer(load_statistics(tmp_path, whole=0), ADAPTERS)
+    for tensors in statistics.values():
         assert list(tensors) == list(ADAPTERS.modules())
         assert all(tensors[module].shape == (5, shape[1]) for module, shape in ADAPTERS.modules().items())
     merge_folder(tmp_path, ADAPTERS, threads=torch.get_num_threads())
@@ -28,8 +28,8 @@ def test_one_layers_inputs_stand_for_all(tmp_path: Path) -> None:
 
 
 def test_the_line_says_what_was_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--shapes", "tiny", "--rank", "2", "--tokens", "4", "--layers", "1", "--folder", str(tmp_path)]
-    assert main(words) == 0
+    argv = ["--shapes", "tiny", "--rank", "2", "--tokens", "4", "--layers", "1", "--folder", str(tmp_path)]
+    assert main(argv) == 0
     line = capsys.readouterr().out
     assert re.search(r"3 adapters of rank 2, 4 tokens each, 1 of 2 layers, 2 threads: -?\d+ s on the clock", line)
     assert not list(tmp_path.iterdir())

@@ -21,8 +21,8 @@ def test_adapters_that_the_merge_takes(tmp_path: Path) -> None:
 
 
 def test_the_table_has_a_row_for_each_method(tmp_path: Path, capsys: Any) -> None:
-    asked = ["--shapes", "tiny", "--rank", "2", "--methods", "average@delta", "--folder", str(tmp_path)]
-    assert standalone.main(asked) == 0
+    argv = ["--shapes", "tiny", "--rank", "2", "--methods", "average@delta", "--folder", str(tmp_path)]
+    assert standalone.main(argv) == 0
     table = capsys.readouterr().out
     assert "3 adapters of rank 2" in table
     line = re.search(r"\| average@delta \|( -?[\d.]+ \|){5} [\d.]+ [MG]B \| ", table)
@@ -31,8 +31,8 @@ def test_the_table_has_a_row_for_each_method(tmp_path: Path, capsys: Any) -> Non
 
 
 def test_a_process_that_fails_says_so(capsys: Any) -> None:
-    found = standalone.run([sys.executable, "-c", "raise SystemExit(3)"])
-    assert found.code == 3 and found.memory > 0 and found.cpu > 0 and found.seconds > 0
+    run = standalone.run([sys.executable, "-c", "raise SystemExit(3)"])
+    assert run.code == 3 and run.memory > 0 and run.cpu > 0 and run.seconds > 0
 
 
 def test_a_row_by_hand() -> None:

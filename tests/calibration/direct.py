@@ -45,16 +45,16 @@ def logits(specialists: Specialists, state: LoraState | None, batch: Batch) -> T
 
 def linear_inputs(specialists: Specialists, state: LoraState | None, prompt: Prompt) -> dict[str, Tensor]:
     """What each adapted layer is given for one prompt: module -> (T, in_features)."""
-    seen: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     handles = []
     for module in next(iter(specialists.adapters.values())).modules:
         layer = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX))
-        handles.append(layer.register_forward_hook(lambda _, args, out, m=module: seen.update({m: args[0][0]})))
+        handles.append(layer.register_forward_hook(lambda _, args, out, m=module: inputs.update({m: args[0][0]})))
     with torch.no_grad():
         logits(specialists, state, one(specialists, prompt))
     for handle in handles:
         handle.remove()
-    return seen
+    return inputs
 
 
 def own_places(specialists: Specialists, prompt: Prompt, modality: str) -> list[int]:

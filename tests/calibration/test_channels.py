@@ -26,12 +26,12 @@ def specialists() -> Specialists:
 @pytest.mark.parametrize(("batch_size", "samples"), [(1, 5), (2, 256), (4, 3)])
 def test_equals_inputs_caught_by_hand(specialists: Specialists, batch_size: int, samples: int) -> None:
     prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
-    found = channels(CalibrationData(specialists, prompts, batch_size), ChannelsSettings(samples))
-    assert list(found) == [BACKBONE]
-    caught = [linear_inputs(specialists, None, prompt) for prompt in prompts[:samples]]
-    assert set(found[BACKBONE]) == set(specialists.adapters["mol"].modules)
-    for module, value in found[BACKBONE].items():
-        expected = torch.cat([inputs[module] for inputs in caught]).abs().mean(dim=0)
+    magnitudes = channels(CalibrationData(specialists, prompts, batch_size), ChannelsSettings(samples))
+    assert list(magnitudes) == [BACKBONE]
+    layer_inputs = [linear_inputs(specialists, None, prompt) for prompt in prompts[:samples]]
+    assert set(magnitudes[BACKBONE]) == set(specialists.adapters["mol"].modules)
+    for module, value in magnitudes[BACKBONE].items():
+        expected = torch.cat([inputs[module] for inputs in layer_inputs]).abs().mean(dim=0)
         assert value.shape == (specialists.adapters["mol"].modules[module].a.shape[1],)
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 

@@ -49,31 +49,31 @@ class Closed(Example):
 
 
 def closed(example: Example) -> Closed:
-    made = object.__new__(Closed)  # without __init__, which would set the answer
+    copy = object.__new__(Closed)  # without __init__, which would set the answer
     for name in ("id", "prompt", "labels", "group"):
-        object.__setattr__(made, name, getattr(example, name))
-    return made
+        object.__setattr__(copy, name, getattr(example, name))
+    return copy
 
 
 def material(seed: int = 0) -> CalibrationData:
-    asked = {"binary": questions(7, ("no", "yes")), "long": questions(5, ("not at all", "maybe", "not at no"))}
-    return CalibrationData(small.specialists(THREE), (), batch_size=2, seed=seed, questions=asked)
+    benchmarks = {"binary": questions(7, ("no", "yes")), "long": questions(5, ("not at all", "maybe", "not at no"))}
+    return CalibrationData(small.specialists(THREE), (), batch_size=2, seed=seed, questions=benchmarks)
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), ("no", "yes not at all", "yes not at no", "not at", "yes")])
 def test_loglikelihoods_are_those_of_the_scoring(labels: tuple[str, ...]) -> None:
-    prompt_encoder, asked = small.specialists(THREE).prompt_encoder, questions(6, labels)
+    prompt_encoder, examples = small.specialists(THREE).prompt_encoder, questions(6, labels)
     with torch.no_grad():
-        found = torch.stack(label_loglikelihoods(prompt_encoder, asked))
-    torch.testing.assert_close(found.double(), score(prompt_encoder, asked, 2).loglik, rtol=0, atol=1e-5)
+        loglikelihoods = torch.stack(label_loglikelihoods(prompt_encoder, examples))
+    torch.testing.assert_close(loglikelihoods.double(), score(prompt_encoder, examples, 2).loglik, rtol=0, atol=1e-5)
 
 
 def test_questions_of_one_batch_may_have_different_labels() -> None:
     prompt_encoder = small.specialists(THREE).prompt_encoder
-    asked = [*questions(2, ("no", "yes at")), *questions(2, ("not at all", "maybe", "no"))]
-    found = label_loglikelihoods(prompt_encoder, asked)
-    assert [len(loglik) for loglik in found] == [2, 2, 3, 3]
-    for example, loglik in zip(asked, found, strict=True):
+    examples = [*questions(2, ("no", "yes at")), *questions(2, ("not at all", "maybe", "no"))]
+    loglikelihoods = label_loglikelihoods(prompt_encoder, examples)
+    assert [len(loglik) for loglik in loglikelihoods] == [2, 2, 3, 3]
+    for example, loglik in zip(examples, loglikelihoods, strict=True):
         torch.testing.assert_close(loglik.double(), score(prompt_encoder, [example], 1).loglik[0], rtol=0, atol=1e-5)
 
 
@@ -92,84 +92,86 @@ def test_a_sure_answer_has_a_finite_gradient() -> None:
     assert torch.isfinite(loglik.grad).all()
 
 
-def total(given: CalibrationData, weights: torch.Tensor) -> float:
+def total(data: CalibrationData, weights: torch.Tensor) -> float:
     """Entropy of all questions, summed over the benchmarks."""
-    with mixture(given.specialists.backbone.model, given.specialists.adapters) as mixed, torch.no_grad():
+    with mixture(data.specialists.backbone.model, data.specialists.adapters) as mixed, torch.no_grad():
         mixed.weights = weights
         parts = [
-            mean_entropy(label_loglikelihoods(given.specialists.prompt_encoder, e)) for e in given.questions.values()
+            mean_entropy(label_loglikelihoods(data.specialists.prompt_encoder, e)) for e in data.questions.values()
         ]
     return float(sum(parts))
 
 
 def test_the_fit_lowers_the_entropy_and_returns_a_coefficient_per_expert_and_layer() -> None:
-    given = material()
-    found = entropy(given, replace(QUICK, steps=25, batch=16))
-    assert list(found) == list(THREE)
-    weights = torch.stack([found[name]["layer"] for name in THREE])
+    data = material()
+    coefficients = entropy(data, replace(QUICK, steps=25, batch=16))
+    assert list(coefficients) == list(THREE)
+    weights = torch.stack([coefficients[name]["layer"] for name in THREE])
     assert weights.shape == (3, 3) and (weights >= 0).all() and (weights <= 1).all()
-    assert total(given, weights) < total(given, torch.full((3, 3), 0.3)) - 0.02
+    assert total(data, weights) < total(data, torch.full((3, 3), 0.3)) - 0.02
 
 
 def test_answers_are_never_read() -> None:
-    given = material()
-    expected = entropy(given, QUICK)
+    data = material()
+    expected = entropy(data, QUICK)
     shifted = {
         name: [replace(e, answer=(e.answer + 1) % len(e.labels)) for e in examples]
-        for name, examples in given.questions.items()
+        for name, examples in data.questions.items()
     }
-    hidden = {name: [closed(e) for e in examples] for name, examples in given.questions.items()}
-    for changed in (shifted, hidden):
-        found = entropy(replace(given, questions=changed), QUICK)
-        assert all(torch.equal(found[name]["layer"], expected[name]["layer"]) for name in THREE)
+    hidden = {name: [closed(e) for e in examples] for name, examples in data.questions.items()}
+    for benchmarks in (shifted, hidden):
+        coefficients = entropy(replace(data, questions=benchmarks), QUICK)
+        assert all(torch.equal(coefficients[name]["layer"], expected[name]["layer"]) for name in THREE)
 
 
 def test_the_order_of_experts_benchmarks_and_labels_does_not_matter() -> None:
-    given = material()
-    expected = entropy(given, QUICK)
-    asked = {
+    data = material()
+    expected = entropy(data, QUICK)
+    benchmarks = {
         name: [replace(e, labels=e.labels[::-1]) for e in examples]
-        for name, examples in reversed(given.questions.items())
+        for name, examples in reversed(data.questions.items())
     }
-    adapters = dict(reversed(given.specialists.adapters.items()))
-    found = entropy(replace(given, questions=asked, specialists=replace(given.specialists, adapters=adapters)), QUICK)
+    adapters = dict(reversed(data.specialists.adapters.items()))
+    coefficients = entropy(
+        replace(data, questions=benchmarks, specialists=replace(data.specialists, adapters=adapters)), QUICK
+    )
     for name in THREE:
-        torch.testing.assert_close(found[name]["layer"], expected[name]["layer"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(coefficients[name]["layer"], expected[name]["layer"], rtol=1e-3, atol=1e-4)
 
 
 def test_draws_are_without_repetition_and_depend_on_seed_benchmark_and_step() -> None:
-    asked = questions(20, ("no", "yes"))
+    examples = questions(20, ("no", "yes"))
 
     def drawn(*where: Any) -> list[str]:
-        return [example.id for example in draw_questions(asked, 8, *where)]
+        return [example.id for example in draw_questions(examples, 8, *where)]
 
     assert len(set(drawn(0, "binary", 0))) == 8
     assert drawn(0, "binary", 0) == drawn(0, "binary", 0)
     assert len({tuple(drawn(*w)) for w in [(0, "binary", 0), (1, "binary", 0), (0, "long", 0), (0, "binary", 1)]}) == 4
-    assert sorted(e.id for e in draw_questions(asked, 99, 0, "binary", 0)) == sorted(e.id for e in asked)
+    assert sorted(e.id for e in draw_questions(examples, 99, 0, "binary", 0)) == sorted(e.id for e in examples)
 
 
 def test_coefficients_are_clamped_to_zero_and_one() -> None:
-    found = entropy(material(), replace(QUICK, steps=6, rate=0.5))
-    weights = torch.stack([tensors["layer"] for tensors in found.values()])
+    coefficients = entropy(material(), replace(QUICK, steps=6, rate=0.5))
+    weights = torch.stack([tensors["layer"] for tensors in coefficients.values()])
     assert (weights >= 0).all() and (weights <= 1).all() and ((weights == 0) | (weights == 1)).any()
 
 
 def test_the_specialists_are_left_as_they_were_found() -> None:
-    given = material()
-    before = {name: p.clone() for name, p in given.specialists.backbone.model.named_parameters()}
-    entropy(given, QUICK)
-    after = dict(given.specialists.backbone.model.named_parameters())
+    data = material()
+    before = {name: p.clone() for name, p in data.specialists.backbone.model.named_parameters()}
+    entropy(data, QUICK)
+    after = dict(data.specialists.backbone.model.named_parameters())
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
     assert all(p.grad is None and not p.requires_grad for p in after.values())
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
-    given = material()
+    data = material()
     with pytest.raises(InputError, match="needs test questions"):
-        entropy(replace(given, questions={}), QUICK)
+        entropy(replace(data, questions={}), QUICK)
     with pytest.raises(InputError, match="label '' of example 0 has no tokens"):
-        entropy(replace(given, questions={"empty": questions(1, ("", "yes"))}), QUICK)
+        entropy(replace(data, questions={"empty": questions(1, ("", "yes"))}), QUICK)
 
 
 @pytest.mark.parametrize(

@@ -34,24 +34,26 @@ def specialists() -> Specialists:
 
 def log_p(specialists: Specialists, name: str, prompt: Prompt, space: str) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probabilities after each own token, (T, vocabulary), and what they depend on, by tensor name."""
-    leaves, wanted = {}, {}
+    leaves, parameters = {}, {}
     for module, f in specialists.adapters[name].modules.items():
         leaves[module] = LoraFactors(f.a.clone().requires_grad_(), f.b.clone().requires_grad_(), f.scale)
         if space == "delta":
-            wanted[delta_name(module)] = specialists.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
+            parameters[delta_name(module)] = specialists.backbone.model.get_submodule(
+                module.removeprefix(PREFIX)
+            ).weight
         else:
-            wanted |= {factor_name(module, "A"): leaves[module].a, factor_name(module, "B"): leaves[module].b}
-    for tensor in wanted.values():
+            parameters |= {factor_name(module, "A"): leaves[module].a, factor_name(module, "B"): leaves[module].b}
+    for tensor in parameters.values():
         tensor.requires_grad_(True)
     rows = logits(specialists, LoraState(leaves), one(specialists, prompt))[
         own_places(specialists, prompt, specialists.expert_modality[name])
     ]
-    return rows.log_softmax(dim=-1), wanted
+    return rows.log_softmax(dim=-1), parameters
 
 
-def squares(likelihood: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    gradients = torch.autograd.grad(likelihood, list(wanted.values()), retain_graph=True)
-    return {key: gradient.square() for key, gradient in zip(wanted, gradients, strict=True)}
+def squares(likelihood: Tensor, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    gradients = torch.autograd.grad(likelihood, list(parameters.values()), retain_graph=True)
+    return {key: gradient.square() for key, gradient in zip(parameters, gradients, strict=True)}
 
 
 @pytest.fixture(autouse=True)
@@ -62,46 +64,48 @@ def frozen(specialists: Specialists) -> None:
 @pytest.mark.parametrize("space", SPACES)
 def test_equals_autograd_with_the_same_labels(specialists: Specialists, space: str) -> None:
     prompts = mixed(ProbeSettings(samples=4), specialists, seed=1)
-    found = fisher(CalibrationData(specialists, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
-    assert list(found) == list(specialists.adapters)
+    information = fisher(CalibrationData(specialists, prompts, 2, seed=3, space=space), FisherSettings(samples=3))
+    assert list(information) == list(specialists.adapters)
     for name, state in specialists.adapters.items():
         total: dict[str, Tensor] = {}
         for index, prompt in enumerate(prompts[:3]):
-            rows, wanted = log_p(specialists, name, prompt, space)
-            draw = torch_generator(3, "fisher", name, str(index))
-            labels = torch.multinomial(rows.detach().exp(), 1, generator=draw)
-            for key, square in squares(rows.gather(1, labels).sum(), wanted).items():
+            rows, parameters = log_p(specialists, name, prompt, space)
+            generator = torch_generator(3, "fisher", name, str(index))
+            labels = torch.multinomial(rows.detach().exp(), 1, generator=generator)
+            for key, square in squares(rows.gather(1, labels).sum(), parameters).items():
                 total[key] = total.get(key, torch.zeros(())) + square / 3
-        assert {key: tuple(value.shape) for key, value in found[name].items()} == tensor_shapes(state, space)
+        assert {key: tuple(value.shape) for key, value in information[name].items()} == tensor_shapes(state, space)
         for key, expected in total.items():
-            assert float((found[name][key] - expected).norm() / expected.norm()) < 1e-3, key
+            assert float((information[name][key] - expected).norm() / expected.norm()) < 1e-3, key
 
 
 def test_draws_average_to_the_sum_over_all_labels() -> None:
     # E_y [(∂ log p(y|x))²] = Σ over positions and labels of p · (∂ log p)², since positions are drawn independently
     specialists = small.specialists({"mol": "molecule"})
     prompt = mixed(ProbeSettings(samples=1), specialists, seed=2)[0]
-    rows, wanted = log_p(specialists, "mol", prompt, "factors")
+    rows, parameters = log_p(specialists, "mol", prompt, "factors")
     expected: dict[str, Tensor] = {}
     for row in rows:
         for label in row:
-            for key, square in squares(label, wanted).items():
+            for key, square in squares(label, parameters).items():
                 expected[key] = expected.get(key, torch.zeros(())) + label.detach().exp() * square
-    found = fisher(CalibrationData(specialists, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
+    information = fisher(CalibrationData(specialists, [prompt] * 400, 2, space="factors"), FisherSettings(samples=400))
     exact = sum(float(value.sum()) for value in expected.values())
-    drawn = sum(float(value.sum()) for value in found["mol"].values())
-    assert drawn == pytest.approx(exact, rel=0.1)
+    estimate = sum(float(value.sum()) for value in information["mol"].values())
+    assert estimate == pytest.approx(exact, rel=0.1)
     for key, value in expected.items():
-        assert float((found["mol"][key] - value).norm() / value.norm()) < 0.35, key
+        assert float((information["mol"][key] - value).norm() / value.norm()) < 0.35, key
 
 
 def test_prompts_without_the_own_modality_are_left_out(specialists: Specialists) -> None:
     prompts = single(ProbeSettings(samples=2), specialists, seed=0)
-    own = [prompt for prompt in prompts if own_places(specialists, prompt, "protein")]
-    rest = [prompt for prompt in prompts if prompt not in own]
-    found = fisher(CalibrationData(specialists, prompts, 2, space="factors"), FisherSettings())
-    again = fisher(CalibrationData(specialists, [*rest, *own], 2, space="factors"), FisherSettings())
-    assert all(torch.equal(again["prot"][key], value) for key, value in found["prot"].items())
+    protein_prompts = [prompt for prompt in prompts if own_places(specialists, prompt, "protein")]
+    other_prompts = [prompt for prompt in prompts if prompt not in protein_prompts]
+    information = fisher(CalibrationData(specialists, prompts, 2, space="factors"), FisherSettings())
+    reordered = fisher(
+        CalibrationData(specialists, [*other_prompts, *protein_prompts], 2, space="factors"), FisherSettings()
+    )
+    assert all(torch.equal(reordered["prot"][key], value) for key, value in information["prot"].items())
 
 
 def test_the_seed_decides_the_labels(specialists: Specialists) -> None:

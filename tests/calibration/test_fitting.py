@@ -56,14 +56,14 @@ def test_coefficients_weigh_the_dense_updates_layer_by_layer(specialists: Specia
     with mixture(specialists.backbone.model, specialists.adapters) as mixed:
         plain = logits(specialists)
         mixed.weights = weights
-        found = logits(specialists)
+        mixed_logits = logits(specialists)
     baked = make_specialists()
     torch.testing.assert_close(plain, logits(baked))  # coefficients of zero: the bare backbone
     for index, state in enumerate(specialists.adapters.values()):
         for module, factors in state.modules.items():
             linear = baked.backbone.model.get_submodule(module.removeprefix(PREFIX))
             linear.weight.data += weights[index, layer_of(module)] * factors.delta()
-    torch.testing.assert_close(found, logits(baked), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mixed_logits, logits(baked), rtol=1e-4, atol=1e-4)
 
 
 def test_the_gradient_of_every_coefficient_equals_finite_differences(specialists: Specialists) -> None:
@@ -120,9 +120,9 @@ def test_half_precision_backbones_keep_their_number_format(specialists: Speciali
     specialists.backbone.model.bfloat16()
     with mixture(specialists.backbone.model, specialists.adapters) as mixed:
         mixed.weights = random_weights().requires_grad_()
-        found = logits(specialists)
-        found.float().square().mean().backward()
-        assert found.dtype == torch.bfloat16
+        output = logits(specialists)
+        output.float().square().mean().backward()
+        assert output.dtype == torch.bfloat16
         assert mixed.weights.grad.dtype == torch.float32 and mixed.weights.grad.all()
 
 
@@ -161,10 +161,12 @@ def test_a_loss_that_is_not_finite_stops_the_fit_with_its_step() -> None:
 
 def test_measured_is_one_row_per_expert(specialists: Specialists) -> None:
     mixed = Mixture(random_weights())
-    found = mixed.measured(specialists.adapters)
-    assert {name: list(tensors) for name, tensors in found.items()} == dict.fromkeys(specialists.adapters, ["layer"])
+    coefficients = mixed.measured(specialists.adapters)
+    assert {name: list(tensors) for name, tensors in coefficients.items()} == dict.fromkeys(
+        specialists.adapters, ["layer"]
+    )
     for index, name in enumerate(specialists.adapters):
-        assert torch.equal(found[name]["layer"], mixed.weights[index])
+        assert torch.equal(coefficients[name]["layer"], mixed.weights[index])
 
 
 def test_stacked_factors_are_of_the_adapters_at_hand() -> None:
@@ -172,8 +174,8 @@ def test_stacked_factors_are_of_the_adapters_at_hand() -> None:
     model = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(1, 1, bias=False)])})
     model["layers"][0].weight.data.zero_()
     module = f"{PREFIX}layers.0"
-    one = LoraState({module: LoraFactors(torch.tensor([[3.0]]), torch.tensor([[1.0]]), 2.0)})
-    two = LoraState({module: LoraFactors(torch.tensor([[1.0]]), torch.tensor([[4.0]]), 1.0)})
-    with mixture(model, {"one": one, "two": two}) as mixed:
+    first = LoraState({module: LoraFactors(torch.tensor([[3.0]]), torch.tensor([[1.0]]), 2.0)})
+    second = LoraState({module: LoraFactors(torch.tensor([[1.0]]), torch.tensor([[4.0]]), 1.0)})
+    with mixture(model, {"one": first, "two": second}) as mixed:
         mixed.weights = torch.tensor([[0.5], [-1.0]])
         assert model["layers"][0](torch.tensor([[7.0]])).item() == pytest.approx(-7.0)

@@ -36,8 +36,8 @@ def by_hand(specialists: Specialists, name: str, prompts: list[Prompt], tokens: 
     for prompt in prompts:
         places = own_places(specialists, prompt, specialists.expert_modality[name])
         for module, inputs in linear_inputs(specialists, specialists.adapters[name], prompt).items():
-            chosen = inputs[places] if tokens == "own" else inputs if places else inputs[:0]
-            rows.setdefault(module, []).append(chosen.double())
+            selection = inputs[places] if tokens == "own" else inputs if places else inputs[:0]
+            rows.setdefault(module, []).append(selection.double())
     stacked = {module: torch.cat(parts) for module, parts in rows.items()}
     return {module: x.T @ x / len(x) for module, x in stacked.items()}
 
@@ -47,22 +47,22 @@ def by_hand(specialists: Specialists, name: str, prompts: list[Prompt], tokens: 
 def test_equals_inputs_caught_by_hand(specialists: Specialists, tokens: str, batch_size: int) -> None:
     # prompts differ in length, so that batches are padded
     prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
-    found = gram(CalibrationData(specialists, prompts, batch_size), GramSettings(tokens))
-    assert list(found) == list(specialists.adapters)
+    grams = gram(CalibrationData(specialists, prompts, batch_size), GramSettings(tokens))
+    assert list(grams) == list(specialists.adapters)
     for name, state in specialists.adapters.items():
         expected = by_hand(specialists, name, prompts, tokens)
-        assert set(found[name]) == set(state.modules)
-        for module, value in found[name].items():
+        assert set(grams[name]) == set(state.modules)
+        for module, value in grams[name].items():
             assert value.shape == (state.modules[module].a.shape[1],) * 2 and value.dtype == torch.float32
             torch.testing.assert_close(value.double(), expected[module], rtol=1e-4, atol=1e-5)
 
 
 def test_prompts_with_one_modality_count_for_its_expert_alone(specialists: Specialists) -> None:
     prompts = single(ProbeSettings(samples=2), specialists, seed=0)
-    found = gram(CalibrationData(specialists, prompts, 3), GramSettings())
+    grams = gram(CalibrationData(specialists, prompts, 3), GramSettings())
     for name in specialists.adapters:
         for module, expected in by_hand(specialists, name, prompts, "own").items():
-            torch.testing.assert_close(found[name][module].double(), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(grams[name][module].double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_model_is_left_as_found(specialists: Specialists) -> None:

@@ -61,15 +61,15 @@ def test_shares_are_those_of_the_orthogonal_projection(rank: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     z, a = rng.normal(size=(6, 8)), rng.normal(size=(rank, 8))
     inverse = torch.tensor(np.linalg.inv(a @ a.T)).float()
-    found = null_shares(torch.tensor(z).float(), torch.tensor(a).float(), inverse)
-    np.testing.assert_allclose(found.numpy(), null_part(z, a), atol=1e-3)
+    shares = null_shares(torch.tensor(z).float(), torch.tensor(a).float(), inverse)
+    np.testing.assert_allclose(shares.numpy(), null_part(z, a), atol=1e-3)
 
 
 @pytest.mark.parametrize("tokens", ["own", "all"])
 def test_the_loss_equals_projections_of_inputs_caught_by_hand(tokens: str) -> None:
     # the model under coefficients of 0.3 and 0.6 … is the one with that many times each update, baked into one adapter
-    given = material()
-    specialists, watched = given.specialists, watched_modules(given.specialists, QUICK)
+    data = material()
+    specialists, watched = data.specialists, watched_modules(data.specialists, QUICK)
     assert {layer_of(module) for module in watched} == {1, 2} and all(m.endswith("q_proj") for m in watched)
     modules = list(specialists.adapters["mol"].modules)
     weights = torch.rand(3, len(modules), generator=torch.Generator().manual_seed(0))
@@ -80,25 +80,25 @@ def test_the_loss_equals_projections_of_inputs_caught_by_hand(tokens: str) -> No
     baked = LoraState({module: LoraFactors(delta, torch.eye(len(delta)), 1.0) for module, delta in sums.items()})
     for name, state in specialists.adapters.items():
         shares: dict[str, list[float]] = {module: [] for module in watched}
-        for prompt in given.prompts:
+        for prompt in data.prompts:
             places = own_places(specialists, prompt, specialists.expert_modality[name])
             for module, z in linear_inputs(specialists, baked, prompt).items():
                 if module in shares:
                     rows = z[places] if tokens == "own" else z
                     shares[module] += null_part(rows.numpy(), state.modules[module].a.numpy()).tolist()
         expected = np.mean([np.mean(values) for values in shares.values()])
-        batch = specialists.prompt_encoder.batch(given.prompts)
+        batch = specialists.prompt_encoder.batch(data.prompts)
         with mixture(specialists.backbone.model, specialists.adapters, modules.index) as mixed, torch.no_grad():
             mixed.weights = weights
-            found = null_share(specialists, name, batch, projections(specialists, name, watched), tokens)
-        assert float(found) == pytest.approx(float(expected), rel=1e-4)
+            share = null_share(specialists, name, batch, projections(specialists, name, watched), tokens)
+        assert float(share) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_the_fit_lowers_the_loss_and_moves_nothing_that_does_not_matter() -> None:
-    given = material()
-    specialists, watched = given.specialists, watched_modules(given.specialists, QUICK)
+    data = material()
+    specialists, watched = data.specialists, watched_modules(data.specialists, QUICK)
     modules = list(specialists.adapters["mol"].modules)
-    batch = specialists.prompt_encoder.batch(given.prompts)
+    batch = specialists.prompt_encoder.batch(data.prompts)
 
     def loss(weights: torch.Tensor) -> float:
         with mixture(specialists.backbone.model, specialists.adapters, modules.index) as mixed, torch.no_grad():
@@ -108,7 +108,7 @@ def test_the_fit_lowers_the_loss_and_moves_nothing_that_does_not_matter() -> Non
             ]
         return float(sum(parts))
 
-    fitted = null_space(given, replace(QUICK, steps=30))
+    fitted = null_space(data, replace(QUICK, steps=30))
     weights = torch.stack([torch.stack([fitted[name][module] for module in modules]) for name in THREE])
     assert loss(weights) < loss(torch.full_like(weights, 0.4)) - 1e-3
     for name in THREE:
@@ -118,9 +118,9 @@ def test_the_fit_lowers_the_loss_and_moves_nothing_that_does_not_matter() -> Non
 
 
 def test_what_is_merged_is_what_was_fitted() -> None:
-    given = material()
-    specialists = given.specialists
-    fitted = null_space(given, QUICK)
+    data = material()
+    specialists = data.specialists
+    fitted = null_space(data, QUICK)
     inputs = MergeInput(specialists.adapters, "delta", statistics={"null_space": fitted})
     merged = merge("nsc", inputs, NscSettings(scale=2.0)).state
     for module, factors in merged.modules.items():
@@ -129,33 +129,33 @@ def test_what_is_merged_is_what_was_fitted() -> None:
             for name, state in specialists.adapters.items()
         )
         torch.testing.assert_close(factors.delta(), expected, rtol=1e-4, atol=1e-5)
-    short = {name: dict(list(own.items())[1:]) for name, own in fitted.items()}
+    incomplete = {name: dict(list(coefficients.items())[1:]) for name, coefficients in fitted.items()}
     with pytest.raises(AdapterError, match="gives expert 'mol' no coefficient for .*layers.0.self_attn.q_proj"):
-        merge("nsc", replace(inputs, statistics={"null_space": short}), NscSettings())
+        merge("nsc", replace(inputs, statistics={"null_space": incomplete}), NscSettings())
 
 
 def test_every_prompt_has_its_turn_before_one_comes_again() -> None:
-    given = material(samples=5)
-    turns = [prompt for step in range(5) for prompt in drawn(given, "mol", step, 2)]
+    data = material(samples=5)
+    turns = [prompt for step in range(5) for prompt in drawn(data, "mol", step, 2)]
     assert len(turns) == 10
     for half in (turns[:5], turns[5:]):
-        assert sorted(map(str, half)) == sorted(map(str, given.prompts))
-    assert [drawn(given, "mol", step, 2) for step in range(5)] != [drawn(given, "prot", step, 2) for step in range(5)]
+        assert sorted(map(str, half)) == sorted(map(str, data.prompts))
+    assert [drawn(data, "mol", step, 2) for step in range(5)] != [drawn(data, "prot", step, 2) for step in range(5)]
 
 
 def test_the_specialists_are_left_as_found_and_one_seed_gives_one_fit() -> None:
-    given = material()
-    before = snapshot(given.specialists)
-    first, second = null_space(given, QUICK), null_space(given, QUICK)
-    assert same(before, given.specialists)
+    data = material()
+    before = snapshot(data.specialists)
+    first, second = null_space(data, QUICK), null_space(data, QUICK)
+    assert same(before, data.specialists)
     assert all(torch.equal(first[name][module], value) for name in first for module, value in second[name].items())
 
 
 def test_what_cannot_be_watched_is_refused_by_name() -> None:
-    given = material()
+    data = material()
     with pytest.raises(ConfigError, match="watched='v_proj'.*from layer 2 on.*change down_proj, o_proj, q_proj of"):
-        null_space(given, NullSpaceSettings())
-    silent = replace(given, prompts=[("drug : ", Entity("molecule", "CCO"))])
+        null_space(data, NullSpaceSettings())
+    silent = replace(data, prompts=[("drug : ", Entity("molecule", "CCO"))])
     with pytest.raises(InputError, match="the probe holds no protein"):
         null_space(silent, QUICK)
 

@@ -51,18 +51,19 @@ def by_hand(
             for prompt in prompts:
                 places = own_places(specialists, prompt, specialists.expert_modality[name])
                 for module, inputs in linear_inputs(specialists, half, prompt).items():
-                    chosen = inputs[places] if tokens == "own" else inputs if places else inputs[:0]
-                    rows.setdefault(module, []).append(chosen.double().numpy())
+                    selection = inputs[places] if tokens == "own" else inputs if places else inputs[:0]
+                    rows.setdefault(module, []).append(selection.double().numpy())
             for module in (module for module in rows if layer_of(module) == layer):
                 x = np.concatenate(rows[module])
                 grams[name][module] = x.T @ x / len(x)
         for module in (module for module in grams["mol"] if layer_of(module) == layer):
             shrunk = {
-                name: own[module] * (factor + (1 - factor) * np.eye(len(own[module]))) for name, own in grams.items()
+                name: matrices[module] * (factor + (1 - factor) * np.eye(len(matrices[module])))
+                for name, matrices in grams.items()
             }
             deltas = {name: s.modules[module].delta().double().numpy() for name, s in specialists.adapters.items()}
-            total = np.linalg.inv(sum(shrunk.values()))
-            merged[module] = sum(deltas[name] @ shrunk[name] for name in deltas) @ total
+            inverse = np.linalg.inv(sum(shrunk.values()))
+            merged[module] = sum(deltas[name] @ shrunk[name] for name in deltas) @ inverse
     return grams, merged
 
 
@@ -81,15 +82,15 @@ def test_equals_passes_of_half_merged_models(specialists: Specialists, tokens: s
     inputs = MergeInput(specialists.adapters, "delta", statistics={"propagated_gram": measured})
     state = merge("regmean_plus_plus", inputs, RegMeanPlusPlusSettings(gram=settings)).state
     for module, update in merged.items():
-        found = state.modules[module].delta().numpy()
-        np.testing.assert_allclose(found, update, rtol=0, atol=1e-3 * np.abs(update).max())
+        delta = state.modules[module].delta().numpy()
+        np.testing.assert_allclose(delta, update, rtol=0, atol=1e-3 * np.abs(update).max())
 
 
 def test_the_first_layer_is_regmeans_and_the_others_are_not(specialists: Specialists) -> None:
-    given = CalibrationData(specialists, mixed(ProbeSettings(samples=4), specialists, seed=1), 2)
-    propagated, plain = propagated_gram(given, PropagatedGramSettings()), gram(given, GramSettings())
-    for name, own in plain.items():
-        for module, value in own.items():
+    data = CalibrationData(specialists, mixed(ProbeSettings(samples=4), specialists, seed=1), 2)
+    propagated, plain = propagated_gram(data, PropagatedGramSettings()), gram(data, GramSettings())
+    for name, matrices in plain.items():
+        for module, value in matrices.items():
             distance = float((propagated[name][module] - value).norm() / value.norm())
             assert distance < 1e-4 if layer_of(module) == 0 else distance > 1e-3
 
@@ -98,18 +99,18 @@ def test_prompts_with_one_modality_count_for_its_expert_alone(specialists: Speci
     prompts = single(ProbeSettings(samples=2), specialists, seed=0)
     measured = propagated_gram(CalibrationData(specialists, prompts, 3), PropagatedGramSettings("all"))
     expected, _ = by_hand(specialists, prompts, "all", 0.95)
-    for name, own in measured.items():
-        for module, value in own.items():
+    for name, matrices in measured.items():
+        for module, value in matrices.items():
             np.testing.assert_allclose(value.numpy(), expected[name][module], rtol=1e-3, atol=1e-4)
 
 
 def test_identical_experts_are_handed_up_as_they_are(specialists: Specialists) -> None:
-    one = specialists.adapters["mol"]
-    copies = replace(specialists, adapters=dict.fromkeys(specialists.adapters, one))
-    given = CalibrationData(copies, mixed(ProbeSettings(samples=3), specialists, seed=1), 2)
-    propagated, plain = propagated_gram(given, PropagatedGramSettings()), gram(given, GramSettings())
-    for name, own in plain.items():
-        for module, value in own.items():
+    adapter = specialists.adapters["mol"]
+    copies = replace(specialists, adapters=dict.fromkeys(specialists.adapters, adapter))
+    data = CalibrationData(copies, mixed(ProbeSettings(samples=3), specialists, seed=1), 2)
+    propagated, plain = propagated_gram(data, PropagatedGramSettings()), gram(data, GramSettings())
+    for name, matrices in plain.items():
+        for module, value in matrices.items():
             torch.testing.assert_close(propagated[name][module], value, rtol=1e-3, atol=1e-4)
 
 

@@ -10,13 +10,13 @@ from esmerge.calibration.shelf import Shelf
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_tensors_come_back_as_they_were(dtype: torch.dtype) -> None:
-    drawn = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
-    tensors = [drawn, drawn[:, :3].T, drawn[:0], drawn[1]]
-    shelf = Shelf(limit=drawn.nbytes)
-    shelved = [shelf.put(tensor) for tensor in tensors]
-    assert shelf.held == drawn.nbytes  # the others lie in the file
-    for kept, tensor in zip(reversed(shelved), reversed(tensors), strict=True):
-        assert kept.read().dtype == dtype and torch.equal(kept.read(), tensor)
+    matrix = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    tensors = [matrix, matrix[:, :3].T, matrix[:0], matrix[1]]
+    shelf = Shelf(limit=matrix.nbytes)
+    entries = [shelf.put(tensor) for tensor in tensors]
+    assert shelf.held == matrix.nbytes  # the others lie in the file
+    for entry, tensor in zip(reversed(entries), reversed(tensors), strict=True):
+        assert entry.read().dtype == dtype and torch.equal(entry.read(), tensor)
 
 
 def test_what_is_dropped_makes_room() -> None:

@@ -80,25 +80,25 @@ def test_few_tokens_are_stored_as_they_are(specialists: Specialists) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 12), st.integers(0, 50))
 def test_tokens_are_taken_at_even_distances(row: list[bool], quota: int, first: int) -> None:
-    taken = spread(torch.tensor([row]), quota, first)[0].tolist()
+    mask = spread(torch.tensor([row]), quota, first)[0].tolist()
     tokens = [index for index, counts in enumerate(row) if counts]
-    ranks = [rank for rank, index in enumerate(tokens) if taken[index]]
-    assert len(ranks) == min(len(tokens), quota) == sum(taken)
+    ranks = [rank for rank, index in enumerate(tokens) if mask[index]]
+    assert len(ranks) == min(len(tokens), quota) == sum(mask)
     gaps = [after - before for before, after in zip(ranks, ranks[1:], strict=False)]
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 @pytest.mark.parametrize("quota", [1, 3, 4, 6])
 def test_every_place_of_a_span_has_its_turn(quota: int) -> None:
-    taken = torch.cat([spread(torch.ones(2, 8, dtype=torch.bool), quota, first) for first in range(0, 320, 2)])
-    times = taken.sum(dim=0)
+    masks = torch.cat([spread(torch.ones(2, 8, dtype=torch.bool), quota, first) for first in range(0, 320, 2)])
+    times = masks.sum(dim=0)
     assert int(times.sum()) == 320 * quota and int(times.max() - times.min()) <= 2
 
 
 def test_the_limit_does_not_depend_on_the_batch(specialists: Specialists) -> None:
     prompts, limited = prompts_of(specialists, 5), SpanInputsSettings(limit=10)
-    whole, single = (span_inputs(CalibrationData(specialists, prompts, size), limited) for size in (5, 1))
-    for name, tensors in whole.items():
+    batched, single = (span_inputs(CalibrationData(specialists, prompts, size), limited) for size in (5, 1))
+    for name, tensors in batched.items():
         for key, rows in tensors.items():
             torch.testing.assert_close(single[name][key], rows, rtol=1e-4, atol=1e-5)
 
@@ -142,15 +142,15 @@ def test_rows_in_a_file_are_those_in_memory(
     specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, terms = CalibrationData(specialists, prompts_of(specialists, 5), 2), SpanInputsSettings()
-    held = span_inputs(data, terms)
+    in_memory = span_inputs(data, terms)
     monkeypatch.setattr("esmerge.calibration.statistics.span_inputs.Shelf", lambda: Shelf(limit=0))
-    filed = span_inputs(data, terms)
-    save_statistics(filed, tmp_path)
+    in_file = span_inputs(data, terms)
+    save_statistics(in_file, tmp_path)
     loaded = load_statistics(tmp_path, whole=0)
-    for name, tensors in held.items():
-        assert list(loaded[name]) == list(filed[name]) == list(tensors)
+    for name, tensors in in_memory.items():
+        assert list(loaded[name]) == list(in_file[name]) == list(tensors)
         for key, rows in tensors.items():
-            assert torch.equal(filed[name][key], rows) and torch.equal(loaded[name][key], rows)
+            assert torch.equal(in_file[name][key], rows) and torch.equal(loaded[name][key], rows)
             assert torch.equal(load_statistics(tmp_path)[name][key], rows)
 
 
@@ -159,7 +159,7 @@ def test_a_limit_is_a_limit_however_many_prompts_there_are(specialists: Speciali
     """Seven prompts: fewer tokens than prompts, one each, and several of each."""
     prompts = prompts_of(specialists, 7)
     measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(limit=limit, joined=1))
-    counts = [len(each) for rows in measured.values() for each in rows.values()]
+    counts = [len(matrix) for rows in measured.values() for matrix in rows.values()]
     most = min(limit, 7 * (limit // 7) or limit)
     assert all(min(most, 16) <= count <= most for count in counts)  # a layer of 16 channels keeps no more rows
 
@@ -173,10 +173,10 @@ def test_prompts_are_left_out_at_even_distances(specialists: Specialists) -> Non
 def test_joined_prompts_are_read_as_one(specialists: Specialists) -> None:
     """So that a prompt holds several entities of each modality; the last of them has what is left."""
     prompts = prompts_of(specialists, 5)
-    by_hand = [prompts[0] + prompts[1], prompts[2] + prompts[3], prompts[4]]
-    assert joined(prompts, 2) == by_hand and joined(prompts, 1) == prompts
+    joined_prompts = [prompts[0] + prompts[1], prompts[2] + prompts[3], prompts[4]]
+    assert joined(prompts, 2) == joined_prompts and joined(prompts, 1) == prompts
     measured = span_inputs(CalibrationData(specialists, prompts, 2), SpanInputsSettings(joined=2))
-    expected = span_inputs(CalibrationData(specialists, by_hand, 2), SpanInputsSettings(joined=1))
+    expected = span_inputs(CalibrationData(specialists, joined_prompts, 2), SpanInputsSettings(joined=1))
     for name, rows in expected.items():
         for module, z in rows.items():
             torch.testing.assert_close(measured[name][module], z)

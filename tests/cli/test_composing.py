@@ -13,9 +13,9 @@ from esmerge.cli.composing import RAISE, in_words, start
 
 
 def said(*overrides: str, config: str = "sweep") -> str:
-    with pytest.raises(Exception) as found:
+    with pytest.raises(Exception) as error:
         composed(*overrides, config=config)
-    return str(in_words(found.value))
+    return str(in_words(error.value))
 
 
 @pytest.mark.parametrize(

@@ -38,22 +38,22 @@ def failed_job(folder: Path) -> RunFolder:
 def test_bad_jobs_are_named_before_the_first_starts_and_the_good_ones_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started: list[str] = []
+    messages: list[str] = []
     real = esmerge.cli.sweep.run_job
 
     def watched(*arguments: Any) -> Any:
-        started.append(capsys.readouterr().err)
+        messages.append(capsys.readouterr().err)
         return real(*arguments)
 
     monkeypatch.setattr(esmerge.cli.sweep, "run_job", watched)
     with pytest.warns(UserWarning, match=r"failed: job 1: benchmark\.limit=0"):
         assert sweep(monkeypatch, tmp_path / "s", "benchmark.limit=12,0,8,-1") == 1
-    assert "2 of 4 jobs are refused" in started[0] and "job 1 (benchmark.limit=0): benchmark.limit=0" in started[0]
-    assert "job 3 (benchmark.limit=-1)" in started[0] and len(started) == 2
+    assert "2 of 4 jobs are refused" in messages[0] and "job 1 (benchmark.limit=0): benchmark.limit=0" in messages[0]
+    assert "job 3 (benchmark.limit=-1)" in messages[0] and len(messages) == 2
     assert states(tmp_path / "s") == ["job failed", "job failed", "majority done", "majority done"]
     assert set(pd.read_csv(tmp_path / "s" / "results.csv")["n"]) == {12, 8}
-    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "2 runs have no results" in shown and "benchmark.limit=-1: expected a whole number" in shown
+    output = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "2 runs have no results" in output and "benchmark.limit=-1: expected a whole number" in output
 
 
 def test_a_job_that_breaks_fails_alone_and_a_repeat_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +86,9 @@ def test_choices_that_do_not_exist_are_all_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep(monkeypatch, tmp_path / "s", "granularity=layer,deep,wide") == 1
-    told = capsys.readouterr().err
-    assert "granularity=deep does not exist" in told and "granularity=wide does not exist" in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "granularity=deep does not exist" in output and "granularity=wide does not exist" in output
+    assert "Traceback" not in output
 
 
 def test_joblib_loses_no_job_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """What the script prints."""
     monkeypatch.setattr(sys, "path", [*sys.path])
 
-    def spoken(*words: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["/usr/bin/esmerge", *words])
+    def spoken(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/esmerge", *arguments])
         ended_well(main)
         return capsys.readouterr().out
 
@@ -46,11 +46,12 @@ def test_every_door_of_the_checkout_is_a_verb() -> None:
     assert {verb.replace("-", "_") for verb in VERBS} == {path.stem for path in DOORS.glob("*.py")} - {"__init__"}
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
-def test_help_lists_the_verbs_with_a_line_each(words: tuple[str, ...], run: Run) -> None:
-    said = run(*words)
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help_lists_the_verbs_with_a_line_each(arguments: tuple[str, ...], run: Run) -> None:
+    output = run(*arguments)
     assert all(
-        any(f"esmerge {verb}" in row and line in row for row in said.splitlines()) for verb, (_, line) in VERBS.items()
+        any(f"esmerge {verb}" in row and line in row for row in output.splitlines())
+        for verb, (_, line) in VERBS.items()
     )
 
 
@@ -67,11 +68,11 @@ def test_an_unknown_verb_is_named_with_what_there_is(run: Run) -> None:
     "verb", ["sweep", "merge", "extract", "unpack", "export-coefficients", "train", "status", "report"]
 )
 def test_hydras_help_says_what_the_command_does_and_names_it_as_it_was_used(verb: str, run: Run) -> None:
-    said = run(verb, "--help")
+    output = run(verb, "--help")
     config = CONF / f"{verb.replace('-', '_')}.yaml"
-    assert said.startswith(config.read_text().partition("\n")[0].removeprefix("# "))
-    assert f"\n    esmerge {verb} " in said and "python -m src" not in said
-    assert f"A word on every setting: {config}" in said and "granularity: element, joint, layer" in said
+    assert output.startswith(config.read_text().partition("\n")[0].removeprefix("# "))
+    assert f"\n    esmerge {verb} " in output and "python -m src" not in output
+    assert f"A word on every setting: {config}" in output and "granularity: element, joint, layer" in output
 
 
 def test_help_of_the_doors_names_the_doors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,8 +85,8 @@ def test_help_of_the_doors_names_the_doors(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_help_of_the_tables_names_the_script(run: Run) -> None:
-    said = run("tasks", "--help")
-    assert "esmerge tasks VERB" in said and "python -m" not in said
+    output = run("tasks", "--help")
+    assert "esmerge tasks VERB" in output and "python -m" not in output
 
 
 def test_hydras_own_options_reach_hydra(run: Run, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_hydras_own_options_reach_hydra(run: Run, tmp_path: Path) -> None:
 
 def test_the_model_card_holds_the_command_that_was_used(run: Run, tmp_path: Path) -> None:
     backbone = save_backbone(tmp_path / "backbone")
-    words = command(backbone, train_experts(backbone, tmp_path), tmp_path / "out", None, "method=average")
-    run("merge", *words)
+    overrides = command(backbone, train_experts(backbone, tmp_path), tmp_path / "out", None, "method=average")
+    run("merge", *overrides)
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"\nesmerge merge backbone={backbone} " in card and "python -m src.merge" not in card

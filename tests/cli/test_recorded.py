@@ -7,8 +7,8 @@ from esmerge.cli.recorded import recorded_lines
 
 def test_exams_stand_in_one_line_each_and_the_rest_below_its_name() -> None:
     exam = {"questions": 400, "accuracy": 0.79, "low": 0.7466, "high": 0.8336, "ranking": 0.815}
-    recorded = {"encoder_loss": 1.68862, "training_seconds": 286.19, "specialist": {"inhibits": exam}}
-    assert list(recorded_lines("specialist molecule", recorded)) == [
+    record = {"encoder_loss": 1.68862, "training_seconds": 286.19, "specialist": {"inhibits": exam}}
+    assert list(recorded_lines("specialist molecule", record)) == [
         "  specialist molecule:",
         "    encoder loss: 1.689",
         "    training seconds: 286.2",

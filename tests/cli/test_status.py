@@ -38,10 +38,10 @@ def test_the_table_counts_and_names(sweep: Path) -> None:
     screen = Console(file=io.StringIO(), width=100)
     with RunFolder(sweep / "es-s0").lock():
         screen.print(progress_table(Surveyor(sweep).look()))
-    shown = screen.file.getvalue()  # type: ignore[attr-defined]
-    assert all(word in shown for word in ("done", "running", "failed", "remaining", "time left", "going on"))
-    assert "running es-s0 0 s: probe 3 of 10" in shown and "failed ties-s0 ?: ValueError: [no] rank" in shown
-    assert "about 2 s" in shown
+    output = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert all(word in output for word in ("done", "running", "failed", "remaining", "time left", "going on"))
+    assert "running es-s0 0 s: probe 3 of 10" in output and "failed ties-s0 ?: ValueError: [no] rank" in output
+    assert "about 2 s" in output
 
 
 def test_the_other_shell_reads_it_from_disk(
@@ -67,11 +67,13 @@ def test_watching_ends_with_the_sweep(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [(["folder=nowhere"], "there is no sweep folder 'nowhere'"), (["watch=2"], "watch=2: expected true or false")],
 )
-def test_what_cannot_be_shown_is_named(words: list[str], message: str, sweep: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "argv", ["status", f"outputs={sweep.parent}", *words])
+def test_what_cannot_be_shown_is_named(
+    overrides: list[str], message: str, sweep: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", ["status", f"outputs={sweep.parent}", *overrides])
     with pytest.raises(SystemExit, match=message):
         status.main()
 
@@ -122,14 +124,14 @@ def test_on_a_terminal_one_table_stands_below_what_is_printed(sweep: Path) -> No
     command = [sys.executable, "-c", LIVE, str(sweep)]
     with subprocess.Popen(command, stderr=side, stdout=subprocess.PIPE, env=environment) as process:
         os.close(side)
-        shown = b""
+        output = b""
         while chunk := _read(terminal):
-            shown += chunk
+            output += chunk
         assert process.stdout is not None and process.stdout.read() == b"to standard output\n"
     os.close(terminal)
-    assert process.returncode == 0, shown.decode()
-    assert b"said between" in shown and b"a bar that would" not in shown
-    assert shown.index(b"said between") < shown.rindex(b"time left") and b"remaining" in shown
+    assert process.returncode == 0, output.decode()
+    assert b"said between" in output and b"a bar that would" not in output
+    assert output.index(b"said between") < output.rindex(b"time left") and b"remaining" in output
 
 
 def _read(terminal: int) -> bytes:

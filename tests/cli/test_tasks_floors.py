@@ -57,30 +57,30 @@ def cells(text: str) -> dict[str, list[str]]:
 
 def test_a_table_has_sizes_and_every_floor_with_its_interval(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["floors", "toy", f"root={folder}", "limit=20"])
-    found = cells(capsys.readouterr().out)
-    assert found["floor"] == ["toy"] and found["test questions"] == ["20"] and found["training examples"] == ["30"]
-    assert {name.replace("_", " ") for name in FLOORS.names()} < set(found)
-    assert [name for name in found if name in ORDER] == ORDER
-    asked = OmegaConf.merge(DEFAULTS, {"root": str(folder), "limit": 20})
-    toy = load_from_tables(composed_config("benchmark", "toy", asked), asked, sampled=True)
+    table = cells(capsys.readouterr().out)
+    assert table["floor"] == ["toy"] and table["test questions"] == ["20"] and table["training examples"] == ["30"]
+    assert {name.replace("_", " ") for name in FLOORS.names()} < set(table)
+    assert [name for name in table if name in ORDER] == ORDER
+    config = OmegaConf.merge(DEFAULTS, {"root": str(folder), "limit": 20})
+    toy = load_from_tables(composed_config("benchmark", "toy", config), config, sampled=True)
     guess = majority(MajoritySettings(), toy, 0)
     right = (guess["label"] == guess["prediction"]).mean()
-    assert found["majority"][0].startswith(f"{right:.3f} [")
+    assert table["majority"][0].startswith(f"{right:.3f} [")
     value, low, high = (
-        float(part) for part in found["drug only"][0].replace("[", "").replace(",", "").rstrip("]").split()
+        float(part) for part in table["drug only"][0].replace("[", "").replace(",", "").rstrip("]").split()
     )
-    assert low <= value <= high and value > right and value > float(found["partner only"][0].split()[0])
+    assert low <= value <= high and value > right and value > float(table["partner only"][0].split()[0])
 
 
 def test_a_card_is_written_whole_and_twice_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card = folder / "cards" / "toy.md"
-    words = ["floors", "toy", f"root={folder}", f"cards={folder / 'cards'}"]
-    main(words)
+    argv = ["floors", "toy", f"root={folder}", f"cards={folder / 'cards'}"]
+    main(argv)
     first = card.read_text()
     assert first.startswith("# Toy\n\nBefore.\n") and first.endswith(f"{END}\n\nAfter.\n")
     assert cells(first)["floor"] == ["toy", "twin"]  # the other benchmark of the same card
     assert f"\n    python -m src.tasks floors toy twin root={folder} cards={folder / 'cards'}\n" in first
-    main(words)
+    main(argv)
     assert card.read_text() == first and first.count(BEGIN) == 1
 
 
@@ -98,8 +98,8 @@ def test_a_card_without_marks_or_a_wrong_folder_is_refused_before_the_work(folde
 @pytest.mark.parametrize("card", sorted({card_of(name) for name in ALL}))
 def test_a_real_card_holds_every_floor_of_its_benchmarks(card: str) -> None:
     text = (CARDS / card).read_text(encoding="utf-8")
-    found = cells(text[text.index(BEGIN) : text.index(END)])
+    table = cells(text[text.index(BEGIN) : text.index(END)])
     names = benchmarks_of(card)
-    assert found["floor"] == names and f"python -m src.tasks floors {' '.join(names)} " in text
-    assert all(int(count) > 0 for row in ("test questions", "training examples") for count in found[row])
-    assert all("[" in cell for cell in found["majority"] + found["random forest"])
+    assert table["floor"] == names and f"python -m src.tasks floors {' '.join(names)} " in text
+    assert all(int(count) > 0 for row in ("test questions", "training examples") for count in table[row])
+    assert all("[" in cell for cell in table["majority"] + table["random forest"])

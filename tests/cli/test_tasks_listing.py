@@ -68,9 +68,9 @@ def test_verbs_on_benchmarks_take_the_same_words(verb: str) -> None:
 @pytest.mark.parametrize("word", ["help", "-h", "--help"])
 def test_help_lists_every_verb_and_option(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     dispatch([word])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name, verb in VERBS.items():
-        assert f"    {name} " in said and all(f"{option}=" in said for option in set(verb.options) - {"benchmark"})
+        assert f"    {name} " in output and all(f"{option}=" in output for option in set(verb.options) - {"benchmark"})
 
 
 def test_verify_names_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -71,16 +71,16 @@ def test_it_trains_copies_adapters_that_peft_loads_and_finds_all_in_the_cache_ag
         base = peft.PeftConfig.from_pretrained(folder).base_model_name_or_path
         assert Path(base).parent == cache / "textbook-backbone"
         model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
-        loaded = peft.get_peft_model_state_dict(model)
-        again = load_file(tmp_path / "again" / folder.name / "adapter_model.safetensors")
-        assert set(loaded) == set(again) and all(torch.equal(loaded[name], again[name]) for name in again)
-        assert any(tensor.count_nonzero() for name, tensor in loaded.items() if "lora_B" in name)
+        state = peft.get_peft_model_state_dict(model)
+        tensors = load_file(tmp_path / "again" / folder.name / "adapter_model.safetensors")
+        assert set(state) == set(tensors) and all(torch.equal(state[name], tensors[name]) for name in tensors)
+        assert any(tensor.count_nonzero() for name, tensor in state.items() if "lora_B" in name)
 
 
 def test_what_was_taught_is_listed(run, trained: Path, tmp_path: Path, tiny_specialists: Specialists) -> None:
     run(trained, f"seen={tmp_path / 'seen'}")
-    seen = read_seen(str(tmp_path / "seen"), "toy")
-    assert seen == {modality: list(dict.fromkeys(pool)) for modality, pool in tiny_specialists.taught.items()}
+    entities = read_seen(str(tmp_path / "seen"), "toy")
+    assert entities == {modality: list(dict.fromkeys(pool)) for modality, pool in tiny_specialists.taught.items()}
 
 
 def test_weights_are_written_and_then_used_by_seed(
@@ -88,8 +88,8 @@ def test_weights_are_written_and_then_used_by_seed(
 ) -> None:
     weights = tmp_path / "weights"
     options = ("seed=0", "specialists.retrain=true", "finetuned=[drug_cell,cell_lineage]")
-    elsewhere = "trained_on='another machine, 9 steps'"
-    run(trained, *options, f"weights={weights / 'textbook' / 'seed0'}", f"out={tmp_path / 'out'}", elsewhere)
+    trained_on = "trained_on='another machine, 9 steps'"
+    run(trained, *options, f"weights={weights / 'textbook' / 'seed0'}", f"out={tmp_path / 'out'}", trained_on)
     card = json.loads((weights / "textbook" / "seed0" / "card.json").read_text())
     assert card["command"].startswith("python -m src.train specialists=textbook_tiny seed=0")
     assert not any(word in card["command"] for word in ("cache=", "out=", "trained_on=")) and card["seed"] == 0
@@ -114,9 +114,9 @@ def test_a_stage_is_made_again_for_the_settings_at_hand_alone(run, trained: Path
     before = stamps(trained)
     run(trained, "retrain=[textbook-specialist]")
     after = stamps(trained)
-    changed = {name for name in before if after[name] != before[name]}
+    changes = {name for name in before if after[name] != before[name]}
     assert set(after) == set(before)
-    assert kinds(changed) == {"textbook-specialist"} and len(changed) == 3
+    assert kinds(changes) == {"textbook-specialist"} and len(changes) == 3
     assert sum(name.startswith("textbook-specialist/") for name in before) >= 6
 
 
@@ -126,8 +126,8 @@ def test_a_stage_that_nothing_asks_for_is_said(run, trained: Path) -> None:
         run(trained, "retrain=[textbook-encoder]")
     assert stamps(trained) == before
     run(trained, "retrain=[textbook-encoder,textbook-alignment]")
-    changed = {name for name, stamp in stamps(trained).items() if before[name] != stamp}
-    assert kinds(changed) == {"textbook-encoder", "textbook-alignment"}
+    changes = {name for name, stamp in stamps(trained).items() if before[name] != stamp}
+    assert kinds(changes) == {"textbook-encoder", "textbook-alignment"}
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_only_stages_of_these_specialists_are_made_again(run, tmp_path: Path, na
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit) as refusal:
         run(cache, f"retrain=['{name}']")
-    assert f"have no stage {name!r}: expected some of textbook-backbone, textbook-encoder" in str(refused.value)
+    assert f"have no stage {name!r}: expected some of textbook-backbone, textbook-encoder" in str(refusal.value)
     assert all(file.exists() for file in files)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
 
@@ -164,9 +164,9 @@ def test_specialists_that_are_not_trained_have_no_stages() -> None:
     ],
 )
 def test_one_specialist_alone(word: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = {"specialists": "llama31_8b", "specialist": "cell", "specialists.backbone": "none", "threads": "1"}
-    words |= dict([word.split("=")])
+    settings = {"specialists": "llama31_8b", "specialist": "cell", "specialists.backbone": "none", "threads": "1"}
+    settings |= dict([word.split("=")])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train", *(f"{key}={value}" for key, value in words.items())])
+    monkeypatch.setattr(sys, "argv", ["train", *(f"{key}={value}" for key, value in settings.items())])
     with pytest.raises(SystemExit, match=message):
         train.main()

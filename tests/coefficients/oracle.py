@@ -69,7 +69,7 @@ def alpha_from_distances(
 
 def beta(scores: np.ndarray, tau: float) -> np.ndarray:
     """Element-wise coefficients of one tensor, (N, *shape)."""
-    z = np.stack([zscore(own) for own in scores])
+    z = np.stack([zscore(expert_scores) for expert_scores in scores])
     result = np.zeros_like(z)
     for entry in np.ndindex(*z.shape[1:]):
         result[(slice(None), *entry)] = softmax(z[(slice(None), *entry)] / tau)
@@ -78,5 +78,5 @@ def beta(scores: np.ndarray, tau: float) -> np.ndarray:
 
 def joint(layer: np.ndarray, element: np.ndarray) -> np.ndarray:
     """Joint coefficients of one tensor from its layer's (N,) and its own (N, *shape)."""
-    product = np.stack([weight * own for weight, own in zip(layer, element, strict=True)])
+    product = np.stack([weight * values for weight, values in zip(layer, element, strict=True)])
     return product / product.sum(axis=0)

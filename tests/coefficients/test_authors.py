@@ -46,8 +46,8 @@ def test_the_way_there_and_back_is_exact(granularity: str, experts: int, tmp_pat
 
 
 def test_their_merge_makes_the_joint_coefficients_of_both_files(tmp_path: Path) -> None:
-    before = computed("joint")
-    write_authors(before, ROLES, tmp_path)
+    joint = computed("joint")
+    write_authors(joint, ROLES, tmp_path)
     table = pd.read_csv(tmp_path / LAYER_FILE)
     payload = torch.load(tmp_path / ELEMENT_FILE, weights_only=True)
     for name in SHAPES:
@@ -55,7 +55,7 @@ def test_their_merge_makes_the_joint_coefficients_of_both_files(tmp_path: Path) 
         products = {role: payload[f"coef_{role}"][authors_name(name)] * row[f"coef_{role}"] for role in ROLES}
         total = sum(products.values()) + 1e-12
         for role, expert in ROLES.items():
-            torch.testing.assert_close(products[role] / total, before.elements[expert][name], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(products[role] / total, joint.elements[expert][name], rtol=1e-5, atol=1e-6)
 
 
 def test_files_as_they_write_them(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_files_as_they_write_them(tmp_path: Path) -> None:
         f"coef_{r}": {authors_name(n): b[i] for n, b in beta.items()} for i, r in enumerate(("mol", "prot", "cell"))
     }
     torch.save({"meta": {"tau": 0.1}, "norm2actual_mol": {"a": "b"}, **payload}, tmp_path / ELEMENT_FILE)
-    after = read(tmp_path, "joint", {"mol": "a", "prot": "b", "cell": "c"})
+    joint = read(tmp_path, "joint", {"mol": "a", "prot": "b", "cell": "c"})
     for name, weights in beta.items():
         layer = int(name.split(".")[4])
         products = weights * alpha[:, layer].reshape(3, 1, 1)
         for index, expert in enumerate("abc"):
             torch.testing.assert_close(
-                after.elements[expert][name], products[index] / products.sum(0), rtol=1e-4, atol=1e-6
+                joint.elements[expert][name], products[index] / products.sum(0), rtol=1e-4, atol=1e-6
             )
 
 
@@ -113,10 +113,10 @@ def test_faults_of_an_element_file_are_listed(tmp_path: Path) -> None:
     payload["coef_mol"]["layers.40.mlp.up_proj.lora_a.weight"] = torch.ones(2)
     payload["coef_cell"][KEY] = torch.ones(5, 5)
     torch.save(payload, tmp_path / ELEMENT_FILE)
-    with pytest.raises(InputError, match="coef_mol holds layers.40") as refused:
+    with pytest.raises(InputError, match="coef_mol holds layers.40") as error:
         read(tmp_path, "element")
-    assert f"coef_prot has {KEY} of shape None" in str(refused.value)
-    assert f"coef_cell has {KEY} of shape (5, 5), expected (2, 5)" in str(refused.value)
+    assert f"coef_prot has {KEY} of shape None" in str(error.value)
+    assert f"coef_cell has {KEY} of shape (5, 5), expected (2, 5)" in str(error.value)
 
 
 def test_weights_that_sum_to_another_number(tmp_path: Path) -> None:

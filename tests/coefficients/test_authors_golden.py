@@ -49,10 +49,10 @@ def estimated(signals: Signals, three: Specialists, name: str) -> Coefficients:
 def test_layer_coefficients_agree_within_three_standard_errors(
     golden: dict[str, Any], three: Specialists, signals: Signals
 ) -> None:
-    found = estimated(signals, three, "layer")
+    estimate = estimated(signals, three, "layer")
     for row, expert in enumerate(EXPERTS):
-        error = (found.errors["directions"][expert] ** 2 + golden["alpha"]["errors"][row] ** 2).sqrt()
-        gap = (found.layer[expert] - golden["alpha"]["values"][row]).abs()
+        error = (estimate.errors["directions"][expert] ** 2 + golden["alpha"]["errors"][row] ** 2).sqrt()
+        gap = (estimate.layer[expert] - golden["alpha"]["values"][row]).abs()
         assert gap.shape == (LAYERS,) and float(error.max()) < 0.03
         assert bool((gap <= 3 * error).all())
 
@@ -65,10 +65,10 @@ def test_scores_are_theirs(golden: dict[str, Any], signals: Signals) -> None:
 
 
 def test_element_coefficients_are_theirs(golden: dict[str, Any], three: Specialists, signals: Signals) -> None:
-    found = estimated(signals, three, "element")
+    estimate = estimated(signals, three, "element")
     for expert, beta in golden["beta"].items():
         for name, value in beta.items():
-            torch.testing.assert_close(found.elements[expert][name], value, rtol=0, atol=1e-3)
+            torch.testing.assert_close(estimate.elements[expert][name], value, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("granularity", ["layer", "element", "joint"])
@@ -86,8 +86,8 @@ def test_files_of_both_coefficients_make_the_same_merge(
 ) -> None:
     write_authors(of_golden(golden, "joint"), ROLES, tmp_path)
     shapes = tensor_shapes(three.adapters["mol"], "factors")
-    read = read_authors(tmp_path / LAYER_FILE, tmp_path / ELEMENT_FILE, ROLES, shapes, "joint")
-    for name, value in factors(three, read, "joint").items():
+    joint = read_authors(tmp_path / LAYER_FILE, tmp_path / ELEMENT_FILE, ROLES, shapes, "joint")
+    for name, value in factors(three, joint, "joint").items():
         torch.testing.assert_close(value, golden["merged"]["joint"][name], rtol=0, atol=1e-6)
 
 

@@ -41,11 +41,11 @@ def test_every_distance_agrees_with_pot(
     experts: int, modalities: int, layers: int, power: float, projections: int, seed: int
 ) -> None:
     signals, directions = make_signals(experts, modalities, layers, seed), make_directions(WIDTH, projections, seed)
-    found = distances_along(signals, directions, replace(CONFIG, power=power)).values
-    assert found.shape == (experts, modalities, layers)
-    for i, t, layer in np.ndindex(*found.shape):
+    distances = distances_along(signals, directions, replace(CONFIG, power=power)).values
+    assert distances.shape == (experts, modalities, layers)
+    for i, t, layer in np.ndindex(*distances.shape):
         x, y = signals.backbone[f"kind{t}"][layer:], signals.responses[f"expert{i}"][f"kind{t}"][layer:]
-        assert float(found[i, t, layer]) == pytest.approx(pot_distance(x[0], y[0], directions, power), rel=1e-4)
+        assert float(distances[i, t, layer]) == pytest.approx(pot_distance(x[0], y[0], directions, power), rel=1e-4)
 
 
 def test_directions_are_those_of_the_seed_and_new_ones_each_time() -> None:
@@ -55,12 +55,12 @@ def test_directions_are_those_of_the_seed_and_new_ones_each_time() -> None:
 
 def test_all_experts_modalities_and_layers_share_directions() -> None:
     signals = make_signals(2, 2, 3)
-    same = signals.responses["expert0"]["kind0"][:1].expand(3, -1, -1)
+    response = signals.responses["expert0"]["kind0"][:1].expand(3, -1, -1)
     base = signals.backbone["kind0"][:1].expand(3, -1, -1)
     copies = replace(
         signals,
         backbone=dict.fromkeys(signals.modalities, base),
-        responses=dict.fromkeys(signals.experts, dict.fromkeys(signals.modalities, same)),
+        responses=dict.fromkeys(signals.experts, dict.fromkeys(signals.modalities, response)),
     )
     distances = values(copies)
     torch.testing.assert_close(distances, distances[:1, :1, :1].expand_as(distances), rtol=1e-6, atol=0)
@@ -68,18 +68,21 @@ def test_all_experts_modalities_and_layers_share_directions() -> None:
 
 def test_an_untouched_layer_has_distance_zero() -> None:
     signals = make_signals()
-    still = replace(signals, responses={name: dict(signals.backbone) for name in signals.experts})
-    assert torch.equal(values(still), torch.zeros(2, 2, 3, dtype=torch.float64))
+    unchanged = replace(signals, responses={name: dict(signals.backbone) for name in signals.experts})
+    assert torch.equal(values(unchanged), torch.zeros(2, 2, 3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("values_at_once", [1, 40, 100])
 def test_what_is_in_memory_at_a_time_does_not_change_the_distances(values_at_once: int) -> None:
     signals, directions, config = make_signals(), make_directions(WIDTH, 16, seed=0), replace(CONFIG, resamples=3)
-    whole, resampled = distances_along(signals, directions, config), bootstrap_distances(signals, directions, config, 0)
+    distances, resampled = (
+        distances_along(signals, directions, config),
+        bootstrap_distances(signals, directions, config, 0),
+    )
     parts = distances_along(signals, directions, config, values_at_once)
-    torch.testing.assert_close(parts.gaps, whole.gaps, rtol=1e-5, atol=1e-6)
-    again = bootstrap_distances(signals, directions, config, 0, values_at_once)
-    torch.testing.assert_close(again, resampled, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(parts.gaps, distances.gaps, rtol=1e-5, atol=1e-6)
+    resampled_parts = bootstrap_distances(signals, directions, config, 0, values_at_once)
+    torch.testing.assert_close(resampled_parts, resampled, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("values_at_once", "layers", "directions"), [(1, 1, 1), (90, 3, 5), (100_000, 3, 16)])
@@ -89,9 +92,9 @@ def test_no_more_is_in_memory_than_allowed(
     """3 layers of 6 samples of 5 features: 90 responses; 18 projections on each direction."""
     sizes = set()
 
-    def recorded(x: Tensor, y: Tensor, some: Tensor, power: float) -> Tensor:
-        sizes.add((len(x), len(some)))
-        return torch.zeros(len(x), len(some))
+    def recorded(x: Tensor, y: Tensor, chunk: Tensor, power: float) -> Tensor:
+        sizes.add((len(x), len(chunk)))
+        return torch.zeros(len(x), len(chunk))
 
     monkeypatch.setattr(formulas, "transport_costs", recorded)
     distances_along(make_signals(), make_directions(WIDTH, 16, seed=0), CONFIG, values_at_once)
@@ -103,12 +106,12 @@ def test_half_precision_responses_are_computed_in_single() -> None:
     half = replace(
         signals,
         backbone={k: v.bfloat16() for k, v in signals.backbone.items()},
-        responses={n: {k: v.bfloat16() for k, v in own.items()} for n, own in signals.responses.items()},
+        responses={n: {k: v.bfloat16() for k, v in responses.items()} for n, responses in signals.responses.items()},
     )
     rounded = replace(
         half,
         backbone={k: v.float() for k, v in half.backbone.items()},
-        responses={n: {k: v.float() for k, v in own.items()} for n, own in half.responses.items()},
+        responses={n: {k: v.float() for k, v in responses.items()} for n, responses in half.responses.items()},
     )
     assert torch.equal(values(half), values(rounded))
 
@@ -132,28 +135,28 @@ def test_missing_or_broken_responses_are_refused_by_name() -> None:
 
 def test_a_left_out_block_is_left_out() -> None:
     signals, directions = make_signals(2, 1, 2), make_directions(WIDTH, 32, seed=1)
-    left = distances_along(signals, directions, CONFIG).without_each_block()
-    assert left.shape == (16, 2, 1, 2)
+    distances = distances_along(signals, directions, CONFIG).without_each_block()
+    assert distances.shape == (16, 2, 1, 2)
     remaining = directions[torch.arange(32) % 16 != 3]
     for layer in range(2):
         x, y = signals.backbone["kind0"][layer:], signals.responses["expert1"]["kind0"][layer:]
-        assert float(left[3, 1, 0, layer]) == pytest.approx(pot_distance(x[0], y[0], remaining, 2.0), rel=1e-5)
+        assert float(distances[3, 1, 0, layer]) == pytest.approx(pot_distance(x[0], y[0], remaining, 2.0), rel=1e-5)
 
 
 def test_more_directions_count_as_if_drawn_at_once() -> None:
     signals, directions = make_signals(), make_directions(WIDTH, 48, seed=1)
     first, second = (distances_along(signals, part, CONFIG) for part in (directions[:16], directions[16:]))
-    whole = distances_along(signals, directions, CONFIG)
-    torch.testing.assert_close(first.with_more_directions(second).values, whole.values)
+    distances = distances_along(signals, directions, CONFIG)
+    torch.testing.assert_close(first.with_more_directions(second).values, distances.values)
 
 
 def test_a_resample_draws_the_same_prompts_for_all_models_and_layers() -> None:
     signals, directions = make_signals(), make_directions(WIDTH, 16, seed=1)
-    again = bootstrap_distances(signals, directions, replace(CONFIG, resamples=5), seed=0)
-    assert again.shape == (5, 2, 2, 3)
+    resampled = bootstrap_distances(signals, directions, replace(CONFIG, resamples=5), seed=0)
+    assert resampled.shape == (5, 2, 2, 3)
     rows = (torch.rand(5, 6, generator=torch.Generator().manual_seed(0)) * 6).long()
     for resample, expert, modality, layer in ((0, 0, 0, 0), (4, 1, 1, 2), (2, 0, 1, 1)):
         x = signals.backbone[f"kind{modality}"][layer:][0][rows[resample]]
         y = signals.responses[f"expert{expert}"][f"kind{modality}"][layer:][0][rows[resample]]
-        found = float(again[resample, expert, modality, layer])
-        assert found == pytest.approx(pot_distance(x, y, directions, 2.0), rel=1e-4)
+        distance = float(resampled[resample, expert, modality, layer])
+        assert distance == pytest.approx(pot_distance(x, y, directions, 2.0), rel=1e-4)

@@ -45,7 +45,7 @@ def test_agrees_with_the_oracle(
     temperature, tau, cross_weight = constants
     signals, shapes = make_signals(experts, modalities, layers, seed), tensor_shapes(layers)
     config = ESConfig(name, temperature, tau, projections=20, power=power, cross_weight=cross_weight)
-    found = coefficients(signals, config, shapes, seed)
+    estimate = coefficients(signals, config, shapes, seed)
 
     backbone = np.stack([signals.backbone[kind][:].double().numpy() for kind in signals.modalities])
     responses = np.stack(
@@ -55,16 +55,16 @@ def test_agrees_with_the_oracle(
     alpha = oracle.alpha(backbone, responses, signals.own, directions, power, cross_weight, temperature)
     if name == "element":
         alpha = np.full_like(alpha, 1 / experts)
-    layer = np.stack([found.layer[i].numpy() for i in signals.experts])
+    layer = np.stack([estimate.layer[i].numpy() for i in signals.experts])
     np.testing.assert_allclose(layer, alpha, atol=2e-4)
     if name == "layer":
-        assert found.elements == {}
+        assert estimate.elements == {}
         return
     for key in shapes:
         beta = oracle.beta(np.stack([signals.scores[i][key].double().numpy() for i in signals.experts]), tau)
         expected = oracle.joint(alpha[:, layer_of(key)], beta) if name == "joint" else beta
         np.testing.assert_allclose(
-            np.stack([found.elements[i][key].numpy() for i in signals.experts]), expected, atol=2e-4
+            np.stack([estimate.elements[i][key].numpy() for i in signals.experts]), expected, atol=2e-4
         )
 
 
@@ -88,20 +88,20 @@ def test_coefficients_are_shares_in_any_order_of_experts(
         own=tuple(signals.own[i] for i in order),
     )
     config = ESConfig(name, temperature, tau=temperature, projections=8, resamples=2)
-    found, moved = (coefficients(given, config, shapes, 0).tensors() for given in (signals, reordered))
-    assert set(found) == set(moved)
+    tensors, permuted = (coefficients(given, config, shapes, 0).tensors() for given in (signals, reordered))
+    assert set(tensors) == set(permuted)
     for key in ("layer", *([] if name == "layer" else shapes)):
-        weights = torch.stack([found[f"{expert}.{key}"] for expert in signals.experts])
+        weights = torch.stack([tensors[f"{expert}.{key}"] for expert in signals.experts])
         assert (weights >= 0).all()
         torch.testing.assert_close(weights.sum(dim=0), torch.ones_like(weights[0]))
-        torch.testing.assert_close(torch.stack([moved[f"{expert}.{key}"] for expert in signals.experts]), weights)
+        torch.testing.assert_close(torch.stack([permuted[f"{expert}.{key}"] for expert in signals.experts]), weights)
 
 
 def test_a_coefficient_file_names_experts_and_tensors() -> None:
-    found = coefficients(make_signals(2, 2), ESConfig("joint", projections=4), SHAPES, 0).tensors()
+    tensors = coefficients(make_signals(2, 2), ESConfig("joint", projections=4), SHAPES, 0).tensors()
     expected = {"expert0.layer", "expert1.layer"} | {f"expert{i}.{key}" for i in range(2) for key in SHAPES}
-    assert set(found) == expected
-    assert all(found[f"expert1.{key}"].shape == shape for key, shape in SHAPES.items())
+    assert set(tensors) == expected
+    assert all(tensors[f"expert1.{key}"].shape == shape for key, shape in SHAPES.items())
 
 
 def test_element_wise_coefficients_need_no_responses_and_layer_wise_no_scores() -> None:
@@ -125,16 +125,16 @@ def test_constants_must_be_positive(field: str) -> None:
 
 def test_every_missing_or_misshapen_score_is_listed() -> None:
     signals = make_signals(2, 1)
-    gone, bent, torn = list(SHAPES)[:3]
-    scores = {name: dict(own) for name, own in signals.scores.items()}
-    del scores["expert0"][gone]
-    scores["expert1"][bent] = torch.ones(1, 1)
-    scores["expert1"][torn] = torch.full(SHAPES[torn], float("nan"))
+    missing, misshapen, not_finite = list(SHAPES)[:3]
+    scores = {name: dict(tensors) for name, tensors in signals.scores.items()}
+    del scores["expert0"][missing]
+    scores["expert1"][misshapen] = torch.ones(1, 1)
+    scores["expert1"][not_finite] = torch.full(SHAPES[not_finite], float("nan"))
     with pytest.raises(InputError) as error:
         coefficients(replace(signals, scores=scores), ESConfig("element"), SHAPES, 0)
-    assert f"expert0: {gone} is missing" in str(error.value)
-    assert f"expert1: {bent} has shape (1, 1), expected {SHAPES[bent]}" in str(error.value)
-    assert f"expert1: {torn} holds NaN" in str(error.value)
+    assert f"expert0: {missing} is missing" in str(error.value)
+    assert f"expert1: {misshapen} has shape (1, 1), expected {SHAPES[misshapen]}" in str(error.value)
+    assert f"expert1: {not_finite} holds NaN" in str(error.value)
 
 
 def test_layers_that_were_not_probed_are_refused() -> None:

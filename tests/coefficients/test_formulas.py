@@ -64,9 +64,9 @@ def test_standardise_by_hand() -> None:
 
 def test_standardise_leaves_its_arguments_as_they_are() -> None:
     x, y = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
-    before = x.clone(), y.clone()
+    copies = x.clone(), y.clone()
     standardise(x, y)
-    assert torch.equal(x, before[0]) and torch.equal(y, before[1])
+    assert torch.equal(x, copies[0]) and torch.equal(y, copies[1])
 
 
 def test_constant_feature_is_only_centred() -> None:
@@ -91,18 +91,18 @@ def test_transport_costs_and_distance_by_hand() -> None:
 def test_distance_agrees_with_pot_and_numpy(rows: int, width: int, projections: int, power: float, seed: int) -> None:
     x, y = torch.randn(2, rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     directions = make_directions(width, projections, seed)
-    found = distance(*standardise(x, y), directions, power).item()
+    value = distance(*standardise(x, y), directions, power).item()
     scaled = oracle.standardise(x.numpy(), y.numpy())
     expected = ot.sliced_wasserstein_distance(*scaled, projections=directions.T.numpy(), p=power)
-    assert found == pytest.approx(expected, rel=1e-9)
-    assert found == pytest.approx(oracle.distance(x.numpy(), y.numpy(), directions.numpy(), power), rel=1e-9)
+    assert value == pytest.approx(expected, rel=1e-9)
+    assert value == pytest.approx(oracle.distance(x.numpy(), y.numpy(), directions.numpy(), power), rel=1e-9)
 
 
 def test_distance_ignores_the_order_of_samples() -> None:
     torch.manual_seed(0)
     x, y, directions = torch.randn(8, 4), torch.randn(8, 4), make_directions(4, 12, seed=0).float()
-    moved = distance(x[torch.randperm(8)], y[torch.randperm(8)], directions, 2.0)
-    torch.testing.assert_close(moved, distance(x, y, directions, 2.0))
+    shuffled = distance(x[torch.randperm(8)], y[torch.randperm(8)], directions, 2.0)
+    torch.testing.assert_close(shuffled, distance(x, y, directions, 2.0))
 
 
 def test_different_sample_counts_are_refused() -> None:
@@ -158,25 +158,25 @@ def test_layer_coefficients_by_hand() -> None:
 
 def test_element_coefficients_by_hand() -> None:
     # expert 0: scores (1, 3) -> z (-1, 1); expert 1: scores (5, 5) -> z (0, 0); tau 0.5: softmax of (-2, 0) and (2, 0)
-    found = element_coefficients(torch.tensor([[1.0, 3.0], [5.0, 5.0]]), tau=0.5)
+    beta = element_coefficients(torch.tensor([[1.0, 3.0], [5.0, 5.0]]), tau=0.5)
     first, second = 1 / (1 + math.exp(2)), 1 / (1 + math.exp(-2))
-    torch.testing.assert_close(found, torch.tensor([[first, second], [1 - first, 1 - second]]))
+    torch.testing.assert_close(beta, torch.tensor([[first, second], [1 - first, 1 - second]]))
 
 
 def test_each_expert_is_standardised_by_itself() -> None:
     torch.manual_seed(0)
     scores = torch.rand(3, 4, 5)
-    louder = scores * torch.tensor([1.0, 1000.0, 1e-9]).reshape(3, 1, 1)
-    torch.testing.assert_close(element_coefficients(louder, 0.1), element_coefficients(scores, 0.1))
+    rescaled = scores * torch.tensor([1.0, 1000.0, 1e-9]).reshape(3, 1, 1)
+    torch.testing.assert_close(element_coefficients(rescaled, 0.1), element_coefficients(scores, 0.1))
 
 
 def test_extreme_scores_still_sum_to_one() -> None:
     scores = torch.zeros(2, 200, 200)
     scores[0, 0, 0], scores[1, 1, 1] = 1e30, 1e-30
-    found = element_coefficients(scores, tau=0.01)
-    assert torch.isfinite(found).all()
-    torch.testing.assert_close(found.sum(dim=0), torch.ones(200, 200))
-    assert found[0, 0, 0] == 1 and found[1, 1, 1] == 1
+    beta = element_coefficients(scores, tau=0.01)
+    assert torch.isfinite(beta).all()
+    torch.testing.assert_close(beta.sum(dim=0), torch.ones(200, 200))
+    assert beta[0, 0, 0] == 1 and beta[1, 1, 1] == 1
 
 
 def test_half_precision_scores_are_upcast() -> None:
@@ -190,8 +190,8 @@ def test_half_precision_scores_are_upcast() -> None:
 def test_joint_coefficients_by_hand() -> None:
     # entry 0: 0.25 * 0.5 against 0.75 * 0.5 -> 1/4, 3/4
     # entry 1: 0.25 * 0.9 = 0.225 against 0.75 * 0.1 = 0.075 -> 3/4, 1/4
-    found = joint_coefficients(torch.tensor([0.25, 0.75]), torch.tensor([[0.5, 0.9], [0.5, 0.1]]))
-    torch.testing.assert_close(found, torch.tensor([[0.25, 0.75], [0.75, 0.25]]))
+    joint = joint_coefficients(torch.tensor([0.25, 0.75]), torch.tensor([[0.5, 0.9], [0.5, 0.1]]))
+    torch.testing.assert_close(joint, torch.tensor([[0.25, 0.75], [0.75, 0.25]]))
 
 
 def test_equal_layer_coefficients_leave_the_element_wise_ones() -> None:
@@ -201,15 +201,15 @@ def test_equal_layer_coefficients_leave_the_element_wise_ones() -> None:
 
 def test_one_hot_layer_coefficients_decide() -> None:
     beta = torch.softmax(torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(0)), dim=0)
-    found = joint_coefficients(torch.tensor([0.0, 1.0, 0.0]), beta)
-    assert torch.equal(found, torch.stack([torch.zeros(2, 2), torch.ones(2, 2), torch.zeros(2, 2)]))
+    joint = joint_coefficients(torch.tensor([0.0, 1.0, 0.0]), beta)
+    assert torch.equal(joint, torch.stack([torch.zeros(2, 2), torch.ones(2, 2), torch.zeros(2, 2)]))
 
 
 @pytest.mark.parametrize("small", [1e-30, 1e-38, 0.0])
 def test_products_below_the_smallest_float_still_sum_to_one(small: float) -> None:
-    found = joint_coefficients(torch.tensor([1.0, small]), torch.tensor([[small], [1.0]]))
-    torch.testing.assert_close(found, torch.tensor([[0.5], [0.5]]), rtol=1e-3, atol=0)
-    torch.testing.assert_close(found.sum(dim=0), torch.ones(1))
+    joint = joint_coefficients(torch.tensor([1.0, small]), torch.tensor([[small], [1.0]]))
+    torch.testing.assert_close(joint, torch.tensor([[0.5], [0.5]]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(joint.sum(dim=0), torch.ones(1))
 
 
 # What holds for any number of experts, modalities and layers
@@ -259,7 +259,7 @@ def test_coefficients_are_shares_in_any_order_of_experts(
         return alpha, beta, joint_coefficients(alpha[:, -1], beta)
 
     reordered = all_coefficients(order)
-    for weights, moved in zip(all_coefficients(torch.arange(sizes[0])), reordered, strict=True):
+    for weights, permuted in zip(all_coefficients(torch.arange(sizes[0])), reordered, strict=True):
         assert (weights >= 0).all()
         torch.testing.assert_close(weights.sum(dim=0), torch.ones_like(weights[0]))
-        torch.testing.assert_close(moved, weights[order])
+        torch.testing.assert_close(permuted, weights[order])

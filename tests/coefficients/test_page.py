@@ -54,5 +54,5 @@ def test_a_merge_follows_the_formulas_that_its_granularity_has(
     before = merged(granularity)
     monkeypatch.setattr(formulas, name, changed(PAGE[name]))
     after = merged(granularity)
-    same = [torch.equal(before[key], after[key]) for key in before]
-    assert not any(same) if name in USED[granularity] else all(same)
+    unchanged = [torch.equal(before[key], after[key]) for key in before]
+    assert not any(unchanged) if name in USED[granularity] else all(unchanged)

@@ -25,8 +25,8 @@ def folder(tmp_path: Path, write: Callable[[str, str], Path]) -> str:
 
 def test_a_choice_is_its_file_on_top_of_its_bases(folder: str) -> None:
     ties = OmegaConf.to_container(OmegaConf.load(CONF / "method" / "ties.yaml"))
-    found = compose_choices("method", ["ties", "ties_half", "ties_twice"], [folder])
-    assert found == {
+    configs = compose_choices("method", ["ties", "ties_half", "ties_twice"], [folder])
+    assert configs == {
         "ties": ties,
         "ties_half": {**ties, "keep": 0.5},
         "ties_twice": {**ties, "keep": 0.5, "scale": 2.0, "rank": "ties"},
@@ -57,7 +57,7 @@ def test_bases_are_not_offered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: ${.nothing}\n", "Interpolation key 'nothing' not found"),
         ("name: [x\ntitle: y\n", "while parsing a flow sequence"),
@@ -66,12 +66,12 @@ def test_bases_are_not_offered() -> None:
     ],
 )
 def test_what_cannot_be_composed_is_named_among_the_others(
-    text: str, said: str, write: Callable[[str, str], Path], tmp_path: Path
+    text: str, message: str, write: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     write("benchmark/broken.yaml", text)
-    with pytest.raises(ConfigError, match=f"^benchmark broken (cannot be composed: .*)?{said}") as caught:
+    with pytest.raises(ConfigError, match=f"^benchmark broken (cannot be composed: .*)?{message}") as error:
         compose_choices("benchmark", ["drug_cell", "broken"], [f"file://{tmp_path}"])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_name_and_a_folder_may_hold_spaces_and_quotes(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_choice_is_composed_once_and_nobody_else_can_change_it(folder: str, mo
     first = compose_choice("method", "ties_half", [folder])
     first["keep"] = 0.9
 
-    def again(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("composed again")
 
-    monkeypatch.setattr(compose, "compose", again)
+    monkeypatch.setattr(compose, "compose", refuse)
     assert compose_choice("method", "ties_half", [folder])["keep"] == 0.5

@@ -6,16 +6,16 @@ from esmerge.core.lazy import LazyMapping
 
 
 def test_values_are_made_when_they_are_asked_for() -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
     def make(name: str) -> int:
-        asked.append(name)
+        calls.append(name)
         return len(name)
 
     lazy = LazyMapping(["one", "three", "one"], make)
     assert list(lazy) == ["one", "three"] and len(lazy) == 2 and "one" in lazy and "two" not in lazy
-    assert asked == []
+    assert calls == []
     assert dict(lazy) == {"one": 3, "three": 5} and lazy["one"] == 3
-    assert asked == ["one", "three", "one"]
+    assert calls == ["one", "three", "one"]
     with pytest.raises(KeyError):
         lazy["two"]

@@ -87,8 +87,8 @@ def test_settings_must_offer_what_their_kind_offers() -> None:
 def test_every_error_is_one_of_ours() -> None:
     from esmerge.core import errors
 
-    found = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
-    assert len(found) > 3 and all(issubclass(error, BenchError) for error in found)
+    exceptions = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert len(exceptions) > 3 and all(issubclass(error, BenchError) for error in exceptions)
 
 
 def test_settings_are_dataclasses_with_defaults_kept() -> None:

@@ -40,16 +40,16 @@ def read(**node: Any) -> Training:
 
 def test_what_is_not_given_is_the_default_at_every_depth() -> None:
     assert read() == Training("tiny")
-    found = read(
+    training = read(
         encoder={"width": 32, "names": {"cell": "large"}}, others={"first": {"width": 9}, "next": {"steps": 2}}
     )
-    assert found.encoder == Encoder(150, 32, {"molecule": "small", "cell": "large"})
-    assert found.others == {"first": Encoder(steps=1, width=9), "next": Encoder(steps=2)}
+    assert training.encoder == Encoder(150, 32, {"molecule": "small", "cell": "large"})
+    assert training.others == {"first": Encoder(steps=1, width=9), "next": Encoder(steps=2)}
     assert read().others == {"first": Encoder(steps=1, width=8)}, "a schema's own defaults stay as they are"
 
 
 @pytest.mark.parametrize(
-    ("key", "given", "expected"),
+    ("key", "setting", "expected"),
     [
         ("rank", 3, 3),
         ("rank", "3", "3"),
@@ -63,13 +63,13 @@ def test_what_is_not_given_is_the_default_at_every_depth() -> None:
         ("others", {}, {"first": Encoder(steps=1, width=8)}),
     ],
 )
-def test_values_take_the_type_of_their_field(key: str, given: Any, expected: Any) -> None:
-    found = getattr(read(**{key: given}), key)
-    assert found == expected and type(found) is type(expected)
+def test_values_take_the_type_of_their_field(key: str, setting: Any, expected: Any) -> None:
+    value = getattr(read(**{key: setting}), key)
+    assert value == expected and type(value) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "message"),
     [
         (
             {"rates": 1},
@@ -93,10 +93,10 @@ def test_values_take_the_type_of_their_field(key: str, given: Any, expected: Any
         ({"rate": 0}, r"^training\.rate=0\.0 must be greater than 0$"),
     ],
 )
-def test_what_does_not_fit_is_named_in_one_line(node: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_what_does_not_fit_is_named_in_one_line(node: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
         read(**node)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_field_without_a_default_must_be_given() -> None:

@@ -83,22 +83,22 @@ def test_a_signal_that_nobody_handles_still_ends_the_process() -> None:
         "import os, signal\nfrom esmerge.core.stopping import deferred_signals\nwith deferred_signals():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n    print('stored', flush=True)\nprint('never')"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGTERM and done.stdout == "stored\n"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert process.returncode == -signal.SIGTERM and process.stdout == "stored\n"
 
 
 def test_in_other_threads_nothing_is_held_back() -> None:
-    done = []
+    steps = []
 
     def work() -> None:
         with stop_on_signals(), deferred_signals() as signals:
             signals.deliver()
-            done.append(signals.waiting)
+            steps.append(signals.waiting)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert done == [[]]
+    assert steps == [[]]
 
 
 def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,7 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys: pytest.CaptureFixture[str]) -
     def command() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as error:
         command()
-    assert ended.value.code == 130
+    assert error.value.code == 130
     assert capsys.readouterr().err == "stopped by Ctrl-C (exit code 130); what is stored stays\n"

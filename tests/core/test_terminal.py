@@ -19,7 +19,7 @@ def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
     return stream
 
 
-def shown(stream: io.TextIOWrapper) -> str:
+def screen_text(stream: io.TextIOWrapper) -> str:
     stream.flush()
     buffer = stream.buffer
     assert isinstance(buffer, io.BytesIO)
@@ -33,9 +33,9 @@ def test_letters_that_the_terminal_lacks_are_replaced(screen: io.TextIOWrapper) 
         "latin-1": 'drug-drug 70.0 ± 2.9 ... "größe" lambda \\u2603 \\udcff\n',
         "utf-8": "drug–drug 70.0 ± 2.9 … “größe” λ ☃ \\udcff\n",
     }
-    assert shown(screen) == expected[screen.encoding]
+    assert screen_text(screen) == expected[screen.encoding]
 
 
 def test_frames_are_drawn_on_every_terminal(screen: io.TextIOWrapper) -> None:
     Console(file=screen).print(Panel("points [+0.0, +8.3] – not significant", title="Verdict"))
-    assert "Verdict" in shown(screen) and "not significant" in shown(screen)
+    assert "Verdict" in screen_text(screen) and "not significant" in screen_text(screen)

@@ -10,8 +10,8 @@ RESIDUES = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
 
 def mutated(sequence: str, share: float, rng: np.random.Generator) -> str:
     letters = np.array(list(sequence))
-    at = rng.random(len(letters)) < share
-    letters[at] = rng.choice(RESIDUES, at.sum())
+    mask = rng.random(len(letters)) < share
+    letters[mask] = rng.choice(RESIDUES, mask.sum())
     return "".join(letters)
 
 

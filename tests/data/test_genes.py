@@ -34,9 +34,9 @@ MARCH2 = r"date of it \(2 Mar\); it was probably MARCH2 \(now MARCHF2\) or MARC2
     ],
 )
 def test_what_a_program_made_of_a_symbol_is_refused_with_the_likely_gene(symbol: str, reason: str) -> None:
-    with pytest.raises(InputError, match=f"at position 2: .*{reason}") as caught:
+    with pytest.raises(InputError, match=f"at position 2: .*{reason}") as error:
         gene_list(f"TP53 {symbol} EGFR")
-    assert repr(symbol) in str(caught.value)
+    assert repr(symbol) in str(error.value)
 
 
 @pytest.mark.parametrize(

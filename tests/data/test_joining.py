@@ -38,6 +38,6 @@ def test_both_orders_are_one_pair_and_no_drug_is_its_own_partner(write: Callable
 
 def test_what_is_left_out_is_named_but_not_refused(write: Callable) -> None:
     validator, _ = joined(write, "a,b\nb,a\n")
-    taken = leave_out(validator, validator.frame["x"] == "b", "not asked")
-    assert [(reject.row, reject.reason) for reject in taken] == [("pairs.csv:3", "not asked")]
+    rejects = leave_out(validator, validator.frame["x"] == "b", "not asked")
+    assert [(reject.row, reject.reason) for reject in rejects] == [("pairs.csv:3", "not asked")]
     assert list(validator.frame["row"]) == ["pairs.csv:2"] and not validator.rejects

@@ -9,9 +9,11 @@ from esmerge.core.errors import InputError
 from esmerge.data.molecules import canonical_smiles, fingerprint
 
 
-@pytest.mark.parametrize(("one", "other"), [("OCC", "CCO"), ("c1ccccc1", "C1=CC=CC=C1"), ("C[C@H](N)O", "O[C@H](C)N")])
-def test_two_ways_to_write_a_molecule_have_one_canonical_form(one: str, other: str) -> None:
-    assert canonical_smiles(one) == canonical_smiles(other)
+@pytest.mark.parametrize(
+    ("first", "second"), [("OCC", "CCO"), ("c1ccccc1", "C1=CC=CC=C1"), ("C[C@H](N)O", "O[C@H](C)N")]
+)
+def test_two_ways_to_write_a_molecule_have_one_canonical_form(first: str, second: str) -> None:
+    assert canonical_smiles(first) == canonical_smiles(second)
 
 
 def test_stereochemistry_is_kept() -> None:
@@ -20,9 +22,9 @@ def test_stereochemistry_is_kept() -> None:
 
 @pytest.mark.parametrize("smiles", ["", "C1CC", "c1cccc1", "not a molecule", "CCO ethanol", "C(C)(C)(C)(C)C"])
 def test_an_invalid_smiles_is_named_and_rdkit_is_silent(smiles: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         canonical_smiles(smiles)
-    assert repr(smiles) in str(caught.value)
+    assert repr(smiles) in str(error.value)
     assert capfd.readouterr() == ("", "")
 
 

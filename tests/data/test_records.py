@@ -150,7 +150,7 @@ def test_what_a_writer_quotes_is_read_back(
     csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator=end).writerows([("a", "b", "c"), *rows])
     path = tmp_path_factory.mktemp("table") / "t.csv"
     path.write_bytes(buffer.getvalue().encode())
-    back = read_records(path, ["a", "b", "c"]).rows
+    records = read_records(path, ["a", "b", "c"]).rows
     heights = [sum(map(line_breaks, row)) + 1 for row in rows]
-    assert [row.fields for row in back] == rows
-    assert [row.line for row in back] == list(accumulate(heights[:-1], initial=2))
+    assert [row.fields for row in records] == rows
+    assert [row.line for row in records] == list(accumulate(heights[:-1], initial=2))

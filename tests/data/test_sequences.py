@@ -21,9 +21,9 @@ def test_valid_letters_pass_unchanged(sequence: str) -> None:
 
 @given(sequences, sequences, st.sampled_from("*-.1 amx?"))
 def test_a_bad_letter_is_named_with_its_position(head: str, tail: str, bad: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         check_sequence(head + bad + tail)
-    assert f"{bad!r} at position {len(head) + 1}:" in str(caught.value)
+    assert f"{bad!r} at position {len(head) + 1}:" in str(error.value)
 
 
 @pytest.mark.parametrize("call", [check_sequence, gene_list])
@@ -44,6 +44,6 @@ def test_a_gene_list_is_cut_from_the_top() -> None:
 
 @pytest.mark.parametrize("bad", ["tp53", "Tp53", "TP53,EGFR", "_X"])
 def test_a_bad_symbol_is_named_with_its_position(bad: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         gene_list(f"EGFR {bad}")
-    assert f"{bad!r} at position 2" in str(caught.value)
+    assert f"{bad!r} at position 2" in str(error.value)

@@ -25,9 +25,9 @@ def test_shares_come_out_as_asked() -> None:
 
 
 def test_a_key_has_one_side_in_any_table() -> None:
-    whole = dict(zip(KEYS, hashed_sides(KEYS, 1, 0.1, 0.2), strict=True))
+    sides = dict(zip(KEYS, hashed_sides(KEYS, 1, 0.1, 0.2), strict=True))
     part = pd.concat([KEYS[4000:], KEYS[:10], KEYS[:10]])
-    assert list(hashed_sides(part, 1, 0.1, 0.2)) == [whole[key] for key in part]
+    assert list(hashed_sides(part, 1, 0.1, 0.2)) == [sides[key] for key in part]
 
 
 def test_another_seed_is_another_split() -> None:
@@ -50,20 +50,20 @@ def test_a_shared_key_is_found() -> None:
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(1, 100), st.integers(0, 5))
 def test_a_sample_keeps_proportions_within_one(labels: list[int], limit: int, seed: int) -> None:
     frame = pd.DataFrame({"answer": labels, "id": range(len(labels))})
-    taken = sample(frame, limit, seed, "test")
-    assert len(taken) == min(limit, len(labels))
-    assert list(taken["id"]) == sorted(set(taken["id"]))
+    subset = sample(frame, limit, seed, "test")
+    assert len(subset) == min(limit, len(labels))
+    assert list(subset["id"]) == sorted(set(subset["id"]))
     share = min(1.0, limit / len(labels))
-    found = Counter(taken["answer"])
-    assert all(abs(found[label] - count * share) < 1 for label, count in Counter(labels).items())
-    assert taken.equals(sample(frame, limit, seed, "test"))
+    counts = Counter(subset["answer"])
+    assert all(abs(counts[label] - count * share) < 1 for label, count in Counter(labels).items())
+    assert subset.equals(sample(frame, limit, seed, "test"))
 
 
 def test_no_limit_is_everything_and_seeds_differ() -> None:
     frame = pd.DataFrame({"answer": [0, 1] * 50})
     assert sample(frame, None, 0, "test").equals(frame)
-    drawn = [tuple(sample(frame, 10, seed, "test").index) for seed in range(3)]
-    assert len(set(drawn)) == 3
+    samples = [tuple(sample(frame, 10, seed, "test").index) for seed in range(3)]
+    assert len(set(samples)) == 3
 
 
 def test_quotas_round_the_largest_remainder_up() -> None:
@@ -79,7 +79,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     rows = draw(st.lists(st.tuples(molecule, molecule, partner, partner), min_size=1, max_size=60, unique=True))
     frame = pd.DataFrame(rows, columns=["molecule_1", "molecule_2", "protein", "line"])
     frame = frame if two else frame.drop(columns="molecule_2").rename(columns={"molecule_1": "molecule"})
-    return frame.drop_duplicates().assign(row=lambda one: [f"t.csv:{place}" for place in one.index])
+    return frame.drop_duplicates().assign(row=lambda table: [f"t.csv:{place}" for place in table.index])
 
 
 def molecules(frame: pd.DataFrame, side: str) -> set[str]:
@@ -95,23 +95,23 @@ def test_a_split_is_disjoint_and_depends_on_the_row_alone(frame: pd.DataFrame, s
         check_disjoint(split, "key", "toy")
         assert split[list(frame.columns)].equals(frame.loc[split.index])
         shuffled = frame.sample(frac=1.0, random_state=order.randrange(1000))
-        again = split_rows(shuffled[: max(1, len(frame) // 2)], kind, seed, 0.2, 0.3)
-        common = split.index.intersection(again.index)
-        assert split["side"].loc[common].equals(again["side"].loc[common])
-        gone = [reject.row for reject in left_out(frame, split, kind)]
-        assert sorted([*gone, *split["row"]]) == sorted(frame["row"])
+        other_split = split_rows(shuffled[: max(1, len(frame) // 2)], kind, seed, 0.2, 0.3)
+        common = split.index.intersection(other_split.index)
+        assert split["side"].loc[common].equals(other_split["side"].loc[common])
+        rejected_rows = [reject.row for reject in left_out(frame, split, kind)]
+        assert sorted([*rejected_rows, *split["row"]]) == sorted(frame["row"])
         if kind == "cold_drug":
             assert not molecules(split, "test") & (molecules(split, "train") | molecules(split, "validation"))
-            seen = molecules(split, "train")
-            chosen = split[split["side"] == "validation"].filter(like="molecule").to_numpy()
-            assert all(set(row) - seen for row in chosen)
+            training_molecules = molecules(split, "train")
+            validation_rows = split[split["side"] == "validation"].filter(like="molecule").to_numpy()
+            assert all(set(row) - training_molecules for row in validation_rows)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_seeds_are_two_splits(kind: str) -> None:
     frame = pd.DataFrame({"molecule_1": CHAINS, "molecule_2": CHAINS[::-1], "protein": CHAINS, "line": CHAINS})
-    one, two = (split_rows(frame, kind, seed, 0.1, 0.2)["side"] for seed in (0, 1))
-    assert not one.equals(two)
+    first, second = (split_rows(frame, kind, seed, 0.1, 0.2)["side"] for seed in (0, 1))
+    assert not first.equals(second)
 
 
 @pytest.mark.parametrize("kind", ["random", "cold_drug", "scaffold"])
@@ -123,9 +123,9 @@ def test_shares_of_many_molecules_are_near_those_asked_for(kind: str) -> None:
 
 def test_the_hash_decides_and_is_the_same_for_every_table() -> None:
     pairs = pd.DataFrame({"molecule": CHAINS, "protein": "MKV"})
-    alone = split_rows(pairs[["molecule"]], "cold_drug", 5, 0.1, 0.2)["side"]
-    assert list(split_rows(pairs, "cold_drug", 5, 0.1, 0.2)["side"]) == list(alone)
-    assert list(alone) == list(hashed_sides(pairs["molecule"], 5, 0.1, 0.2))
+    molecule_sides = split_rows(pairs[["molecule"]], "cold_drug", 5, 0.1, 0.2)["side"]
+    assert list(split_rows(pairs, "cold_drug", 5, 0.1, 0.2)["side"]) == list(molecule_sides)
+    assert list(molecule_sides) == list(hashed_sides(pairs["molecule"], 5, 0.1, 0.2))
     combined = pairs["molecule"] + " " + pairs["protein"]
     assert list(split_rows(pairs, "random", 5, 0.1, 0.2)["key"]) == list(combined)
 
@@ -141,27 +141,29 @@ def pairs_of_all() -> tuple[pd.DataFrame, dict[str, str]]:
 def test_a_cold_pair_has_two_new_drugs() -> None:
     frame, sides = pairs_of_all()
     split = split_rows(frame, "cold_drug", 0, 0.2, 0.3)
-    held = [{sides[a], sides[b]} for a, b in zip(frame["molecule_1"], frame["molecule_2"], strict=True)]
+    pair_sides = [{sides[a], sides[b]} for a, b in zip(frame["molecule_1"], frame["molecule_2"], strict=True)]
     names = {
         ("test",): "test",
         ("train",): "train",
         ("validation",): "validation",
         ("train", "validation"): "validation",
     }
-    expected = [names.get(tuple(sorted(both))) for both in held]
+    expected = [names.get(tuple(sorted(pair))) for pair in pair_sides]
     assert list(split.index) == [place for place, side in enumerate(expected) if side] and 0 < len(split) < len(frame)
     assert list(split["side"]) == [side for side in expected if side]
-    gone = left_out(frame, split, "cold_drug")
-    assert len(gone) + len(split) == len(frame)
-    assert gone[0].reason == "its molecules stand on different sides of the cold_drug split"
+    rejects = left_out(frame, split, "cold_drug")
+    assert len(rejects) + len(split) == len(frame)
+    assert rejects[0].reason == "its molecules stand on different sides of the cold_drug split"
 
 
 def test_a_validation_pair_of_a_cold_split_has_a_new_drug_and_no_test_drug() -> None:
     frame, sides = pairs_of_all()
     split = split_rows(frame, "cold_drug", 0, 0.2, 0.3)
-    chosen = split[split["side"] == "validation"]
-    both = [[m for m in row if sides[m] == "validation"] for row in chosen[["molecule_1", "molecule_2"]].to_numpy()]
-    assert [list(key) for key in chosen["key"]] == both and {len(new) for new in both} == {1, 2}
+    rows = split[split["side"] == "validation"]
+    new_molecules = [
+        [m for m in row if sides[m] == "validation"] for row in rows[["molecule_1", "molecule_2"]].to_numpy()
+    ]
+    assert [list(key) for key in rows["key"]] == new_molecules and {len(new) for new in new_molecules} == {1, 2}
     assert not molecules(split, "test") & molecules(split, "validation")
 
 
@@ -172,16 +174,16 @@ def test_a_half_cold_pair_has_one_new_drug() -> None:
         new = [molecule for molecule in (row.molecule_1, row.molecule_2) if sides[molecule] != "train"]
         assert [sides[molecule] for molecule in new] == ([] if row.side == "train" else [row.side])
         assert row.key == (tuple(new) or (row.molecule_1, row.molecule_2))
-    kept = [[sides[a], sides[b]].count("train") >= 1 for a, b in frame[["molecule_1", "molecule_2"]].to_numpy()]
-    assert list(split.index) == list(frame.index[kept])
+    mask = [[sides[a], sides[b]].count("train") >= 1 for a, b in frame[["molecule_1", "molecule_2"]].to_numpy()]
+    assert list(split.index) == list(frame.index[mask])
 
 
 def test_a_random_pair_has_one_side_in_either_order() -> None:
     frame = pd.DataFrame({"molecule_1": CHAINS, "molecule_2": CHAINS[::-1], "line": "A"})
     turned = frame.rename(columns={"molecule_1": "molecule_2", "molecule_2": "molecule_1"})
-    one, two = (split_rows(one, "random", 0, 0.1, 0.2) for one in (frame, turned))
-    assert one[["key", "side"]].equals(two[["key", "side"]])
-    assert one["key"][0] == "CO " + CHAINS[-1] + " A" or one["key"][0] == CHAINS[-1] + " CO A"
+    table, other = (split_rows(table, "random", 0, 0.1, 0.2) for table in (frame, turned))
+    assert table[["key", "side"]].equals(other[["key", "side"]])
+    assert table["key"][0] == "CO " + CHAINS[-1] + " A" or table["key"][0] == CHAINS[-1] + " CO A"
 
 
 def test_molecules_of_one_scaffold_stay_together() -> None:

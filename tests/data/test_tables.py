@@ -65,15 +65,15 @@ def test_every_bad_row_is_set_aside_with_its_reason(write: Writer) -> None:
     validator.convert("label", one_of("label", ["0", "1"]))
     validator.convert("SMILES", canonical_smiles)
     validator.distinct(["SMILES"], "label")
-    found = reasons(validator)
-    assert "different labels between t.csv:2 and t.csv:3" in found.pop("t.csv:2")
-    assert "different labels between t.csv:2 and t.csv:3" in found.pop("t.csv:3")
-    assert "C1CC" in found.pop("t.csv:4")
-    assert "SMILES is missing" in found.pop("t.csv:5")
-    assert "label is missing" in found.pop("t.csv:6")
-    assert "label '2' is not one of 0, 1" in found.pop("t.csv:7")
-    assert "same SMILES and label as in t.csv:8" in found.pop("t.csv:9")
-    assert not found
+    reject_reasons = reasons(validator)
+    assert "different labels between t.csv:2 and t.csv:3" in reject_reasons.pop("t.csv:2")
+    assert "different labels between t.csv:2 and t.csv:3" in reject_reasons.pop("t.csv:3")
+    assert "C1CC" in reject_reasons.pop("t.csv:4")
+    assert "SMILES is missing" in reject_reasons.pop("t.csv:5")
+    assert "label is missing" in reject_reasons.pop("t.csv:6")
+    assert "label '2' is not one of 0, 1" in reject_reasons.pop("t.csv:7")
+    assert "same SMILES and label as in t.csv:8" in reject_reasons.pop("t.csv:9")
+    assert not reject_reasons
     assert list(validator.frame[["SMILES", "label", "row"]].itertuples(index=False, name=None)) == [
         ("CCC", 1, "t.csv:8"),
         ("CCCC", 0, "t.csv:10"),

@@ -22,7 +22,7 @@ def test_several_entities_of_a_modality_are_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "entities", "named"),
+    ("template", "entities", "fragment"),
     [
         ("{molecule} and {protein}", {"molecule": [DRUG]}, "{protein}"),
         ("{molecule}", {"molecule": [DRUG], "cell": [CELL]}, "{cell}"),
@@ -36,10 +36,10 @@ def test_several_entities_of_a_modality_are_numbered() -> None:
         ("{cell}", {}, "{cell}"),
     ],
 )
-def test_a_template_that_does_not_fit_is_refused_by_name(template: str, entities: dict, named: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_template_that_does_not_fit_is_refused_by_name(template: str, entities: dict, fragment: str) -> None:
+    with pytest.raises(ConfigError) as error:
         fill(template, entities)
-    assert named in str(caught.value).split("prompt", 1)[1].replace(repr(template), "", 1)
+    assert fragment in str(error.value).split("prompt", 1)[1].replace(repr(template), "", 1)
 
 
 @given(st.text(st.characters(exclude_characters="{}")), st.text(st.characters(exclude_characters="{}")))

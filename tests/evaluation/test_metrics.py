@@ -36,8 +36,8 @@ def frame(truth: list[int], predicted: list[int], scores: np.ndarray, labels: li
     texts = [*labels, ""]
     columns = {f"score:{label}": scores[:, index] for index, label in enumerate(labels)}
     ids = [f"q{i}" for i in range(len(truth))]
-    known = {"id": ids, "label": [texts[i] for i in truth], "prediction": [texts[i] for i in predicted]}
-    return pd.DataFrame({**known, **columns, "score": 0.5, "raw_answer": ""})
+    answers = {"id": ids, "label": [texts[i] for i in truth], "prediction": [texts[i] for i in predicted]}
+    return pd.DataFrame({**answers, **columns, "score": 0.5, "raw_answer": ""})
 
 
 def random_frame(n: int, classes: int, seed: int, decimals: int = 6) -> tuple[pd.DataFrame, list[str]]:
@@ -51,18 +51,18 @@ def random_frame(n: int, classes: int, seed: int, decimals: int = 6) -> tuple[pd
 
 def sklearn_values(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray, classes: int) -> dict[str, float]:
     """The same metrics, written with scikit-learn on materialised samples."""
-    seen = sorted((set(truth) | set(predicted)) - {classes})
-    kept = predicted < classes
+    labels = sorted((set(truth) | set(predicted)) - {classes})
+    parsed = predicted < classes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = {
             "accuracy": accuracy_score(truth, predicted),
             "balanced_accuracy": balanced_accuracy_score(truth, predicted),
-            "macro_f1": f1_score(truth, predicted, labels=seen, average="macro", zero_division=0),
+            "macro_f1": f1_score(truth, predicted, labels=labels, average="macro", zero_division=0),
             "unparsable": np.mean(predicted == classes),
             "mcc": matthews_corrcoef(truth, predicted),
-            "accuracy_parsed": accuracy_score(truth[kept], predicted[kept]) if kept.any() else np.nan,
-            "macro_f1_parsed": f1_score(truth[kept], predicted[kept], average="macro") if kept.any() else np.nan,
+            "accuracy_parsed": accuracy_score(truth[parsed], predicted[parsed]) if parsed.any() else np.nan,
+            "macro_f1_parsed": f1_score(truth[parsed], predicted[parsed], average="macro") if parsed.any() else np.nan,
         }
     exact = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     values["ece"] = calibration_error(truth, predicted, exact)
@@ -76,11 +76,11 @@ def sklearn_values(truth: np.ndarray, predicted: np.ndarray, scores: np.ndarray,
 
 def calibration_error(truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> float:
     """Scikit-learn's calibration curve of "the answer is right", averaged by how many answers each point holds."""
-    given = np.where(predicted < probabilities.shape[1], predicted, probabilities.argmax(axis=1))
-    confidence = probabilities[np.arange(len(given)), given] - 1e-10  # 1/3 is at an edge, and belongs below it
+    answers = np.where(predicted < probabilities.shape[1], predicted, probabilities.argmax(axis=1))
+    confidence = probabilities[np.arange(len(answers)), answers] - 1e-10  # 1/3 is at an edge, and belongs below it
     share, mean = calibration_curve((truth == predicted).astype(int), confidence, n_bins=BINS)
-    held = pd.cut(confidence, np.linspace(0, 1, BINS + 1), include_lowest=True).value_counts().to_numpy()
-    return float(np.average(np.abs(share - mean), weights=held[held > 0]))
+    counts = pd.cut(confidence, np.linspace(0, 1, BINS + 1), include_lowest=True).value_counts().to_numpy()
+    return float(np.average(np.abs(share - mean), weights=counts[counts > 0]))
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -92,8 +92,8 @@ def test_every_resample_equals_scikit_learn(classes: int, decimals: int) -> None
     counts = np.concatenate(list(draw_counts(60, seed=1, resamples=40)))
     values = resampled_values(answers, counts)
     for row, count in enumerate(counts.astype(int)):
-        chosen = np.repeat(np.arange(60), count)
-        expected = sklearn_values(answers.truth[chosen], answers.predicted[chosen], raw[chosen], classes)
+        indices = np.repeat(np.arange(60), count)
+        expected = sklearn_values(answers.truth[indices], answers.predicted[indices], raw[indices], classes)
         for metric in METRICS:
             assert values[metric][row] == pytest.approx(expected[metric], nan_ok=True), metric
 
@@ -256,7 +256,7 @@ def test_chunks_hold_every_resample_and_every_draw() -> None:
     assert [len(chunk) for chunk in chunks] == [7, 7, 7, 2]
     assert all((chunk.sum(axis=1) == 10).all() for chunk in chunks)
     data, labels = random_frame(10, 2, seed=1)
-    assert all(len(drawn) == 23 for drawn in bootstrap_values(read_answers(data, labels), 0, 23, 70).values())
+    assert all(len(draws) == 23 for draws in bootstrap_values(read_answers(data, labels), 0, 23, 70).values())
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_bad_frames_are_refused_by_name(change, message: str) -> None:
 
 def test_a_thousand_resamples_of_a_thousand_examples_are_quick() -> None:
     data, labels = random_frame(1000, 2, seed=0)
-    spent = []
+    durations = []
     for _ in range(3):
         start = time.process_time()
         metric_rows(data, labels, seed=0)
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.3
+        durations.append(time.process_time() - start)
+    assert min(durations) < 0.3

@@ -75,11 +75,11 @@ def test_every_choice_composes_and_passes_the_check(group: str, name: str) -> No
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*.yaml")), ids=lambda path: path.stem)
 def test_what_an_experiment_says_wins_over_the_defaults(path: Path) -> None:
-    said = {key: value for key, value in plain(OmegaConf.load(path)).items() if key not in ("defaults", "hydra")}
+    expected = {key: value for key, value in plain(OmegaConf.load(path)).items() if key not in ("defaults", "hydra")}
     config = plain(composed(f"experiment={path.stem}"))
-    for key, value in said.items():
-        found = config[key]
-        assert found == value or (isinstance(value, dict) and value.items() <= found.items()), key
+    for key, value in expected.items():
+        setting = config[key]
+        assert setting == value or (isinstance(value, dict) and value.items() <= setting.items()), key
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
@@ -98,7 +98,7 @@ def test_names_in_files_are_those_of_the_files(path: Path) -> None:
 
 def test_every_registered_entry_has_a_config() -> None:
     for registry, group in ((MERGES, "method"), (FLOORS, "method"), (REFERENCES, "method"), (PROBES, "probe")):
-        assert set(registry.names()) <= {name for found, name in CHOICES if found == group}
+        assert set(registry.names()) <= {name for folder, name in CHOICES if folder == group}
     assert {name for group, name in CHOICES if group == "granularity"} == set(GRANULARITIES)
     kinds = {OmegaConf.load(CONF / "specialists" / f"{n}.yaml").get("kind") for g, n in CHOICES if g == "specialists"}
     assert set(SPECIALISTS.names()) <= kinds | {name for group, name in CHOICES if group == "specialists"}
@@ -117,10 +117,10 @@ def test_the_default_sweep_holds_the_references_and_one_merge() -> None:
 
 
 def test_a_reference_that_is_asked_for_again_runs_once() -> None:
-    once = plan_runs(read_sweep(composed("references=[base,expert]", "method=base")))
-    assert [spec.label for spec in once].count("base") == 1
-    one = plan_runs(read_sweep(composed("references=[expert]", "method=expert", "method.expert=cell")))
-    assert sorted(spec.label for spec in one) == ["expert:cell", "expert:molecule", "expert:protein"]
+    specs = plan_runs(read_sweep(composed("references=[base,expert]", "method=base")))
+    assert [spec.label for spec in specs].count("base") == 1
+    experts = plan_runs(read_sweep(composed("references=[expert]", "method=expert", "method.expert=cell")))
+    assert sorted(spec.label for spec in experts) == ["expert:cell", "expert:molecule", "expert:protein"]
 
 
 def test_a_run_is_named_by_what_decides_its_results_alone() -> None:
@@ -224,9 +224,9 @@ CASES = [((override,), message) for override, message in MESSAGES.items()] + lis
     ("overrides", "message"), CASES, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
 )
 def test_what_does_not_fit_is_refused_with_what_is_allowed(overrides: tuple[str, ...], message: str) -> None:
-    with pytest.raises((ConfigError, HydraException), match=message) as caught:
+    with pytest.raises((ConfigError, HydraException), match=message) as refusal:
         check(composed(*overrides))
-    assert isinstance(caught.value, HydraException) or "\n" not in str(caught.value)
+    assert isinstance(refusal.value, HydraException) or "\n" not in str(refusal.value)
 
 
 def test_an_empty_group_is_refused_by_name() -> None:
@@ -256,14 +256,14 @@ def test_dictionaries_of_settings_are_typed_entry_by_entry() -> None:
     node = {"lessons": {"first": {"steps": 2, "weights": {"a": 1}}, "second": {"steps": 3}}, "rate": 2}
     expected = Course({"first": Lesson(2, {"a": 1.0}), "second": Lesson(3)}, 2.0)
     assert typed(Course, node, "course") == expected
-    for wrong, message in (
+    for lessons, message in (
         ({"first": {"step": 2}}, r"course\.lessons\.first\.step is not a setting: expected one of steps, weights"),
         ({"first": {"steps": "many"}}, r"course\.lessons\.first\.steps.*'many'"),
         ({"first": {}}, r"course\.lessons\.first\.steps must be given"),
         ({"first": 3}, r"course"),
     ):
         with pytest.raises(ConfigError, match=message):
-            typed(Course, {"lessons": wrong}, "course")
+            typed(Course, {"lessons": lessons}, "course")
     with pytest.raises(ConfigError, match=r"course\.lessons must be given"):
         typed(Course, {}, "course")
 

@@ -51,15 +51,15 @@ def full_rank(name: str, weight: Tensor) -> Tensor:
 def tuned_folder(backbone: Path, folder: Path, change: Change, shards: int = 1, prefix: str = "") -> Path:
     """A fine-tune as ``save_pretrained`` leaves it, in so many shards."""
     tensors = load_file(backbone / "model.safetensors")
-    moved = {prefix + name: change(name, weight).contiguous() for name, weight in tensors.items()}
+    weights = {prefix + name: change(name, weight).contiguous() for name, weight in tensors.items()}
     folder.mkdir()
     (folder / "config.json").write_text((backbone / "config.json").read_text())
     if shards == 1:
-        save_file(moved, folder / "model.safetensors", {"format": "pt"})
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
         return folder
-    files = {name: f"model-{1 + i % shards:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(moved)}
+    files = {name: f"model-{1 + i % shards:05d}-of-{shards:05d}.safetensors" for i, name in enumerate(weights)}
     for file in set(files.values()):
-        save_file({name: moved[name] for name in moved if files[name] == file}, folder / file, {"format": "pt"})
+        save_file({name: weights[name] for name in weights if files[name] == file}, folder / file, {"format": "pt"})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     return folder
 
@@ -69,13 +69,13 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_backbone(tmp_path_factory.mktemp("base") / "backbone")
 
 
-def planned(backbone: Path, tuned: Path, *more: str) -> ExtractionPlan:
-    words = [f"backbone={backbone}", f"tuned={tuned}", f"out={tuned.parent / 'out'}", "threads=1", *more]
-    return plan_extraction(*read_extraction(composed(*words, config="extract")))
+def planned(backbone: Path, tuned: Path, *settings: str) -> ExtractionPlan:
+    overrides = [f"backbone={backbone}", f"tuned={tuned}", f"out={tuned.parent / 'out'}", "threads=1", *settings]
+    return plan_extraction(*read_extraction(composed(*overrides, config="extract")))
 
 
-def extracted(backbone: Path, tuned: Path, *more: str) -> ExtractionResult:
-    return extract(planned(backbone, tuned, *more))
+def extracted(backbone: Path, tuned: Path, *settings: str) -> ExtractionResult:
+    return extract(planned(backbone, tuned, *settings))
 
 
 def updates(folder: Path) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ def test_peft_gives_the_fine_tunes_answers(backbone: Path, tmp_path: Path) -> No
 def test_residuals_are_those_of_the_singular_values_left_out(backbone: Path, tmp_path: Path) -> None:
     result = extracted(backbone, tuned_folder(backbone, tmp_path / "tuned", full_rank), "rank=4")
     table = pd.read_csv(result.folder / "extraction.csv").set_index("module")
-    tensors, lost, total = load_file(backbone / "model.safetensors"), 0.0, 0.0
+    tensors, residual, total = load_file(backbone / "model.safetensors"), 0.0, 0.0
     for module, difference in differences(backbone, full_rank).items():
         path = module.removeprefix("base_model.model.")
         values = np.linalg.svd(difference.double().numpy(), compute_uv=False)
@@ -122,22 +122,22 @@ def test_residuals_are_those_of_the_singular_values_left_out(backbone: Path, tmp
         assert row["norm"] == pytest.approx(np.sqrt((values**2).sum()), rel=1e-5)
         assert row["relative_norm"] == pytest.approx(row["norm"] / tensors[f"{path}.weight"].norm().item(), rel=1e-4)
         assert row["rank"] == 4 and row["layer"] == int(path.split(".")[2])
-        lost, total = lost + (values[4:] ** 2).sum(), total + (values**2).sum()
-    assert result.residual() == pytest.approx(np.sqrt(lost / total), rel=1e-4)
+        residual, total = residual + (values[4:] ** 2).sum(), total + (values**2).sum()
+    assert result.residual() == pytest.approx(np.sqrt(residual / total), rel=1e-4)
     assert f"{result.residual():.3g} of the updates' norm" in (result.folder / "README.md").read_text()
 
 
 def test_mergekit_extracts_the_same_updates(backbone: Path, tmp_path: Path) -> None:
     tuned = tuned_folder(backbone, tmp_path / "tuned", full_rank)
     result = extracted(backbone, tuned, "rank=4")
-    words = ["--model", tuned, "--base-model", backbone, "--out-path", tmp_path / "mergekit", "--max-rank", "4"]
-    done = CliRunner().invoke(
-        mergekit_extract, [str(word) for word in [*words, "--include-regex", "_proj", "--skip-undecomposable"]]
+    arguments = ["--model", tuned, "--base-model", backbone, "--out-path", tmp_path / "mergekit", "--max-rank", "4"]
+    outcome = CliRunner().invoke(
+        mergekit_extract, [str(word) for word in [*arguments, "--include-regex", "_proj", "--skip-undecomposable"]]
     )
-    assert done.exit_code == 0, done.output
-    stored = load_file(tmp_path / "mergekit" / "adapter_model.safetensors")
+    assert outcome.exit_code == 0, outcome.output
+    factors = load_file(tmp_path / "mergekit" / "adapter_model.safetensors")
     for module, update in updates(result.folder).items():
-        other = stored[f"{module}.lora_B.weight"] @ stored[f"{module}.lora_A.weight"]
+        other = factors[f"{module}.lora_B.weight"] @ factors[f"{module}.lora_A.weight"]
         torch.testing.assert_close(update, other, rtol=1e-3, atol=1e-4)
 
 
@@ -149,9 +149,9 @@ def test_weights_stored_the_other_way_round(tmp_path: Path) -> None:
 
     result = extracted(backbone, tuned_folder(backbone, tmp_path / "tuned", change), "rank=1")
     tensors = load_file(backbone / "model.safetensors")
-    found = updates(result.folder)
-    assert len(found) == LAYERS
-    for module, update in found.items():
+    deltas = updates(result.folder)
+    assert len(deltas) == LAYERS
+    for module, update in deltas.items():
         (weight,) = (value for name, value in tensors.items() if name.endswith(f"{module[-15:]}.weight"))
         expected = torch.outer(torch.ones(weight.shape[0]), weight[0])
         torch.testing.assert_close(update.T, expected, rtol=1e-4, atol=1e-5)
@@ -162,15 +162,15 @@ def test_changes_that_no_factor_holds_are_listed_and_refused(backbone: Path, tmp
         return 1.5 * weight if "norm" in name or "embed" in name else low_rank(name, weight)
 
     tuned = tuned_folder(backbone, tmp_path / "tuned", change)
-    with pytest.raises(AdapterError, match=r"what is not extracted, 8 in all") as refused:
+    with pytest.raises(AdapterError, match=r"what is not extracted, 8 in all") as refusal:
         planned(backbone, tuned)
-    assert "model.embed_tokens.weight (moved by 0.5 of its norm)" in str(refused.value)
-    assert "model.layers.2.post_attention_layernorm.weight" in str(refused.value)
+    assert "model.embed_tokens.weight (moved by 0.5 of its norm)" in str(refusal.value)
+    assert "model.layers.2.post_attention_layernorm.weight" in str(refusal.value)
     result = extracted(backbone, tuned, "leave_out=true", "rank=3")
     table = pd.read_csv(result.folder / "extraction.csv")
-    left = table[table["remark"] == "left out"]
+    rows = table[table["remark"] == "left out"]
     assert (
-        len(left) == 8 and set(left["residual"]) == {1.0} and left["relative_norm"].tolist() == pytest.approx([0.5] * 8)
+        len(rows) == 8 and set(rows["residual"]) == {1.0} and rows["relative_norm"].tolist() == pytest.approx([0.5] * 8)
     )
 
 
@@ -202,7 +202,7 @@ def test_a_language_model_inside_a_larger_one(backbone: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("settings", "message"),
     [
         (["rank=0"], "rank=0: expected a number from 1"),
         (["targets=("], "is no regular expression"),
@@ -213,11 +213,11 @@ def test_a_language_model_inside_a_larger_one(backbone: Path, tmp_path: Path) ->
         (["part=nothing."], "holds no tensor whose name begins with 'nothing.'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(backbone: Path, tmp_path: Path, words: list[str], message: str) -> None:
+def test_settings_that_cannot_be_are_refused(backbone: Path, tmp_path: Path, settings: list[str], message: str) -> None:
     tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
-    quoted = [word.replace("=(", '="("') for word in words]
+    overrides = [word.replace("=(", '="("') for word in settings]
     with pytest.raises(BenchError, match=message.replace("(", r"\(")):
-        planned(backbone, tuned, *quoted)
+        planned(backbone, tuned, *overrides)
 
 
 def test_the_backbone_itself_is_no_fine_tune(backbone: Path, tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ def benchmark(name: str, *questions: tuple[tuple[str, str], ...]) -> Benchmark:
 
 
 def warned(specialists: Specialists, *suite: Benchmark) -> list[str]:
-    with warnings.catch_warnings(record=True) as found:
+    with warnings.catch_warnings(record=True) as records:
         warnings.simplefilter("always")
         warn_of_familiar_questions(suite, specialists)
-    return [str(each.message) for each in found]
+    return [str(record.message) for record in records]
 
 
 @pytest.fixture
@@ -33,8 +33,10 @@ def taught(tiny_specialists: Specialists) -> Specialists:
 
 
 def test_they_are_counted_by_benchmark(taught: Specialists) -> None:
-    known, half = (("molecule", "CCO"), ("protein", "MKV")), (("molecule", "CCO"), ("protein", "MLL"))
-    (message,) = warned(taught, benchmark("a", known, half, known), benchmark("b", half), benchmark("c", known))
+    familiar, half = (("molecule", "CCO"), ("protein", "MKV")), (("molecule", "CCO"), ("protein", "MLL"))
+    (message,) = warned(
+        taught, benchmark("a", familiar, half, familiar), benchmark("b", half), benchmark("c", familiar)
+    )
     assert "taught all entities of 2 of 3 of a, 1 of 1 of c questions" in message
     assert "src.train … seen=DIR" in message and "benchmark.seen=DIR" in message
 

@@ -57,16 +57,16 @@ def test_what_a_run_reads_must_fit(specialists: small.Specialists, overrides: li
 
 
 def test_a_window_makes_them_fit(specialists: small.Specialists) -> None:
-    asked = replace(suite()[0], test=(example("row 7", LONG),), train=(), validation=())
+    benchmark = replace(suite()[0], test=(example("row 7", LONG),), train=(), validation=())
     with pytest.raises(InputError, match=r"protein_window"):
-        check_lengths(spec("method=base"), [asked], specialists)
-    cut = windowed(asked, 20)
-    check_lengths(spec("method=base"), [cut], specialists)
-    assert len(cut.shortened) == 1
+        check_lengths(spec("method=base"), [benchmark], specialists)
+    excerpt = windowed(benchmark, 20)
+    check_lengths(spec("method=base"), [excerpt], specialists)
+    assert len(excerpt.shortened) == 1
 
 
 def test_what_is_written_must_fit_too(specialists: small.Specialists) -> None:
-    free = ["method=base", "compute.scoring=generate"]
-    check_lengths(spec(*free, "compute.max_new_tokens=4"), suite(), specialists)
+    overrides = ["method=base", "compute.scoring=generate"]
+    check_lengths(spec(*overrides, "compute.max_new_tokens=4"), suite(), specialists)
     with pytest.raises(InputError, match=r"test example row 1 takes 2\d positions"):
-        check_lengths(spec(*free, "compute.max_new_tokens=16"), suite(), specialists)
+        check_lengths(spec(*overrides, "compute.max_new_tokens=16"), suite(), specialists)

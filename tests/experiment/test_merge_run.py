@@ -57,8 +57,8 @@ def test_every_merge_runs_end_to_end(
     assert (costs["measuring"]["seconds"] > 0) == (spec.uses_probe or bool(spec.statistics_needed))
     folders = [run.path / "adapter"] if not spec.per_task else sorted((run.path / "adapters").iterdir())
     for folder in folders:
-        stored = load_adapter(folder, name)
-        assert list(stored.modules) == list(tiny_specialists.adapters["molecule"].modules)
+        adapter = load_adapter(folder, name)
+        assert list(adapter.modules) == list(tiny_specialists.adapters["molecule"].modules)
         assert (folder / "README.md").read_text().count(MERGES.get(name).info.title)
     after = load_models(spec.sweep).context.specialists.backbone.model.state_dict()
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
@@ -83,8 +83,8 @@ def test_a_merge_that_knows_the_task_has_one_adapter_for_each(
     execute_all([spec], tmp_path)
     folder = tmp_path / spec.name / "adapters"
     assert {path.name for path in folder.iterdir()} == {"molecule+cell", "molecule"}
-    one, two = (load_adapter(folder / task, task).tensors() for task in ("molecule+cell", "molecule"))
-    assert any(not torch.equal(one[key], two[key]) for key in one)
+    cross_modal, molecule = (load_adapter(folder / task, task).tensors() for task in ("molecule+cell", "molecule"))
+    assert any(not torch.equal(cross_modal[key], molecule[key]) for key in cross_modal)
 
 
 def test_a_dense_update_is_stored_as_an_adapter_that_answers_alike(
@@ -92,13 +92,13 @@ def test_a_dense_update_is_stored_as_an_adapter_that_answers_alike(
 ) -> None:
     spec = prepare(shared_cache, "method=ties")
     execute_all([spec], tmp_path)
-    stored = load_adapter(tmp_path / spec.name / "adapter", "ties")
+    adapter = load_adapter(tmp_path / spec.name / "adapter", "ties")
     (benchmark, _) = load_suite(spec.sweep)
     answers = RunFolder(tmp_path / spec.name).read_predictions(benchmark.name)
-    again = load_models(spec.sweep).predict(stored, benchmark)
-    assert again["prediction"].tolist() == answers["prediction"].tolist()
+    predictions = load_models(spec.sweep).predict(adapter, benchmark)
+    assert predictions["prediction"].tolist() == answers["prediction"].tolist()
     torch.testing.assert_close(
-        torch.tensor(again["score"].to_numpy()), torch.tensor(answers["score"].to_numpy()), rtol=1e-3, atol=1e-4
+        torch.tensor(predictions["score"].to_numpy()), torch.tensor(answers["score"].to_numpy()), rtol=1e-3, atol=1e-4
     )
 
 
@@ -130,10 +130,10 @@ def test_measures_are_kept_by_what_decides_them(shared_cache: Path, tiny_special
     settings = prepare(shared_cache, "method=aim").method.settings.channels
     first, cost = statistics().measure("channels", settings, "delta")
     before = count()
-    again, stored = statistics().measure("channels", settings, "delta")
-    assert count() == before and stored == cost
+    second, second_cost = statistics().measure("channels", settings, "delta")
+    assert count() == before and second_cost == cost
     for expert, tensors in first.items():
-        assert all(torch.equal(tensors[key], again[expert][key]) for key in tensors)
+        assert all(torch.equal(tensors[key], second[expert][key]) for key in tensors)
     statistics("method.omega=0.9", "method.scale=2").measure("channels", settings, "delta")
     assert count() == before, "what comes after the measure is not its business"
     statistics("probe.samples=5").measure("channels", settings, "delta")
@@ -144,8 +144,8 @@ def test_refused_rows_are_kept_with_their_reason(
     shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path
 ) -> None:
     (first, second) = load_suite(prepare(shared_cache).sweep)
-    refused = replace(first, rejects=(Reject("pairs.csv:3", "label '7' is not one of 0, 1"),))
-    write_rejects(tmp_path, [refused, second])
-    found = pd.read_csv(tmp_path / "rejects" / f"{first.name}.csv")
-    assert found.to_dict("records") == [{"row": "pairs.csv:3", "reason": "label '7' is not one of 0, 1"}]
+    benchmark = replace(first, rejects=(Reject("pairs.csv:3", "label '7' is not one of 0, 1"),))
+    write_rejects(tmp_path, [benchmark, second])
+    rejects = pd.read_csv(tmp_path / "rejects" / f"{first.name}.csv")
+    assert rejects.to_dict("records") == [{"row": "pairs.csv:3", "reason": "label '7' is not one of 0, 1"}]
     assert [path.name for path in (tmp_path / "rejects").iterdir()] == [f"{first.name}.csv"]

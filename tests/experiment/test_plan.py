@@ -22,8 +22,8 @@ def names(*overrides: str) -> list[str]:
     ],
 )
 def test_shots_are_part_of_every_runs_name(overrides: list[str], part: str) -> None:
-    found = names(*overrides)
-    assert all(f"-{part}-s0-" in name for name in found) and len(set(found)) == len(found)
+    run_names = names(*overrides)
+    assert all(f"-{part}-s0-" in name for name in run_names) and len(set(run_names)) == len(run_names)
 
 
 @pytest.mark.parametrize("overrides", [[], ["benchmark.shots=0"], ["benchmark.shot_choice=random"]])
@@ -33,7 +33,8 @@ def test_without_shots_a_name_says_nothing_of_them(overrides: list[str]) -> None
 
 def test_a_run_is_another_one_where_a_suite_says_what_its_panels_perceive() -> None:
     runs = [
-        set(names("suite=panels", *more)) for more in ([], ["benchmark.perceive=none"], ["benchmark.training=every"])
+        set(names("suite=panels", *overrides))
+        for overrides in ([], ["benchmark.perceive=none"], ["benchmark.training=every"])
     ]
     assert not runs[0] & runs[1] and not runs[0] & runs[2] and not runs[1] & runs[2]
     (spec, *_) = plan_runs(read_sweep(composed("suite=panels")))

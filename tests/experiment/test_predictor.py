@@ -70,9 +70,9 @@ def test_hopeless_labels_still_give_probabilities() -> None:
 
 
 def test_written_answers_fill_the_same_columns_without_scores() -> None:
-    asked = benchmark((" no", " yes"), [1, 0, 1, 0])
+    question_set = benchmark((" no", " yes"), [1, 0, 1, 0])
     texts = [" Yes.\nand more", " no", " I do not know", ""]
-    frame = generated_frame(asked, texts)
+    frame = generated_frame(question_set, texts)
     assert list(frame.columns) == COLUMNS and frame["id"].tolist() == ["q0", "q1", "q2", "q3"]
     assert frame["prediction"].tolist() == ["yes", "no", "", ""] and frame["raw_answer"].tolist() == texts
     assert frame[["score", "score:no", "score:yes"]].isna().all(axis=None)
@@ -83,19 +83,19 @@ def test_written_answers_fill_the_same_columns_without_scores() -> None:
 
 def test_the_prompts_ending_decides_where_the_answer_is() -> None:
     labels = ("no", "yes")
-    asked = [Example(str(i), (ending,), labels, 1) for i, ending in enumerate(("So? Final answer:", "Think first."))]
-    whole = Benchmark(
-        "b", "B", "retention", labels, (), (), (*asked, Example("2", (Entity("cell", "A"),), labels, 1)), ""
+    examples = [Example(str(i), (ending,), labels, 1) for i, ending in enumerate(("So? Final answer:", "Think first."))]
+    question_set = Benchmark(
+        "b", "B", "retention", labels, (), (), (*examples, Example("2", (Entity("cell", "A"),), labels, 1)), ""
     )
     texts = ["yes\n\nNext one. Final answer: no", "It is no use.\nFinal answer: yes", "yes"]
-    assert generated_frame(whole, texts)["prediction"].tolist() == ["yes", "yes", "yes"]
+    assert generated_frame(question_set, texts)["prediction"].tolist() == ["yes", "yes", "yes"]
 
 
 def test_written_answers_survive_the_table(tmp_path: Path) -> None:
     texts = ['a "quoted", yes', " yes\r\nno\n", "\t", "é ✓ yes"]
     frame = generated_frame(benchmark(("no", "yes"), [1] * 4), texts)
-    back = read_table(write_table(tmp_path / "p.csv", frame), numbers=("score",))
-    pd.testing.assert_frame_equal(back, frame)
+    table = read_table(write_table(tmp_path / "p.csv", frame), numbers=("score",))
+    pd.testing.assert_frame_equal(table, frame)
 
 
 def predictor(cache: Path, *overrides: str) -> Predictor:
@@ -116,36 +116,34 @@ def folders(cache: Path) -> set[str]:
 
 
 def test_every_way_of_asking_is_kept_on_its_own(tmp_path: Path) -> None:
-    asked, told = questions(), []
-    first = replace(predictor(tmp_path), advance=told.append).predict(None, asked)
-    assert len(folders(tmp_path)) == 1 and sum(told) == len(asked.test)
-    predictor(tmp_path, "compute.scoring=loglik", "compute.max_new_tokens=5").predict(None, asked)
+    question_set, advances = questions(), []
+    first = replace(predictor(tmp_path), advance=advances.append).predict(None, question_set)
+    assert len(folders(tmp_path)) == 1 and sum(advances) == len(question_set.test)
+    predictor(tmp_path, "compute.scoring=loglik", "compute.max_new_tokens=5").predict(None, question_set)
     assert len(folders(tmp_path)) == 1, "the default is asked as it always was"
-    mean = predictor(tmp_path, "compute.scoring=loglik_normalised").predict(None, asked)
+    mean = predictor(tmp_path, "compute.scoring=loglik_normalised").predict(None, question_set)
     np.testing.assert_allclose(mean["score:not at all"], first["score:not at all"] / 3)
     np.testing.assert_allclose(mean["score:yes"], first["score:yes"])
-    written = predictor(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=5").predict(None, asked)
-    assert len(folders(tmp_path)) == 3 and written["score"].isna().all()
-    assert [text.split()[0] for text in written["raw_answer"]] == first["raw_answer"].tolist()
-    predictor(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=6").predict(None, asked)
+    generated = predictor(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=5").predict(None, question_set)
+    assert len(folders(tmp_path)) == 3 and generated["score"].isna().all()
+    assert [text.split()[0] for text in generated["raw_answer"]] == first["raw_answer"].tolist()
+    predictor(tmp_path, "compute.scoring=generate", "compute.max_new_tokens=6").predict(None, question_set)
     assert len(folders(tmp_path)) == 4
 
 
 def test_an_adapter_writes_what_it_writes(tmp_path: Path) -> None:
-    writing = predictor(tmp_path, "compute.scoring=generate")
-    bare, adapted = (
-        writing.predict(state, questions()) for state in (None, writing.context.specialists.adapters["mol"])
-    )
+    writer = predictor(tmp_path, "compute.scoring=generate")
+    bare, adapted = (writer.predict(state, questions()) for state in (None, writer.context.specialists.adapters["mol"]))
     assert not bare["raw_answer"].equals(adapted["raw_answer"])
-    again = predictor(tmp_path, "compute.scoring=generate").predict(None, questions())
-    pd.testing.assert_frame_equal(again, bare)
+    repeat = predictor(tmp_path, "compute.scoring=generate").predict(None, questions())
+    pd.testing.assert_frame_equal(repeat, bare)
 
 
 def test_bytes_of_zero_in_an_answer_are_shown_as_a_sign_that_tables_hold(tmp_path: Path) -> None:
-    asked = benchmark(("no", "yes"), [0, 1])
-    scored_frame = predictions_frame(asked, scored(torch.tensor([[-1.0, -2.0], [-2.0, -1.0]]), ["\0", "yes"]))
+    question_set = benchmark(("no", "yes"), [0, 1])
+    scored_frame = predictions_frame(question_set, scored(torch.tensor([[-1.0, -2.0], [-2.0, -1.0]]), ["\0", "yes"]))
     run = RunFolder(tmp_path)
-    for frame in (scored_frame, generated_frame(asked, ["no\0", "yes"])):
+    for frame in (scored_frame, generated_frame(question_set, ["no\0", "yes"])):
         run.write_predictions("x", frame)
-        stored = run.read_predictions("x")
-        assert stored is not None and stored["raw_answer"][0].endswith("\N{REPLACEMENT CHARACTER}")
+        predictions = run.read_predictions("x")
+        assert predictions is not None and predictions["raw_answer"][0].endswith("\N{REPLACEMENT CHARACTER}")

@@ -38,8 +38,8 @@ def models(shared_cache: Path, tiny_specialists: Specialists) -> Models:
 
 @pytest.fixture
 def benchmark(shared_cache: Path) -> Benchmark:
-    (only,) = load_suite(sweep_of(shared_cache))
-    return only
+    (drug_cell,) = load_suite(sweep_of(shared_cache))
+    return drug_cell
 
 
 def count(cache: Path, kind: str) -> int:
@@ -51,12 +51,12 @@ def test_an_answer_is_kept_by_adapter_scale_and_question(
 ) -> None:
     state = tiny_specialists.adapters["cell"]
     louder = LoraState({m: LoraFactors(f.a, f.b, 3 * f.scale) for m, f in state.modules.items()})
-    told: list[int] = []
-    models = models.reporting(told.append)
+    advances: list[int] = []
+    models = models.reporting(advances.append)
     first = models.predict(state, benchmark)
-    before, news = count(shared_cache, "predictions"), sum(told)
+    before, total = count(shared_cache, "predictions"), sum(advances)
     assert models.predict(state, benchmark).equals(first) and count(shared_cache, "predictions") == before
-    assert sum(told) == news, "nothing was scored again"
+    assert sum(advances) == total, "nothing was scored again"
     assert not models.predict(louder, benchmark)["score"].equals(first["score"])
     other = replace(benchmark, test=benchmark.test[::-1], checksum="another")
     assert models.predict(state, other)["id"].tolist() == first["id"].tolist()[::-1]
@@ -76,21 +76,21 @@ def test_questions_are_encoded_once_for_all_merges(
     for modality, encoder in specialists.encoders.items():
         inner = encoder.encode
         monkeypatch.setattr(encoder, "encode", lambda values, m=modality, f=inner: calls.append(m) or f(values))
-    once = replace(benchmark, checksum="asked by two")
-    models.predict(tiny_specialists.adapters["cell"], once)
+    shared_benchmark = replace(benchmark, checksum="asked by two")
+    models.predict(tiny_specialists.adapters["cell"], shared_benchmark)
     present = {entity.modality for entity in benchmark.test[0].entities()}
     assert calls == [modality for modality in specialists.encoders if modality in present] != []
     before, first = list(calls), count(shared_cache, "predictions")
-    models.predict(tiny_specialists.adapters["molecule"], once)
+    models.predict(tiny_specialists.adapters["molecule"], shared_benchmark)
     assert calls == before and count(shared_cache, "predictions") == first + 1
 
 
 def test_signals_are_kept_by_probe_space_and_score(shared_cache: Path, models: Models) -> None:
-    first, spent = models.signals.signals("factors")
+    first, cost = models.signals.signals("factors")
     before = count(shared_cache, "signals")
-    again, stored = models.signals.signals("factors")
-    assert again.scores.keys() == first.scores.keys() and count(shared_cache, "signals") == before
-    assert stored == spent and spent.seconds > 0  # what it cost when it was done, not what the cache cost
+    second, second_cost = models.signals.signals("factors")
+    assert second.scores.keys() == first.scores.keys() and count(shared_cache, "signals") == before
+    assert second_cost == cost and cost.seconds > 0  # what it cost when it was done, not what the cache cost
     make(shared_cache, "granularity.temperature=2.0").signals.signals("factors")
     assert count(shared_cache, "signals") == before, "the temperature is not the probe's business"
     for overrides in (("probe=single",), ("probe.samples=5",), ("probe.batch_size=1",), ("granularity.score=squared",)):
@@ -106,10 +106,10 @@ def test_distances_are_kept_by_probe_and_directions(shared_cache: Path, models: 
         sweep = sweep_of(shared_cache, *overrides)
         return load_models(sweep).signals.distances("factors", sweep.granularity)
 
-    first, spent = distances()
+    first, cost = distances()
     before = count(shared_cache, "distances")
-    again, stored = distances("granularity=joint", "granularity.temperature=2.0")
-    assert first is not None and again is not None and torch.equal(first.values, again.values) and stored == spent
+    second, second_cost = distances("granularity=joint", "granularity.temperature=2.0")
+    assert first is not None and second is not None and torch.equal(first.values, second.values) and second_cost == cost
     assert count(shared_cache, "distances") == before
     distances("granularity.projections=5")
     assert count(shared_cache, "distances") == before + 1
@@ -132,6 +132,6 @@ def test_time_counts_for_the_innermost_stage(monkeypatch: pytest.MonkeyPatch) ->
             raise RuntimeError
     with stages.stage("inner"):
         time.sleep(0.01)
-    found = stages.seconds()
-    assert list(found) == ["inner", "outer"]
-    assert 0.06 <= found["inner"] < 0.2 and 0.02 <= found["outer"] < 0.05
+    seconds = stages.seconds()
+    assert list(seconds) == ["inner", "outer"]
+    assert 0.06 <= seconds["inner"] < 0.2 and 0.02 <= seconds["outer"] < 0.05

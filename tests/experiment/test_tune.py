@@ -33,30 +33,30 @@ def prepare(cache: Path, *overrides: str) -> RunSpec:
 
 
 def test_the_search_finds_a_known_optimum_and_starts_from_the_published_values() -> None:
-    tried: list[dict[str, float]] = []
+    trials: list[dict[str, float]] = []
 
     def score(values: dict[str, float]) -> float:
-        tried.append(dict(values))
+        trials.append(dict(values))
         return -((values["scale"] - 2) ** 2)
 
     ranges = {"scale": SearchRange(0.1, 4.0, log=True)}
     best = optimise(ranges, {"scale": 1.0}, 30, 0, score)
-    assert tried[0] == {"scale": 1.0} and len(tried) == 30
+    assert trials[0] == {"scale": 1.0} and len(trials) == 30
     assert best["scale"] == pytest.approx(2, abs=0.2)
-    assert all(0.1 <= values["scale"] <= 4 for values in tried)
+    assert all(0.1 <= values["scale"] <= 4 for values in trials)
     assert optimise(ranges, {"scale": 1.0}, 30, 0, score) == best, "the same seed proposes the same settings"
 
 
 @pytest.mark.parametrize("no_score", [None, float("nan"), float("inf"), float("-inf")])
 def test_values_without_a_score_never_win_and_the_others_go_on(no_score: float | None) -> None:
-    tried: list[float] = []
+    trials: list[float] = []
 
     def score(values: dict[str, float]) -> float | None:
-        tried.append(values["scale"])
+        trials.append(values["scale"])
         return no_score if values["scale"] < 2 else -values["scale"]
 
     best = optimise({"scale": SearchRange(0.1, 4.0)}, {"scale": 1.0}, 12, 0, score)
-    assert len(tried) == 12 and best == {"scale": min(value for value in tried if value >= 2)}
+    assert len(trials) == 12 and best == {"scale": min(value for value in trials if value >= 2)}
     assert optimise({"scale": SearchRange(0.1, 2.0)}, {"scale": 1.0}, 3, 0, score) is None
 
 
@@ -65,14 +65,14 @@ def test_published_values_outside_the_range_are_tried_too() -> None:
 
 
 def test_a_rule_in_place_of_a_number_is_tried_as_it_is() -> None:
-    tried: list[object] = []
+    trials: list[object] = []
 
     def score(values: dict) -> float:
-        tried.append(values["keep"])
+        trials.append(values["keep"])
         return 1.0 if values["keep"] is None else 0.5
 
     assert optimise({"keep": SearchRange(0.1, 1)}, {"keep": None}, 3, 0, score) == {"keep": None}
-    assert tried[0] is None and all(0.1 <= value <= 1 for value in tried[1:])
+    assert trials[0] is None and all(0.1 <= value <= 1 for value in trials[1:])
 
 
 def test_a_method_is_tuned_in_what_it_has() -> None:
@@ -82,10 +82,15 @@ def test_a_method_is_tuned_in_what_it_has() -> None:
     assert set(plan_.ranges(es, granularity)) == {"scale", "temperature", "tau"}
     layer = read_sweep(composed("granularity=layer")).granularity
     assert set(plan_.ranges(es, layer)) == {"scale", "temperature"}
-    found = plan_.ranges(ties, None)
-    assert set(found) == {"scale", "keep"} and values_of(found, ties, None) == {"scale": 1.0, "keep": 0.2}
-    moved, cooled = with_values({"scale": 2.0, "tau": 0.5}, es, granularity)
-    assert moved.scale == 2 and cooled is not None and cooled.tau == 0.5 and cooled.temperature == 0.5
+    ranges = plan_.ranges(ties, None)
+    assert set(ranges) == {"scale", "keep"} and values_of(ranges, ties, None) == {"scale": 1.0, "keep": 0.2}
+    new_settings, new_granularity = with_values({"scale": 2.0, "tau": 0.5}, es, granularity)
+    assert (
+        new_settings.scale == 2
+        and new_granularity is not None
+        and new_granularity.tau == 0.5
+        and new_granularity.temperature == 0.5
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in MERGES.names()])
@@ -97,8 +102,8 @@ def test_every_merge_has_something_to_tune(name: str) -> None:
 def test_every_range_is_of_some_setting() -> None:
     plan_ = read_sweep(composed("tuning=validation")).tuning
     granularity = read_sweep(composed("granularity=joint")).granularity
-    known = {name for merge in MERGES.names() for name in plan_.ranges(MERGES.get(merge).settings(), granularity)}
-    assert known == set(plan_.search)
+    names = {name for merge in MERGES.names() for name in plan_.ranges(MERGES.get(merge).settings(), granularity)}
+    assert names == set(plan_.search)
 
 
 @pytest.mark.parametrize("method", ["es", "ties"])
@@ -108,16 +113,16 @@ def test_a_tuned_run_asks_no_test_question_before_it_has_chosen(
     spec = prepare(shared_cache, f"method={method}", *TUNED)
     assert spec.tuned and "tuned" in spec.name
     test_ids = {example.id for benchmark in load_suite(spec.sweep) for example in benchmark.test}
-    asked: list[str] = []
+    asked_ids: list[str] = []
 
     def ask(settings, granularity, benchmarks) -> list[pd.DataFrame]:
-        asked.extend(example.id for benchmark in benchmarks for example in benchmark.test)
+        asked_ids.extend(example.id for benchmark in benchmarks for example in benchmark.test)
         right = str(int(abs(settings.scale - 2) < 1))
         return [pd.DataFrame({"prediction": [right], "label": ["1"]}) for _ in benchmarks]
 
     run = RunFolder(tmp_path / "run")
     settings, granularity = tune(spec, load_suite(spec.sweep), run, ask)
-    assert asked and not test_ids & set(asked)
+    assert asked_ids and not test_ids & set(asked_ids)
     trials = run.read_tuning()
     assert len(trials) == 4 and trials["scale"].iloc[0] == spec.method.settings.scale
     best = trials.loc[trials["accuracy"].idxmax()]
@@ -139,9 +144,9 @@ def test_a_trial_that_is_refused_is_recorded_and_the_others_go_on(
     settings, _ = tune(spec, load_suite(spec.sweep), run, predict_all)
     trials = run.read_tuning()
     assert settings.scale >= limit and len(trials) == 4
-    failed = trials[trials["accuracy"].isna()]
-    assert (failed["scale"] < limit).all() and 1.0 in set(failed["scale"])
-    assert failed["failure"].str.startswith("NumberError: scale").all()
+    failures = trials[trials["accuracy"].isna()]
+    assert (failures["scale"] < limit).all() and 1.0 in set(failures["scale"])
+    assert failures["failure"].str.startswith("NumberError: scale").all()
     limit = 99.0
     with pytest.raises(ConfigError, match=r"method=average: every trial failed, .* NumberError: scale 1\.0 overflows"):
         tune(spec, load_suite(spec.sweep), run, predict_all)
@@ -165,7 +170,7 @@ def test_a_tuned_run_end_to_end(shared_cache: Path, tiny_specialists: Specialist
 
 def test_what_decides_must_be_there(shared_cache: Path, tiny_specialists: Specialists) -> None:
     suite = load_suite(prepare(shared_cache).sweep)
-    names = [one.name for one in tuning_benchmarks(suite, Tuning(objective="cross_modal"))]
+    names = [benchmark.name for benchmark in tuning_benchmarks(suite, Tuning(objective="cross_modal"))]
     assert names == ["drug_cell"]
     assert len(tuning_benchmarks(suite, Tuning())) == 2
     with pytest.raises(
@@ -179,10 +184,10 @@ def test_a_sample_of_validation_questions_has_the_answers_of_the_whole() -> None
     answers = [0] * 60 + [1] * 40
     questions = tuple(Example(str(n), ("?",), ("No", "Yes"), answer) for n, answer in enumerate(answers))
     benchmark = Benchmark("sorted", "Sorted", "cross_modal", ("No", "Yes"), questions, questions, questions, "")
-    drawn = [on_validation(benchmark, 20, seed).test for seed in (0, 1)]
-    assert [sum(example.answer for example in examples) for examples in drawn] == [8, 8] and drawn[0] != drawn[1]
+    samples = [on_validation(benchmark, 20, seed).test for seed in (0, 1)]
+    assert [sum(example.answer for example in examples) for examples in samples] == [8, 8] and samples[0] != samples[1]
     assert on_validation(benchmark).test == questions == on_validation(benchmark, 100, 3).test
-    assert on_validation(benchmark, 20, 1).test == drawn[1]
+    assert on_validation(benchmark, 20, 1).test == samples[1]
 
 
 def test_bad_ranges_are_refused() -> None:
@@ -199,13 +204,13 @@ def test_a_search_of_hydras_sees_the_validation_split_alone(
 ) -> None:
     spec = prepare(shared_cache, "method=average", "split=validation")
     execute_all([spec], tmp_path)
-    found = objective(RunFolder(tmp_path / spec.name), spec)
+    score = objective(RunFolder(tmp_path / spec.name), spec)
     predictions = RunFolder(tmp_path / spec.name).read_predictions("drug_cell")
     other = prepare(shared_cache, "method=average")
     validation = {e.id for b in load_suite(other.sweep) if b.name == "drug_cell" for e in b.validation}
     assert set(predictions["id"]) == validation and validation
     values = RunFolder(tmp_path / spec.name).read_metrics().query("metric == 'accuracy'")["value"]
-    assert found == pytest.approx(values.mean())
+    assert score == pytest.approx(values.mean())
     execute_all([other], tmp_path)
     assert objective(RunFolder(tmp_path / other.name), other) is None, "a search must not see test questions"
 
@@ -213,13 +218,13 @@ def test_a_search_of_hydras_sees_the_validation_split_alone(
 def test_a_trial_merges_once_for_all_benchmarks(
     shared_cache: Path, tiny_specialists: Specialists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merged: list[object] = []
+    merges: list[object] = []
 
     def counted(name: str, inputs: MergeInput, settings: Any) -> Merged:
-        merged.append(settings)
+        merges.append(settings)
         return merge(name, inputs, settings)
 
     monkeypatch.setattr("esmerge.experiment.merge_run.merge", counted)
     spec = prepare(shared_cache, "method=average", *TUNED)
     assert execute_all([spec], tmp_path) == []
-    assert len(merged) == 4 + 1, "four trials and the merge that is kept"
+    assert len(merges) == 4 + 1, "four trials and the merge that is kept"

@@ -36,9 +36,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_backbone(tmp_path_factory.mktemp("base") / "backbone")
 
 
-def unpacked(backbone: Path, folder: Path, *words: str) -> Path:
+def unpacked(backbone: Path, folder: Path, *overrides: str) -> Path:
     paths = [f"backbone={backbone}", f"out={folder / 'out'}"]
-    return unpack(plan_unpacking(*read_unpacking(composed(*paths, *words, config="unpack"))))
+    return unpack(plan_unpacking(*read_unpacking(composed(*paths, *overrides, config="unpack"))))
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -65,8 +65,8 @@ def mol_llama(backbone: Path, rows: int = 2) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def lightning(state: Mapping[str, Tensor], path: Path, **more: object) -> Path:
-    content = {"epoch": 3, "state_dict": {f"mol_llama.{name}": tensor for name, tensor in state.items()}, **more}
+def lightning(state: Mapping[str, Tensor], path: Path, **fields: object) -> Path:
+    content = {"epoch": 3, "state_dict": {f"mol_llama.{name}": tensor for name, tensor in state.items()}, **fields}
     torch.save(content, path)
     return path
 
@@ -154,28 +154,28 @@ def prot2text(backbone: Path, folder: Path) -> tuple[Path, Path, nn.Module]:
     torch.save(model.state_dict(), folder / "model_checkpoint.pt")
     targets = [f"self_attn.{name}" for name in SEVEN[:4]] + [f"mlp.{name}" for name in SEVEN[4:]]
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=targets, modules_to_save=["adapter.fc1", "adapter.fc2"])
-    wrapped = shaken(peft.PeftModel(model, config))
+    peft_model = shaken(peft.PeftModel(model, config))
     with torch.no_grad():
-        wrapped.base_model.model.adapter.fc1.modules_to_save["default"].weight.add_(1.0)
-    wrapped.save_pretrained(folder / "adapter_checkpoint")
-    return folder / "model_checkpoint.pt", folder / "adapter_checkpoint", wrapped
+        peft_model.base_model.model.adapter.fc1.modules_to_save["default"].weight.add_(1.0)
+    peft_model.save_pretrained(folder / "adapter_checkpoint")
+    return folder / "model_checkpoint.pt", folder / "adapter_checkpoint", peft_model
 
 
 def test_a_base_file_and_an_adapter_with_trained_modules(backbone: Path, tmp_path: Path) -> None:
-    base, adapter, wrapped = prot2text(backbone, tmp_path)
+    base, adapter, peft_model = prot2text(backbone, tmp_path)
     out = unpacked(backbone, tmp_path, "release=prot2text_v2", f"checkpoint={base}", f"adapter={adapter}")
     state = {
         n.replace("base_model.model.llama_decoder.", "llm.base_model.model."): t
-        for n, t in wrapped.state_dict().items()
+        for n, t in peft_model.state_dict().items()
     }
     assert_deltas(out, expected_deltas(state, 2.0))
     projector = load_file(out / "parts" / "projector.safetensors")
-    trained = wrapped.base_model.model.adapter.fc1.modules_to_save["default"].weight
-    torch.testing.assert_close(projector["fc1.weight"], trained.detach())
+    weight = peft_model.base_model.model.adapter.fc1.modules_to_save["default"].weight
+    torch.testing.assert_close(projector["fc1.weight"], weight.detach())
     assert projector.keys() == {f"{layer}.{name}" for layer in ("fc1", "fc2", "ln1") for name in ("weight", "bias")}
     table = pd.read_csv(out / "placement.csv")
-    replaced = table[table["role"] == "replaced"]
-    assert set(replaced["source"]) == {"checkpoint"} and len(replaced) == 4
+    rows = table[table["role"] == "replaced"]
+    assert set(rows["source"]) == {"checkpoint"} and len(rows) == 4
 
 
 def test_a_plain_adapter(backbone: Path, tmp_path: Path) -> None:
@@ -187,11 +187,11 @@ def test_a_plain_adapter(backbone: Path, tmp_path: Path) -> None:
 
 def test_a_tensor_without_a_place_stops_the_run(backbone: Path, tmp_path: Path) -> None:
     state = {**mol_llama(backbone), "text_proj.weight": torch.ones(2), "gtm_head.bias": torch.ones(2)}
-    words = ("release=mol_llama", f"checkpoint={lightning(state, tmp_path / 'last.ckpt')}")
+    overrides = ("release=mol_llama", f"checkpoint={lightning(state, tmp_path / 'last.ckpt')}")
     with pytest.raises(AdapterError, match=r"2 tensors that have no place.*\n.*text_proj\.weight\n.*gtm_head\.bias"):
-        unpacked(backbone, tmp_path, *words)
+        unpacked(backbone, tmp_path, *overrides)
     assert not (tmp_path / "out").exists()
-    out = unpacked(backbone, tmp_path, *words, "+release.parts.heads=gtm_head.", "+release.parts.texts=text_proj.")
+    out = unpacked(backbone, tmp_path, *overrides, "+release.parts.heads=gtm_head.", "+release.parts.texts=text_proj.")
     assert load_file(out / "parts" / "heads.safetensors").keys() == {"bias"}
 
 
@@ -202,9 +202,9 @@ def test_another_language_model_is_told_by_its_weights(backbone: Path, tmp_path:
     path = lightning(state, tmp_path / "last.ckpt")
     with pytest.raises(
         AdapterError, match=r"layers\.1\.self_attn\.q_proj\.base_layer\.weight has other values"
-    ) as refused:
+    ) as refusal:
         unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={path}")
-    assert "model.norm.weight has other values" in str(refused.value)
+    assert "model.norm.weight has other values" in str(refusal.value)
 
 
 def test_a_release_on_another_architecture_is_refused_by_name(backbone: Path, tmp_path: Path) -> None:

@@ -19,19 +19,19 @@ def benchmark(*modalities: str) -> Benchmark:
     return Benchmark("b", "B", "cross_modal", (" no", " yes"), (), (), (example,), " ".join(modalities))
 
 
-def warned(specialists: Specialists, *asked: tuple[str, ...]) -> list[str]:
-    with warnings.catch_warnings(record=True) as found:
+def warned(specialists: Specialists, *questions: tuple[str, ...]) -> list[str]:
+    with warnings.catch_warnings(record=True) as records:
         warnings.simplefilter("always")
-        warn_of_idle_encoders([benchmark(*modalities) for modalities in asked], specialists)
-    return [str(each.message) for each in found]
+        warn_of_idle_encoders([benchmark(*modalities) for modalities in questions], specialists)
+    return [str(record.message) for record in records]
 
 
 @pytest.fixture
 def drugs(tiny_specialists: Specialists) -> Specialists:
     """Experts called as somebody else may call them, the first two with encoders."""
     encoder: Any = object()
-    own = {"chem": "drug", "prot": "protein", "text": "text"}
-    return replace(tiny_specialists, expert_modality=own, encoders={"drug": encoder, "protein": encoder})
+    modalities = {"chem": "drug", "prot": "protein", "text": "text"}
+    return replace(tiny_specialists, expert_modality=modalities, encoders={"drug": encoder, "protein": encoder})
 
 
 def test_a_modality_of_another_name_is_pointed_out(drugs: Specialists) -> None:
@@ -41,7 +41,7 @@ def test_a_modality_of_another_name_is_pointed_out(drugs: Specialists) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "questions",
     [
         [("drug", "protein")],
         [("protein",)],  # drugs are not asked about, and nothing else is read as text
@@ -49,5 +49,5 @@ def test_a_modality_of_another_name_is_pointed_out(drugs: Specialists) -> None:
         [()],  # in words alone
     ],
 )
-def test_what_is_usual_is_not(asked: list[tuple[str, ...]], drugs: Specialists) -> None:
-    assert warned(drugs, *asked) == []
+def test_what_is_usual_is_not(questions: list[tuple[str, ...]], drugs: Specialists) -> None:
+    assert warned(drugs, *questions) == []

@@ -51,8 +51,8 @@ def make_input(
 
 def cases() -> list[tuple[str, str, str | None]]:
     """Every registered merge in each of its spaces and granularities: (name, space, granularity)."""
-    found = [case for name in MERGES.names() for case in cases_of(MERGES.get(name))]
-    return [(case.entry.name, case.space, case.granularity) for case in found]
+    merge_cases = [case for name in MERGES.names() for case in cases_of(MERGES.get(name))]
+    return [(case.entry.name, case.space, case.granularity) for case in merge_cases]
 
 
 def default_settings(name: str, **changes: Any) -> Any:

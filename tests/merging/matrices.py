@@ -54,13 +54,13 @@ def dense_of(state: LoraState) -> dict[str, np.ndarray]:
 def deltas_of(experts: dict[str, LoraState]) -> Deltas:
     """Module -> the experts' dense updates."""
     dense = [dense_of(state) for state in experts.values()]
-    return {module: [own[module] for own in dense] for module in dense[0]}
+    return {module: [updates[module] for updates in dense] for module in dense[0]}
 
 
 def assert_same(state: LoraState, expected: dict[str, np.ndarray], tolerance: float = 1e-6) -> None:
     """Relative Frobenius distance of every module's update."""
-    for module, found in dense_of(state).items():
-        assert np.linalg.norm(found - expected[module]) <= tolerance * max(np.linalg.norm(expected[module]), 1e-9)
+    for module, update in dense_of(state).items():
+        assert np.linalg.norm(update - expected[module]) <= tolerance * max(np.linalg.norm(expected[module]), 1e-9)
 
 
 def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,8 +82,8 @@ def elected_mean(values: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over the experts whose entry has the sign of the sum, entry by entry."""
     stacked = np.stack(values)
     result = np.zeros(stacked.shape[1:])
-    for at in np.ndindex(*result.shape):
-        entries = stacked[(slice(None), *at)]
+    for index in np.ndindex(*result.shape):
+        entries = stacked[(slice(None), *index)]
         agreeing = entries[entries * entries.sum() > 0]
-        result[at] = agreeing.mean() if agreeing.size else 0.0
+        result[index] = agreeing.mean() if agreeing.size else 0.0
     return result

@@ -25,42 +25,48 @@ def test_by_hand() -> None:
     # layer 0: 0.3 * 2 * (1, 0) + 0.1 * (10, 20) = (1.6, 2); the LoRA scale of x is 2, that of y is 1
     x = LoraState({f"{ROOT}.0.q": LoraFactors(torch.tensor([[1.0, 0]]), torch.ones(1, 1), 2.0)})
     y = LoraState({f"{ROOT}.0.q": LoraFactors(torch.tensor([[10.0, 20]]), torch.ones(1, 1), 1.0)})
-    found = {"x": {"layer": torch.tensor([0.3])}, "y": {"layer": torch.tensor([0.1])}}
-    inputs = MergeInput({"x": x, "y": y}, "delta", statistics={"entropy": found})
+    coefficients = {"x": {"layer": torch.tensor([0.3])}, "y": {"layer": torch.tensor([0.1])}}
+    inputs = MergeInput({"x": x, "y": y}, "delta", statistics={"entropy": coefficients})
     merged = adamerging(inputs, AdaMergingSettings()).state
     torch.testing.assert_close(dense(merged)[f"{ROOT}.0.q"], torch.tensor([[1.6, 2.0]]).double())
 
 
 def test_equal_coefficients_are_task_arithmetic() -> None:
     experts = make_experts(3)
-    found = {name: {"layer": torch.full((2,), 0.3)} for name in experts}
-    merged = adamerging(MergeInput(experts, "delta", statistics={"entropy": found}), AdaMergingSettings()).state
+    coefficients = {name: {"layer": torch.full((2,), 0.3)} for name in experts}
+    merged = adamerging(MergeInput(experts, "delta", statistics={"entropy": coefficients}), AdaMergingSettings()).state
     expected = task_arithmetic(MergeInput(experts, "delta"), TaskArithmeticSettings(scale=0.3)).state
     assert distance(merged, dense(expected)) < 1e-6
 
 
 def test_from_unlabelled_questions_to_a_merged_adapter() -> None:
     specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
-    asked = {
+    questions = {
         "binary": [
             Example(str(i), ("drug : ", Entity("molecule", value), " ? "), ("no", "yes"), i % 2)
             for i, value in enumerate(small.POOL["molecule"])
         ]
     }
-    own = AdaMergingSettings(entropy=EntropySettings(steps=4, rate=0.02, batch=3))
-    found = STATISTICS.get("entropy").function(CalibrationData(specialists, (), 2, questions=asked), own.entropy)
-    merged = merge("adamerging", MergeInput(specialists.adapters, "delta", statistics={"entropy": found}), own).state
+    settings = AdaMergingSettings(entropy=EntropySettings(steps=4, rate=0.02, batch=3))
+    coefficients = STATISTICS.get("entropy").function(
+        CalibrationData(specialists, (), 2, questions=questions), settings.entropy
+    )
+    merged = merge(
+        "adamerging", MergeInput(specialists.adapters, "delta", statistics={"entropy": coefficients}), settings
+    ).state
     for module, delta in dense(merged).items():
         layer = int(module.removeprefix(f"{ROOT}.").split(".")[0])
-        expected = sum(found[n]["layer"][layer].double() * dense(s)[module] for n, s in specialists.adapters.items())
+        expected = sum(
+            coefficients[n]["layer"][layer].double() * dense(s)[module] for n, s in specialists.adapters.items()
+        )
         torch.testing.assert_close(delta, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_coefficients_of_other_layers_are_refused() -> None:
     experts = make_experts(2)
-    found = {name: {"layer": torch.ones(3)} for name in experts}
+    coefficients = {name: {"layer": torch.ones(3)} for name in experts}
     with pytest.raises(AdapterError, match=r"'entropy' gives expert 'expert2' coefficients of shape \(3,\).*2 layers"):
-        merge("adamerging", MergeInput(experts, "delta", statistics={"entropy": found}), AdaMergingSettings())
+        merge("adamerging", MergeInput(experts, "delta", statistics={"entropy": coefficients}), AdaMergingSettings())
 
 
 def test_it_stands_apart_since_it_reads_test_questions() -> None:

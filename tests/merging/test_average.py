@@ -52,11 +52,11 @@ def test_a_rank_limit_in_delta_space_truncates_and_is_noted() -> None:
     short = average(MergeInput(experts, "delta"), ConvexSettings(rank=3)).state
     assert {f.rank for f in short.modules.values()} == {3}
     target = dense(exact)
-    lost = sum(float((dense(short)[m] - delta).square().sum()) for m, delta in target.items())
+    residual = sum(float((dense(short)[m] - delta).square().sum()) for m, delta in target.items())
     norm = sum(float(delta.square().sum()) for delta in target.values())
-    assert short.notes["svd_relative_residual"] == pytest.approx((lost / norm) ** 0.5, rel=1e-4)
-    roomy = average(MergeInput(experts, "delta"), ConvexSettings(rank=6)).state
-    assert distance(roomy, target) < 1e-6
+    assert short.notes["svd_relative_residual"] == pytest.approx((residual / norm) ** 0.5, rel=1e-4)
+    full_rank = average(MergeInput(experts, "delta"), ConvexSettings(rank=6)).state
+    assert distance(full_rank, target) < 1e-6
 
 
 def test_a_weighted_sum_in_delta_space_agrees_with_peft() -> None:

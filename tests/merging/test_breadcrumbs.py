@@ -29,12 +29,12 @@ def test_keep_middle_by_hand() -> None:
 def test_both_ranges_by_hand() -> None:
     experts = experts_of(torch.tensor([[1.0, 2, 3, 4], [-5, 6, 7, 8]]), torch.tensor([[4.0, 3, 2, 1], [8, 7, 6, -5]]))
     inputs = MergeInput(experts, "delta")
-    own = {"beta": 0.25, "gamma": 0.25, "scale": 2.0}
+    options = {"beta": 0.25, "gamma": 0.25, "scale": 2.0}
     # rows: x keeps (0, 2, 3, 0) and (0, 6, 7, 0); y keeps (0, 3, 2, 0) and (0, 7, 6, 0)
-    rows = breadcrumbs(inputs, BreadcrumbsSettings(**own)).state.modules[MODULE]
+    rows = breadcrumbs(inputs, BreadcrumbsSettings(**options)).state.modules[MODULE]
     assert rows.tolist() == [[0, 10, 10, 0], [0, 26, 26, 0]]
     # matrix: of 8 entries the magnitudes 3, 4, 5, 6 stay
-    matrix = breadcrumbs(inputs, BreadcrumbsSettings(**own, within="matrix")).state.modules[MODULE]
+    matrix = breadcrumbs(inputs, BreadcrumbsSettings(**options, within="matrix")).state.modules[MODULE]
     assert matrix.tolist() == [[8, 6, 6, 8], [-10, 12, 12, -10]]
 
 
@@ -47,8 +47,8 @@ def test_agrees_with_a_numpy_version_by_rank(count: int, shares: tuple[float, fl
     for delta in deltas.numpy():
         for row, values in enumerate(delta):
             low, high = np.quantile(np.abs(values), [beta, 1 - gamma], method="inverted_cdf")
-            above = np.abs(values) > low if beta else np.full(len(values), True)
-            expected[row] += np.where(above & (np.abs(values) <= high), values, 0)
+            above_low = np.abs(values) > low if beta else np.full(len(values), True)
+            expected[row] += np.where(above_low & (np.abs(values) <= high), values, 0)
     merged = breadcrumbs(inputs, BreadcrumbsSettings(beta=beta, gamma=gamma, scale=1.0)).state.modules[MODULE]
     torch.testing.assert_close(merged, torch.tensor(expected, dtype=torch.float32))
 
@@ -59,8 +59,8 @@ def test_agrees_with_mergekit_within_the_matrix(count: int, shares: tuple[float,
     inputs, deltas = random_input(count, seed)
     beta, gamma = shares
     expected = mergekit("breadcrumbs", deltas, normalize=False, density=1 - beta - gamma, gamma=gamma)
-    own = BreadcrumbsSettings(beta=beta, gamma=gamma, scale=1.0, within="matrix")
-    torch.testing.assert_close(breadcrumbs(inputs, own).state.modules[MODULE], expected)
+    config = BreadcrumbsSettings(beta=beta, gamma=gamma, scale=1.0, within="matrix")
+    torch.testing.assert_close(breadcrumbs(inputs, config).state.modules[MODULE], expected)
 
 
 @quick
@@ -68,8 +68,8 @@ def test_agrees_with_mergekit_within_the_matrix(count: int, shares: tuple[float,
 def test_without_gamma_it_is_pefts_magnitude_prune(count: int, beta: float, seed: int) -> None:
     inputs, deltas = random_input(count, seed)
     expected = magnitude_prune(list(deltas), torch.ones(count), 1 - beta)
-    own = BreadcrumbsSettings(beta=beta, gamma=0.0, scale=1.0, within="matrix")
-    torch.testing.assert_close(breadcrumbs(inputs, own).state.modules[MODULE], expected)
+    config = BreadcrumbsSettings(beta=beta, gamma=0.0, scale=1.0, within="matrix")
+    torch.testing.assert_close(breadcrumbs(inputs, config).state.modules[MODULE], expected)
 
 
 def test_without_masks_it_is_task_arithmetic() -> None:
@@ -80,8 +80,8 @@ def test_without_masks_it_is_task_arithmetic() -> None:
 
 def test_the_defaults_keep_what_the_authors_code_keeps() -> None:
     values = torch.randn(2, 1000, generator=torch.Generator().manual_seed(0))
-    kept = keep_middle(values, BreadcrumbsSettings().beta, BreadcrumbsSettings().gamma) != 0
-    assert kept.sum(dim=1).tolist() == [150, 150]  # 6 removed at the top, then the top 150 kept
+    mask = keep_middle(values, BreadcrumbsSettings().beta, BreadcrumbsSettings().gamma) != 0
+    assert mask.sum(dim=1).tolist() == [150, 150]  # 6 removed at the top, then the top 150 kept
 
 
 @settings(max_examples=50, deadline=None)

@@ -38,7 +38,7 @@ def test_every_merge_says_how_each_statistic_that_it_needs_is_measured(name: str
 def _names(settings: dict) -> set[str]:
     """Dotted names of all settings, those of measures too."""
     inner = {name: _names(value) if isinstance(value, dict) else {""} for name, value in settings.items()}
-    return {f"{name}.{rest}" for name, names in inner.items() for rest in names}
+    return {f"{name}.{inner_name}" for name, names in inner.items() for inner_name in names}
 
 
 @pytest.mark.parametrize("name", GRANULARITIES)

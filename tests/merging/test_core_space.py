@@ -74,12 +74,12 @@ def test_cores_hold_every_update_without_loss(spec: dict) -> None:
 @given(spec=expert_specs)
 def test_merges_that_do_not_see_the_basis_are_those_of_the_updates(spec: dict) -> None:
     inputs = MergeInput(random_experts(**spec), "delta")
-    same = {
+    references = {
         "task_arithmetic": task_arithmetic(inputs, TaskArithmeticSettings(scale=1.0)),
         "iso_c": iso_c(inputs, IsoCSettings()),
         "tsv": tsv(inputs, TsvSettings(keep=1.0)),
     }
-    for then, expected in same.items():
+    for then, expected in references.items():
         assert_same(core_space(inputs, CoreSpaceSettings(then=then)).state, dense_of(expected.state))
 
 
@@ -91,8 +91,8 @@ def test_tsv_iso_c_flattens_what_tsv_leaves(spec: dict) -> None:
     flat = dense_of(core_space(inputs, CoreSpaceSettings(then="tsv_iso_c", scale=2.0)).state)
     for module, delta in dense_of(plain).items():
         u, values, vt = np.linalg.svd(delta, full_matrices=False)
-        kept = values > 1e-7 * values.max()
-        expected = 2 * values[kept].mean() * u[:, kept] @ vt[kept]
+        nonzero = values > 1e-7 * values.max()
+        expected = 2 * values[nonzero].mean() * u[:, nonzero] @ vt[nonzero]
         np.testing.assert_allclose(flat[module], expected, atol=1e-6 * values.max())
 
 

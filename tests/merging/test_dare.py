@@ -28,8 +28,8 @@ def test_drop_and_rescale_by_hand() -> None:
 
 def test_both_ways_to_go_on_by_hand() -> None:
     inputs = MergeInput(experts_of(torch.tensor([[4.0, -2, 6, 1]]), torch.tensor([[-1.0, -4, 2, 3]])), "delta", seed=2)
-    kept = (uniform_numbers(inputs, MODULE) >= 0.5).int().tolist()
-    assert kept == [[[1, 1, 0, 0]], [[1, 0, 0, 1]]]
+    mask = (uniform_numbers(inputs, MODULE) >= 0.5).int().tolist()
+    assert mask == [[[1, 1, 0, 0]], [[1, 0, 0, 1]]]
     # with p = 0.5 what stays is doubled: (8, -4, 0, 0) and (-2, 0, 0, 6)
     merged = dare(inputs, DareSettings(drop=0.5)).state.modules[MODULE]
     assert merged.tolist() == [[3, -2, 0, 3]]
@@ -42,8 +42,8 @@ def test_both_ways_to_go_on_by_hand() -> None:
 @cases
 def test_agrees_with_peft_on_the_same_draws(count: int, drop: float, seed: int) -> None:
     inputs, deltas = random_input(count, seed)
-    numbers, each = uniform_numbers(inputs, MODULE), torch.ones(count)
-    for then, reference, weights in (("average", dare_linear, each / count), ("ties", dare_ties, each)):
+    numbers, ones = uniform_numbers(inputs, MODULE), torch.ones(count)
+    for then, reference, weights in (("average", dare_linear, ones / count), ("ties", dare_ties, ones)):
         with pytest.MonkeyPatch.context() as patch:
             draw_with(patch, numbers)
             expected = reference(list(deltas), weights, 1 - drop)
@@ -58,9 +58,9 @@ def test_agrees_with_mergekit_on_the_same_draws(count: int, drop: float, seed: i
     for then, name in (("average", "dare_linear"), ("ties", "dare_ties")):
         with pytest.MonkeyPatch.context() as patch:
             draw_with(patch, uniform_numbers(inputs, MODULE))
-            kept = mergekit(name, deltas, normalize=True, density=1 - drop)
+            unscaled = mergekit(name, deltas, normalize=True, density=1 - drop)
         merged = dare(inputs, DareSettings(drop=drop, then=then)).state.modules[MODULE]
-        torch.testing.assert_close(merged, kept / (1 - drop), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(merged, unscaled / (1 - drop), rtol=1e-4, atol=1e-5)
 
 
 def test_mergekit_rescales_to_the_l1_norm_instead() -> None:
@@ -99,8 +99,8 @@ def test_what_is_dropped_depends_on_seed_expert_and_module_alone() -> None:
     module = next(iter(experts["expert1"].modules))
     numbers = dict(zip(experts, uniform_numbers(MergeInput(experts, "delta"), module), strict=True))
     fewer = {name: experts[name] for name in ("expert1", "expert3")}
-    for name, found in zip(fewer, uniform_numbers(MergeInput(fewer, "delta"), module), strict=True):
-        assert torch.equal(found, numbers[name])
+    for name, draws in zip(fewer, uniform_numbers(MergeInput(fewer, "delta"), module), strict=True):
+        assert torch.equal(draws, numbers[name])
     assert not torch.equal(uniform_numbers(MergeInput(fewer, "delta", seed=1), module)[0], numbers["expert1"])
 
 
@@ -108,7 +108,7 @@ def test_no_drop_is_the_plain_mean() -> None:
     experts = make_experts(3)
     merged = dare(MergeInput(experts, "delta"), DareSettings(drop=0.0)).state
     updates = [dense(state) for state in experts.values()]
-    mean = {module: torch.stack([own[module] for own in updates]).mean(dim=0) for module in updates[0]}
+    mean = {module: torch.stack([update[module] for update in updates]).mean(dim=0) for module in updates[0]}
     assert distance(merged, mean) < 1e-5
 
 

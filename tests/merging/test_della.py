@@ -32,8 +32,8 @@ def test_by_hand() -> None:
     # p = 0.5, epsilon = 0.25: 0.75, 0.5, 0.25 from smallest to largest. x drops its smallest entry, 0.63 < 0.75, and is
     # (4 / 0.5, 0, 6 / 0.75) = (8, 0, 8); y keeps all and is (-1 / 0.25, -3 / 0.75, 2 / 0.5) = (-4, -4, 4)
     # sums (4, -4, 12): y disagrees on the first entry, is alone on the second, and the third is a mean
-    own = DellaSettings(drop=0.5, epsilon=0.25, scale=2.0)
-    assert della(inputs, own).state.modules[MODULE].tolist() == [[16, -8, 12]]
+    config = DellaSettings(drop=0.5, epsilon=0.25, scale=2.0)
+    assert della(inputs, config).state.modules[MODULE].tolist() == [[16, -8, 12]]
 
 
 @settings(max_examples=20, deadline=None)
@@ -46,7 +46,7 @@ def test_agrees_with_mergekit_on_the_same_draws(count: int, window: tuple[float,
     with pytest.MonkeyPatch.context() as patch:
         draw_with(patch, uniform_numbers(inputs, MODULE))
         masked = [sparsify(d, 1 - drop, SparsificationMethod.della_magprune, epsilon=epsilon) for d in deltas]
-    rescaled = [own / (1 - drop_by_rank(d, drop, epsilon)) for own, d in zip(masked, deltas, strict=True)]
+    rescaled = [update / (1 - drop_by_rank(d, drop, epsilon)) for update, d in zip(masked, deltas, strict=True)]
     expected = mergekit("ties", rescaled, normalize=True, density=1.0)
     merged = della(inputs, DellaSettings(drop=drop, epsilon=epsilon, scale=1.0)).state.modules[MODULE]
     torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
@@ -57,9 +57,9 @@ def test_agrees_with_mergekit_on_the_same_draws(count: int, window: tuple[float,
 def test_the_probabilities_of_a_row(width: int, window: tuple[float, float], seed: int) -> None:
     drop, epsilon = window
     values = torch.randn(3, width, generator=torch.Generator().manual_seed(seed))
-    found = drop_by_rank(values, drop, epsilon)
-    torch.testing.assert_close(found.mean(dim=1), torch.full((3,), drop))
-    by_size = found.gather(1, values.abs().argsort(dim=1))
+    probabilities = drop_by_rank(values, drop, epsilon)
+    torch.testing.assert_close(probabilities.mean(dim=1), torch.full((3,), drop))
+    by_size = probabilities.gather(1, values.abs().argsort(dim=1))
     assert (by_size.diff(dim=1) <= 1e-6).all()
     torch.testing.assert_close(by_size[:, [0, -1]], torch.tensor([[drop + epsilon, drop - epsilon]]).expand(3, 2))
 
@@ -67,9 +67,9 @@ def test_the_probabilities_of_a_row(width: int, window: tuple[float, float], see
 def test_the_mean_over_seeds_is_the_undropped_update() -> None:
     # beside an expert that changed nothing every sign is elected by the other, so that only the drop is left
     count, delta = 2000, torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    experts, own = experts_of(delta, torch.zeros(3, 4)), DellaSettings(drop=0.5, epsilon=0.3, scale=1.0)
-    merged = sum(della(MergeInput(experts, "delta", seed), own).state.modules[MODULE] for seed in range(count))
-    drop = drop_by_rank(delta, own.drop, own.epsilon)
+    experts, config = experts_of(delta, torch.zeros(3, 4)), DellaSettings(drop=0.5, epsilon=0.3, scale=1.0)
+    merged = sum(della(MergeInput(experts, "delta", seed), config).state.modules[MODULE] for seed in range(count))
+    drop = drop_by_rank(delta, config.drop, config.epsilon)
     deviation = (drop / (1 - drop) / count).sqrt() * delta.abs()  # of a mean of Bernoulli draws over 1 - p
     assert ((merged / count - delta).abs() < 4 * deviation).all()
 

@@ -105,9 +105,11 @@ def test_coefficients_of_a_device_wait_for_nothing(granularity: str, fake: FakeT
     assert request.signals is not None and request.granularity is not None
     shapes = {name: tuple(t.shape) for name, t in next(iter(request.experts.values())).tensors().items()}
     with fake:
-        found = estimation.coefficients(request.signals, request.granularity, shapes, 0, request.distances, OTHER)
-    assert {t.device for tensors in found.elements.values() for t in tensors.values()} == {OTHER}
-    assert {t.device.type for t in found.layer.values()} == {"cpu"}
+        coefficients = estimation.coefficients(
+            request.signals, request.granularity, shapes, 0, request.distances, OTHER
+        )
+    assert {t.device for tensors in coefficients.elements.values() for t in tensors.values()} == {OTHER}
+    assert {t.device.type for t in coefficients.layer.values()} == {"cpu"}
 
 
 def test_statistics_are_moved_one_by_one(fake: FakeTensorMode) -> None:

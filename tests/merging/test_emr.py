@@ -49,8 +49,8 @@ EXPERTS = {"x": vector(q=[4, -1, 2], k=[1]), "y": vector(q=[-3, -5, 1], k=[-1]),
 )
 def test_by_hand(task: tuple[str, ...], expected: list[float]) -> None:
     merged = emr(MergeInput(EXPERTS, "delta", task=task), EmrSettings()).state
-    found = torch.cat([merged.modules[f"{ROOT}.0.q"], merged.modules[f"{ROOT}.1.k"]], dim=1)
-    torch.testing.assert_close(found, torch.tensor([expected]))
+    update = torch.cat([merged.modules[f"{ROOT}.0.q"], merged.modules[f"{ROOT}.1.k"]], dim=1)
+    torch.testing.assert_close(update, torch.tensor([expected]))
     doubled = emr(MergeInput(EXPERTS, "delta", task=task), EmrSettings(scale=2.0)).state
     torch.testing.assert_close(doubled.modules[f"{ROOT}.0.q"], 2 * torch.tensor([expected[:3]]))
 
@@ -68,17 +68,17 @@ def test_the_order_of_the_task_does_not_matter() -> None:
 
 
 def test_identical_experts_return_themselves() -> None:
-    one = make_experts(2)["expert1"]
-    merged = emr(MergeInput({"x": one, "y": one}, "delta", task=("x",)), EmrSettings()).state
-    assert distance(merged, dense(one)) < tolerance(torch.float32)
+    expert = make_experts(2)["expert1"]
+    merged = emr(MergeInput({"x": expert, "y": expert}, "delta", task=("x",)), EmrSettings()).state
+    assert distance(merged, dense(expert)) < tolerance(torch.float32)
 
 
 def test_the_size_of_the_task_vector_is_the_experts() -> None:
     experts = make_experts(3)
     for name, state in experts.items():
         merged = dense(emr(MergeInput(experts, "delta", task=(name,)), EmrSettings()).state)
-        own = sum(float(delta.abs().sum()) for delta in dense(state).values())
-        assert sum(float(delta.abs().sum()) for delta in merged.values()) == pytest.approx(own, rel=1e-5)
+        size = sum(float(delta.abs().sum()) for delta in dense(state).values())
+        assert sum(float(delta.abs().sum()) for delta in merged.values()) == pytest.approx(size, rel=1e-5)
 
 
 def test_an_expert_that_learned_nothing_gets_nothing() -> None:

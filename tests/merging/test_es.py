@@ -97,9 +97,9 @@ def test_layer_wise_merging_in_delta_space_stays_low_rank() -> None:
     assert short.notes["svd_relative_residual"] == pytest.approx(_pooled(short, element), rel=1e-3)
 
 
-def _pooled(found, expected) -> float:
-    lost = sum(float((dense(found)[m] - delta).square().sum()) for m, delta in dense(expected).items())
-    return (lost / sum(float(delta.square().sum()) for delta in dense(expected).values())) ** 0.5
+def _pooled(state, expected) -> float:
+    residual = sum(float((dense(state)[m] - delta).square().sum()) for m, delta in dense(expected).items())
+    return (residual / sum(float(delta.square().sum()) for delta in dense(expected).values())) ** 0.5
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -121,10 +121,10 @@ def test_layer_coefficients_are_shuffled_over_layers() -> None:
     orders = set()
     for seed in range(12):
         # the probe's random directions move with the seed too, so compare with that seed's own coefficients
-        own = measure(replace(inputs, seed=seed), PLAIN)
+        measured = measure(replace(inputs, seed=seed), PLAIN)
         after = merge("es_shuffled", replace(inputs, seed=seed), PLAIN).coefficients
-        assert sorted(own.layer["expert1"].tolist()) == sorted(after.layer["expert1"].tolist())
-        orders.add(tuple(own.layer["expert1"].tolist().index(value) for value in after.layer["expert1"].tolist()))
+        assert sorted(measured.layer["expert1"].tolist()) == sorted(after.layer["expert1"].tolist())
+        orders.add(tuple(measured.layer["expert1"].tolist().index(value) for value in after.layer["expert1"].tolist()))
     assert before.elements == {} and len(orders) > 1
 
 
@@ -135,9 +135,9 @@ def test_permuting_gives_every_expert_another_ones_coefficients(space: str, coun
         inputs = make_input("es_permuted", space, granularity, make_experts(count))
         before, after = measure(inputs, PLAIN), merge("es_permuted", inputs, PLAIN).coefficients
         for old, new in _weight_groups(before, after):
-            source = [[i for i, t in enumerate(old) if torch.equal(t, moved)] for moved in new]
+            source = [[i for i, t in enumerate(old) if torch.equal(t, weights)] for weights in new]
             assert sorted(sum(source, [])) == list(range(count)), "not a permutation"
-            assert all(i not in found for i, found in enumerate(source)), "an expert kept its own coefficients"
+            assert all(i not in matches for i, matches in enumerate(source)), "an expert kept its own coefficients"
 
 
 def _weight_groups(before: Coefficients, after: Coefficients):
@@ -172,8 +172,10 @@ def test_magnitude_is_es_with_magnitudes_for_scores(space: str, granularity: str
 def test_noise_ignores_the_measured_responses_and_keeps_the_scores() -> None:
     experts = make_experts(2)
     inputs = make_input("es_noise", "factors", "joint", experts)
-    louder = {name: {k: v * 7 + 1 for k, v in own.items()} for name, own in inputs.signals.responses.items()}
-    other = replace(inputs, signals=replace(inputs.signals, responses=louder))
+    scaled_responses = {
+        name: {k: v * 7 + 1 for k, v in responses.items()} for name, responses in inputs.signals.responses.items()
+    }
+    other = replace(inputs, signals=replace(inputs.signals, responses=scaled_responses))
     first, second = merge("es_noise", inputs, PLAIN), merge("es_noise", other, PLAIN)
     assert all(torch.equal(first.coefficients.layer[n], second.coefficients.layer[n]) for n in experts)
     assert not torch.equal(first.coefficients.layer["expert1"], measure(inputs, PLAIN).layer["expert1"])
@@ -182,8 +184,10 @@ def test_noise_ignores_the_measured_responses_and_keeps_the_scores() -> None:
     for key in beta["expert1"]:
         ratio = torch.stack([first.coefficients.elements[n][key] for n in experts])
         ratio = ratio / torch.stack([first.coefficients.layer[n][layer_of(key)] for n in experts])[:, None, None]
-        found = ratio / ratio.sum(dim=0)
-        torch.testing.assert_close(found, torch.stack([beta[n][key] for n in experts]), rtol=1e-3, atol=1e-5)
+        element_coefficients = ratio / ratio.sum(dim=0)
+        torch.testing.assert_close(
+            element_coefficients, torch.stack([beta[n][key] for n in experts]), rtol=1e-3, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("name", "granularity"), [("es_magnitude", "layer"), ("es_noise", "element")])

@@ -41,9 +41,9 @@ def test_by_hand() -> None:
     # layer 0: 0.5 * (1, 2) + 0.25 * (4, 8) = (1.5, 3); layer 1: 1 * (3, 0) - 2 * (1, 1) = (1, -2)
     experts = {"x": vector([1.0, 2], [3, 0]), "y": vector([4.0, 8], [1, 1])}
     inputs = MergeInput(experts, "delta", statistics=measured(x=[0.5, 1.0], y=[0.25, -2.0]))
-    found = dense(expert_merging(inputs, ExpertMergingSettings()).state)
-    assert found[f"{ROOT}.0.q"].tolist() == [[1.5, 3]]
-    assert found[f"{ROOT}.1.q"].tolist() == [[1, -2]]
+    updates = dense(expert_merging(inputs, ExpertMergingSettings()).state)
+    assert updates[f"{ROOT}.0.q"].tolist() == [[1.5, 3]]
+    assert updates[f"{ROOT}.1.q"].tolist() == [[1, -2]]
     doubled = dense(expert_merging(inputs, ExpertMergingSettings(scale=2.0)).state)
     assert doubled[f"{ROOT}.1.q"].tolist() == [[2, -4]]
 
@@ -52,14 +52,14 @@ def test_by_hand() -> None:
 @given(st.integers(2, 5), st.integers(1, 4), st.integers(0, 999))
 def test_agrees_with_a_sum_of_dense_updates(count: int, layers: int, seed: int) -> None:
     experts = make_experts(count, layers, rank=2, seed=seed)
-    found = STATISTIC_MAKERS["alignment"](experts, "delta", seed)
+    coefficients = STATISTIC_MAKERS["alignment"](experts, "delta", seed)
     merged = expert_merging(
-        MergeInput(experts, "delta", statistics={"alignment": found}), ExpertMergingSettings()
+        MergeInput(experts, "delta", statistics={"alignment": coefficients}), ExpertMergingSettings()
     ).state
     expected = {
         module: torch.from_numpy(
             sum(
-                float(found[name]["layer"][layer_of(module)])
+                float(coefficients[name]["layer"][layer_of(module)])
                 * state.modules[module].scale
                 * np.matmul(state.modules[module].b.double().numpy(), state.modules[module].a.double().numpy())
                 for name, state in experts.items()
@@ -73,9 +73,9 @@ def test_agrees_with_a_sum_of_dense_updates(count: int, layers: int, seed: int) 
 
 def test_one_hot_coefficients_return_the_expert_itself() -> None:
     experts = make_experts(3)
-    found = {name: {"layer": torch.full((2,), float(name == "expert2"))} for name in experts}
+    coefficients = {name: {"layer": torch.full((2,), float(name == "expert2"))} for name in experts}
     merged = expert_merging(
-        MergeInput(experts, "delta", statistics={"alignment": found}), ExpertMergingSettings()
+        MergeInput(experts, "delta", statistics={"alignment": coefficients}), ExpertMergingSettings()
     ).state
     for module, factors in experts["expert2"].modules.items():
         assert torch.equal(merged.modules[module].a, factors.a) and torch.equal(merged.modules[module].b, factors.b)
@@ -84,10 +84,10 @@ def test_one_hot_coefficients_return_the_expert_itself() -> None:
 def test_what_is_merged_is_what_was_fitted() -> None:
     specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
     prompts = mixed_probe(ProbeSettings(samples=3), specialists, 0)
-    own = ExpertMergingSettings(alignment=AlignmentSettings(samples=2, steps=3))
-    found = STATISTICS.get("alignment").function(CalibrationData(specialists, prompts, 2), own.alignment)
+    config = ExpertMergingSettings(alignment=AlignmentSettings(samples=2, steps=3))
+    coefficients = STATISTICS.get("alignment").function(CalibrationData(specialists, prompts, 2), config.alignment)
     merged = merge(
-        "expert_merging", MergeInput(specialists.adapters, "delta", statistics={"alignment": found}), own
+        "expert_merging", MergeInput(specialists.adapters, "delta", statistics={"alignment": coefficients}), config
     ).state
     batch = specialists.prompt_encoder.batch(prompts)
 
@@ -96,7 +96,7 @@ def test_what_is_merged_is_what_was_fitted() -> None:
             return specialists.backbone.model(inputs_embeds=batch.embeds, attention_mask=batch.mask).logits
 
     with mixture(specialists.backbone.model, specialists.adapters) as mixed:
-        mixed.weights = torch.stack([found[name]["layer"] for name in specialists.adapters])
+        mixed.weights = torch.stack([coefficients[name]["layer"] for name in specialists.adapters])
         fitted = logits()
     with specialists.backbone.attached({"merged": merged}) as activate:
         activate("merged")

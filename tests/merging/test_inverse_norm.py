@@ -38,10 +38,11 @@ def test_agrees_with_the_formula_on_dense_updates(count: int, layers: int, seed:
     for layer in range(layers):
         modules = [module for module in merged if f".layers.{layer}." in module]
         inverse = {
-            name: 1 / np.linalg.norm(np.concatenate([own[m].ravel() for m in modules])) for name, own in updates.items()
+            name: 1 / np.linalg.norm(np.concatenate([deltas[m].ravel() for m in modules]))
+            for name, deltas in updates.items()
         }
         for module in modules:
-            expected = sum(inverse[name] * own[module] for name, own in updates.items()) / sum(inverse.values())
+            expected = sum(inverse[name] * deltas[module] for name, deltas in updates.items()) / sum(inverse.values())
             np.testing.assert_allclose(merged[module].numpy(), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 

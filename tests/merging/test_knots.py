@@ -44,11 +44,11 @@ def test_experts_with_different_outputs_are_added() -> None:
 
 def joint(deltas: Deltas) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
     """Module -> U and the experts' S V_iᵀ, from the SVD of ``[ΔW_1 | … | ΔW_N]``."""
-    found = {}
-    for module, own in deltas.items():
-        u, values, vt = thin_svd(np.hstack(own))
-        found[module] = u, np.split(np.diag(values) @ vt, len(own), axis=1)
-    return found
+    bases = {}
+    for module, updates in deltas.items():
+        u, values, vt = thin_svd(np.hstack(updates))
+        bases[module] = u, np.split(np.diag(values) @ vt, len(updates), axis=1)
+    return bases
 
 
 @settings(max_examples=30, deadline=None)
@@ -56,14 +56,15 @@ def joint(deltas: Deltas) -> dict[str, tuple[np.ndarray, list[np.ndarray]]]:
 def test_ties_agrees_with_the_dense_formula(spec: dict, keep: float) -> None:
     experts = random_experts(**spec)
     bases = joint(deltas_of(experts))
-    kept: list[list[np.ndarray]] = []
+    trimmed: list[list[np.ndarray]] = []
     for i in range(len(experts)):  # the trim counts over all modules of an expert
-        rows = [own[i] for _, own in bases.values()]
+        rows = [parts[i] for _, parts in bases.values()]
         flat = keep_largest(np.concatenate([row.ravel() for row in rows]), keep)
         segments = np.split(flat, np.cumsum([row.size for row in rows])[:-1])
-        kept.append([segment.reshape(row.shape) for segment, row in zip(segments, rows, strict=True)])
+        trimmed.append([segment.reshape(row.shape) for segment, row in zip(segments, rows, strict=True)])
     expected = {
-        module: u @ elected_mean([own[at] for own in kept]) for at, (module, (u, _)) in enumerate(bases.items())
+        module: u @ elected_mean([parts[index] for parts in trimmed])
+        for index, (module, (u, _)) in enumerate(bases.items())
     }
     merged = knots(MergeInput(experts, "delta"), KnotsSettings(keep=keep, scale=1.0)).state
     assert_same(merged, expected)
@@ -76,10 +77,10 @@ def test_dare_agrees_with_the_dense_formula_on_the_same_draws(spec: dict, drop: 
     expected = {}
     for module, (u, rows) in joint(deltas_of(experts)).items():
         thinned = []
-        for name, own in zip(experts, rows, strict=True):
+        for name, part in zip(experts, rows, strict=True):
             draw = torch_generator(7, "knots", name, module)
-            numbers = torch.rand(own.shape, generator=draw, dtype=torch.float64).numpy()
-            thinned.append(np.where(numbers >= drop, own, 0) / (1 - drop))
+            numbers = torch.rand(part.shape, generator=draw, dtype=torch.float64).numpy()
+            thinned.append(np.where(numbers >= drop, part, 0) / (1 - drop))
         expected[module] = u @ elected_mean(thinned)
     merged = knots(MergeInput(experts, "delta", seed=7), KnotsSettings(then="dare", drop=drop, scale=1.0)).state
     assert_same(merged, expected)
@@ -90,17 +91,17 @@ def test_dare_agrees_with_the_dense_formula_on_the_same_draws(spec: dict, drop: 
 def test_the_alignment_loses_nothing(spec: dict) -> None:
     experts = random_experts(**spec)
     for module, deltas in deltas_of(experts).items():
-        found = aligned(factors_of(experts, module))
-        height = found.left.shape[1]
-        np.testing.assert_allclose(found.left.numpy().T @ found.left.numpy(), np.eye(height), atol=1e-10)
-        for rows, delta in zip(found.rows, deltas, strict=True):
-            np.testing.assert_allclose(found.left.numpy() @ rows.numpy(), delta, atol=1e-10)
+        alignment = aligned(factors_of(experts, module))
+        height = alignment.left.shape[1]
+        np.testing.assert_allclose(alignment.left.numpy().T @ alignment.left.numpy(), np.eye(height), atol=1e-10)
+        for rows, delta in zip(alignment.rows, deltas, strict=True):
+            np.testing.assert_allclose(alignment.left.numpy() @ rows.numpy(), delta, atol=1e-10)
 
 
 def test_directions_that_no_update_has_do_not_count() -> None:
     # two copies of an expert of rank 2: the stacked factors have rank 4, the updates 2; a half is 7 of 2 · 7 entries
-    one = random_experts([(5, 7)], [2], 0)["e0"]
-    experts = {"x": one, "y": one}
+    expert = random_experts([(5, 7)], [2], 0)["e0"]
+    experts = {"x": expert, "y": expert}
     assert aligned(factors_of(experts, f"{ROOT}.0.q")).rows.shape == (2, 2, 7)
     merged = knots(MergeInput(experts, "delta"), KnotsSettings(keep=0.5)).state
     assert int((merged.modules[f"{ROOT}.0.q"].a != 0).sum()) == 7

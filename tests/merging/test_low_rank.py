@@ -18,22 +18,22 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_stack_by_hand() -> None:
     # 0.5 * (2 * [3] @ [[1, 0]]) + 1 * (1 * [4] @ [[0, 5]]) = [[3, 0]] + [[0, 20]]
-    one = LoraFactors(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0]]), 2.0)
-    two = LoraFactors(torch.tensor([[0.0, 5.0]]), torch.tensor([[4.0]]), 1.0)
-    stacked = stack([(0.5, one), (1.0, two)], torch.float32)
+    first = LoraFactors(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0]]), 2.0)
+    second = LoraFactors(torch.tensor([[0.0, 5.0]]), torch.tensor([[4.0]]), 1.0)
+    stacked = stack([(0.5, first), (1.0, second)], torch.float32)
     assert stacked.rank == 2
     torch.testing.assert_close(stacked.delta(), torch.tensor([[3.0, 20.0]]))
 
 
 def test_stack_of_weight_one_and_zeros_is_the_part_itself() -> None:
-    one, two = (LoraFactors(draw(2, 4, seed=i), draw(3, 2, seed=i + 9), 2.0 + i) for i in range(2))
-    found = stack([(0.0, one), (1.0, two)], torch.float32)
-    assert torch.equal(found.a, two.a) and torch.equal(found.b, two.b) and found.scale == two.scale
+    first, second = (LoraFactors(draw(2, 4, seed=i), draw(3, 2, seed=i + 9), 2.0 + i) for i in range(2))
+    stacked = stack([(0.0, first), (1.0, second)], torch.float32)
+    assert torch.equal(stacked.a, second.a) and torch.equal(stacked.b, second.b) and stacked.scale == second.scale
 
 
 def test_stack_of_zeros_is_zero() -> None:
-    one = LoraFactors(draw(2, 4), draw(3, 2), 2.0)
-    assert torch.equal(stack([(0.0, one), (0.0, one)], torch.float32).delta(), torch.zeros(3, 4))
+    factors = LoraFactors(draw(2, 4), draw(3, 2), 2.0)
+    assert torch.equal(stack([(0.0, factors), (0.0, factors)], torch.float32).delta(), torch.zeros(3, 4))
 
 
 @settings(max_examples=20, deadline=None)
@@ -42,18 +42,18 @@ def test_truncation_is_the_best_there_is_and_says_what_it_lost(height: int, widt
     delta = draw(height, width, seed=seed)
     values = np.linalg.svd(delta.double().numpy(), compute_uv=False)
     best = np.sqrt((values[rank:] ** 2).sum())  # Eckart-Young
-    found = factorise(delta, rank, torch.float32)
-    assert found.factors.rank == min(rank, height, width)
-    assert float((found.factors.delta() - delta).norm()) == pytest.approx(best, abs=1e-5)
-    assert (found.lost / found.norm) ** 0.5 == pytest.approx(best / np.linalg.norm(values), abs=1e-5)
+    truncation = factorise(delta, rank, torch.float32)
+    assert truncation.factors.rank == min(rank, height, width)
+    assert float((truncation.factors.delta() - delta).norm()) == pytest.approx(best, abs=1e-5)
+    assert (truncation.lost / truncation.norm) ** 0.5 == pytest.approx(best / np.linalg.norm(values), abs=1e-5)
 
 
 def test_the_reported_loss_includes_rounding_to_half_precision() -> None:
     delta = draw(6, 2) @ draw(2, 5, seed=1)
-    found = factorise(delta, 2, torch.bfloat16)
-    lost = float((found.factors.b.float() @ found.factors.a.float() - delta).square().sum())
-    assert found.lost == pytest.approx(lost, rel=1e-3)
-    assert found.lost > 0
+    truncation = factorise(delta, 2, torch.bfloat16)
+    residual = float((truncation.factors.b.float() @ truncation.factors.a.float() - delta).square().sum())
+    assert truncation.lost == pytest.approx(residual, rel=1e-3)
+    assert truncation.lost > 0
 
 
 @settings(max_examples=20, deadline=None)
@@ -63,11 +63,11 @@ def test_shortening_a_stack_equals_truncating_its_dense_update(
 ) -> None:
     factors = LoraFactors(draw(stacked, width, seed=seed), draw(height, stacked, seed=seed + 1), 1.5)
     values = np.linalg.svd(factors.delta().double().numpy(), compute_uv=False)
-    found = shorten(factors, rank, torch.float32)
-    assert found.factors.rank <= rank
-    lost = float((found.factors.delta() - factors.delta()).norm())
-    assert lost == pytest.approx(np.sqrt((values[rank:] ** 2).sum()), abs=1e-4)
-    assert found.lost**0.5 == pytest.approx(lost, abs=1e-4)
+    truncation = shorten(factors, rank, torch.float32)
+    assert truncation.factors.rank <= rank
+    error = float((truncation.factors.delta() - factors.delta()).norm())
+    assert error == pytest.approx(np.sqrt((values[rank:] ** 2).sum()), abs=1e-4)
+    assert truncation.lost**0.5 == pytest.approx(error, abs=1e-4)
 
 
 def test_a_large_update_is_truncated_as_well_without_a_full_decomposition() -> None:
@@ -75,14 +75,14 @@ def test_a_large_update_is_truncated_as_well_without_a_full_decomposition() -> N
     delta = draw(SMALL + 90, 4) @ draw(4, SMALL + 8, seed=1) + 0.05 * noise
     values = torch.linalg.svdvals(delta)
     for rank in (2, 4):
-        found = factorise(delta, rank, torch.float32)
-        assert found.factors.rank == rank
-        assert found.lost**0.5 == pytest.approx(float(values[rank:].square().sum().sqrt()), rel=1e-3)
+        truncation = factorise(delta, rank, torch.float32)
+        assert truncation.factors.rank == rank
+        assert truncation.lost**0.5 == pytest.approx(float(values[rank:].square().sum().sqrt()), rel=1e-3)
 
 
 def test_a_zero_update_has_zero_factors() -> None:
-    found = factorise(torch.zeros(3, 4), 1, torch.float32)
-    assert found.factors.rank == 1 and torch.equal(found.factors.delta(), torch.zeros(3, 4))
+    truncation = factorise(torch.zeros(3, 4), 1, torch.float32)
+    assert truncation.factors.rank == 1 and torch.equal(truncation.factors.delta(), torch.zeros(3, 4))
 
 
 def test_notes_pool_the_residual_over_modules() -> None:

@@ -60,8 +60,8 @@ def test_outliers_are_clamped_to_the_inner_magnitudes() -> None:
     # one of five at each end: the smallest becomes 2, the largest 4; signs stay
     state = vector(q=[1, -2, 3], k=[-4, 100])
     inputs = MergeInput({"x": state, "y": state}, "delta")
-    found = magnitude_range(inputs, 0.2)
-    assert found.low.tolist() == [2, 2] and found.high.tolist() == [4, 4]
+    bounds = magnitude_range(inputs, 0.2)
+    assert bounds.low.tolist() == [2, 2] and bounds.high.tolist() == [4, 4]
     merged = pcb(inputs, PcbSettings(ratio=0.4, outliers=0.2)).state
     torch.testing.assert_close(merged.modules[f"{ROOT}.1.k"], torch.tensor([[-4.0, 4]]))
 
@@ -99,12 +99,12 @@ def reference(flat: np.ndarray, ratio: float, outliers: float) -> np.ndarray:
         return (values - low) / (high - low)
 
     count, entries = flat.shape
-    cut, kept = int(outliers * entries), round(ratio * entries)
+    outlier_count, kept_count = int(outliers * entries), round(ratio * entries)
     ordered = np.sort(np.abs(flat), axis=1)
-    magnitudes = np.clip(np.abs(flat), ordered[:, [cut]], ordered[:, [entries - 1 - cut]])
+    magnitudes = np.clip(np.abs(flat), ordered[:, [outlier_count]], ordered[:, [entries - 1 - outlier_count]])
     balance = np.exp(count * norm(magnitudes) ** 2) * np.tanh(flat * flat.sum(axis=0))
-    dropped = np.sort(balance, axis=1)[:, [entries - 1 - kept]]
-    weights = norm(np.maximum(balance, dropped))
+    threshold = np.sort(balance, axis=1)[:, [entries - 1 - kept_count]]
+    weights = norm(np.maximum(balance, threshold))
     total = weights.sum(axis=0)
     merged = (weights * np.sign(flat) * magnitudes).sum(axis=0)
     return np.divide(merged, total, out=np.zeros_like(merged), where=total > 0)

@@ -55,9 +55,9 @@ def at_mean_norm(update: np.ndarray, deltas: list[np.ndarray]) -> np.ndarray:
 def test_by_hand() -> None:
     # the B side by side are (2, 0), (1, 0), (0, 1): 5/6 of the energy in the first direction, 1/6 in the second. With
     # two experts those are multiplied by 1 / (1 + 5/6) and 1 / (1 + 1/6). The updates' norms are 2 and 5.
-    one = LoraFactors(torch.tensor([[1.0, 0]]).double(), torch.tensor([[2.0], [0]]).double(), 1.0)
-    two = LoraFactors(torch.tensor([[0, 3.0], [4, 0]]).double(), torch.tensor([[0.5, 0], [0, 0.5]]).double(), 2.0)
-    experts = {name: LoraState({MODULE: factors}) for name, factors in {"x": one, "y": two}.items()}
+    first = LoraFactors(torch.tensor([[1.0, 0]]).double(), torch.tensor([[2.0], [0]]).double(), 1.0)
+    second = LoraFactors(torch.tensor([[0, 3.0], [4, 0]]).double(), torch.tensor([[0.5, 0], [0, 0.5]]).double(), 2.0)
+    experts = {name: LoraState({MODULE: factors}) for name, factors in {"x": first, "y": second}.items()}
     calibrated_sum = np.array([[2 * 6 / 11, 3 * 6 / 11], [4 * 6 / 7, 0]])
     expected = 2 * 3.5 * calibrated_sum / np.linalg.norm(calibrated_sum)
     assert_same(pico(MergeInput(experts, "delta"), PicoSettings(scale=2.0)).state, {MODULE: expected})
@@ -82,8 +82,8 @@ def test_before_ties_the_trim_counts_over_all_modules_of_the_calibrated_experts(
     trimmed = [np.split(keep_largest(vector, 0.2), [35]) for vector in flat]
     merged = pico(MergeInput(experts, "delta"), PicoSettings(first="ties", scale=2.0)).state
     assert isinstance(merged, DenseState)
-    for at, (module, update) in enumerate(dense(merged).items()):
-        elected = elected_mean([parts[at].reshape(update.shape) for parts in trimmed])
+    for index, (module, update) in enumerate(dense(merged).items()):
+        elected = elected_mean([parts[index].reshape(update.shape) for parts in trimmed])
         np.testing.assert_allclose(update.numpy(), 2 * at_mean_norm(elected, deltas[module]), rtol=1e-5, atol=1e-6)
 
 
@@ -92,7 +92,10 @@ def test_before_tsv() -> None:
     updates, deltas = calibrated(experts), deltas_of(experts)
     explicit = {
         name: LoraState(
-            {m: LoraFactors(torch.tensor(own[i]), torch.eye(len(own[i])).double(), 1.0) for m, own in updates.items()}
+            {
+                m: LoraFactors(torch.tensor(matrices[i]), torch.eye(len(matrices[i])).double(), 1.0)
+                for m, matrices in updates.items()
+            }
         )
         for i, name in enumerate(experts)
     }
@@ -103,15 +106,15 @@ def test_before_tsv() -> None:
 
 def test_it_depends_on_how_an_update_is_split_and_a_sum_does_not() -> None:
     experts = random_experts([(5, 7)], [2, 2], 3)
-    moved = {
+    rescaled = {
         name: replace(
             state,
             modules={m: replace(f, a=f.a / 10, b=f.b * 10) if name == "e0" else f for m, f in state.modules.items()},
         )
         for name, state in experts.items()
     }
-    summed = [task_arithmetic(MergeInput(e, "delta"), TaskArithmeticSettings()).state for e in (experts, moved)]
-    merged = [dense_of(pico(MergeInput(e, "delta"), PicoSettings()).state)[MODULE] for e in (experts, moved)]
+    summed = [task_arithmetic(MergeInput(e, "delta"), TaskArithmeticSettings()).state for e in (experts, rescaled)]
+    merged = [dense_of(pico(MergeInput(e, "delta"), PicoSettings()).state)[MODULE] for e in (experts, rescaled)]
     assert_same(summed[1], dense_of(summed[0]))
     assert np.linalg.norm(merged[0] - merged[1]) > 0.05 * np.linalg.norm(merged[0])
 

@@ -46,7 +46,7 @@ Install = Callable[[str], None]
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install a distribution ``other-merges`` 1.2 whose module ``other_merges.length`` has the given text."""
-    before = dict(MERGES._entries) if MERGES.names() else {}
+    entries = dict(MERGES._entries) if MERGES.names() else {}
 
     def installer(text: str) -> None:
         package, info = tmp_path / "other_merges", tmp_path / "other_merges-1.2.dist-info"
@@ -63,7 +63,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for name in [name for name in sys.modules if name.split(".")[0] == "other_merges"]:
         del sys.modules[name]
     MERGES._entries.clear()
-    MERGES._entries.update(before)
+    MERGES._entries.update(entries)
 
 
 def test_an_installed_merge_is_there_merges_and_passes_the_check(install: Install) -> None:
@@ -71,10 +71,12 @@ def test_an_installed_merge_is_there_merges_and_passes_the_check(install: Instal
     assert "by_length" in MERGES.names() and "es" in MERGES.names()
     chosen = choose_method({"name": "by_length", "scale": 2.0})
     assert chosen.entry.info.kind is MethodKind.MERGE and chosen.settings.scale == 2.0
-    one, two = (make_experts(1, seed=seed)["expert1"] for seed in (0, 1))
-    merged = merge("by_length", MergeInput({"one": one, "two": two}, "delta"), chosen.settings).state
-    first, second = dense(one), dense(two)
-    lengths = [torch.stack([delta.square().sum() for delta in each.values()]).sum().sqrt() for each in (first, second)]
+    first_expert, second_expert = (make_experts(1, seed=seed)["expert1"] for seed in (0, 1))
+    merged = merge("by_length", MergeInput({"one": first_expert, "two": second_expert}, "delta"), chosen.settings).state
+    first, second = dense(first_expert), dense(second_expert)
+    lengths = [
+        torch.stack([delta.square().sum() for delta in updates.values()]).sum().sqrt() for updates in (first, second)
+    ]
     share = lengths[0] / sum(lengths)
     expected = {key: 2.0 * (share * first[key] + (1 - share) * second[key]) for key in first}
     assert distance(merged, expected) < 1e-6
@@ -82,7 +84,7 @@ def test_an_installed_merge_is_there_merges_and_passes_the_check(install: Instal
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("import a_package_that_is_not_there", "ModuleNotFoundError: No module named 'a_package_that_is_not_there'"),
         (MERGE.replace('"by_length"', '"ties"'), "ValueError: merge 'ties' is registered by .*ties already"),
@@ -92,8 +94,10 @@ def test_an_installed_merge_is_there_merges_and_passes_the_check(install: Instal
         ),
     ],
 )
-def test_a_merge_that_cannot_be_imported_is_named_with_its_package(install: Install, text: str, said: str) -> None:
+def test_a_merge_that_cannot_be_imported_is_named_with_its_package(install: Install, text: str, reason: str) -> None:
     install(text)
     for _ in range(2):  # it stays broken
-        with pytest.raises(ConfigError, match=f"merge 'by_length' of the installed package other-merges 1.2 .*{said}"):
+        with pytest.raises(
+            ConfigError, match=f"merge 'by_length' of the installed package other-merges 1.2 .*{reason}"
+        ):
             MERGES.names()

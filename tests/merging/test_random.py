@@ -26,27 +26,29 @@ def inputs_of(space: str, experts: dict[str, LoraState] | None = None, seed: int
 def test_a_stranger_has_the_shapes_and_the_norms_of_its_expert(space: str) -> None:
     inputs = inputs_of(space)
     for name, expert in inputs.experts.items():
-        drawn = stranger(inputs, name)
-        assert drawn.header == expert.header
+        adapter = stranger(inputs, name)
+        assert adapter.header == expert.header
         for module, factors in expert.modules.items():
-            part = drawn.modules[module]
+            part = adapter.modules[module]
             assert np.linalg.norm(part.a.numpy()) == pytest.approx(np.linalg.norm(factors.a.numpy()))
             if space == "factors":
                 assert np.linalg.norm(part.b.numpy()) == pytest.approx(np.linalg.norm(factors.b.numpy()))
             else:
-                updates = dense_of(drawn)[module], dense_of(expert)[module]
+                updates = dense_of(adapter)[module], dense_of(expert)[module]
                 assert np.linalg.norm(updates[0]) == pytest.approx(np.linalg.norm(updates[1]))
 
 
 def test_updates_are_averaged_and_factors_by_themselves() -> None:
     inputs = inputs_of("delta")
     updates = [dense_of(stranger(inputs, name)) for name in inputs.experts]
-    expected = {module: 0.4 * sum(own[module] for own in updates) for module in updates[0]}
+    expected = {module: 0.4 * sum(tensors[module] for tensors in updates) for module in updates[0]}
     assert_same(random(inputs, ConvexSettings(scale=1.2)).state, expected)  # of three experts, at task arithmetic's λ
     inputs = inputs_of("factors")
     parts = [stranger(inputs, name).tensors() for name in inputs.experts]
     for key, tensor in random(inputs, ConvexSettings()).state.tensors().items():
-        np.testing.assert_allclose(tensor.numpy(), np.mean([own[key].numpy() for own in parts], axis=0), atol=1e-12)
+        np.testing.assert_allclose(
+            tensor.numpy(), np.mean([tensors[key].numpy() for tensors in parts], axis=0), atol=1e-12
+        )
 
 
 @SPACES
@@ -75,5 +77,5 @@ def test_strangers_share_nothing() -> None:
 def test_who_learnt_nothing_is_a_stranger_who_says_nothing(space: str) -> None:
     experts = random_experts(SHAPES, [3, 3], 5)
     empty = {m: replace(f, a=torch.zeros_like(f.a)) for m, f in experts["e0"].modules.items()}
-    drawn = stranger(inputs_of(space, {**experts, "e0": replace(experts["e0"], modules=empty)}), "e0")
-    assert all((delta == 0).all() for delta in dense_of(drawn).values())
+    adapter = stranger(inputs_of(space, {**experts, "e0": replace(experts["e0"], modules=empty)}), "e0")
+    assert all((delta == 0).all() for delta in dense_of(adapter).values())

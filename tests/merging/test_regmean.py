@@ -42,10 +42,10 @@ def test_shrinking_by_hand() -> None:
     # factor 0.5: G_1 = [[2, 0.5], [0.5, 4]], G_2 = [[2, 0], [0, 0]], and the sum [[4, 0.5], [0.5, 4]];
     # A_1 G_1 = [2, 0.5], A_2 G_2 = [0, 0]
     grams = [torch.tensor([[2.0, 1], [1, 4]]), torch.tensor([[2.0, 0], [0, 0]])]
-    one, two = through([torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]])], grams, 0.5)
+    first, second = through([torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]])], grams, 0.5)
     total = np.array([[4, 0.5], [0.5, 4]])
-    np.testing.assert_allclose(one.numpy(), np.array([[2, 0.5]]) @ np.linalg.inv(total))
-    assert two.tolist() == [[0, 0]]
+    np.testing.assert_allclose(first.numpy(), np.array([[2, 0.5]]) @ np.linalg.inv(total))
+    assert second.tolist() == [[0, 0]]
 
 
 @settings(max_examples=15, deadline=None)
@@ -58,15 +58,17 @@ def test_agrees_with_the_papers_formula_on_dense_weights(count: int, factor: flo
         name: {module: rng.normal(size=(30, f.a.shape[1])) for module, f in state.modules.items()}
         for name, state in experts.items()
     }
-    grams = {name: {m: torch.tensor(x.T @ x / len(x)) for m, x in own.items()} for name, own in inputs.items()}
+    grams = {
+        name: {m: torch.tensor(x.T @ x / len(x)) for m, x in matrices.items()} for name, matrices in inputs.items()
+    }
     merged = dense(regmean(with_grams(experts, grams), RegMeanSettings(off_diagonal=factor)).state)
-    for module, found in merged.items():
-        backbone = rng.normal(size=found.shape)
-        gram = {name: own[module].numpy() for name, own in grams.items()}
+    for module, update in merged.items():
+        backbone = rng.normal(size=update.shape)
+        gram = {name: matrices[module].numpy() for name, matrices in grams.items()}
         gram = {name: g * (factor + (1 - factor) * np.eye(len(g))) for name, g in gram.items()}
         weights = {name: (backbone + dense(state)[module].numpy()).T for name, state in experts.items()}
         total = np.linalg.inv(sum(gram.values())) @ sum(gram[name] @ weights[name] for name in experts)
-        np.testing.assert_allclose(found.numpy(), total.T - backbone, rtol=0, atol=1e-4 * np.abs(total).max())
+        np.testing.assert_allclose(update.numpy(), total.T - backbone, rtol=0, atol=1e-4 * np.abs(total).max())
 
 
 def test_a_factor_of_one_is_the_least_squares_solution() -> None:
@@ -79,8 +81,8 @@ def test_a_factor_of_one_is_the_least_squares_solution() -> None:
     targets = [x @ dense(short[name])[module].numpy().T for name, x in inputs.items()]
     expected = np.linalg.lstsq(np.concatenate(list(inputs.values())), np.concatenate(targets), rcond=None)[0].T
     grams = {name: {module: torch.tensor(x.T @ x / len(x))} for name, x in inputs.items()}
-    found = dense(regmean(with_grams(short, grams), RegMeanSettings(off_diagonal=1.0)).state)[module]
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    update = dense(regmean(with_grams(short, grams), RegMeanSettings(off_diagonal=1.0)).state)[module]
+    np.testing.assert_allclose(update.numpy(), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
 def test_equal_grams_give_the_average() -> None:
@@ -96,14 +98,14 @@ def test_equal_grams_give_the_average() -> None:
 @pytest.mark.parametrize("factor", [0.9, 1.0])
 def test_one_token_per_expert_is_enough(factor: float) -> None:
     # the sum of the Gram matrices has rank 2 of up to 9; identical experts must still return themselves
-    one = make_experts(2)["expert1"]
+    expert = make_experts(2)["expert1"]
     draw = torch.Generator().manual_seed(1)
     grams: dict[str, dict[str, torch.Tensor]] = {}
     for name in ("x", "y"):
-        tokens = {m: torch.randn(1, f.a.shape[1], generator=draw) for m, f in one.modules.items()}
+        tokens = {m: torch.randn(1, f.a.shape[1], generator=draw) for m, f in expert.modules.items()}
         grams[name] = {m: x.T @ x for m, x in tokens.items()}
-    merged = regmean(with_grams({"x": one, "y": one}, grams), RegMeanSettings(off_diagonal=factor)).state
-    assert distance(merged, dense(one)) < 1e-5
+    merged = regmean(with_grams({"x": expert, "y": expert}, grams), RegMeanSettings(off_diagonal=factor)).state
+    assert distance(merged, dense(expert)) < 1e-5
     assert isinstance(merged, LoraState) and all(factors.rank == 4 for factors in merged.modules.values())
 
 

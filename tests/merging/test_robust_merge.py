@@ -51,10 +51,10 @@ def test_by_hand() -> None:
     # x: B (6, 1 | 7, 2) -> (6, 0 | 7, 0)                  y: B (1, 8 | 2, 9) -> (0, 8 | 0, 9)
     a = torch.tensor([[[1.0, 3], [4, 2]], [[5, 5], [0, 1]]])
     b = torch.tensor([[[6.0, 1], [7, 2]], [[1, 8], [2, 9]]])
-    found = merge_factors(a, b, RobustMergeSettings(scale=4.0, keep=0.5, rescaled=1.0))
+    factors = merge_factors(a, b, RobustMergeSettings(scale=4.0, keep=0.5, rescaled=1.0))
     first, second = (4 / 3) / (4 / 3 + 1), 1 / (3 / 2 + 1)
-    torch.testing.assert_close(found[0], 2 * torch.tensor([[5.0, 8], [4, 0]]))
-    torch.testing.assert_close(found[1], 2 * torch.tensor([[6 * first, 8 * second], [7 * first, 9 * second]]))
+    torch.testing.assert_close(factors[0], 2 * torch.tensor([[5.0, 8], [4, 0]]))
+    torch.testing.assert_close(factors[1], 2 * torch.tensor([[6 * first, 8 * second], [7 * first, 9 * second]]))
 
 
 def test_without_pruning_it_is_the_sum_of_a_and_the_mean_of_b() -> None:
@@ -73,8 +73,10 @@ def reference(a: np.ndarray, b: np.ndarray, keep: float, rescaled: float) -> tup
     sums, weighted, total = np.zeros_like(a[0]), np.zeros_like(b[0]), np.zeros(a.shape[1])
     for own_a, own_b in zip(a, b, strict=True):
         cut_a, cut_b = (
-            np.where(np.abs(own) >= np.sort(np.abs(own), axis=None)[own.size - round(keep * own.size)], own, 0)
-            for own in (own_a, own_b)
+            np.where(
+                np.abs(factor) >= np.sort(np.abs(factor), axis=None)[factor.size - round(keep * factor.size)], factor, 0
+            )
+            for factor in (own_a, own_b)
         )
         s = np.abs(own_a).sum(axis=1) / np.abs(cut_a).sum(axis=1)
         s = np.maximum(s, np.sort(s)[int(len(s) * (1 - rescaled))])
@@ -94,10 +96,10 @@ def test_agrees_with_the_formulas(count: int, rank: int, keep: float, rescaled: 
     generator = torch.Generator().manual_seed(seed)  # rows of 60 never lose all of their entries
     a = torch.randn(count, rank, 60, generator=generator, dtype=torch.float64)
     b = torch.randn(count, 12, rank, generator=generator, dtype=torch.float64)
-    found = merge_factors(a, b, RobustMergeSettings(keep=keep, rescaled=rescaled))
+    factors = merge_factors(a, b, RobustMergeSettings(keep=keep, rescaled=rescaled))
     expected = reference(a.numpy(), b.numpy(), keep, rescaled)
-    torch.testing.assert_close(found[0], torch.from_numpy(expected[0]))
-    torch.testing.assert_close(found[1], torch.from_numpy(expected[1]))
+    torch.testing.assert_close(factors[0], torch.from_numpy(expected[0]))
+    torch.testing.assert_close(factors[1], torch.from_numpy(expected[1]))
 
 
 @pytest.mark.parametrize("name", ["keep", "rescaled"])

@@ -56,9 +56,9 @@ def test_a_granularity_that_a_merge_lacks_is_refused() -> None:
 def test_an_incomplete_result_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     experts = make_experts(2)
     modules = dict(experts["expert1"].modules)
-    gone = next(iter(modules))
-    register(monkeypatch, LoraState({**{m: f for m, f in modules.items() if m != gone}, "stray": modules[gone]}))
-    with pytest.raises(AdapterError, match=f"'broken' left modules unmerged: {gone}; and added stray"):
+    missing = next(iter(modules))
+    register(monkeypatch, LoraState({**{m: f for m, f in modules.items() if m != missing}, "stray": modules[missing]}))
+    with pytest.raises(AdapterError, match=f"'broken' left modules unmerged: {missing}; and added stray"):
         merge("broken", MergeInput(experts, "delta"), Nothing())
 
 
@@ -76,23 +76,23 @@ def test_a_result_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_merge_is_given_experts_that_were_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    experts, given, looked = make_experts(3), [], []
+    experts, calls, sizes = make_experts(3), [], []
     register(monkeypatch, experts["expert1"])
     entry = MERGES.get("broken")
     monkeypatch.setitem(
         MERGES._entries,
         "broken",
-        replace(entry, function=lambda inputs, settings: given.append(inputs) or Merged(experts["expert1"])),
+        replace(entry, function=lambda inputs, settings: calls.append(inputs) or Merged(experts["expert1"])),
     )
-    whole = lora.all_finite
-    monkeypatch.setattr(lora, "all_finite", lambda tensor: looked.append(tensor.numel()) or whole(tensor))
+    original = lora.all_finite
+    monkeypatch.setattr(lora, "all_finite", lambda tensor: sizes.append(tensor.numel()) or original(tensor))
     request = MergeRequest(experts, "delta", seed=3)
     merge("broken", request, Nothing())
-    assert isinstance(given[0], MergeInput) and isinstance(given[0].experts, ValidatedExperts) and given[0].seed == 3
-    assert dict(given[0].experts) == experts
-    assert sum(looked) == sum(tensor.numel() for state in experts.values() for tensor in state.tensors().values())
-    merge("broken", given[0], Nothing())
-    assert given[1].experts is given[0].experts, "what was validated is not looked at again"
+    assert isinstance(calls[0], MergeInput) and isinstance(calls[0].experts, ValidatedExperts) and calls[0].seed == 3
+    assert dict(calls[0].experts) == experts
+    assert sum(sizes) == sum(tensor.numel() for state in experts.values() for tensor in state.tensors().values())
+    merge("broken", calls[0], Nothing())
+    assert calls[1].experts is calls[0].experts, "what was validated is not looked at again"
 
 
 @pytest.mark.parametrize("changes", [{"scale": 0}, {"rank": 0}, {"rank": "full"}, {"rank": True}, {"rank": -3}])

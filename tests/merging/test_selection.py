@@ -25,7 +25,7 @@ def test_the_trim_counts_over_all_tensors_and_for_each_row_apart() -> None:
 def test_dropped_entries_are_made_up_for_by_the_rest() -> None:
     values = torch.full((100, 100), 2.0)
     numbers = torch.rand(100, 100, generator=torch.Generator().manual_seed(0))
-    found = drop_and_rescale(values, 0.75, numbers)
-    assert set(found.unique().tolist()) == {0.0, 8.0}
-    assert abs(float((found == 0).float().mean()) - 0.75) < 0.02
+    rescaled = drop_and_rescale(values, 0.75, numbers)
+    assert set(rescaled.unique().tolist()) == {0.0, 8.0}
+    assert abs(float((rescaled == 0).float().mean()) - 0.75) < 0.02
     assert torch.equal(drop_and_rescale(values, 0.0, numbers), values)

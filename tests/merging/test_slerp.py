@@ -38,14 +38,14 @@ def test_by_hand() -> None:
 
 def test_three_directions_on_one_circle_meet_at_their_mean_angle() -> None:
     # angles 0, 0 and 90 degrees: their mean is 30, while the plain sum (2, 1) points to 26.6
-    found = mean_of([1, 0], [1, 0], [0, 1])
-    assert found.tolist() == pytest.approx([0.75**0.5, 0.5])
+    mean = mean_of([1, 0], [1, 0], [0, 1])
+    assert mean.tolist() == pytest.approx([0.75**0.5, 0.5])
 
 
 def test_tangents_by_hand() -> None:
     # seen from (1, 0): (0, 1) lies a quarter turn away; (1, 0) is there already; (-1, 0) lies in every direction
-    found = tangents(torch.tensor([1.0, 0]), torch.tensor([[0.0, 1], [1, 0], [-1, 0]]))
-    torch.testing.assert_close(found, torch.tensor([[0, torch.pi / 2], [0, 0], [0, 0]]))
+    vectors = tangents(torch.tensor([1.0, 0]), torch.tensor([[0.0, 1], [1, 0], [-1, 0]]))
+    torch.testing.assert_close(vectors, torch.tensor([[0, torch.pi / 2], [0, 0], [0, 0]]))
 
 
 def test_updates_without_a_direction() -> None:
@@ -61,10 +61,10 @@ def test_updates_without_a_direction() -> None:
 def test_agrees_with_mergekit_on_dense_tensors(count: int, rank: int, seed: int) -> None:
     experts = make_experts(count, rank=rank, seed=seed)
     merged = slerp(MergeInput(experts, "delta"), SlerpSettings()).state
-    for module, found in dense(merged).items():
+    for module, update in dense(merged).items():
         deltas = [dense(state)[module] for state in experts.values()]
         expected = karcher_merge_tensors(deltas, [1 / count] * count)
-        assert float((found - expected).norm() / expected.norm()) < 1e-5
+        assert float((update - expected).norm() / expected.norm()) < 1e-5
 
 
 @settings(max_examples=15, deadline=None)
@@ -76,10 +76,10 @@ def test_two_updates_of_one_length_give_mergekits_slerp(seed: int) -> None:
         unit = {m: replace(f, scale=f.scale / float(f.delta().norm())) for m, f in state.modules.items()}
         experts[name] = replace(state, modules=unit)
     merged = dense(slerp(MergeInput(experts, "delta"), SlerpSettings()).state)
-    for module, found in merged.items():
+    for module, update in merged.items():
         first, second = (dense(state)[module].flatten()[None] for state in experts.values())
-        expected = mergekit_slerp(torch.tensor([0.5]), first, second).reshape(found.shape)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        expected = mergekit_slerp(torch.tensor([0.5]), first, second).reshape(update.shape)
+        torch.testing.assert_close(update, expected, rtol=0, atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -99,9 +99,9 @@ def test_the_mean_has_the_least_sum_of_squared_angles(count: int, seed: int) -> 
 
 
 def test_identical_experts_return_themselves() -> None:
-    one = make_experts(2)["expert1"]
-    merged = slerp(MergeInput({"x": one, "y": one, "z": one}, "delta"), SlerpSettings()).state
-    assert distance(merged, dense(one)) < 1e-5
+    expert = make_experts(2)["expert1"]
+    merged = slerp(MergeInput({"x": expert, "y": expert, "z": expert}, "delta"), SlerpSettings()).state
+    assert distance(merged, dense(expert)) < 1e-5
 
 
 def test_the_rank_is_at_most_the_sum_of_ranks() -> None:

@@ -63,8 +63,8 @@ def prior_of(updates: Iterable[np.ndarray], prior: str) -> np.ndarray:
     if prior == "sum":
         return np.sum(list(updates), axis=0)
     triplets = [np.linalg.svd(update, full_matrices=False) for update in updates]
-    kept = [(u[:, s > 1e-6 * s[0]], s[s > 1e-6 * s[0]], vt[s > 1e-6 * s[0]]) for u, s, vt in triplets]
-    lefts, values, rights = zip(*kept, strict=True)
+    nonzero = [(u[:, s > 1e-6 * s[0]], s[s > 1e-6 * s[0]], vt[s > 1e-6 * s[0]]) for u, s, vt in triplets]
+    lefts, values, rights = zip(*nonzero, strict=True)
     return polar(np.concatenate(lefts, 1)) * np.concatenate(values) @ polar(np.concatenate(rights).T).T
 
 
@@ -151,19 +151,19 @@ def test_one_expert_alone_comes_back(tokens: int, prior: str) -> None:
 
 def test_experts_that_agree_count_once() -> None:
     """Two of the same leave what they are: the sum would double it where no token has been."""
-    one = make_experts(1)["expert1"]
-    experts = {"x": one, "y": one}
+    expert = make_experts(1)["expert1"]
+    experts = {"x": expert, "y": expert}
     for module, update in merged(experts, draw(experts, 2)).items():
-        assert_near(update, dense(one)[module].numpy())
+        assert_near(update, dense(expert)[module].numpy())
 
 
 def test_the_experts_order_does_not_matter() -> None:
     experts = make_experts(4)
     rows = draw(experts, 2)
-    moved = {name: experts[name] for name in sorted(experts)}
-    assert list(moved) != list(experts)
+    reordered = {name: experts[name] for name in sorted(experts)}
+    assert list(reordered) != list(experts)
     updates = merged(experts, rows)
-    for module, update in merged(moved, rows).items():
+    for module, update in merged(reordered, rows).items():
         assert_near(update, updates[module])
 
 
@@ -202,9 +202,9 @@ def test_hardly_a_span_leaves_the_prior(prior: str) -> None:
         "decorrelated": (core_space, CoreSpaceSettings()),
     }
     merge, published = other[prior]
-    alone = dense(merge(MergeInput(experts, "delta"), published).state)
+    reference = dense(merge(MergeInput(experts, "delta"), published).state)
     for module, update in merged(experts, draw(experts, 2), ridge=1e9, prior=prior).items():
-        assert_near(update, alone[module].numpy())
+        assert_near(update, reference[module].numpy())
 
 
 @pytest.mark.parametrize("outside", [1.0, 1 / 3])

@@ -28,8 +28,8 @@ from esmerge.merging.ops.spectral import significant
 Merge = Callable[[MergeInput], Merged]
 
 
-def bound(function: Callable[[MergeInput, Any], Merged], own: Any) -> Merge:
-    return lambda inputs: function(inputs, own)
+def bound(function: Callable[[MergeInput, Any], Merged], config: Any) -> Merge:
+    return lambda inputs: function(inputs, config)
 
 
 FROM_UPDATES = {
@@ -91,8 +91,8 @@ def test_signs_of_singular_vectors_do_not_matter(name: str, spec: dict) -> None:
 def test_expert_order_does_not_matter(name: str, spec: dict) -> None:
     experts = random_experts(**spec)
     expected = dense_of(MERGES[name](MergeInput(experts, "delta")).state)
-    moved = dict(reversed(experts.items()))
-    assert_same(MERGES[name](MergeInput(moved, "delta")).state, expected)
+    reordered = dict(reversed(experts.items()))
+    assert_same(MERGES[name](MergeInput(reordered, "delta")).state, expected)
 
 
 @pytest.mark.parametrize("name", FROM_UPDATES)
@@ -135,17 +135,17 @@ def test_zero_updates_leave_zero(name: str) -> None:
 @pytest.mark.parametrize("name", EXACT_ON_COPIES)
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_copies_of_an_expert(name: str, rank: int) -> None:
-    one = random_experts([(5, 7), (8, 3)], [rank], 1)["e0"]
+    expert = random_experts([(5, 7), (8, 3)], [rank], 1)["e0"]
     merge, times = EXACT_ON_COPIES[name]
-    merged = merge(MergeInput({"x": one, "y": one, "z": one}, "delta")).state
-    assert_same(merged, {module: times * delta for module, delta in dense_of(one).items()})
+    merged = merge(MergeInput({"x": expert, "y": expert, "z": expert}, "delta")).state
+    assert_same(merged, {module: times * delta for module, delta in dense_of(expert).items()})
 
 
 @pytest.mark.parametrize("name", ["knots ties", "tsv whole", "core tsv", "core ties"])
 def test_an_expert_that_learned_nothing_changes_nothing(name: str) -> None:
-    one = random_experts([(5, 7)], [2], 1)["e0"]
-    merged = EXACT_ON_COPIES[name][0](MergeInput({"x": zeros(one), "y": one}, "delta")).state
-    assert_same(merged, dense_of(one))
+    expert = random_experts([(5, 7)], [2], 1)["e0"]
+    merged = EXACT_ON_COPIES[name][0](MergeInput({"x": zeros(expert), "y": expert}, "delta")).state
+    assert_same(merged, dense_of(expert))
 
 
 def test_significant_singular_values() -> None:

@@ -27,5 +27,5 @@ def test_equals_sorting(rows: int, sizes: list[int], exponent: int, dtype: torch
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     batches = [(torch.randn(rows, size, 2, generator=generator) * 10.0**exponent).to(dtype) for size in sizes]
     places = data.draw(st.lists(st.integers(0, 2 * sum(sizes) - 1), min_size=1, max_size=3))
-    everything = torch.cat([batch.flatten(1) for batch in batches], dim=1).float().sort(dim=1).values
-    assert torch.equal(order_statistics(lambda: iter(batches), places), everything[:, places])
+    sorted_values = torch.cat([batch.flatten(1) for batch in batches], dim=1).float().sort(dim=1).values
+    assert torch.equal(order_statistics(lambda: iter(batches), places), sorted_values[:, places])

@@ -74,10 +74,10 @@ def test_a_dense_merge_is_calibrated_too() -> None:
 
 @pytest.mark.parametrize("first", ["average", "task_arithmetic"])
 def test_copies_of_an_expert_are_counted_once(first: str) -> None:
-    one = random_experts([(5, 7), (8, 3)], [2], 1)["e0"]
+    expert = random_experts([(5, 7), (8, 3)], [2], 1)["e0"]
     for scale in (0.3, 1.0):
-        merged = svc(MergeInput({"x": one, "y": one}, "delta"), SvcSettings(first=first, first_scale=scale)).state
-        assert_same(merged, dense_of(one))
+        merged = svc(MergeInput({"x": expert, "y": expert}, "delta"), SvcSettings(first=first, first_scale=scale)).state
+        assert_same(merged, dense_of(expert))
 
 
 def test_experts_that_share_no_direction_of_the_output_are_stretched_by_what_the_others_count() -> None:

@@ -32,11 +32,13 @@ def dense_formula(deltas: list[np.ndarray], time: float | None, count: int | Non
     values = np.maximum(values, 1e-8)
     if count is None:
         count = math.ceil(np.sqrt(values).sum() ** 2 / values.sum())
-    passed = np.ones_like(values) if time is None else 1 - np.exp(-values * time)
-    passed[: max(0, len(values) - count)] = 0.0
+    filters = np.ones_like(values) if time is None else 1 - np.exp(-values * time)
+    filters[: max(0, len(values) - count)] = 0.0
     total = sum(deltas)
     return (
-        total - total @ vectors @ np.diag(passed) @ vectors.T + target @ vectors @ np.diag(passed / values) @ vectors.T
+        total
+        - total @ vectors @ np.diag(filters) @ vectors.T
+        + target @ vectors @ np.diag(filters / values) @ vectors.T
     )
 
 
@@ -59,15 +61,15 @@ def test_experts_that_share_no_input_are_added_up() -> None:
 
 
 def test_without_time_it_is_the_sum_and_with_all_of_it_one_expert_of_copies() -> None:
-    one = random_experts([(5, 7)], [2], 1)["e0"]
-    inputs = MergeInput({"x": one, "y": one, "z": one}, "delta")
-    delta = dense_of(one)[MODULE]
+    expert = random_experts([(5, 7)], [2], 1)["e0"]
+    inputs = MergeInput({"x": expert, "y": expert, "z": expert}, "delta")
+    delta = dense_of(expert)[MODULE]
     assert_same(swudi(inputs, SwudiSettings(time=1e-12)).state, {MODULE: 3 * delta})
     assert_same(swudi(inputs, EVERYTHING).state, {MODULE: delta})
     # half way: two singular values s with eigenvalues 3 s² / Σ s², each taken 1 - exp(-Λ t) of the way from 3 to 1
     u, values, vt = np.linalg.svd(delta, full_matrices=False)
-    passed = 1 - np.exp(-3 * values**2 / (values**2).sum() * 0.5)
-    assert_same(swudi(inputs, SwudiSettings(time=0.5)).state, {MODULE: u * values * (3 - 2 * passed) @ vt})
+    filters = 1 - np.exp(-3 * values**2 / (values**2).sum() * 0.5)
+    assert_same(swudi(inputs, SwudiSettings(time=0.5)).state, {MODULE: u * values * (3 - 2 * filters) @ vt})
 
 
 @settings(max_examples=30, deadline=None)

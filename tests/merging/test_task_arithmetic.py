@@ -30,10 +30,10 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_identical_experts_add_up(count: int) -> None:
-    one = make_experts(2)["expert1"]
-    inputs = MergeInput({f"copy{i}": one for i in range(count)}, "delta")
+    expert = make_experts(2)["expert1"]
+    inputs = MergeInput({f"copy{i}": expert for i in range(count)}, "delta")
     merged = task_arithmetic(inputs, TaskArithmeticSettings(scale=0.5)).state
-    assert distance(merged, {module: 0.5 * count * delta for module, delta in dense(one).items()}) < 1e-6
+    assert distance(merged, {module: 0.5 * count * delta for module, delta in dense(expert).items()}) < 1e-6
 
 
 @settings(max_examples=10, deadline=None)

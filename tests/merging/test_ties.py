@@ -59,14 +59,16 @@ def test_elected_mean_by_hand() -> None:
 
 
 def test_identical_experts_keep_their_largest_entries() -> None:
-    one = make_experts(2)["expert1"]
-    inputs = MergeInput({"x": one, "y": one, "z": one}, "delta")
-    assert distance(ties(inputs, TiesSettings(keep=1.0)).state, dense(one)) < 1e-5
-    threshold = trim_thresholds(MergeInput({"x": one}, "delta"), 0.2).item()
-    kept = {m: torch.where(delta.abs() >= threshold * (1 - 1e-6), delta, 0.0) for m, delta in dense(one).items()}
-    share = sum(int((delta != 0).sum()) for delta in kept.values()) / sum(delta.numel() for delta in kept.values())
+    expert = make_experts(2)["expert1"]
+    inputs = MergeInput({"x": expert, "y": expert, "z": expert}, "delta")
+    assert distance(ties(inputs, TiesSettings(keep=1.0)).state, dense(expert)) < 1e-5
+    threshold = trim_thresholds(MergeInput({"x": expert}, "delta"), 0.2).item()
+    trimmed = {m: torch.where(delta.abs() >= threshold * (1 - 1e-6), delta, 0.0) for m, delta in dense(expert).items()}
+    share = sum(int((delta != 0).sum()) for delta in trimmed.values()) / sum(
+        delta.numel() for delta in trimmed.values()
+    )
     assert share == pytest.approx(0.2, abs=0.01)
-    assert distance(ties(inputs, TiesSettings(keep=0.2)).state, kept) < 1e-5
+    assert distance(ties(inputs, TiesSettings(keep=0.2)).state, trimmed) < 1e-5
 
 
 @settings(max_examples=20, deadline=None)

@@ -39,8 +39,8 @@ def test_experts_in_orthogonal_directions_are_added() -> None:
 def whitened(columns: np.ndarray) -> np.ndarray:
     """``X (XᵀX)^(-1/2)`` by eigendecomposition, with the pseudo-inverse where columns depend on each other."""
     values, vectors = np.linalg.eigh(columns.T @ columns)
-    kept = values > 1e-10 * values.max()
-    return columns @ (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+    nonzero = values > 1e-10 * values.max()
+    return columns @ (vectors[:, nonzero] / np.sqrt(values[nonzero])) @ vectors[:, nonzero].T
 
 
 @settings(max_examples=40, deadline=None)
@@ -78,14 +78,14 @@ def test_a_whole_number_of_triplets_is_not_rounded_up() -> None:
 
 def test_nearest_orthonormal() -> None:
     columns = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = nearest_orthonormal(columns)
-    torch.testing.assert_close(found.T @ found, torch.eye(3, dtype=torch.float64))
-    torch.testing.assert_close(found.T @ columns, (found.T @ columns).T)  # the polar factor leaves a symmetric rest
-    torch.testing.assert_close(nearest_orthonormal(found), found)
+    polar = nearest_orthonormal(columns)
+    torch.testing.assert_close(polar.T @ polar, torch.eye(3, dtype=torch.float64))
+    torch.testing.assert_close(polar.T @ columns, (polar.T @ columns).T)  # the polar factor leaves a symmetric rest
+    torch.testing.assert_close(nearest_orthonormal(polar), polar)
     wide = nearest_orthonormal(columns.T)
     torch.testing.assert_close(wide @ wide.T, torch.eye(3, dtype=torch.float64))
     padded = nearest_orthonormal(torch.cat([columns, torch.zeros(6, 2, dtype=torch.float64)], dim=1))
-    torch.testing.assert_close(padded, torch.cat([found, torch.zeros(6, 2, dtype=torch.float64)], dim=1))
+    torch.testing.assert_close(padded, torch.cat([polar, torch.zeros(6, 2, dtype=torch.float64)], dim=1))
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.5, -0.2])

@@ -42,11 +42,11 @@ def dense(body: Backbone, seed: int) -> DenseState:
 
 def by_hand(state: DenseState) -> Tensor:
     """Logits with the updates written into the weights of another copy."""
-    changed = small.backbone()
+    copy = small.backbone()
     with torch.no_grad():
         for module, update in state.modules.items():
-            changed.model.get_submodule(module.removeprefix(PREFIX)).weight += update
-    return logits(changed)
+            copy.model.get_submodule(module.removeprefix(PREFIX)).weight += update
+    return logits(copy)
 
 
 def weights(body: Backbone) -> dict[str, Tensor]:

@@ -27,12 +27,12 @@ def logits(body: Backbone) -> Tensor:
 
 def by_hand(body: Backbone, state: LoraState) -> Tensor:
     """Logits with W + scale * B @ A written into the weights."""
-    changed = small.backbone()
+    copy = small.backbone()
     with torch.no_grad():
         for module, f in state.modules.items():
-            layer = changed.model.get_submodule(module.removeprefix(PREFIX))
+            layer = copy.model.get_submodule(module.removeprefix(PREFIX))
             layer.weight += f.scale * torch.einsum("or,ri->oi", f.b, f.a)
-    return logits(changed)
+    return logits(copy)
 
 
 def test_each_active_adapter_gives_the_logits_of_merged_weights(body: Backbone) -> None:
@@ -110,11 +110,11 @@ def test_an_adapter_of_another_backbone_is_refused_by_name_and_taken_off(body: B
 def test_what_is_read_back_is_what_was_attached(body: Backbone) -> None:
     state = small.adapter(body, 1)
     with body.attached({"one": state}):
-        back = extract_lora(body.model, "one", "small")
-    assert set(back.modules) == set(state.modules)
+        extracted = extract_lora(body.model, "one", "small")
+    assert set(extracted.modules) == set(state.modules)
     for module, f in state.modules.items():
-        found = back.modules[module]
-        assert torch.equal(found.a, f.a) and torch.equal(found.b, f.b) and found.scale == f.scale
+        factors = extracted.modules[module]
+        assert torch.equal(factors.a, f.a) and torch.equal(factors.b, f.b) and factors.scale == f.scale
 
 
 def test_a_fresh_adapter_changes_nothing_yet_and_comes_from_its_seed(body: Backbone) -> None:
@@ -140,9 +140,9 @@ def test_the_digest_sees_the_scale(body: Backbone) -> None:
 def test_adapted_parameters_are_filed_by_layer_under_the_names_of_coefficients(body: Backbone, space: str) -> None:
     state = small.adapter(body, 1)
     with body.attached({"one": state, "two": small.adapter(body, 2)}):
-        found = adapted_parameters(body.model, "one", space)
-        assert sorted(found) == [0, 1, 2]
-        for layer, entries in found.items():
+        parameters = adapted_parameters(body.model, "one", space)
+        assert sorted(parameters) == [0, 1, 2]
+        for layer, entries in parameters.items():
             modules = [module for module in state.modules if f".layers.{layer}." in module]
             if space == "delta":
                 assert set(entries) == {delta_name(module) for module in modules}
@@ -155,17 +155,17 @@ def test_a_new_adapter_is_trained_in_float32_and_read_in_the_format_of_the_backb
     body.model.to(torch.bfloat16)
     parameters = init_lora(body.model, "new", 2, 4.0, ["q_proj", "down_proj"], 0)
     assert parameters and all(parameter.dtype == torch.float32 for parameter in parameters)
-    seen = []
+    dtypes = []
     layers = [module for name, module in body.model.named_modules() if name.endswith("lora_A.expert_new")]
     for layer in layers:
-        layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+        layer.register_forward_hook(lambda _, inputs, output: dtypes.append((inputs[0].dtype, output.dtype)))
     body.model(IDS).logits.float().square().mean().backward()
-    assert set(seen) == {(torch.bfloat16, torch.bfloat16)} and len(seen) == len(layers)
+    assert set(dtypes) == {(torch.bfloat16, torch.bfloat16)} and len(dtypes) == len(layers)
     assert any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in parameters)
     with torch.no_grad():
         for parameter in parameters:
             parameter.fill_(1.0 + 2**-12)  # no bfloat16 number
-    kept = extract_lora(body.model, "new", "body")
-    assert all(bool((f.a == 1.0 + 2**-12).all() and (f.b == 1.0 + 2**-12).all()) for f in kept.modules.values())
+    state = extract_lora(body.model, "new", "body")
+    assert all(bool((f.a == 1.0 + 2**-12).all() and (f.b == 1.0 + 2**-12).all()) for f in state.modules.values())
     detach(body.model)
     assert not any("parametrizations" in name for name, _ in body.model.named_parameters())

@@ -13,8 +13,8 @@ from esmerge.model.scoring import score
 def test_the_head_is_given_its_input_in_one_piece() -> None:
     """torch copies the head's weight for every prompt of a slice, on a CPU in bfloat16."""
     specialists = small.specialists({"mol": "molecule", "gene": "cell"})
-    again = replace(specialists.backbone)  # another record of the same model
-    head = again.model.get_output_embeddings()
+    backbone = replace(specialists.backbone)  # another record of the same model
+    head = backbone.model.get_output_embeddings()
     assert isinstance(head, nn.Module) and len(head._forward_pre_hooks) == 1
     pieces: list[bool] = []
     handle = head.register_forward_pre_hook(lambda _, args: pieces.append(args[0].is_contiguous()))

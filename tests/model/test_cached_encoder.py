@@ -34,7 +34,7 @@ def test_the_same_list_is_encoded_once() -> None:
     cached = CachedEncoder(encoder)
     first = cached.encode(["C", "CC"])
     first.clear()  # the caller's list, not the cached one
-    assert [float(one[0, 0]) for one in cached.encode(["C", "CC"])] == [1.0, 2.0]
+    assert [float(tokens[0, 0]) for tokens in cached.encode(["C", "CC"])] == [1.0, 2.0]
     assert encoder.calls == [["C", "CC"]]
     cached.encode(["CC", "C"])
     assert encoder.calls[1:] == [["CC", "C"]], "neighbours may matter by a rounding error"

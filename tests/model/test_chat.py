@@ -40,9 +40,9 @@ def test_the_last_line_opens_the_assistants_turn() -> None:
 
 
 def test_a_label_that_begins_the_assistants_turn_has_no_blank_before_it() -> None:
-    whole = replace(CHAT, prefill=False).question(QUESTION)
-    assert text(whole) == "<user>Molecule: CCO\nDoes it bind?\nFinal answer:</user><answer>"
-    assert whole.labels == ("No", "Yes")
+    question = replace(CHAT, prefill=False).question(QUESTION)
+    assert text(question) == "<user>Molecule: CCO\nDoes it bind?\nFinal answer:</user><answer>"
+    assert question.labels == ("No", "Yes")
     brief = CHAT.question(replace(QUESTION, prompt=("Molecule: ", ENTITY)))
     assert text(brief) == "<user>Molecule: CCO</user><answer>" and brief.labels == ("No", "Yes")
 
@@ -50,9 +50,12 @@ def test_a_label_that_begins_the_assistants_turn_has_no_blank_before_it() -> Non
 def test_all_sides_of_a_benchmark_are_asked_alike() -> None:
     sides = {"train": (QUESTION,), "validation": (QUESTION, QUESTION), "test": (QUESTION,)}
     benchmark = Benchmark("b", "B", "cross_modal", ("No", "Yes"), checksum="0", **sides)
-    asked = CHAT.benchmark(benchmark)
-    assert asked.train == asked.test == (CHAT.question(QUESTION),) and len(asked.validation) == 2
-    assert asked.labels == ("No", "Yes")
+    chat_benchmark = CHAT.benchmark(benchmark)
+    assert (
+        chat_benchmark.train == chat_benchmark.test == (CHAT.question(QUESTION),)
+        and len(chat_benchmark.validation) == 2
+    )
+    assert chat_benchmark.labels == ("No", "Yes")
 
 
 @pytest.mark.parametrize(

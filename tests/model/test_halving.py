@@ -36,16 +36,16 @@ def examples(count: int) -> list[Example]:
 @contextmanager
 def room_for(prompt_encoder: PromptEncoder, rows: int) -> Iterator[list[int]]:
     """A model that runs out of memory with more rows; yields the numbers of rows that it was called with."""
-    seen: list[int] = []
+    row_counts: list[int] = []
 
     def refuse(model: object, args: object, kwargs: dict[str, Any]) -> None:
-        seen.append(len(kwargs["inputs_embeds"]))
-        if seen[-1] > rows:
+        row_counts.append(len(kwargs["inputs_embeds"]))
+        if row_counts[-1] > rows:
             raise FULL
 
     handle = prompt_encoder.backbone.model.register_forward_pre_hook(refuse, with_kwargs=True)
     try:
-        yield seen
+        yield row_counts
     finally:
         handle.remove()
 
@@ -53,13 +53,13 @@ def room_for(prompt_encoder: PromptEncoder, rows: int) -> Iterator[list[int]]:
 def test_scores_are_those_of_small_batches(prompt_encoder: PromptEncoder, capsys: pytest.CaptureFixture[str]) -> None:
     questions = examples(11)
     expected = score(prompt_encoder, questions, 2)
-    with room_for(prompt_encoder, 2) as seen:
-        found = score(prompt_encoder, questions, 8)
-    assert found.greedy == expected.greedy
-    torch.testing.assert_close(found.loglik, expected.loglik)
-    assert [rows for rows in seen if rows > 2] == [8, 4]  # each size is tried once, later batches start small
-    said = capsys.readouterr().err
-    assert "out of memory with 8 prompts" in said and "compute.batch_size=2" in said
+    with room_for(prompt_encoder, 2) as row_counts:
+        scores = score(prompt_encoder, questions, 8)
+    assert scores.greedy == expected.greedy
+    torch.testing.assert_close(scores.loglik, expected.loglik)
+    assert [rows for rows in row_counts if rows > 2] == [8, 4]  # each size is tried once, later batches start small
+    output = capsys.readouterr().err
+    assert "out of memory with 8 prompts" in output and "compute.batch_size=2" in output
 
 
 def test_texts_are_those_of_small_batches(prompt_encoder: PromptEncoder) -> None:

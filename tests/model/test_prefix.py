@@ -29,29 +29,29 @@ def prompt_encoder() -> PromptEncoder:
 
 def questions(start: tuple, labels: tuple[str, ...], count: int = 9) -> list[Example]:
     words = list(small.GENES)
-    asked = [(*start, Entity("molecule", "C" * (1 + i % 4)), " ".join(words[: i % 5]) + " ? ") for i in range(count)]
-    return [Example(str(i), prompt, labels, 0) for i, prompt in enumerate(asked)]
+    prompts = [(*start, Entity("molecule", "C" * (1 + i % 4)), " ".join(words[: i % 5]) + " ? ") for i in range(count)]
+    return [Example(str(i), prompt, labels, 0) for i, prompt in enumerate(prompts)]
 
 
 @contextmanager
 def passes(prompt_encoder: PromptEncoder) -> Iterator[list[tuple[int, int]]]:
     """Rows and positions of every pass of the backbone."""
-    seen: list[tuple[int, int]] = []
+    shapes: list[tuple[int, int]] = []
     model = prompt_encoder.backbone.model
 
     def note(module: object, args: object, kwargs: dict) -> None:
-        seen.append(tuple(kwargs["inputs_embeds"].shape[:2]))
+        shapes.append(tuple(kwargs["inputs_embeds"].shape[:2]))
 
     hook = model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        yield seen
+        yield shapes
     finally:
         hook.remove()
 
 
-def shortened(whole: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+def shortened(shapes: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
     """The same passes without the start in prompts; what is read on after a stem never held it."""
-    return [(rows, width - length if width > length else width) for rows, width in whole]
+    return [(rows, width - length if width > length else width) for rows, width in shapes]
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), LABELS], ids=["one token", "branches"])
@@ -60,27 +60,27 @@ def shortened(whole: list[tuple[int, int]], length: int) -> list[tuple[int, int]
 def test_scores_are_those_of_prompts_read_whole(
     prompt_encoder: PromptEncoder, start: tuple, labels: tuple[str, ...], batch_size: int
 ) -> None:
-    asked = questions(start, labels)
-    with passes(prompt_encoder) as shared:
-        found = score(prompt_encoder, asked, batch_size)
-    with passes(prompt_encoder) as whole:
-        expected = score(prompt_encoder, asked, batch_size, shortest_prefix=10_000)
-    assert torch.allclose(found.loglik, expected.loglik, atol=1e-5) and found.greedy == expected.greedy
+    examples = questions(start, labels)
+    with passes(prompt_encoder) as shared_shapes:
+        scores = score(prompt_encoder, examples, batch_size)
+    with passes(prompt_encoder) as full_shapes:
+        expected = score(prompt_encoder, examples, batch_size, shortest_prefix=10_000)
+    assert torch.allclose(scores.loglik, expected.loglik, atol=1e-5) and scores.greedy == expected.greedy
     length = len(prompt_encoder.encode([start])[0].ids)
-    assert shared[0] == (1, length)
-    assert shared[1:] == shortened(whole, length)
+    assert shared_shapes[0] == (1, length)
+    assert shared_shapes[1:] == shortened(full_shapes, length)
 
 
 def test_the_shared_start_is_that_of_the_adapter_that_is_active() -> None:
     specialists = small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"})
-    asked = questions((TEXT,), ("no", "yes"))
+    examples = questions((TEXT,), ("no", "yes"))
     with specialists.backbone.attached(specialists.adapters) as activate:
         activate("mol")
-        first = score(specialists.prompt_encoder, asked, 4).loglik
+        first = score(specialists.prompt_encoder, examples, 4).loglik
         activate(None)
-        bare = score(specialists.prompt_encoder, asked, 4).loglik
+        bare = score(specialists.prompt_encoder, examples, 4).loglik
         activate("mol")
-        assert torch.equal(score(specialists.prompt_encoder, asked, 4).loglik, first) and not torch.allclose(
+        assert torch.equal(score(specialists.prompt_encoder, examples, 4).loglik, first) and not torch.allclose(
             first, bare
         )
 
@@ -93,9 +93,9 @@ def test_a_window_of_attention_does_not_see_padding_in_its_middle() -> None:
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval().requires_grad_(False)
     windowed = PromptEncoder(replace(specialists.backbone, model=model), specialists.encoders)
-    asked = questions((TEXT,), ("no", "yes"))
-    alone = torch.cat([score(windowed, [one], 1).loglik for one in asked])
-    assert torch.allclose(score(windowed, asked, 4).loglik, alone, atol=1e-5)
+    examples = questions((TEXT,), ("no", "yes"))
+    expected = torch.cat([score(windowed, [example], 1).loglik for example in examples])
+    assert torch.allclose(score(windowed, examples, 4).loglik, expected, atol=1e-5)
 
 
 def test_a_short_start_is_read_again(prompt_encoder: PromptEncoder) -> None:

@@ -125,9 +125,9 @@ def test_the_side_of_the_padding_does_not_matter(ours: PromptEncoder) -> None:
         ("cell : ", CELL, " ; drug : ", MOLECULE, " not at all ?"),
     ]
     for row, sequence in enumerate(segments):
-        alone = logits(ours.backbone, ours.batch([sequence]), 0)
+        expected = logits(ours.backbone, ours.batch([sequence]), 0)
         for side in ("left", "right"):
-            assert torch.allclose(logits(ours.backbone, ours.batch(segments, side), row), alone, atol=1e-5)
+            assert torch.allclose(logits(ours.backbone, ours.batch(segments, side), row), expected, atol=1e-5)
 
 
 def test_positions_count_from_the_first_real_token(ours: PromptEncoder) -> None:

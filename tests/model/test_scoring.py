@@ -46,11 +46,11 @@ def prompt_encoder() -> PromptEncoder:
     return small.specialists({"mol": "molecule", "prot": "protein", "gene": "cell"}).prompt_encoder
 
 
-def naive(prompt_encoder: PromptEncoder, asked: Sequence[Example]) -> tuple[torch.Tensor, list[str]]:
+def naive(prompt_encoder: PromptEncoder, questions: Sequence[Example]) -> tuple[torch.Tensor, list[str]]:
     """log P(label | prompt) token by token, and the word that is most probable after the prompt."""
     rows, words = [], []
     with torch.no_grad():
-        for example in asked:
+        for example in questions:
             row = []
             for label in example.labels:
                 batch = prompt_encoder.batch([(*example.prompt, Answer(label))])
@@ -65,23 +65,23 @@ def naive(prompt_encoder: PromptEncoder, asked: Sequence[Example]) -> tuple[torc
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_loglikelihoods_equal_the_naive_ones_at_any_batch_size(prompt_encoder: PromptEncoder, batch_size: int) -> None:
-    asked = examples(11)
-    found, (expected, words) = score(prompt_encoder, asked, batch_size), naive(prompt_encoder, asked)
-    assert found.loglik.shape == (11, len(LABELS)) and found.loglik.dtype == torch.float64
-    assert torch.allclose(found.loglik, expected, atol=1e-5)
-    assert found.greedy == words
+    questions = examples(11)
+    scores, (expected, words) = score(prompt_encoder, questions, batch_size), naive(prompt_encoder, questions)
+    assert scores.loglik.shape == (11, len(LABELS)) and scores.loglik.dtype == torch.float64
+    assert torch.allclose(scores.loglik, expected, atol=1e-5)
+    assert scores.greedy == words
 
 
 def test_labels_may_differ_between_examples(prompt_encoder: PromptEncoder) -> None:
-    asked = [*examples(3, ("no", "yes at")), *examples(3, ("not at all", "maybe"))]
-    assert torch.allclose(score(prompt_encoder, asked, 4).loglik, naive(prompt_encoder, asked)[0], atol=1e-5)
+    questions = [*examples(3, ("no", "yes at")), *examples(3, ("not at all", "maybe"))]
+    assert torch.allclose(score(prompt_encoder, questions, 4).loglik, naive(prompt_encoder, questions)[0], atol=1e-5)
 
 
 def test_windows_do_not_mix_examples_up_and_report_their_progress(prompt_encoder: PromptEncoder) -> None:
-    asked, told = examples(2 * WINDOW + 3, ("no", "yes")), []
-    found = score(prompt_encoder, asked, 1, told.append)
-    assert torch.allclose(found.loglik, naive(prompt_encoder, asked)[0], atol=1e-5)
-    assert told == [WINDOW, WINDOW, 3]
+    questions, progress = examples(2 * WINDOW + 3, ("no", "yes")), []
+    scores = score(prompt_encoder, questions, 1, progress.append)
+    assert torch.allclose(scores.loglik, naive(prompt_encoder, questions)[0], atol=1e-5)
+    assert progress == [WINDOW, WINDOW, 3]
 
 
 def test_probabilities_of_all_words_sum_to_one(prompt_encoder: PromptEncoder) -> None:
@@ -92,13 +92,13 @@ def test_probabilities_of_all_words_sum_to_one(prompt_encoder: PromptEncoder) ->
 
 def test_without_a_start_token(prompt_encoder: PromptEncoder) -> None:
     plain = PromptEncoder(small.backbone(start=False), prompt_encoder.encoders)
-    asked = examples(4)
-    assert torch.allclose(score(plain, asked, 3).loglik, naive(plain, asked)[0], atol=1e-5)
+    questions = examples(4)
+    assert torch.allclose(score(plain, questions, 3).loglik, naive(plain, questions)[0], atol=1e-5)
 
 
 def test_nothing_to_ask_gives_nothing(prompt_encoder: PromptEncoder) -> None:
-    found = score(prompt_encoder, [], 4)
-    assert found.greedy == [] and found.loglik.numel() == 0
+    scores = score(prompt_encoder, [], 4)
+    assert scores.greedy == [] and scores.loglik.numel() == 0
 
 
 @pytest.mark.parametrize(
@@ -114,25 +114,28 @@ def test_labels_that_cannot_be_told_apart_are_refused(
 
 @pytest.mark.parametrize("labels", [LABELS, ("no", "yes"), ("not at all", "not at no"), ("no", "not at all")])
 def test_predictions_do_not_depend_on_the_batch_size(prompt_encoder: PromptEncoder, labels: tuple[str, ...]) -> None:
-    asked = examples(29, labels)
-    alone = score(prompt_encoder, asked, 1)
+    questions = examples(29, labels)
+    expected = score(prompt_encoder, questions, 1)
     for batch_size in (2, 3, 7, 29, 64):
-        found = score(prompt_encoder, asked, batch_size)
-        assert torch.allclose(found.loglik, alone.loglik, rtol=0, atol=1e-5)
-        assert found.loglik.argmax(dim=1).equal(alone.loglik.argmax(dim=1)) and found.greedy == alone.greedy
+        scores = score(prompt_encoder, questions, batch_size)
+        assert torch.allclose(scores.loglik, expected.loglik, rtol=0, atol=1e-5)
+        assert scores.loglik.argmax(dim=1).equal(expected.loglik.argmax(dim=1)) and scores.greedy == expected.greedy
 
 
 def test_results_keep_the_order_of_the_questions(prompt_encoder: PromptEncoder) -> None:
-    asked = examples(23)
-    forth, back = score(prompt_encoder, asked, 4), score(prompt_encoder, asked[::-1], 4)
-    assert torch.allclose(forth.loglik, back.loglik.flip(0), rtol=0, atol=1e-5) and forth.greedy == back.greedy[::-1]
+    questions = examples(23)
+    scores, reversed_scores = score(prompt_encoder, questions, 4), score(prompt_encoder, questions[::-1], 4)
+    assert (
+        torch.allclose(scores.loglik, reversed_scores.loglik.flip(0), rtol=0, atol=1e-5)
+        and scores.greedy == reversed_scores.greedy[::-1]
+    )
 
 
 def test_more_branches_than_are_read_at_once(prompt_encoder: PromptEncoder) -> None:
-    asked = examples(7)
+    questions = examples(7)
     with passes(prompt_encoder) as shapes:
-        found = score(prompt_encoder, asked, 2, branches_at_once=1)
-    assert torch.allclose(found.loglik, naive(prompt_encoder, asked)[0], atol=1e-5)
+        scores = score(prompt_encoder, questions, 2, branches_at_once=1)
+    assert torch.allclose(scores.loglik, naive(prompt_encoder, questions)[0], atol=1e-5)
     assert max(rows for rows, _ in shapes) == 2
 
 
@@ -141,8 +144,8 @@ def passes(prompt_encoder: PromptEncoder) -> Iterator[list[tuple[int, int]]]:
     """(rows, positions) of each forward pass."""
     shapes: list[tuple[int, int]] = []
 
-    def remember(module: object, given: object, named: dict[str, torch.Tensor]) -> None:
-        shapes.append((named["inputs_embeds"].shape[0], named["inputs_embeds"].shape[1]))
+    def remember(module: object, args: object, kwargs: dict[str, torch.Tensor]) -> None:
+        shapes.append((kwargs["inputs_embeds"].shape[0], kwargs["inputs_embeds"].shape[1]))
 
     hook = prompt_encoder.backbone.model.register_forward_pre_hook(remember, with_kwargs=True)
     try:
@@ -163,10 +166,10 @@ def passes(prompt_encoder: PromptEncoder) -> Iterator[list[tuple[int, int]]]:
 def test_a_prompt_is_read_once_for_all_labels(
     prompt_encoder: PromptEncoder, labels: tuple[str, ...], extra: list
 ) -> None:
-    asked = examples(3, labels)
-    longest = max(len(one.ids) for one in prompt_encoder.encode([example.prompt for example in asked]))
+    questions = examples(3, labels)
+    longest = max(len(encoded.ids) for encoded in prompt_encoder.encode([example.prompt for example in questions]))
     with passes(prompt_encoder) as shapes:
-        score(prompt_encoder, asked, 3)
+        score(prompt_encoder, questions, 3)
     stem = {"not at all": 2, "yes not at all": 1}.get(labels[0], 0)
     assert shapes == [(3, longest + stem), *extra]
 
@@ -179,15 +182,15 @@ def test_a_window_of_attention_is_kept_while_reading_on() -> None:
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval().requires_grad_(False)
     windowed = PromptEncoder(replace(specialists.backbone, model=model), specialists.encoders)
-    asked = examples(9)
-    assert torch.allclose(score(windowed, asked, 4).loglik, naive(windowed, asked)[0], atol=1e-5)
+    questions = examples(9)
+    assert torch.allclose(score(windowed, questions, 4).loglik, naive(windowed, questions)[0], atol=1e-5)
 
 
 def test_the_mean_per_token_forgives_length(prompt_encoder: PromptEncoder) -> None:
-    asked = examples(6)
-    found = score(prompt_encoder, asked, 4)
-    assert found.lengths.tolist() == [[1, 4, 4, 2, 5, 1]] * 6
-    assert torch.allclose(found.per_token().loglik, naive(prompt_encoder, asked)[0] / found.lengths, atol=1e-5)
+    questions = examples(6)
+    scores = score(prompt_encoder, questions, 4)
+    assert scores.lengths.tolist() == [[1, 4, 4, 2, 5, 1]] * 6
+    assert torch.allclose(scores.per_token().loglik, naive(prompt_encoder, questions)[0] / scores.lengths, atol=1e-5)
     certain = Scores(torch.tensor([[-3.0, -4.0]], dtype=torch.float64), ["no"], torch.tensor([[1, 4]]))
     assert certain.loglik.argmax() == 0 and certain.per_token().loglik.argmax() == 1
 
@@ -204,15 +207,15 @@ def test_the_default_way_of_asking_leaves_no_trace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("settings", "message"),
     [
         ({"scoring": "guess"}, r"compute.scoring='guess': expected one of loglik, loglik_normalised, generate"),
         ({"max_new_tokens": 0}, r"compute.max_new_tokens=0: expected a number from 1"),
     ],
 )
-def test_unknown_ways_of_asking_are_refused(given: dict, message: str) -> None:
+def test_unknown_ways_of_asking_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Compute(**given)
+        Compute(**settings)
 
 
 def overflowing(start_layer: int) -> PromptEncoder:
@@ -250,19 +253,19 @@ class Killed(Exception):
 def test_scoring_that_was_killed_goes_on_after_the_last_batch_with_the_same_numbers(
     prompt_encoder: PromptEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    questions, path, left = examples(3 * WINDOW), tmp_path / "answers.jsonl", [4]
+    questions, path, remaining = examples(3 * WINDOW), tmp_path / "answers.jsonl", [4]
     expected, read = score(prompt_encoder, questions, 3), scoring._read
 
     def counted(*arguments: Any) -> Any:
-        if not left[0]:
+        if not remaining[0]:
             raise Killed
-        left[0] -= 1
+        remaining[0] -= 1
         return read(*arguments)
 
     monkeypatch.setattr(scoring, "_read", counted)
     with pytest.raises(Killed):
         score(prompt_encoder, questions, 3, journal=Journal(path))
     assert len(Journal(path)) == 3, "all but the one that was on its way"
-    left[0] = WINDOW - 3  # what is left of the batches, and none more
+    remaining[0] = WINDOW - 3  # what is left of the batches, and none more
     resumed = score(prompt_encoder, questions, 3, journal=Journal(path))
     assert torch.equal(resumed.loglik, expected.loglik) and resumed.greedy == expected.greedy

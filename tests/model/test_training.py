@@ -50,25 +50,25 @@ def test_interrupted_training_ends_bit_for_bit_where_it_would_have(
     name: str, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    whole, parts = network(), network()
-    expected = fit(whole, SCHEDULES[name], None)
+    reference, interrupted = network(), network()
+    expected = fit(reference, SCHEDULES[name], None)
     with pytest.raises(Stopped):
-        fit(parts, SCHEDULES[name], tmp_path / "scratch", stop_at)
-    for parameter in parts.parameters():
+        fit(interrupted, SCHEDULES[name], tmp_path / "scratch", stop_at)
+    for parameter in interrupted.parameters():
         nn.init.constant_(parameter, float("nan"))  # a new process starts from nothing of the old one
-    assert fit(parts, SCHEDULES[name], tmp_path / "scratch") == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert fit(interrupted, SCHEDULES[name], tmp_path / "scratch") == expected
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), interrupted.parameters(), strict=True))
 
 
 def test_interrupted_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    whole, parts, schedule = network(), network(), SCHEDULES["muon"]
-    fit(whole, schedule, None)
+    reference, interrupted, schedule = network(), network(), SCHEDULES["muon"]
+    fit(reference, schedule, None)
     for stop_at in (2, 7):
         with pytest.raises(Stopped):
-            fit(parts, schedule, tmp_path, stop_at)
-    fit(parts, schedule, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+            fit(interrupted, schedule, tmp_path, stop_at)
+    fit(interrupted, schedule, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), interrupted.parameters(), strict=True))
 
 
 def test_checkpoints_are_no_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +82,8 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-    whole, parts, schedule = network(), network(), SCHEDULES["muon"]
-    fit(whole, schedule, None)
+    reference, restarted, schedule = network(), network(), SCHEDULES["muon"]
+    fit(reference, schedule, None)
     with pytest.raises(Stopped):
         fit(network(), schedule, tmp_path, 7)
     (checkpoint,) = tmp_path.iterdir()
@@ -91,22 +91,22 @@ def test_a_damaged_checkpoint_is_told_and_training_starts_again(
     content[-1] ^= 1  # in a tensor: the file is still a safetensors file
     checkpoint.write_bytes(content if size < 0 else content[:size])
     with pytest.warns(UserWarning, match=r"state.safetensors is damaged \(.*\): this training starts again"):
-        fit(parts, schedule, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+        fit(restarted, schedule, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), restarted.parameters(), strict=True))
 
 
 def test_training_lowers_the_loss_and_returns_the_mean_of_its_end() -> None:
-    seen: list[float] = []
+    losses: list[float] = []
     weight = nn.Parameter(torch.tensor([4.0]))
 
     def loss_at(step: int) -> Tensor:
         loss = weight.square().sum()
-        seen.append(float(loss.detach()))
+        losses.append(float(loss.detach()))
         return loss
 
     end = train("square", [weight], loss_at, Schedule(40, 0.2))
-    assert end == pytest.approx(sum(seen[-4:]) / 4)
-    assert end < 0.1 * seen[0]
+    assert end == pytest.approx(sum(losses[-4:]) / 4)
+    assert end < 0.1 * losses[0]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

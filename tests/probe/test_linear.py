@@ -24,7 +24,7 @@ BATCHES = st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, 
 
 
 def kept_positions(batches: list[list[bool]]) -> Tensor:
-    return torch.tensor([kept for batch in batches for kept in batch])
+    return torch.tensor([flag for batch in batches for flag in batch])
 
 
 def ends(batches: list[list[bool]]) -> list[int]:
@@ -36,10 +36,10 @@ def one_by_one(
 ) -> list[Tensor]:
     """Σ over batches of the powers of gradients, each batch differentiated by itself, by torch alone."""
     totals = [torch.zeros_like(leaf) for leaf in leaves]
-    kept, start = kept_positions(batches), 0
+    mask, start = kept_positions(batches), 0
     for stop in ends(batches):
-        chosen = torch.arange(start, stop)[kept[start:stop]]
-        loss = output()[chosen].square().sum()
+        positions = torch.arange(start, stop)[mask[start:stop]]
+        loss = output()[positions].square().sum()
         for total, gradient in zip(totals, torch.autograd.grad(loss, leaves), strict=True):
             total += POWERS[score](gradient)
         start = stop
@@ -50,20 +50,20 @@ def one_by_one(
 def test_a_pass_of_several_batches_scores_each_by_itself(
     batches: list[list[bool]], bias: bool, score: str, seed: int
 ) -> None:
-    generator, kept = torch.Generator().manual_seed(seed), kept_positions(batches)
-    shapes = [(len(kept), 3), (4, 3), *([(4,)] if bias else [])]
+    generator, mask = torch.Generator().manual_seed(seed), kept_positions(batches)
+    shapes = [(len(mask), 3), (4, 3), *([(4,)] if bias else [])]
     leaves = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
     scores = Scores(score, ends(batches))
     with ScoringLinear(scores):
-        found = functional.linear(*leaves)
+        output = functional.linear(*leaves)
     expected = functional.linear(*leaves)
-    assert torch.allclose(found, expected, atol=1e-6)
-    loss, whole = found[kept].square().sum(), expected[kept].square().sum()
-    passed = torch.autograd.grad(loss, [leaves[0], *leaves[2:]])
-    for ours, theirs in zip(passed, torch.autograd.grad(whole, [leaves[0], *leaves[2:]]), strict=True):
+    assert torch.allclose(output, expected, atol=1e-6)
+    loss, expected_loss = output[mask].square().sum(), expected[mask].square().sum()
+    gradients = torch.autograd.grad(loss, [leaves[0], *leaves[2:]])
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected_loss, [leaves[0], *leaves[2:]]), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
-    (scored,) = one_by_one(lambda: functional.linear(*leaves), batches, [leaves[1]], score)
-    assert torch.allclose(scores.by_weight[leaves[1]], scored, rtol=1e-4, atol=1e-4)
+    (expected_scores,) = one_by_one(lambda: functional.linear(*leaves), batches, [leaves[1]], score)
+    assert torch.allclose(scores.by_weight[leaves[1]], expected_scores, rtol=1e-4, atol=1e-4)
 
 
 @contextmanager
@@ -81,8 +81,8 @@ def adapted(dtype: torch.dtype = torch.float32, bias: bool = True) -> Iterator[n
 def test_an_adapted_map_is_peft_s_and_scores_all_three_matrices(
     batches: list[list[bool]], score: str, seed: int
 ) -> None:
-    generator, kept = torch.Generator().manual_seed(seed), kept_positions(batches)
-    input = torch.randn(len(kept), 6, generator=generator).requires_grad_()
+    generator, mask = torch.Generator().manual_seed(seed), kept_positions(batches)
+    input = torch.randn(len(mask), 6, generator=generator).requires_grad_()
     with adapted() as body:
         module = body["map"]
         leaves = [module.base_layer.weight, module.lora_A["one"].weight, module.lora_B["one"].weight]
@@ -91,13 +91,15 @@ def test_an_adapted_map_is_peft_s_and_scores_all_three_matrices(
             leaf.requires_grad_()
         expected = module(input)
         by_hand = one_by_one(lambda: module(input), batches, leaves, score)
-        (wanted,) = torch.autograd.grad(expected[kept].square().sum(), input, retain_graph=True)
+        (expected_gradient,) = torch.autograd.grad(expected[mask].square().sum(), input, retain_graph=True)
         scores = Scores(score, ends(batches))
         with adapter_switches([body], scores) as (switch,):
             switch.to("one")
-            found = module(input)
-        (passed,) = torch.autograd.grad(found[kept].square().sum(), input)
-        assert torch.allclose(found, expected, atol=1e-5) and torch.allclose(passed, wanted, rtol=1e-4, atol=1e-4)
+            output = module(input)
+        (gradient,) = torch.autograd.grad(output[mask].square().sum(), input)
+        assert torch.allclose(output, expected, atol=1e-5) and torch.allclose(
+            gradient, expected_gradient, rtol=1e-4, atol=1e-4
+        )
         for leaf, value in zip(leaves, by_hand, strict=True):
             assert torch.allclose(scores.by_weight[leaf], value, rtol=1e-4, atol=1e-3)
 
@@ -129,9 +131,9 @@ def test_what_is_no_plain_linear_layer_is_left_to_peft() -> None:
         assert torch.equal(module(input), module.base_layer(input))
         switch.to("one")
         with ScoringLinear(scores):
-            found = module(input)
+            output = module(input)
     expected = one_by_one(lambda: module(input), [[True] * 2] * 2, [b], "absolute")
-    found.square().sum().backward()
+    output.square().sum().backward()
     assert torch.allclose(scores.by_weight[b], expected[0], rtol=1e-4, atol=1e-4)
 
 
@@ -161,42 +163,42 @@ def test_a_layer_is_complete_if_every_linear_map_is_computed_here() -> None:
 def test_a_map_that_is_used_twice_is_refused() -> None:
     weight, scores = torch.randn(4, 3, requires_grad=True), Scores("absolute", [2])
     with ScoringLinear(scores):
-        found = functional.linear(torch.randn(2, 3), weight) + functional.linear(torch.randn(2, 3), weight)
+        output = functional.linear(torch.randn(2, 3), weight) + functional.linear(torch.randn(2, 3), weight)
     with pytest.raises(AdapterError, match=r"shape \(4, 3\) is used twice"):
-        found.sum().backward()
+        output.sum().backward()
 
 
 def test_half_precision_is_squared_in_float32() -> None:
     weight, scores = torch.zeros(1, 1, dtype=torch.float16, requires_grad=True), Scores("squared", [1, 2])
     with ScoringLinear(scores):
-        found = functional.linear(torch.full((2, 1), 1e-4, dtype=torch.float16), weight)
-    found.sum().backward()
+        output = functional.linear(torch.full((2, 1), 1e-4, dtype=torch.float16), weight)
+    output.sum().backward()
     assert scores.by_weight[weight].item() == pytest.approx(2e-8, rel=1e-2)
 
 
 def test_a_vector_is_one_position() -> None:
     input, weight = torch.randn(3).requires_grad_(), torch.randn(4, 3)
     with ScoringLinear(Scores("absolute", [1])):
-        found = functional.linear(input, weight=weight)
-    assert found.shape == (4,)
-    assert torch.allclose(torch.autograd.grad(found.sum(), input)[0], weight.sum(dim=0))
+        output = functional.linear(input, weight=weight)
+    assert output.shape == (4,)
+    assert torch.allclose(torch.autograd.grad(output.sum(), input)[0], weight.sum(dim=0))
 
 
 def test_infinities_and_nan_are_not_left_out() -> None:
     input, weight = torch.randn(9, 3).requires_grad_(), torch.randn(4, 3)
     with ScoringLinear(Scores("absolute", [9])):
-        found = functional.linear(input, weight)
+        output = functional.linear(input, weight)
     above = torch.zeros(9, 4)
     above[1], above[2] = float("nan"), float("inf")
-    gradient = torch.autograd.grad(found, input, above)[0]
+    gradient = torch.autograd.grad(output, input, above)[0]
     assert gradient[1].isnan().all() and not gradient[2].isfinite().any() and not gradient[3:].any()
 
 
-@pytest.mark.parametrize(("kept", "positions"), [(0, 0), (2, 2), (7, 7), (8, 10), (10, 10)])
-def test_only_positions_with_a_gradient_are_multiplied(kept: int, positions: int) -> None:
+@pytest.mark.parametrize(("count", "positions"), [(0, 0), (2, 2), (7, 7), (8, 10), (10, 10)])
+def test_only_positions_with_a_gradient_are_multiplied(count: int, positions: int) -> None:
     input, weight = torch.randn(10, 3).requires_grad_(), torch.randn(4, 3)
     with ScoringLinear(Scores("absolute", [10])):
-        found = functional.linear(input, weight)
+        output = functional.linear(input, weight)
     with FlopCounterMode(display=False) as counter:
-        torch.autograd.grad(found[:kept].sum(), input)
+        torch.autograd.grad(output[:count].sum(), input)
     assert counter.get_total_flops() == 2 * positions * 3 * 4

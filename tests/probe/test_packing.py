@@ -27,20 +27,20 @@ def read(prompts: list[Prompt], batch_size: int, positions: int = 1024) -> list[
 
 
 def test_batches_share_a_pass_up_to_a_number_of_positions() -> None:
-    found = read(words(*[4] * 7), 2, positions=24)
-    assert [one.sizes for one in found] == [(2, 2, 2), (1,)]
-    assert [one.ends() for one in found] == [[8, 16, 24], [4]]
-    assert [tuple(one.batch.mask.shape) for one in found] == [(6, 4), (1, 4)]
+    passes = read(words(*[4] * 7), 2, positions=24)
+    assert [packed.sizes for packed in passes] == [(2, 2, 2), (1,)]
+    assert [packed.ends() for packed in passes] == [[8, 16, 24], [4]]
+    assert [tuple(packed.batch.mask.shape) for packed in passes] == [(6, 4), (1, 4)]
 
 
 def test_a_batch_that_is_longer_than_a_pass_has_one_to_itself() -> None:
-    assert [one.sizes for one in read(words(9, 9, 9), 2, positions=5)] == [(2,), (1,)]
+    assert [packed.sizes for packed in read(words(9, 9, 9), 2, positions=5)] == [(2,), (1,)]
 
 
 def test_short_prompts_are_not_padded_to_the_length_of_long_ones() -> None:
-    found = read(words(3, 3, 30, 30, 28, 3), 2)
-    assert [one.sizes for one in found] == [(2,), (2, 2)]
-    assert [one.batch.mask.shape[1] for one in found] == [3, 30]
+    passes = read(words(3, 3, 30, 30, 28, 3), 2)
+    assert [packed.sizes for packed in passes] == [(2,), (2, 2)]
+    assert [packed.batch.mask.shape[1] for packed in passes] == [3, 30]
 
 
 @pytest.mark.parametrize("space", ["factors", "delta"])
@@ -48,13 +48,13 @@ def test_short_prompts_are_not_padded_to_the_length_of_long_ones() -> None:
 def test_signals_are_those_of_one_batch_at_a_time(space: str, score: str) -> None:
     specialists = small.specialists(THREE)
     prompts = mixed(ProbeSettings(samples=7), specialists, seed=3)
-    together = collect(specialists, prompts, 2, space, score)
-    apart = collect(specialists, prompts, 2, space, score, Execution(positions=0))
+    packed = collect(specialists, prompts, 2, space, score)
+    separate = collect(specialists, prompts, 2, space, score, Execution(positions=0))
     for name in specialists.adapters:
-        for key, value in apart.scores[name].items():
-            assert torch.allclose(together.scores[name][key], value, rtol=1e-4, atol=float(value.max()) * 1e-5)
+        for key, value in separate.scores[name].items():
+            assert torch.allclose(packed.scores[name][key], value, rtol=1e-4, atol=float(value.max()) * 1e-5)
         for modality in specialists.modalities:
-            ours, theirs = (signals.responses[name][modality][:] for signals in (together, apart))
+            ours, theirs = (signals.responses[name][modality][:] for signals in (packed, separate))
             assert torch.allclose(ours, theirs, atol=1e-5)
 
 

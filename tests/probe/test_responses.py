@@ -59,10 +59,10 @@ def added(specialists: Specialists, state: LoraState) -> Iterator[None]:
 
 def layer_outputs(specialists: Specialists, batch: Batch) -> list[Tensor]:
     """Outputs of the decoder layers before the final norm, nothing detached; (B, T, hidden) each."""
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
     model = specialists.backbone.model
     handles = [
-        layer.register_forward_hook(lambda _, args, out: found.append(out[0] if isinstance(out, tuple) else out))
+        layer.register_forward_hook(lambda _, args, out: outputs.append(out[0] if isinstance(out, tuple) else out))
         for layer in model.model.layers
     ]
     try:
@@ -70,7 +70,7 @@ def layer_outputs(specialists: Specialists, batch: Batch) -> list[Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return outputs
 
 
 def own_rows(batch: Batch, modality: str) -> list[tuple[int, int]]:
@@ -123,10 +123,10 @@ def whole_graph_scores(
     return totals
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
-    assert found.shape == expected.shape
+def relative(value: Tensor, expected: Tensor) -> float:
+    assert value.shape == expected.shape
     assert float(expected.abs().max()) > 0
-    return float((found - expected).abs().max() / expected.abs().max())
+    return float((value - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize("score", ["absolute", "squared"])
@@ -143,11 +143,11 @@ def test_factor_scores_equal_those_of_the_whole_retained_graph(specialists: Spec
 def test_maps_that_are_left_to_peft_are_scored_all_the_same(specialists: Specialists, space: str) -> None:
     prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
     expected = collect(specialists, prompts, 2, space).scores
-    found = collect(specialists, prompts, 2, space, execution=Execution(direct=False)).scores
-    assert found.keys() == expected.keys()
+    peft_scores = collect(specialists, prompts, 2, space, execution=Execution(direct=False)).scores
+    assert peft_scores.keys() == expected.keys()
     for name, scores in expected.items():
-        assert found[name].keys() == scores.keys()
-        assert max(relative(found[name][key], value) for key, value in scores.items()) <= 1e-5
+        assert peft_scores[name].keys() == scores.keys()
+        assert max(relative(peft_scores[name][key], value) for key, value in scores.items()) <= 1e-5
 
 
 def test_scores_of_prompts_with_one_modality_come_from_those_prompts_alone() -> None:
@@ -169,14 +169,14 @@ def test_delta_scores_equal_finite_differences_of_the_dense_update(specialists: 
         {m: LoraFactors(f.a.double(), f.b.double(), f.scale) for m, f in specialists.adapters[name].modules.items()}
     )
     for module in state.modules:
-        found = signals.scores[name][delta_name(module)]
+        scores = signals.scores[name][delta_name(module)]
         weight = double.backbone.model.get_submodule(module.removeprefix(PREFIX)).weight
-        assert found.shape == weight.shape
-        place = divmod(int(found.argmax()), found.shape[1])
+        assert scores.shape == weight.shape
+        place = divmod(int(scores.argmax()), scores.shape[1])
         total = 0.0
         for batch in batches(double, prompts, 2):
             total += abs(_slope(double, batch, state, module, place, step, specialists.expert_modality[name]))
-        assert float(found[place]) == pytest.approx(total, rel=1e-3)
+        assert float(scores[place]) == pytest.approx(total, rel=1e-3)
 
 
 def test_delta_scores_equal_those_of_the_whole_retained_graph(specialists: Specialists) -> None:
@@ -228,11 +228,11 @@ def pooled_by_hand(specialists: Specialists, segments: Prompt, state: LoraState 
     batch = specialists.prompt_encoder.batch([segments])
     with torch.no_grad(), added(specialists, state or LoraState({})):
         outputs = layer_outputs(specialists, batch)
-    found: dict[str, list[Tensor]] = {}
+    pooled: dict[str, list[Tensor]] = {}
     for span in batch.spans[0]:
         rows = [torch.stack([out[0, place] for place in range(span.start, span.stop)]).mean(0) for out in outputs]
-        found.setdefault(span.modality, []).append(torch.stack(rows))
-    return found
+        pooled.setdefault(span.modality, []).append(torch.stack(rows))
+    return pooled
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -301,8 +301,8 @@ def test_a_probe_without_an_experts_modality_is_refused_by_name(specialists: Spe
 
 def test_an_inert_adapter_responds_like_the_backbone_bit_for_bit(specialists: Specialists) -> None:
     name, state = next(iter(specialists.adapters.items()))
-    still = LoraState({m: LoraFactors(f.a, torch.zeros_like(f.b), f.scale) for m, f in state.modules.items()})
-    quiet = replace(specialists, adapters={**specialists.adapters, name: still})
+    inert = LoraState({m: LoraFactors(f.a, torch.zeros_like(f.b), f.scale) for m, f in state.modules.items()})
+    quiet = replace(specialists, adapters={**specialists.adapters, name: inert})
     signals: Signals = collect(quiet, mixed(ProbeSettings(samples=3), quiet, 0), 2, "factors")
     for modality in specialists.modalities:
         assert torch.equal(signals.responses[name][modality], signals.backbone[modality])
@@ -314,19 +314,19 @@ def test_where_gradients_go_is_made_once_for_all_passes(
     specialists: Specialists, space: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made anew by every pass it would leave holes in memory, more of them the more layers there are."""
-    known: list[int] = []
-    passed = responses.run
+    known_counts: list[int] = []
+    original = responses.run
 
-    def run(backbone: Backbone, *others: Any) -> None:
+    def run(backbone: Backbone, *args: Any) -> None:
         edges = [get_gradient_edge(p).node for p in backbone.model.parameters() if p.requires_grad]
-        known.append(sum("seen" in edge.metadata for edge in edges))
+        known_counts.append(sum("seen" in edge.metadata for edge in edges))
         for edge in edges:
             edge.metadata["seen"] = True
         del edges, edge
-        passed(backbone, *others)
+        original(backbone, *args)
 
     monkeypatch.setattr(responses, "run", run)
     prompts = mixed(ProbeSettings(samples=3), specialists, seed=0)
     collect(specialists, prompts, batch_size=1, space=space, execution=Execution(positions=0))
-    assert known[0] == 0
-    assert known[1] == known[2] > 0
+    assert known_counts[0] == 0
+    assert known_counts[1] == known_counts[2] > 0

@@ -27,8 +27,8 @@ def test_pieces_on_disk_and_in_memory_add_up_to_the_same(tmp_path: Path) -> None
             for store in (memory, file):
                 store.write_rows("response", block, row, rows)
     expected = memory.finished()
-    found = load_file(path)
-    assert set(found) == set(expected) and all(torch.equal(found[name], value) for name, value in expected.items())
+    tensors = load_file(path)
+    assert set(tensors) == set(expected) and all(torch.equal(tensors[name], value) for name, value in expected.items())
     reader = SignalReader(path)
     assert list(reader) == list(SHAPES) and len(reader) == 4
     assert all(torch.equal(reader[name][:], value) for name, value in expected.items())

@@ -34,8 +34,8 @@ def test_a_streamed_file_holds_what_memory_would(tmp_path: Path) -> None:
     with SignalFile(path, SHAPES) as file, StreamedStore(file, SHAPES, CPU) as streamed:
         fill([memory, streamed])
     assert 4 * ROWS_AT_ONCE < 3000  # several lots wait for the disk
-    found = load_file(path)
-    assert all(torch.equal(found[name], value) for name, value in memory.finished().items())
+    tensors = load_file(path)
+    assert all(torch.equal(tensors[name], value) for name, value in memory.finished().items())
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,16 +52,16 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_passes_that_find_no_room_are_halved(capsys: pytest.CaptureFixture[str]) -> None:
-    tried: list[int] = []
+    positions: list[int] = []
 
     def read(execution: Execution) -> str:
-        tried.append(execution.positions)
+        positions.append(execution.positions)
         if execution.positions > 300:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return "read"
 
     assert in_smaller_passes(read, DEFAULT) == "read"
-    assert tried == [1024, 512, 256]
+    assert positions == [1024, 512, 256]
     assert "the probe is read again, 256 positions a pass" in capsys.readouterr().err
 
 

@@ -60,10 +60,13 @@ def test_single_holds_one_modality_and_k_prompts_of_each(specialists: Specialist
 
 def test_shuffled_holds_the_same_entities_as_mixed_in_varying_orders(specialists: Specialists) -> None:
     settings = ProbeSettings(samples=12)
-    ours, plain = shuffled(settings, specialists, 0), mixed(settings, specialists, 0)
-    entities = [[{p for p in segments if isinstance(p, Entity)} for segments in prompts] for prompts in (ours, plain)]
+    shuffled_prompts, mixed_prompts = shuffled(settings, specialists, 0), mixed(settings, specialists, 0)
+    entities = [
+        [{p for p in segments if isinstance(p, Entity)} for segments in prompts]
+        for prompts in (shuffled_prompts, mixed_prompts)
+    ]
     assert entities[0] == entities[1]
-    orders = {tuple(modalities(segments)) for segments in ours}
+    orders = {tuple(modalities(segments)) for segments in shuffled_prompts}
     assert len(orders) > 1 and all(sorted(order) == sorted(specialists.modalities) for order in orders)
 
 
@@ -192,12 +195,16 @@ def test_one_pass_scores_both_spaces(specialists: Specialists, tmp_path: Path) -
     prompts = PROBES.get("mixed").function(ProbeSettings(samples=3), specialists, 0)
     assert probed_spaces(specialists, "delta") == probed_spaces(specialists, "factors") == ["factors", "delta"]
     record_signals(specialists, prompts, 2, ["factors", "delta"], "absolute", tmp_path)
-    both = load_signals(tmp_path)
+    signals = load_signals(tmp_path)
     for space in ("factors", "delta"):
-        alone = collect(specialists, prompts, 2, space)
-        for expert in alone.experts:
-            assert all(torch.equal(both.scores[expert][key], value) for key, value in alone.scores[expert].items())
-            assert all(torch.equal(both.responses[expert][m][:], alone.responses[expert][m]) for m in alone.modalities)
+        expected = collect(specialists, prompts, 2, space)
+        for expert in expected.experts:
+            assert all(
+                torch.equal(signals.scores[expert][key], value) for key, value in expected.scores[expert].items()
+            )
+            assert all(
+                torch.equal(signals.responses[expert][m][:], expected.responses[expert][m]) for m in expected.modalities
+            )
 
 
 def test_dense_scores_too_large_to_keep_unasked_are_made_for_delta_alone(specialists: Specialists) -> None:
@@ -214,13 +221,13 @@ def test_signals_of_every_variant_survive_the_disk(
     prompts = entry.function(settings, specialists, 0)
     signals = collect(specialists, prompts, 2, space)
     record_signals(specialists, prompts, 2, [space], "absolute", tmp_path)
-    back = load_signals(tmp_path)
-    assert (back.experts, back.modalities, back.own) == (signals.experts, signals.modalities, signals.own)
-    assert all((back.backbone[m][:] == signals.backbone[m]).all() for m in signals.modalities)
+    loaded = load_signals(tmp_path)
+    assert (loaded.experts, loaded.modalities, loaded.own) == (signals.experts, signals.modalities, signals.own)
+    assert all((loaded.backbone[m][:] == signals.backbone[m]).all() for m in signals.modalities)
     for expert in signals.experts:
-        assert all((back.responses[expert][m][:] == signals.responses[expert][m]).all() for m in signals.modalities)
-        assert list(sorted(back.scores[expert])) == sorted(signals.scores[expert])
-        assert all((back.scores[expert][key] == value).all() for key, value in signals.scores[expert].items())
+        assert all((loaded.responses[expert][m][:] == signals.responses[expert][m]).all() for m in signals.modalities)
+        assert list(sorted(loaded.scores[expert])) == sorted(signals.scores[expert])
+        assert all((loaded.scores[expert][key] == value).all() for key, value in signals.scores[expert].items())
 
 
 def test_a_quantised_backbone_scores_the_asked_space_alone(specialists: Specialists) -> None:

@@ -53,7 +53,7 @@ class Page:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.kill()
         self._process.wait()
@@ -84,8 +84,8 @@ class Page:
 
     def requests(self) -> list[str]:
         """Addresses of everything that was asked for, data in the page aside."""
-        sent = (parameters for method, parameters in self.events if method == "Network.requestWillBeSent")
-        addresses = [parameters["request"]["url"] for parameters in sent]
+        requests = (parameters for method, parameters in self.events if method == "Network.requestWillBeSent")
+        addresses = [parameters["request"]["url"] for parameters in requests]
         return [address for address in addresses if not address.startswith("data:")]
 
     def _next(self) -> dict[str, Any]:

@@ -18,55 +18,55 @@ LEGIBLE = 6.0  # points
 
 
 @contextmanager
-def _recording(drawn: list[Text]) -> Iterator[None]:
+def _recording(drawn_texts: list[Text]) -> Iterator[None]:
     draw = Text.draw
 
     def recorded(self: Text, *args: object, **options: object) -> None:
-        if self.get_visible() and self.get_text().strip() and self not in drawn:
-            drawn.append(self)
+        if self.get_visible() and self.get_text().strip() and self not in drawn_texts:
+            drawn_texts.append(self)
         draw(self, *args, **options)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Text, "draw", recorded)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Text, "draw", recorded)
         yield
 
 
 def texts(figure: Figure) -> list[tuple[Text, Bbox]]:
     """Everything that is lettered, and the box that it takes, in pixels."""
-    drawn: list[Text] = []
+    drawn_texts: list[Text] = []
     canvas = FigureCanvasAgg(figure)
-    with _recording(drawn):
+    with _recording(drawn_texts):
         canvas.draw()
-    return [(text, _box(text, canvas)) for text in drawn]
+    return [(text, _box(text, canvas)) for text in drawn_texts]
 
 
 def _box(text: Text, canvas: FigureCanvasAgg) -> Bbox:
     """Without the empty lines above it."""
-    box, said = Text.get_window_extent(text, canvas.get_renderer()), text.get_text()
-    share = (said.lstrip("\n").count("\n") + 1) / (said.count("\n") + 1)
+    box, content = Text.get_window_extent(text, canvas.get_renderer()), text.get_text()
+    share = (content.lstrip("\n").count("\n") + 1) / (content.count("\n") + 1)
     return Bbox.from_extents(box.x0, box.y0, box.x1, box.y0 + share * box.height)
 
 
 def assert_legible(figure: Figure) -> None:
     """No text lies on another or leaves the page, and none is too small where the figure is as wide as a page's text;
     the panels' titles stay over their panels."""
-    lettered = texts(figure)
-    shrunk = TEXT_WIDTH / max(TEXT_WIDTH, figure.get_figwidth())
+    boxed_texts = texts(figure)
+    scale = TEXT_WIDTH / max(TEXT_WIDTH, figure.get_figwidth())
     page = figure.bbox.padded(1)
-    for text, box in lettered:
-        assert text.get_fontsize() * shrunk >= LEGIBLE, f"{text.get_text()!r} is too small"
+    for text, box in boxed_texts:
+        assert text.get_fontsize() * scale >= LEGIBLE, f"{text.get_text()!r} is too small"
         assert page.x0 <= box.x0 and box.x1 <= page.x1, f"{text.get_text()!r} leaves the page"
         assert page.y0 <= box.y0 and box.y1 <= page.y1, f"{text.get_text()!r} leaves the page"
-    for (text, box), (other, its_box) in combinations(lettered, 2):
-        assert not box.padded(-1).overlaps(its_box.padded(-1)), f"{text.get_text()!r} is on {other.get_text()!r}"
-    assert_apart(figure, lettered)
+    for (text, box), (other, other_box) in combinations(boxed_texts, 2):
+        assert not box.padded(-1).overlaps(other_box.padded(-1)), f"{text.get_text()!r} is on {other.get_text()!r}"
+    assert_apart(figure, boxed_texts)
 
 
-def assert_apart(figure: Figure, lettered: list[tuple[Text, Bbox]]) -> None:
+def assert_apart(figure: Figure, boxed_texts: list[tuple[Text, Bbox]]) -> None:
     """Titles and labels beside the panels lie on no panel."""
     panels = [panel.get_window_extent() for panel in figure.axes if panel.axison]
-    inside = {id(text) for panel in figure.axes if isinstance(panel, Axes) for text in panel.texts}
-    for text, box in lettered:
-        if id(text) not in inside:
+    panel_texts = {id(text) for panel in figure.axes if isinstance(panel, Axes) for text in panel.texts}
+    for text, box in boxed_texts:
+        if id(text) not in panel_texts:
             for panel in panels:
                 assert not box.padded(-1).overlaps(panel.padded(-1)), f"{text.get_text()!r} lies on a panel"

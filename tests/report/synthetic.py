@@ -49,15 +49,15 @@ def predictions(accuracy: float, n: int, key: str) -> pd.DataFrame:
     right = np.zeros(n, dtype=bool)
     right[order[: round(accuracy * n)]] = True
     truth = np.arange(n) % 2
-    given = np.where(right, truth, 1 - truth)
-    odds = np.where(given == 1, 1.0, -1.0) + 0.1 * np.sin(np.arange(n))
+    answers = np.where(right, truth, 1 - truth)
+    odds = np.where(answers == 1, 1.0, -1.0) + 0.1 * np.sin(np.arange(n))
     return pd.DataFrame(
         {
             "id": [f"q{i}" for i in range(n)],
             "label": [LABELS[i] for i in truth],
-            "prediction": [LABELS[i] for i in given],
+            "prediction": [LABELS[i] for i in answers],
             "score": 1 / (1 + np.exp(-odds)),
-            "raw_answer": [LABELS[i] for i in given],
+            "raw_answer": [LABELS[i] for i in answers],
             "score:no": -odds / 2,
             "score:yes": odds / 2,
         }
@@ -87,7 +87,7 @@ def add_run(
     """Store one finished run; ``accuracy`` is one number or one per benchmark, ``terms`` how all were asked."""
     run = RunFolder(sweep / name)
     run.write_method(record or RECORDS[method])
-    rows, asked = [], {}
+    rows, benchmarks = [], {}
     with run.lock(), run.working({"seed": seed, **(config or {})}, "hash"):
         for benchmark, (title, family) in suite.items():
             rate = accuracy if isinstance(accuracy, float) else accuracy[benchmark]
@@ -103,9 +103,9 @@ def add_run(
             }
             rows += [{**facts, **row} for row in metric_rows(frame, LABELS, seed=0, resamples=200)]
             facts = {"title": title, "family": family, "labels": LABELS, "n": n, "checksum": "0"}
-            asked[benchmark] = {**facts, **(terms or {})}
+            benchmarks[benchmark] = {**facts, **(terms or {})}
         run.write_metrics(rows)
-        run.write_benchmarks(asked)
+        run.write_benchmarks(benchmarks)
         if coefficients:
             run.write_coefficients({f"{expert}.layer": torch.tensor(values) for expert, values in coefficients.items()})
     return run

@@ -23,15 +23,15 @@ from esmerge.report.beside.build import compare_sources, read_answers
 ONE = {"d": ("Drug", "cross_modal")}
 
 
-def harness(right: np.ndarray, **more: object) -> list[dict[str, object]]:
+def harness(right: np.ndarray, **fields: object) -> list[dict[str, object]]:
     rows = [{"doc_id": i, "doc_hash": f"h{i}", "target": "yes", "acc": float(r)} for i, r in enumerate(right)]
-    return [{**row, **more} for row in rows]
+    return [{**row, **fields} for row in rows]
 
 
-def inspect(right: np.ndarray, **more: object) -> list[dict[str, object]]:
+def inspect(right: np.ndarray, **fields: object) -> list[dict[str, object]]:
     grades = ["C" if r else "I" for r in right]
     rows = [{"id": i, "epoch": 1, "target": "B", "scores": {"choice": {"value": g}}} for i, g in enumerate(grades)]
-    return [{**row, **more} for row in rows]
+    return [{**row, **fields} for row in rows]
 
 
 def write_log(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -40,10 +40,10 @@ def write_log(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def both(folder: Path, **of_b: object) -> pd.DataFrame:
+def both(folder: Path, **changes: object) -> pd.DataFrame:
     """Two sweeps of one run, 60 and 80 % of 100 questions right, the second changed as told."""
     add_run(folder / "A", "average", "average", 0.6, n=100, suite=ONE)
-    add_run(folder / "B", "average", "average", **{"accuracy": 0.8, "n": 100, "suite": ONE, **of_b})  # type: ignore[arg-type]
+    add_run(folder / "B", "average", "average", **{"accuracy": 0.8, "n": 100, "suite": ONE, **changes})  # type: ignore[arg-type]
     return compare_sources([folder / "A", folder / "B"], folder / "out").table
 
 
@@ -97,8 +97,8 @@ def test_filters_scorers_and_epochs_are_told_apart(tmp_path: Path) -> None:
     rows = [*inspect(right), *inspect(~right, epoch=2)]
     sets = read_answers(write_log(tmp_path / "i.jsonl", rows)).methods["all samples"]
     assert list(sets) == [("1", "samples"), ("2", "samples")]
-    two = inspect(right, scores={"match": {"value": 1}, "judge": {"value": False}})
-    sets = read_answers(write_log(tmp_path / "j.jsonl", two)).methods["all samples"]
+    samples = inspect(right, scores={"match": {"value": 1}, "judge": {"value": False}})
+    sets = read_answers(write_log(tmp_path / "j.jsonl", samples)).methods["all samples"]
     assert [benchmark for _, benchmark in sets] == ["samples [match]", "samples [judge]"]
 
 
@@ -146,6 +146,6 @@ def test_the_command_takes_two_paths_and_loads_no_torch(tmp_path: Path) -> None:
     code = "import sys; from esmerge.cli.report import main; main(); assert 'torch' not in sys.modules, 'torch'"
     environment = {**os.environ, "PYTHONPATH": f"{os.getcwd()}/src", "COLUMNS": "160"}
     line = [sys.executable, "-c", code, "compare=outputs/A,outputs/B"]
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "outputs" / "comparisons" / "A-B" / "comparison.csv").exists() and "Average" in done.stdout
+    process = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "outputs" / "comparisons" / "A-B" / "comparison.csv").exists() and "Average" in process.stdout

@@ -21,8 +21,8 @@ from esmerge.report.terminal import show
 
 def test_a_report_names_every_file_it_wrote(one_seed: Path, report: Report) -> None:
     names = [str(path.relative_to(one_seed)) for path in report.paths]
-    drawn = ("methods", "layer_weights", "retention", "agreement", "calibration")
-    figures = [f"figures/{name}.{form}" for name in drawn for form in ("png", "svg")]
+    stems = ("methods", "layer_weights", "retention", "agreement", "calibration")
+    figures = [f"figures/{name}.{form}" for name in stems for form in ("png", "svg")]
     tables = ["results.csv", "comparisons.csv", "table.md", "table.tex", "table.csv"]
     assert names == [*tables, "retention.csv", *figures, "report.html"]
     assert all(path.stat().st_size > 0 for path in report.paths)
@@ -77,8 +77,8 @@ assert not heavy(), f"building a report imports {heavy()}"
 
 def test_a_report_does_without_torch(one_seed: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(one_seed, tmp_path / "copy")
-    done = subprocess.run([sys.executable, "-c", ALONE, str(copy)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", ALONE, str(copy)], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     assert (copy / "figures" / "layer_weights.png").exists()
 
 
@@ -101,10 +101,10 @@ def test_a_folder_that_is_no_sweep_is_refused_and_left_as_it_was(folder: str, tm
 def test_the_screen_ends_with_the_verdict(report: Report) -> None:
     screen = Console(file=StringIO(), width=160)
     show(report.tables, report.paths, report.verdict, screen)
-    said = screen.file.getvalue()
-    assert "Task arithmetic (delta)" in said and "Cross-modal mean" in said
-    assert all(str(path) in said for path in report.paths)
-    assert said.index("Verdict") > max(said.index(str(path)) for path in report.paths)
+    output = screen.file.getvalue()
+    assert "Task arithmetic (delta)" in output and "Cross-modal mean" in output
+    assert all(str(path) in output for path in report.paths)
+    assert output.index("Verdict") > max(output.index(str(path)) for path in report.paths)
 
 
 def test_the_command_reports_the_newest_sweep_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -113,9 +113,11 @@ def test_the_command_reports_the_newest_sweep_and_leaves_nothing_else(tmp_path: 
     os.utime(tmp_path / "outputs" / "older" / "average" / "status.json", (1, 1))
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "COLUMNS": "160"}
     line = [sys.executable, "-m", "src.report"]
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "outputs/newer/table.md" in done.stdout and "Average is the best merge" in done.stdout
+    process = subprocess.run(
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    assert "outputs/newer/table.md" in process.stdout and "Average is the best merge" in process.stdout
     assert not (tmp_path / "outputs" / "older" / "results.csv").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
@@ -125,13 +127,15 @@ def test_an_ascii_terminal_under_an_ascii_locale_shows_the_verdict(tmp_path: Pat
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     environment = {**os.environ, **ascii_only, "PYTHONPATH": f"{os.getcwd()}/src:{os.getcwd()}"}
     line = [sys.executable, "-m", "src.report", f'folder="{tmp_path}/sweep[1]"']
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "Average is the best merge" in done.stdout and "sweep[1]/table.md" in done.stdout
+    process = subprocess.run(
+        line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Average is the best merge" in process.stdout and "sweep[1]/table.md" in process.stdout
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["compare=A,B", "out=file"], "out=.*file cannot be written .*is no folder"),
         (["compare=A"], "expected two, compare=outputs/A,outputs/B, or 'compare=.*where a path has a comma"),
@@ -139,13 +143,13 @@ def test_an_ascii_terminal_under_an_ascii_locale_shows_the_verdict(tmp_path: Pat
     ],
 )
 def test_mistaken_words_are_refused_by_name(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("A", "B"):
         add_run(tmp_path / name, "average", "average", 0.6, n=20)
     (tmp_path / "file").write_text("")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report", *words])
+    monkeypatch.setattr(sys, "argv", ["report", *overrides])
     with pytest.raises(SystemExit, match=message):
         main()
 

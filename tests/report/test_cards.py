@@ -40,10 +40,10 @@ def test_a_second_report_changes_nothing_and_the_text_stays(tmp_path: Path) -> N
     path = make_card(tmp_path, "org/backbone")
     before = path.read_text()
     write_cards(load_sweep(tmp_path))
-    once = path.read_text()
+    card = path.read_text()
     write_cards(load_sweep(tmp_path))
-    assert path.read_text() == once
-    assert once.split("---\n", 2)[2].strip() == before.split("---\n", 2)[2].strip()
+    assert path.read_text() == card
+    assert card.split("---\n", 2)[2].strip() == before.split("---\n", 2)[2].strip()
 
 
 def test_a_folder_is_no_base_model_of_a_hub(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_a_folder_is_no_base_model_of_a_hub(tmp_path: Path) -> None:
     assert "base_model" not in data and "base_model_relation" not in data
 
 
-@pytest.mark.parametrize(("name", "is_one"), [("a/b", True), ("gpt2", True), ("/a/b", False), ("a/b/c", False)])
-def test_names_of_a_hub(name: str, is_one: bool) -> None:
-    assert is_hub_name(name) is is_one
+@pytest.mark.parametrize(("name", "expected"), [("a/b", True), ("gpt2", True), ("/a/b", False), ("a/b/c", False)])
+def test_names_of_a_hub(name: str, expected: bool) -> None:
+    assert is_hub_name(name) is expected
 
 
 @pytest.mark.parametrize(

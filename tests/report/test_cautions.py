@@ -13,10 +13,10 @@ from esmerge.report.verdict import verdict
 ONE = {"drug_protein": ("Drug–protein", "cross_modal")}
 
 
-def answered(sweep: Path, method: str, labels: list[str], given: list[str], **more: object) -> None:
+def answered(sweep: Path, method: str, labels: list[str], answers: list[str], **options: object) -> None:
     """A run whose answers to one benchmark are these."""
-    run = add_run(sweep, method, method, 0.5, suite=ONE, n=len(labels), merge_space="delta", **more)  # type: ignore[arg-type]
-    frame = predictions(0.5, len(labels), method).assign(label=labels, prediction=given, raw_answer=given)
+    run = add_run(sweep, method, method, 0.5, suite=ONE, n=len(labels), merge_space="delta", **options)  # type: ignore[arg-type]
+    frame = predictions(0.5, len(labels), method).assign(label=labels, prediction=answers, raw_answer=answers)
     run.write_predictions("drug_protein", frame)
     seal(run)
 
@@ -67,8 +67,8 @@ def test_answers_that_nobody_can_read_are_said(tmp_path: Path) -> None:
 
 def test_seeds_count_together(tmp_path: Path) -> None:
     labels = pd.Series([LABELS[i % 2] for i in range(100)])
-    for seed, given in ((0, ["no"] * 100), (1, ["yes"] * 100)):
+    for seed, answers in ((0, ["no"] * 100), (1, ["yes"] * 100)):
         run = add_run(tmp_path, f"ties-{seed}", "ties", 0.5, seed=seed, suite=ONE, n=100, merge_space="delta")
-        run.write_predictions("drug_protein", predictions(0.5, 100, "k").assign(label=labels, prediction=given))
+        run.write_predictions("drug_protein", predictions(0.5, 100, "k").assign(label=labels, prediction=answers))
         seal(run)
     assert "Mind that" not in verdict(load_sweep(tmp_path))

@@ -17,7 +17,7 @@ TUNING = {"tuning": {"name": "validation", "trials": 3}}
 
 
 @pytest.fixture
-def both(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """ES and TIES under published settings, where TIES leads, and tuned, where ES leads; two seeds."""
     for seed in (0, 1):
         add_run(tmp_path, f"base-{seed}", "base", 0.5, seed=seed, n=100)
@@ -35,8 +35,8 @@ def _cost(seconds: float, memory: float | None) -> dict[str, float | None]:
     return {"seconds": seconds, "memory": memory}
 
 
-def test_each_table_holds_its_own_merges_and_every_reference(both: Path) -> None:
-    parts = load_sweep(both).parts()
+def test_each_table_holds_its_own_merges_and_every_reference(folder: Path) -> None:
+    parts = load_sweep(folder).parts()
     assert list(parts) == [PUBLISHED, TUNED]
     titles = {name: [row.title for row in part.rows] for name, part in parts.items()}
     assert titles[PUBLISHED] == ["Base model", "TIES (delta)", "ES-Merging (delta)"]
@@ -44,30 +44,30 @@ def test_each_table_holds_its_own_merges_and_every_reference(both: Path) -> None
     assert all(set(row.runs) == {"0", "1"} for part in parts.values() for row in part.rows)
 
 
-def test_a_report_on_both(both: Path) -> None:
-    report = build_report(both)
-    text = (both / "table.md").read_text()
+def test_a_report_on_both(folder: Path) -> None:
+    report = build_report(folder)
+    text = (folder / "table.md").read_text()
     assert text.index(f"## {PUBLISHED}") < text.index(f"## {TUNED}") < text.index("## Costs")
     assert "- ES-Merging (delta, tuned), seed 1: scale=3 (80.0 %, published settings 50.0 %)" in text
     assert f"{PUBLISHED}:" in report.verdict and "TIES (delta) is the best merge with 70.0 %" in report.verdict
     assert "ES-Merging (delta, tuned) is the best merge with 90.0 %, TIES (delta, tuned) has 75.0 %" in report.verdict
-    compared = pd.read_csv(both / "comparisons.csv")
-    pairs = set(zip(compared["method"], compared["against"], strict=True))
+    comparisons = pd.read_csv(folder / "comparisons.csv")
+    pairs = set(zip(comparisons["method"], comparisons["against"], strict=True))
     assert pairs == {
         ("ES-Merging (delta)", "TIES (delta)"),
         ("ES-Merging (delta, tuned)", "TIES (delta, tuned)"),
     }
-    assert len(report.tables) == 2 and (both / "table.tex").read_text().count(r"\begin{table}") == 2
+    assert len(report.tables) == 2 and (folder / "table.tex").read_text().count(r"\begin{table}") == 2
 
 
-def test_costs_are_means_over_seeds_and_empty_where_unknown(both: Path) -> None:
-    build_report(both)
-    found = pd.read_csv(both / "costs.csv").set_index("method")
-    assert list(found.index) == ["TIES (delta)", "ES-Merging (delta)"]
-    row = found.loc["ES-Merging (delta)"]
+def test_costs_are_means_over_seeds_and_empty_where_unknown(folder: Path) -> None:
+    build_report(folder)
+    costs = pd.read_csv(folder / "costs.csv").set_index("method")
+    assert list(costs.index) == ["TIES (delta)", "ES-Merging (delta)"]
+    row = costs.loc["ES-Merging (delta)"]
     assert row["measuring_seconds"] == 4 and row["merging_seconds"] == 1.5 and row["measuring_mib"] == 100
     assert pd.isna(row["merging_mib"])
-    assert "| ES-Merging (delta) | 4.0 | 100.0 | 1.5 |  |" in (both / "table.md").read_text()
+    assert "| ES-Merging (delta) | 4.0 | 100.0 | 1.5 |  |" in (folder / "table.md").read_text()
 
 
 def test_less_than_a_second_is_told_in_two_digits(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def failing_figure(table: pd.DataFrame) -> Figure:
 def test_other_processes_write_the_same_bytes(one_seed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = methods_table(load_sweep(one_seed))
     monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
-    written = {}
+    paths = {}
     for name, rows in (("here", MANY_ROWS - 1), ("beside", MANY_ROWS)):
         sketches = [Sketch(methods_figure, table, tmp_path / name / f"methods{number}") for number in range(3)]
-        written[name] = begin_drawing(sketches, rows).paths()
+        paths[name] = begin_drawing(sketches, rows).paths()
     names = [f"methods{number}.{form}" for number in range(3) for form in ("png", "svg")]
-    assert [path.name for path in written["here"]] == [path.name for path in written["beside"]] == names
-    for here, beside in zip(*written.values(), strict=True):
+    assert [path.name for path in paths["here"]] == [path.name for path in paths["beside"]] == names
+    for here, beside in zip(*paths.values(), strict=True):
         assert here.read_bytes() == beside.read_bytes()
 
 

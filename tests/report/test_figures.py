@@ -17,10 +17,10 @@ from esmerge.report.tidy.layers import layer_panels, layer_weights
 
 
 def test_figures_are_written_and_are_no_blank_pages(one_seed: Path) -> None:
-    written = [path for path in write_figures(load_sweep(one_seed)).paths if path.suffix == ".png"]
+    paths = [path for path in write_figures(load_sweep(one_seed)).paths if path.suffix == ".png"]
     names = ["methods", "layer_weights", "retention", "agreement", "calibration"]
-    assert [path.stem for path in written] == names
-    for path in written:
+    assert [path.stem for path in paths] == names
+    for path in paths:
         pixels = imread(path)
         assert min(pixels.shape[:2]) > 200 and pixels[..., :3].std() > 0.05
 
@@ -45,13 +45,13 @@ def test_layer_weights_are_the_stored_coefficients(tmp_path: Path) -> None:
 
 
 def test_element_weights_are_averaged_over_a_layers_entries(tmp_path: Path) -> None:
-    stored = {
+    coefficients = {
         "a.layer": torch.tensor([0.5, 0.5, 0.5]),
         "a.model.layers.0.q.lora_A.weight": torch.tensor([[0.1, 0.2]]),
         "a.model.layers.0.q.lora_B.weight": torch.tensor([0.9]),
         "a.model.layers.1.q.lora_A.weight": torch.tensor([1.0], dtype=torch.bfloat16),
     }
-    save_file(stored, tmp_path / "c.safetensors")
+    save_file(coefficients, tmp_path / "c.safetensors")
     _, weights = layer_weights(tmp_path / "c.safetensors")
     np.testing.assert_allclose(weights, [[1.2 / 3, 1.0, 0.5]], rtol=1e-6)  # layer 2 has no entries of its own
 

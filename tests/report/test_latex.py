@@ -53,7 +53,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ReportTable:
 def test_a_wide_table_is_several_and_no_column_is_lost(table: ReportTable) -> None:
     text = latex(table)
     bodies = re.findall(r"\\toprule(.*?)\\midrule", text, flags=re.DOTALL)
-    widths = [len(found) for found in re.findall(r"\\begin{tabular}{l(r+)}", text)]
+    widths = [len(columns) for columns in re.findall(r"\\begin{tabular}{l(r+)}", text)]
     assert len(widths) > 1 and max(widths) <= WIDEST
     assert sum(widths) == len(table.columns) + len(table.quoted)
     assert sum(body.count("Method &") for body in bodies) == len(widths)
@@ -64,8 +64,8 @@ def test_a_wide_table_is_several_and_no_column_is_lost(table: ReportTable) -> No
 def test_every_letter_is_one_that_pdflatex_knows(table: ReportTable) -> None:
     text = latex(table)
     assert text.isascii()
-    for written in (r"Human\_$\beta$ (50 \% of \#1 \& \{rest\})", r"$\mu$M e $\rightarrow$", r"\$$\Delta$G\$"):
-        assert written in text
+    for snippet in (r"Human\_$\beta$ (50 \% of \#1 \& \{rest\})", r"$\mu$M e $\rightarrow$", r"\$$\Delta$G\$"):
+        assert snippet in text
 
 
 @pytest.mark.slow
@@ -74,6 +74,6 @@ def test_the_table_compiles_with_booktabs_and_graphicx_alone(table: ReportTable,
     (tmp_path / "table.tex").write_text(latex(table), encoding="utf-8")
     (tmp_path / "document.tex").write_text(DOCUMENT, encoding="utf-8")
     line = [str(PROGRAM), "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
-    assert done.returncode == 0, done.stdout[-2000:]
+    process = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
+    assert process.returncode == 0, process.stdout[-2000:]
     assert (tmp_path / "document.pdf").stat().st_size > 10_000

@@ -44,9 +44,9 @@ def test_layer_weights_with_long_titles(layers: int) -> None:
 
 @pytest.mark.parametrize("layers", [6, 32])
 def test_element_coefficients_with_long_titles(layers: int) -> None:
-    one = elements(LONG[:2])
-    one = one[(one["module"] == "q_proj") & (one["layer"] == 0)]
-    table = pd.concat(one.assign(module=module, layer=layer) for module in MODULES for layer in range(layers))
+    rows = elements(LONG[:2])
+    rows = rows[(rows["module"] == "q_proj") & (rows["layer"] == 0)]
+    table = pd.concat(rows.assign(module=module, layer=layer) for module in MODULES for layer in range(layers))
     figure = elements_figure(table.sort_values(["title", "module", "expert", "layer"]))
     assert_legible(figure)
 

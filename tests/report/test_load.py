@@ -38,9 +38,9 @@ def test_rows_stand_in_the_order_of_their_settings(tmp_path: Path) -> None:
     for place, (scale, mode) in enumerate(settings):
         config = {"method": {"name": "average", "scale": scale, "mode": mode}}
         add_run(tmp_path, f"average-{place}", "average", 0.6, config=config, n=20)
-    said = [row.title.removeprefix("Average (") for row in load_sweep(tmp_path).rows]
+    labels = [row.title.removeprefix("Average (") for row in load_sweep(tmp_path).rows]
     scales = ("None", "0.5", "2.0", "10.0")
-    assert said == ["mode=a, scale=0.5)", *(f"mode=b, scale={scale})" for scale in scales)]
+    assert labels == ["mode=a, scale=0.5)", *(f"mode=b, scale={scale})" for scale in scales)]
 
 
 def test_shots_tell_rows_apart_in_plain_words(tmp_path: Path) -> None:
@@ -53,14 +53,14 @@ def test_shots_tell_rows_apart_in_plain_words(tmp_path: Path) -> None:
 def test_what_differs_from_the_published_questions_is_gathered_over_runs(tmp_path: Path) -> None:
     for method, limit in {"base": None, "average": 20, "ties": 30}.items():
         add_run(tmp_path, method, method, 0.5, n=20, terms={"limit": limit, "split": "published"})
-    said = [f"at most {limit} test questions (benchmark.limit={limit})" for limit in (20, 30)]
-    assert all(list(one.departures) == said for one in load_sweep(tmp_path).benchmarks)
+    departures = [f"at most {limit} test questions (benchmark.limit={limit})" for limit in (20, 30)]
+    assert all(list(benchmark.departures) == departures for benchmark in load_sweep(tmp_path).benchmarks)
 
 
 def test_benchmarks_are_grouped_by_family(tmp_path: Path) -> None:
     suite = dict(reversed(SUITE.items())) | {"new": ("New", "solubility")}
     add_run(tmp_path, "base", "base", 0.5, n=20, suite=suite)
-    families = [one.family for one in load_sweep(tmp_path).benchmarks]
+    families = [benchmark.family for benchmark in load_sweep(tmp_path).benchmarks]
     assert families == ["cross_modal", "cross_modal", "drug_drug", "retention", "retention", "solubility"]
 
 
@@ -80,12 +80,12 @@ def test_settings_are_flattened_without_places_and_seeds() -> None:
 def test_a_run_whose_accuracy_is_no_number_never_ranks(tmp_path: Path) -> None:
     for method in ("base", "average", "ties"):
         add_run(tmp_path, method, method, 0.5)
-    broken = tmp_path / "ties" / "metrics.csv"
-    table = pd.read_csv(broken, keep_default_na=False, dtype=str)
+    path = tmp_path / "ties" / "metrics.csv"
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
     table.loc[table["metric"] == "accuracy", "value"] = ""
-    table.to_csv(broken, index=False)
-    run = RunFolder(broken.parent)  # as if it had been written so
+    table.to_csv(path, index=False)
+    run = RunFolder(path.parent)  # as if it had been written so
     run._write(replace(run.status(), checksums=checksums(run.path, [run.path / name for name in REPORTED])))
     sweep = load_sweep(tmp_path)
     assert [row.method for row in sweep.rows] == ["base", "average"]
-    assert "is not a number" in sweep.failures[broken.parent.name].reason
+    assert "is not a number" in sweep.failures[path.parent.name].reason

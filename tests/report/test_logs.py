@@ -14,7 +14,7 @@ from esmerge.report.beside.build import compare_sources, read_answers
 STAMP = "2026-03-01T10-20-30.123456"
 
 
-def harness_line(place: int, right: bool, **more: object) -> dict[str, object]:
+def harness_line(place: int, right: bool, **fields: object) -> dict[str, object]:
     """A line of ``samples_<task>_<time>.jsonl`` of a task with two choices."""
     choices = [[-1.5, False], [-0.5, False]]
     return {
@@ -31,11 +31,11 @@ def harness_line(place: int, right: bool, **more: object) -> dict[str, object]:
         "target_hash": "t1",
         "acc": float(right),
         "acc_norm": 0.0,
-        **more,
+        **fields,
     }
 
 
-def inspect_sample(place: int, value: object, **more: object) -> dict[str, Any]:
+def inspect_sample(place: int, value: object, **fields: object) -> dict[str, Any]:
     """A sample of an Inspect log; ``scores`` holds one scorer."""
     return {
         "id": place,
@@ -48,7 +48,7 @@ def inspect_sample(place: int, value: object, **more: object) -> dict[str, Any]:
         "scores": {"choice": {"value": value, "answer": "B", "explanation": "B\u2028because"}},
         "metadata": {},
         "uuid": f"u{place}",
-        **more,
+        **fields,
     }
 
 
@@ -69,9 +69,9 @@ def test_a_folder_of_the_harness_is_read_past_its_summary(tmp_path: Path) -> Non
     model = tmp_path / "org__model"
     write_lines(model / f"samples_binding_{STAMP}.jsonl", [harness_line(i, i > 0) for i in range(4)])
     (model / f"results_{STAMP}.json").write_text('{"results": {"binding": {"acc,none": 0.75}}}')
-    ((key, answered),) = read_answers(tmp_path).methods["all samples"].items()
-    assert key == ("", "binding") and list(answered.answers["id"]) == ["0:d0", "1:d1", "2:d2", "3:d3"]
-    assert list(answered.answers["label"] == answered.answers["prediction"]) == [False, True, True, True]
+    ((key, answered_set),) = read_answers(tmp_path).methods["all samples"].items()
+    assert key == ("", "binding") and list(answered_set.answers["id"]) == ["0:d0", "1:d1", "2:d2", "3:d3"]
+    assert list(answered_set.answers["label"] == answered_set.answers["prediction"]) == [False, True, True, True]
 
 
 def test_folders_of_several_models_are_several_methods(tmp_path: Path) -> None:
@@ -92,25 +92,25 @@ def test_two_runs_of_one_task_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_a_metric_that_only_the_log_names_counts_if_it_is_right_or_wrong(tmp_path: Path) -> None:
-    usual = harness_line(0, True)
-    line = {name: value for name, value in usual.items() if name not in ("acc", "acc_norm")}
+    sample = harness_line(0, True)
+    line = {name: value for name, value in sample.items() if name not in ("acc", "acc_norm")}
     strict = {**line, "metrics": ["prompt_level_strict_acc"], "prompt_level_strict_acc": True}
-    answered = read_answers(write_lines(tmp_path / "a.jsonl", [strict])).methods["all samples"]["", "samples"]
-    assert answered.answers["prediction"].tolist() == ["1"]
+    answered_set = read_answers(write_lines(tmp_path / "a.jsonl", [strict])).methods["all samples"]["", "samples"]
+    assert answered_set.answers["prediction"].tolist() == ["1"]
     path = write_lines(tmp_path / "b.jsonl", [{**line, "metrics": ["f1"], "f1": [1, 0]}])
     with pytest.raises(InputError, match=r"line 1: f1 is \[1, 0\]: expected 1 or 0"):
         read_answers(path)
 
 
 def test_logs_that_are_right_by_other_metrics_are_not_compared(tmp_path: Path) -> None:
-    usual = [harness_line(i, i > 0) for i in range(4)]
-    strict = [{**{key: value for key, value in line.items() if key != "acc"}, "acc_norm": 1.0} for line in usual]
-    paths = [write_lines(tmp_path / f"{name}.jsonl", lines) for name, lines in (("a", usual), ("b", strict))]
+    samples = [harness_line(i, i > 0) for i in range(4)]
+    strict = [{**{key: value for key, value in line.items() if key != "acc"}, "acc_norm": 1.0} for line in samples]
+    paths = [write_lines(tmp_path / f"{name}.jsonl", lines) for name, lines in (("a", samples), ("b", strict))]
     with pytest.raises(InputError, match="samples: A says what is right by acc, B by acc_norm"):
         compare_sources(paths, tmp_path / "out")
     assert "What is right, as the logs say: samples by acc." in compare_sources([paths[0]] * 2, tmp_path / "out").text
     with pytest.raises(InputError, match="right by acc in one sample and by acc_norm in another"):
-        read_answers(write_lines(tmp_path / "c.jsonl", [usual[0], strict[1]]))
+        read_answers(write_lines(tmp_path / "c.jsonl", [samples[0], strict[1]]))
 
 
 def test_a_whole_log_of_inspect_is_read_and_its_task_is_the_benchmark(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_a_whole_log_of_inspect_is_read_and_its_task_is_the_benchmark(tmp_path: 
 
 def test_samples_of_inspect_may_stand_one_per_line(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "samples.jsonl", [inspect_sample(i, value) for i, value in enumerate(["C", True, 0])])
-    answered = read_answers(path).methods["all samples"]["1", "samples"].answers
-    assert (answered["label"] == answered["prediction"]).tolist() == [True, True, False]
+    answers = read_answers(path).methods["all samples"]["1", "samples"].answers
+    assert (answers["label"] == answers["prediction"]).tolist() == [True, True, False]
 
 
 def test_the_same_number_for_another_question_is_not_paired(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_the_same_number_for_another_question_is_not_paired(tmp_path: Path) -> N
 
 
 def test_samples_without_a_score_are_left_out_and_counted(tmp_path: Path) -> None:
-    failed = inspect_sample(3, "C", scores=None, error={"message": "timeout"})
-    write_log(tmp_path / "a.json", [*(inspect_sample(i, "C") for i in range(3)), failed])
+    failure = inspect_sample(3, "C", scores=None, error={"message": "timeout"})
+    write_log(tmp_path / "a.json", [*(inspect_sample(i, "C") for i in range(3)), failure])
     write_log(tmp_path / "b.json", [inspect_sample(i, "I") for i in range(4)])
     text = compare_sources([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "out").text
     assert "- A: 1 samples (all samples) have no score and are left out." in text

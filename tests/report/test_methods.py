@@ -33,8 +33,8 @@ def planned(*overrides: str) -> dict[str, RunSpec]:
 
 
 def in_order(records: dict[str, MethodRecord]) -> list[str]:
-    shuffled = random.Random(0).sample(sorted(records), len(records))
-    return sorted(shuffled, key=lambda method: row_rank(records[method], method))
+    methods = random.Random(0).sample(sorted(records), len(records))
+    return sorted(methods, key=lambda method: row_rank(records[method], method))
 
 
 def test_the_default_sweep_stands_in_its_order() -> None:
@@ -43,10 +43,10 @@ def test_the_default_sweep_stands_in_its_order() -> None:
 
 def test_every_merge_stands_in_its_block() -> None:
     records = {name: planned(f"method={name}", "granularity=joint")[name].record for name in MERGES.names()}
-    ordered = in_order(records)
+    methods = in_order(records)
     controls = ["es_magnitude", "es_noise", "es_permuted", "es_shuffled", "inverse_norm", "random"]
-    assert ordered[0] == "average" and ordered[-9:] == ["es", *controls, "adamerging", "emr"]
-    assert ordered[1:-9] == sorted(ordered[1:-9])
+    assert methods[0] == "average" and methods[-9:] == ["es", *controls, "adamerging", "emr"]
+    assert methods[1:-9] == sorted(methods[1:-9])
 
 
 def test_a_method_that_is_a_reference_too_keeps_its_place() -> None:

@@ -61,8 +61,8 @@ def page(sweep: Path) -> Reader:
 
 def stored_data(page: Reader) -> dict[str, Any]:
     (text,) = (text for text in page.texts["script"] if text.startswith("{"))
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+    data: dict[str, Any] = json.loads(text)
+    return data
 
 
 def test_the_page_asks_nothing_of_any_network(page: Reader) -> None:
@@ -100,8 +100,8 @@ def test_tables_hold_what_the_files_hold(page: Reader, sweep: Path) -> None:
         "table-settings-by-run", "table-provenance", "table-provenance-by-run",
     ]  # fmt: skip
     accuracies = pd.read_csv(sweep / "table.csv")["accuracy"].dropna()
-    shown = {a["data-sort"] for tag, a in page.tags if tag == "td" and a.get("data-sort")}
-    assert {str(value) for value in accuracies} <= shown
+    values = {a["data-sort"] for tag, a in page.tags if tag == "td" and a.get("data-sort")}
+    assert {str(value) for value in accuracies} <= values
 
 
 def test_settings_are_told_apart_from_those_that_all_share(page: Reader) -> None:
@@ -135,8 +135,8 @@ def test_prompts_are_whole_and_molecules_alone_are_drawn(page: Reader) -> None:
     parts = data["benchmarks"][0]["questions"][2]["p"]
     words = [data["entities"][part[0]]["value"] if isinstance(part, list) else data["texts"][part] for part in parts]
     assert "".join(words) == f"Does {MOLECULES[2]} binds CCNCC in ALB TTR? {HOSTILE}"
-    drawn = {entity["value"] for entity in data["entities"] if entity["svg"]}
-    assert drawn == set(MOLECULES)
+    molecules = {entity["value"] for entity in data["entities"] if entity["svg"]}
+    assert molecules == set(MOLECULES)
 
 
 def test_what_could_not_be_parsed_is_shown_raw(tmp_path: Path) -> None:
@@ -164,17 +164,17 @@ def test_a_method_that_was_not_asked_a_question_has_no_answer_to_it(tmp_path: Pa
     for method, n in (("average", 6), ("base", 4)):
         add_run(tmp_path, method, method, 1.0, n=n, suite={"x": ("X", "cross_modal")})
     browser: Any = question_browser(load_sweep(tmp_path))
-    last = browser.data["benchmarks"][0]["questions"][5]
+    question = browser.data["benchmarks"][0]["questions"][5]
     titles = [method["title"] for method in browser.data["methods"]]
-    assert last["a"][last["m"].index(titles.index("Base model"))] is None and last["l"] == 1
+    assert question["a"][question["m"].index(titles.index("Base model"))] is None and question["l"] == 1
 
 
 def test_a_sweep_without_stored_questions_shows_ids_and_answers(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.6, n=20)
     browser = question_browser(load_sweep(tmp_path))
     assert browser is not None
-    first: Any = browser.data["benchmarks"]
-    assert first[0]["questions"][0]["p"] == [] and first[0]["questions"][0]["id"] == "q0"
+    benchmarks: Any = browser.data["benchmarks"]
+    assert benchmarks[0]["questions"][0]["p"] == [] and benchmarks[0]["questions"][0]["id"] == "q0"
 
 
 def test_a_sweep_without_a_finished_run_still_has_a_page(tmp_path: Path) -> None:
@@ -194,48 +194,48 @@ def test_damaged_questions_are_named(sweep: Path, tmp_path: Path) -> None:
 
 
 def test_questions_are_halved_until_they_fit(sweep: Path) -> None:
-    whole = question_browser(load_sweep(sweep))
-    assert whole is not None
-    letters = page_questions._length(json.dumps(whole.data)) - 1000
+    browser = question_browser(load_sweep(sweep))
+    assert browser is not None
+    letters = page_questions._length(json.dumps(browser.data)) - 1000
     fewer = question_browser(load_sweep(sweep), letters)
     assert fewer is not None and page_questions._length(json.dumps(fewer.data)) < letters + 500
-    assert "At most 30 questions" in fewer.notes[0] and whole.notes[0].startswith("All questions of seed 0")
+    assert "At most 30 questions" in fewer.notes[0] and browser.notes[0].startswith("All questions of seed 0")
 
 
 def test_questions_take_what_tables_and_figures_leave_of_the_page(
     sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copytree(sweep, tmp_path / "sweep")
-    whole = len((copy / "report.html").read_text(encoding="utf-8"))
+    length = len((copy / "report.html").read_text(encoding="utf-8"))
     monkeypatch.setattr(page_write, "LEAST_LETTERS", 1)
-    monkeypatch.setattr(page_write, "MOST_LETTERS", whole - 4000)
+    monkeypatch.setattr(page_write, "MOST_LETTERS", length - 4000)
     build_report(copy)
     text = (copy / "report.html").read_text(encoding="utf-8")
-    (most,) = re.findall(r"At most (\d+) questions per benchmark", text)
-    assert int(most) <= 30 and len(text) < whole - 500
+    (limit,) = re.findall(r"At most (\d+) questions per benchmark", text)
+    assert int(limit) <= 30 and len(text) < length - 500
 
 
 def test_three_quarters_of_the_questions_differ_where_there_are_enough() -> None:
     ids = [str(i) for i in range(100)]
     differing = set(ids[::2])
-    picked = selected(ids, differing, 20)
-    assert Counter(i in differing for i in picked) == {True: 15, False: 5}
-    assert picked == sorted(picked, key=int) and int(picked[0]) < 5 and int(picked[-1]) > 90
+    selection = selected(ids, differing, 20)
+    assert Counter(i in differing for i in selection) == {True: 15, False: 5}
+    assert selection == sorted(selection, key=int) and int(selection[0]) < 5 and int(selection[-1]) > 90
 
 
 @pytest.mark.parametrize(("differing", "expected"), [(3, 3), (98, 18), (100, 20), (0, 0)])
 def test_questions_of_one_sort_make_up_for_those_of_the_other(differing: int, expected: int) -> None:
     ids = [str(i) for i in range(100)]
-    picked = selected(ids, set(ids[:differing]), 20)
-    assert len(picked) == 20 and sum(int(i) < differing for i in picked) == expected
+    selection = selected(ids, set(ids[:differing]), 20)
+    assert len(selection) == 20 and sum(int(i) < differing for i in selection) == expected
 
 
 def test_a_compact_drawing_has_every_line_of_rdkits() -> None:
     lines = {name: f"M {i},0 L 9,9\nQ 1,{i}, 2 2 " for i, name in enumerate("abc")}
     styles = {"a": "style='stroke:#000'", "b": "fill='#f00'", "c": "style='stroke:#000'"}
     paths = [f"<path class='bond-0' d='{lines[name]}' {styles[name]} />" for name in lines]
-    merged = compact(f"<?xml?><svg x='1'><!-- head -->{''.join(paths)}</svg>")
-    assert re.findall(r"<path .*?>", merged) == [
+    svg = compact(f"<?xml?><svg x='1'><!-- head -->{''.join(paths)}</svg>")
+    assert re.findall(r"<path .*?>", svg) == [
         "<path style='stroke:#000' d='M0,0L9,9Q1,0,2 2M2,0L9,9Q1,2,2 2'/>", "<path fill='#f00' d='M1,0L9,9Q1,1,2 2'/>"
     ]  # fmt: skip
     other = "<svg><ellipse cx='1' /></svg>"

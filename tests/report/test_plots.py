@@ -38,9 +38,9 @@ def distances(experts: int = 3, layers: int = 6, seeds: int = 2) -> pd.DataFrame
     for seed in range(seeds):
         values = np.random.default_rng(seed).random((experts, experts, layers)).cumsum(axis=-1)
         for i, j, layer in np.ndindex(values.shape):
-            added = np.diff(values[i, j], prepend=0)[layer]
+            increment = np.diff(values[i, j], prepend=0)[layer]
             facts = {"probe": "mixed", "seed": str(seed), "expert": names[i], "modality": names[j], "own": i == j}
-            rows.append({**facts, "layer": layer, "distance": values[i, j, layer], "increment": added})
+            rows.append({**facts, "layer": layer, "distance": values[i, j, layer], "increment": increment})
     return pd.DataFrame(rows)
 
 
@@ -161,8 +161,8 @@ def test_the_bar_of_layer_weights_shows_only_weights_that_can_be(experts: int, t
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     table = points((0.0, 0.05, 12.0, 30.0, 40.0, 35.0))
-    both = [[path.read_bytes() for path in save_both(cost_figure(table), tmp_path / "cost")] for _ in range(2)]
-    assert both[0] == both[1]
+    images = [[path.read_bytes() for path in save_both(cost_figure(table), tmp_path / "cost")] for _ in range(2)]
+    assert images[0] == images[1]
 
 
 def test_methods_without_a_number_keep_their_row(tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_kinds_and_experts_differ_in_lightness_or_marker() -> None:
         return round(10 * (0.2126 * red + 0.7152 * green + 0.0722 * blue))
 
     assert len({(grey(colour), marker) for colour, marker in STYLES.values()}) == len(MethodKind)
-    looks = list(series([f"e{i}" for i in range(2 * len(SERIES))]).values())
-    assert len(set(looks)) == 2 * len(SERIES)
-    assert len({(grey(colour), marker) for colour, marker in looks[: len(SERIES)]}) == len(SERIES)
+    styles = list(series([f"e{i}" for i in range(2 * len(SERIES))]).values())
+    assert len(set(styles)) == 2 * len(SERIES)
+    assert len({(grey(colour), marker) for colour, marker in styles[: len(SERIES)]}) == len(SERIES)
 
 
 def test_costs_that_are_much_alike_have_ticks_that_can_be_read() -> None:
@@ -217,8 +217,8 @@ def test_every_column_of_calibration_panels_ends_with_tick_labels() -> None:
     rows = [(f"M{i}", "merge", 0.5 + 0.1 * b, 0.5, 10) for i in range(5) for b in range(3)]
     figure = calibration_figure(pd.DataFrame(rows, columns=["title", "kind", "confidence", "accuracy", "n"]))
     figure.draw_without_rendering()
-    shown = [panel.xaxis.get_tick_params()["labelbottom"] for panel in figure.axes[:5]]
-    assert shown == [False, True, True, True, True]
+    visibility = [panel.xaxis.get_tick_params()["labelbottom"] for panel in figure.axes[:5]]
+    assert visibility == [False, True, True, True, True]
 
 
 def test_layers_are_counted_in_whole_numbers() -> None:

@@ -29,8 +29,8 @@ def test_shares_are_of_the_best_single_model_of_each_benchmark(tmp_path: Path) -
     sweep = load_sweep(tmp_path)
     table = retention_table(sweep.parts())
     average = table[table["method"] == "Average"].set_index("benchmark")
-    kept = {"molecule_class": 0.6 / 0.8, "cell": 0.9 / 0.9, "retention_mean": 0.75 / 0.65}
-    assert average["kept"].to_dict() == pytest.approx(kept)
+    expected = {"molecule_class": 0.6 / 0.8, "cell": 0.9 / 0.9, "retention_mean": 0.75 / 0.65}
+    assert average["kept"].to_dict() == pytest.approx(expected)
     assert average["best_single"].to_dict()["cell"] == "Cell specialist"  # a fine-tuned model is no specialist
     assert set(table["method"]) == {"Base model", "Molecule specialist", "Cell specialist", "Fine-tuned", "Average"}
     lines = retention_lines(table, [build_table(sweep, against_baseline(sweep)[0])])

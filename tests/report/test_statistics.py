@@ -38,26 +38,26 @@ def test_a_mean_is_plain_over_benchmarks_with_a_binomial_interval(tmp_path: Path
     rates = {"drug_protein": 0.5, "drug_cell": 0.9, "drug_drug": 0.5, "molecule_class": 0.5, "cell_lineage": 0.5}
     add_run(tmp_path, "base", "base", rates, n=400)
     sweep = load_sweep(tmp_path)
-    found = cell(sweep, sweep.rows[0], headline(sweep)[0])
-    assert found is not None and found.value == pytest.approx(0.7) and found.sd is None
+    mean = cell(sweep, sweep.rows[0], headline(sweep)[0])
+    assert mean is not None and mean.value == pytest.approx(0.7) and mean.sd is None
     half = 1.96 * np.sqrt(0.5 * 0.5 / 400 + 0.9 * 0.1 / 400) / 2
-    assert (found.low, found.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.003)
+    assert (mean.low, mean.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.003)
 
 
 def test_a_single_benchmark_keeps_the_stored_interval(one_seed: Path) -> None:
     sweep = load_sweep(one_seed)
-    found, stored = cell(sweep, sweep.rows[0], columns(sweep)[0]), sweep.accuracy("majority_0", "drug_protein")
-    assert found is not None and stored is not None
-    assert (found.value, found.low, found.high) == (stored.value, stored.low, stored.high)
+    accuracy, expected = cell(sweep, sweep.rows[0], columns(sweep)[0]), sweep.accuracy("majority_0", "drug_protein")
+    assert accuracy is not None and expected is not None
+    assert (accuracy.value, accuracy.low, accuracy.high) == (expected.value, expected.low, expected.high)
 
 
 def test_seeds_give_mean_and_sample_deviation(tmp_path: Path) -> None:
     for seed, rate in enumerate((0.5, 0.6, 0.85)):
         add_run(tmp_path, f"base_{seed}", "base", rate, seed=seed, n=100)
     sweep = load_sweep(tmp_path)
-    found = cell(sweep, sweep.rows[0], columns(sweep)[0])
-    assert found is not None
-    assert (found.value, found.sd, found.seeds) == pytest.approx((0.65, np.std([0.5, 0.6, 0.85], ddof=1), 3))
+    accuracy = cell(sweep, sweep.rows[0], columns(sweep)[0])
+    assert accuracy is not None
+    assert (accuracy.value, accuracy.sd, accuracy.seeds) == pytest.approx((0.65, np.std([0.5, 0.6, 0.85], ddof=1), 3))
 
 
 def test_an_incomplete_mean_is_no_mean(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_an_incomplete_mean_is_no_mean(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=20, suite={"drug_cell": SUITE["drug_cell"]})
     sweep = load_sweep(tmp_path)
     average = sweep.of_kind(MethodKind.MERGE)[0]
-    filled = [column.name for column in columns(sweep) if cell(sweep, average, column)]
-    assert filled == ["drug_cell"]
+    names = [column.name for column in columns(sweep) if cell(sweep, average, column)]
+    assert names == ["drug_cell"]
     assert best_row(sweep, [average], headline(sweep)[0]) is None
 
 
@@ -76,9 +76,9 @@ def test_a_comparison_is_the_exact_paired_test(tmp_path: Path) -> None:
     add_run(tmp_path, "es", "es", 0.62, n=100, suite=suite)  # right wherever average is, and on 12 more
     sweep = load_sweep(tmp_path)
     average, es = sweep.rows
-    made = compare(sweep, es, average, columns(sweep)[0])
-    assert made.result.difference == pytest.approx(0.12)
-    assert made.result.p_value == pytest.approx(binomtest(12, 12).pvalue)
+    comparison = compare(sweep, es, average, columns(sweep)[0])
+    assert comparison.result.difference == pytest.approx(0.12)
+    assert comparison.result.p_value == pytest.approx(binomtest(12, 12).pvalue)
 
 
 def test_rows_without_a_common_seed_are_not_compared(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_holm_covers_the_whole_table(one_seed: Path) -> None:
     sweep = load_sweep(one_seed)
     comparisons, notes = against_baseline(sweep)
     assert notes == [] and len(comparisons) == 2 * len(columns(sweep))
-    smallest = min(comparisons, key=lambda one: one.result.p_value)
+    smallest = min(comparisons, key=lambda comparison: comparison.result.p_value)
     assert smallest.p_holm == pytest.approx(min(1, smallest.result.p_value * len(comparisons)))
-    assert {one.other.method for one in comparisons} == {"task_arithmetic"}
+    assert {comparison.other.method for comparison in comparisons} == {"task_arithmetic"}
 
 
 def test_without_other_merges_the_best_single_model_is_the_baseline(tmp_path: Path) -> None:

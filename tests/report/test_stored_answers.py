@@ -34,11 +34,11 @@ def test_answers_are_those_of_the_file_quoted_or_not(tmp_path: Path) -> None:
 def test_the_same_questions_are_kept_once(tmp_path: Path) -> None:
     for name, terms in {"average": {}, "ties": {}, "base": {"checksum": "other"}}.items():
         add_run(tmp_path, name, name, 0.6, n=10, suite=ONE, terms=terms)
-    stored = StoredAnswers(tmp_path)
-    average, ties, base = (stored.answers(name, "d") for name in ("average", "ties", "base"))
+    store = StoredAnswers(tmp_path)
+    average, ties, base = (store.answers(name, "d") for name in ("average", "ties", "base"))
     assert average and ties and base
     assert average.questions is ties.questions and average.questions is not base.questions
-    assert stored.answers("average", "d") is average and stored.answers("average", "nothing") is None
+    assert store.answers("average", "d") is average and store.answers("average", "nothing") is None
 
 
 def test_an_answer_that_is_no_label_keeps_its_words(tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ def test_a_comparison_is_the_paired_one_over_seeds_and_benchmarks(tmp_path: Path
     sweep = load_sweep(tmp_path)
     average, es = sweep.rows
     mean = next(column for column in columns(sweep) if column.is_mean)
-    stacked = [
+    tables = [
         stack_predictions({(seed, name): frame for (m, seed, name), frame in frames.items() if m == method})
         for method in ("es", "average")
     ]
-    assert compare(sweep, es, average, mean).result == paired_difference(*stacked, seed=0)
+    assert compare(sweep, es, average, mean).result == paired_difference(*tables, seed=0)
 
 
 def test_a_question_that_is_answered_twice_is_refused(tmp_path: Path) -> None:

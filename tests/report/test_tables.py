@@ -44,8 +44,8 @@ def test_only_the_best_merge_of_a_column_is_bold(one_seed: Path) -> None:
 def test_the_next_lower_merge_is_underlined(one_seed: Path) -> None:
     tabulate(one_seed)
     rows = md_rows(one_seed)
-    lined = {(title, column) for title, row in rows.items() for column, text in row.items() if "<u>" in text}
-    assert {title for title, _ in lined} == {"TIES (delta)"} and len(lined) == 7
+    underlined = {(title, column) for title, row in rows.items() for column, text in row.items() if "<u>" in text}
+    assert {title for title, _ in underlined} == {"TIES (delta)"} and len(underlined) == 7
     assert (one_seed / "table.tex").read_text().count(r"\underline{") == 7
 
 
@@ -53,8 +53,8 @@ def test_the_csv_holds_the_numbers_of_the_table(one_seed: Path) -> None:
     tabulate(one_seed)
     table = pd.read_csv(one_seed / "table.csv")
     base = table[(table["method"] == "Base model") & (table["column"] == "drug_cell")].iloc[0]
-    shown = f"{100 * base['accuracy']:.1f} [{100 * base['ci_low']:.1f}, {100 * base['ci_high']:.1f}]"
-    assert md_rows(one_seed)["Base model"]["Drug\N{EN DASH}cell"] == shown
+    text = f"{100 * base['accuracy']:.1f} [{100 * base['ci_low']:.1f}, {100 * base['ci_high']:.1f}]"
+    assert md_rows(one_seed)["Base model"]["Drug\N{EN DASH}cell"] == text
     assert set(table.loc[table["place"] == "best", "method"]) == {"Task arithmetic (delta)"}
     assert len(table) == table["method"].nunique() * table["column"].nunique()
 
@@ -81,8 +81,8 @@ def test_a_table_without_es_has_it_too(tmp_path: Path) -> None:
 def test_cells_are_percent_with_the_stored_interval(one_seed: Path) -> None:
     tabulate(one_seed)
     lines = (one_seed / "results.csv").read_text().splitlines()
-    stored = next(line.split(",") for line in lines if line.startswith("base_0") and ",drug_cell,accuracy," in line)
-    value, low, high = (f"{100 * float(number):.1f}" for number in stored[9:12])
+    fields = next(line.split(",") for line in lines if line.startswith("base_0") and ",drug_cell,accuracy," in line)
+    value, low, high = (f"{100 * float(number):.1f}" for number in fields[9:12])
     assert md_rows(one_seed)["Base model"]["Drug\N{EN DASH}cell"] == f"{value} [{low}, {high}]"
 
 
@@ -124,8 +124,8 @@ def test_latex_is_balanced_and_escaped(tmp_path: Path) -> None:
     tabulate(tmp_path)
     text = (tmp_path / "table.tex").read_text()
     assert r"A\_b \& 50\% \#1" in text
-    opened, closed = re.findall(r"\\begin{(\w+)}", text), re.findall(r"\\end{(\w+)}", text)
-    assert opened == closed[::-1]
+    begins, ends = re.findall(r"\\begin{(\w+)}", text), re.findall(r"\\end{(\w+)}", text)
+    assert begins == ends[::-1]
     bare = re.sub(r"\\[{}&%$#_]", "", text)
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
     assert text.isascii() and "_" not in bare
@@ -160,12 +160,12 @@ def paper_sweep(tmp_path: Path) -> Path:
 def test_published_numbers_stand_beside_matching_names_only(paper_sweep: Path) -> None:
     tabulate(paper_sweep)
     rows = md_rows(paper_sweep)
-    beside = "BindingDB, published\N{DAGGER}"
-    assert rows["ES-Merging (joint, factors)"][beside] == "66.0"
+    header = "BindingDB, published\N{DAGGER}"
+    assert rows["ES-Merging (joint, factors)"][header] == "66.0"
     table = pd.read_csv(paper_sweep / "table.csv").set_index(["method", "column"])
     assert table.loc[("ES-Merging (joint, factors)", "bindingdb"), "published"] == 0.66
     assert "arXiv" in table.loc[("ES-Merging (joint, factors)", "bindingdb"), "source"]
-    assert rows["ES-Merging (joint, delta)"][beside] == "\N{EN DASH}"  # the paper merges factors
+    assert rows["ES-Merging (joint, delta)"][header] == "\N{EN DASH}"  # the paper merges factors
     assert not any("Drug\N{EN DASH}cell, published" in column for column in rows["Base model"])
     assert "as reported, secondary source" in (paper_sweep / "table.md").read_text()
 
@@ -182,7 +182,7 @@ def published_beside(
 
 
 @pytest.mark.parametrize(
-    ("title", "terms", "said"),
+    ("title", "terms", "reason"),
     [
         ("Human", {"limit": 50, "split": "published"}, "Human: at most 50 test questions (benchmark.limit=50)."),
         ("Human", {"limit": None, "split": "random"}, "Human: split made here (benchmark.split=random)."),
@@ -196,10 +196,10 @@ def published_beside(
     ],
 )
 def test_other_questions_than_the_published_ones_have_a_footnote(
-    tmp_path: Path, title: str, terms: dict[str, object], said: str
+    tmp_path: Path, title: str, terms: dict[str, object], reason: str
 ) -> None:
     text, latex, rows = published_beside(tmp_path, {"human": title}, **terms)
-    assert f"- \N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {said}" in text
+    assert f"- \N{DOUBLE DAGGER} Not the questions of the published number, do not compare. {reason}" in text
     assert rows["ES-Merging (joint, factors)"][f"{title}, published\N{DAGGER}\N{DOUBLE DAGGER}"] == "62.0"
     assert r"publ.$^{\dagger\ddagger}$" in latex and r"$^{\ddagger}$ Not the questions" in latex and latex.isascii()
 
@@ -248,8 +248,8 @@ def test_the_published_file_holds_the_papers_means() -> None:
 
 
 def test_published_names_and_titles_are_those_of_the_registry() -> None:
-    reported = {method for methods in published.read_published().values() for method in methods}
-    merges = {method for method in reported if method.method in MERGES.names()}
+    published_methods = {method for methods in published.read_published().values() for method in methods}
+    merges = {method for method in published_methods if method.method in MERGES.names()}
     assert {method.method for method in merges} == {"average", "ties", "emr", "pcb", "es"}
     assert all(MERGES.get(method.method).info.title == method.title for method in merges)
 
@@ -257,7 +257,7 @@ def test_published_names_and_titles_are_those_of_the_registry() -> None:
 def test_a_published_number_is_shown_once() -> None:
     rows = [Row("es", RECORDS["es"], "joint", "factors", f"ES {i}", {"0": f"run_{i}"}) for i in range(2)]
     joint, ties = Published("es", "joint", "factors", "ES-Merging"), Published("ties", "", "", "TIES")
-    taken, orphans = published.assign(rows, [joint, ties])
-    assert taken == {"run_0": joint} and orphans == [ties]
+    methods, orphans = published.assign(rows, [joint, ties])
+    assert methods == {"run_0": joint} and orphans == [ties]
     layer = replace(rows[0], granularity="layer")
     assert not joint.is_of(layer) and not joint.is_of(replace(rows[0], merge_space="delta")) and not ties.is_of(layer)

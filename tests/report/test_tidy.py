@@ -41,9 +41,12 @@ def test_distances_of_a_probe_are_read_once_for_each_seed(tmp_path: Path) -> Non
 def test_elements_are_quantiles_of_a_modules_entries(tmp_path: Path) -> None:
     run = add_run(tmp_path, "joint", "es", 0.6, n=20, granularity="joint")
     values = torch.rand(300, 400, generator=torch.Generator().manual_seed(0))
-    stored = {"a.layer": torch.ones(2), "a.base.layers.0.self_attn.q_proj.lora_A.weight": torch.full((4, 5), 0.25)}
-    stored |= {"a.base.layers.0.self_attn.q_proj.lora_B.weight": torch.full((5, 4), 0.75)}
-    save_file({**stored, "a.base.layers.1.mlp.up_proj.delta": values}, run.coefficients)
+    coefficients = {
+        "a.layer": torch.ones(2),
+        "a.base.layers.0.self_attn.q_proj.lora_A.weight": torch.full((4, 5), 0.25),
+    }
+    coefficients |= {"a.base.layers.0.self_attn.q_proj.lora_B.weight": torch.full((5, 4), 0.75)}
+    save_file({**coefficients, "a.base.layers.1.mlp.up_proj.delta": values}, run.coefficients)
     table = elements_table(load_sweep(tmp_path)).set_index(["module", "layer"])
     assert table.loc[("q_proj", 0), ["q25", "q50", "q75"]].tolist() == [0.25, 0.5, 0.75]
     np.testing.assert_allclose(table.loc[("up_proj", 1), ["q05", "q50", "q95"]].tolist(), [0.05, 0.5, 0.95], atol=0.02)
@@ -83,8 +86,8 @@ def test_sensitivity_groups_runs_that_differ_in_one_number(tmp_path: Path) -> No
 def test_agreement_counts_equal_answers_but_not_unparsable_ones(tmp_path: Path) -> None:
     for name, answers in {"average": "yynn", "ties": "yyny"}.items():
         run = add_run(tmp_path, name, name, 0.5, n=4, suite={"d": ("D", "cross_modal")})
-        words = ["yes" if letter == "y" else "no" for letter in answers]
-        run.write_predictions("d", predictions(0.5, 4, "").assign(prediction=["", *words[1:]]))
+        labels = ["yes" if letter == "y" else "no" for letter in answers]
+        run.write_predictions("d", predictions(0.5, 4, "").assign(prediction=["", *labels[1:]]))
         seal(run)
     table = agreement_table(load_sweep(tmp_path)).set_index(["title", "other"])
     assert table.loc[("Average", "TIES"), "agreement"] == pytest.approx(2 / 4)  # alike: second and third
@@ -113,11 +116,14 @@ def test_generated_answers_have_no_calibration(tmp_path: Path) -> None:
 
 def test_a_figure_is_drawn_or_its_absence_explained(tmp_path: Path) -> None:
     sweep = usual_sweep(tmp_path, n=20)
-    drawn = write_figures(load_sweep(sweep))
-    assert set(drawn.absent) == {"layer_distances", "element_coefficients", "cost", "sensitivity"}
-    assert set(drawn.captions) | set(drawn.absent) == {recipe.name for recipe in RECIPES} | {"methods", "layer_weights"}
-    assert {path.name for path in drawn.paths} == {f"{n}.{form}" for n in drawn.captions for form in ("png", "svg")}
-    text = "\n".join(drawn.lines())
+    figures = write_figures(load_sweep(sweep))
+    assert set(figures.absent) == {"layer_distances", "element_coefficients", "cost", "sensitivity"}
+    assert set(figures.captions) | set(figures.absent) == {recipe.name for recipe in RECIPES} | {
+        "methods",
+        "layer_weights",
+    }
+    assert {path.name for path in figures.paths} == {f"{n}.{form}" for n in figures.captions for form in ("png", "svg")}
+    text = "\n".join(figures.lines())
     assert "not drawn: layer_distances, which needs runs of ES-Merging" in text and "figures/agreement.png" in text
 
 

@@ -31,6 +31,6 @@ def resumed(
         patch.setattr(training, "_update", stopping)
         with pytest.raises(Stopped):
             load()
-    taken: list[None] = []
-    monkeypatch.setattr(training, "_update", lambda *args: (taken.append(None), update(*args))[1])
-    return load(), len(taken)
+    calls: list[None] = []
+    monkeypatch.setattr(training, "_update", lambda *args: (calls.append(None), update(*args))[1])
+    return load(), len(calls)

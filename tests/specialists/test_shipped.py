@@ -50,8 +50,8 @@ def test_shipped_specialists_are_those_that_were_trained(
     assert loaded.fingerprint == tiny_specialists.fingerprint and loaded.metadata == tiny_specialists.metadata
     assert loaded.pool == tiny_specialists.pool
     for name, adapter in loaded.adapters.items():
-        theirs = tiny_specialists.adapters[name].tensors()
-        assert all(torch.equal(tensor, theirs[key]) for key, tensor in adapter.tensors().items())
+        expected = tiny_specialists.adapters[name].tensors()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in adapter.tensors().items())
         assert adapter.base_model == loaded.backbone.name == str((shipped / "textbook-backbone" / "backbone").resolve())
 
 
@@ -102,7 +102,7 @@ def test_an_absent_file_is_refused_by_name(shipped: Path, tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize(
-    ("override", "kinds", "said"),
+    ("override", "kinds", "message"),
     [
         ("specialists.lora.rate=0.5", {"textbook-specialist"}, "lora.rate=0.5, shipped 0.001"),
         ("specialists.interference=strong", {"textbook-specialist"}, "lora.rate=0.002, shipped 0.001"),
@@ -116,12 +116,12 @@ def test_an_absent_file_is_refused_by_name(shipped: Path, tmp_path: Path, name: 
     ],
 )
 def test_other_settings_train_what_depends_on_them_and_say_so_in_one_line(
-    shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture, override: str, kinds: set[str], said: str
+    shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture, override: str, kinds: set[str], message: str
 ) -> None:
     make_specialists(tmp_path / "cache", override)
     assert trained(tmp_path / "cache") == kinds
     lines = [line for line in capsys.readouterr().err.splitlines() if "is trained now" in line]
-    assert len(lines) == (1 if kinds else 0) and all(said in line for line in lines)
+    assert len(lines) == (1 if kinds else 0) and all(message in line for line in lines)
     make_specialists(tmp_path / "cache", override)
     assert "is trained now" not in capsys.readouterr().err, "the cache has it"
 

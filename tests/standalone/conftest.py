@@ -36,14 +36,18 @@ Asking = Callable[..., StandaloneRequest]
 def ask(llama: World, tmp_path: Path) -> Asking:
     """A request as the front door reads it; experts, probe and backbone may be others."""
 
-    def asked(*more: str, experts: dict[str, Path] | None = None, probe: Path | None = None) -> StandaloneRequest:
-        arguments = command(llama.backbone, experts or llama.experts, tmp_path / "out", probe or llama.probe, *more)
+    def request_of(
+        *overrides: str, experts: dict[str, Path] | None = None, probe: Path | None = None
+    ) -> StandaloneRequest:
+        arguments = command(
+            llama.backbone, experts or llama.experts, tmp_path / "out", probe or llama.probe, *overrides
+        )
         return read_request(composed(*arguments, config="merge"))
 
-    return asked
+    return request_of
 
 
 @pytest.fixture
 def plan(ask: Asking) -> Callable[..., MergePlan]:
     """A plan of what ``ask`` reads."""
-    return lambda *more, **other: plan_merge(ask(*more, **other))
+    return lambda *overrides, **other: plan_merge(ask(*overrides, **other))

@@ -20,22 +20,22 @@ Span = tuple[int, int]
 
 def prompts(backbone: Path, probe: Path, names: list[str]) -> list[tuple[list[int], dict[str, Span]]]:
     """Ids of each sample and where each expert's text stands."""
-    words = AutoTokenizer.from_pretrained(backbone)
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
 
     def ids(text: str) -> list[int]:
-        return words(text, add_special_tokens=False)["input_ids"]
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    found = []
+    samples = []
     for line in probe.read_text().splitlines():
-        row, spans = [] if words.bos_token_id is None else [words.bos_token_id], {}
+        row, spans = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id], {}
         for name in names:
             row += ids(f"{name}: ")
             start = len(row)
             row += ids(json.loads(line)[name])
             spans[name] = (start, len(row))
             row += ids("\n")
-        found.append((row, spans))
-    return found
+        samples.append((row, spans))
+    return samples
 
 
 class Model:
@@ -50,23 +50,23 @@ class Model:
 
     def outputs(self, ids: list[int], weights: Mapping[str, Tensor]) -> list[Tensor]:
         """What each layer hands on, (T, d), with other weights in place of the model's own."""
-        seen: list[Tensor] = []
+        hidden_states: list[Tensor] = []
 
         def look(module: Any, args: Any, output: Any) -> None:
-            seen.append((output[0] if isinstance(output, tuple) else output)[0])
+            hidden_states.append((output[0] if isinstance(output, tuple) else output)[0])
 
         handles = [layer.register_forward_hook(look) for layer in self.layers]
         torch.func.functional_call(self.model, self.shaped(weights), (torch.tensor([ids]),))
         for handle in handles:
             handle.remove()
-        return seen
+        return hidden_states
 
     def weight(self, path: str) -> Tensor:
         """(out, in), whatever the model keeps it as: GPT-2 turned, a mixture in stacks with gate above up."""
         if ".experts." not in path:
-            turned = isinstance(self.model.get_submodule(path), Conv1D)
-            kept = self.model.get_parameter(f"{path}.weight")
-            return kept.T if turned else kept
+            transposed = isinstance(self.model.get_submodule(path), Conv1D)
+            parameter = self.model.get_parameter(f"{path}.weight")
+            return parameter.T if transposed else parameter
         stack, number, name = path.rsplit(".", 2)
         if name == "w2":
             return self.model.get_parameter(f"{stack}.down_proj")[int(number)]
@@ -74,23 +74,25 @@ class Model:
 
     def shaped(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights (out, in) by path, as the model's parameters."""
-        kept, stacks = {}, set()
+        parameters, stacks = {}, set()
         for key, weight in weights.items():
             path = key.removesuffix(".weight")
             if ".experts." in path:
                 stacks.add(path.rsplit(".", 2)[0])
             else:
-                kept[key] = weight.T if isinstance(self.model.get_submodule(path), Conv1D) else weight
+                parameters[key] = weight.T if isinstance(self.model.get_submodule(path), Conv1D) else weight
         for stack in stacks:
             count = range(len(self.model.get_parameter(f"{stack}.down_proj")))
 
-            def one(number: int, name: str, stack: str = stack) -> Tensor:
+            def expert_weight(number: int, name: str, stack: str = stack) -> Tensor:
                 path = f"{stack}.{number}.{name}"
                 return weights.get(f"{path}.weight", self.weight(path))
 
-            kept[f"{stack}.gate_up_proj"] = torch.stack([torch.cat([one(i, "w1"), one(i, "w3")]) for i in count])
-            kept[f"{stack}.down_proj"] = torch.stack([one(i, "w2") for i in count])
-        return kept
+            parameters[f"{stack}.gate_up_proj"] = torch.stack(
+                [torch.cat([expert_weight(i, "w1"), expert_weight(i, "w3")]) for i in count]
+            )
+            parameters[f"{stack}.down_proj"] = torch.stack([expert_weight(i, "w2") for i in count])
+        return parameters
 
 
 class Adapter:
@@ -116,8 +118,8 @@ def directions(features: int, count: int, seed: int = 0) -> Array:
 
 def distance(x: Array, y: Array, units: Array) -> float:
     """Sliced Wasserstein-2 distance of two samples, (K, d), after joint standardisation."""
-    both = np.concatenate([x, y])
-    mean, std = both.mean(0), both.std(0)
+    pooled = np.concatenate([x, y])
+    mean, std = pooled.mean(0), pooled.std(0)
     std[std == 0] = 1
     x, y = (x - mean) / std, (y - mean) / std
     return float(np.mean((np.sort(x @ units.T, axis=0) - np.sort(y @ units.T, axis=0)) ** 2) ** 0.5)
@@ -139,8 +141,8 @@ def responses(model: Model, samples: Any, weights: Mapping[str, Tensor], names: 
     return {
         name: np.stack(
             [
-                [layer[slice(*spans[name])].double().mean(0).numpy() for layer in found]
-                for found, (_, spans) in zip(outputs, samples, strict=True)
+                [layer[slice(*spans[name])].double().mean(0).numpy() for layer in layers]
+                for layers, (_, spans) in zip(outputs, samples, strict=True)
             ],
             axis=1,
         )
@@ -151,14 +153,16 @@ def responses(model: Model, samples: Any, weights: Mapping[str, Tensor], names: 
 def alphas(model: Model, samples: Any, experts: Mapping[str, Adapter], projections: int, temperature: float) -> Array:
     """Layer-wise coefficients, (N, L)."""
     names = list(experts)
-    still = responses(model, samples, {}, names)
+    backbone_responses = responses(model, samples, {}, names)
     gains = []
-    for own in names:
-        moved = responses(model, samples, dense(model, experts[own]), names)
+    for expert in names:
+        expert_responses = responses(model, samples, dense(model, experts[expert]), names)
         total = 0.0
         for name in names:
-            units = directions(still[name].shape[-1], projections)
-            d = np.array([distance(x, y, units) for x, y in zip(still[name], moved[name], strict=True)])
+            units = directions(backbone_responses[name].shape[-1], projections)
+            d = np.array(
+                [distance(x, y, units) for x, y in zip(backbone_responses[name], expert_responses[name], strict=True)]
+            )
             total = total + zscores(np.diff(d, prepend=0))  # own and others alike, since a = 1
         gains.append(total)
     return softmax(np.stack(gains) / temperature)
@@ -173,21 +177,21 @@ def dense(model: Model, adapter: Adapter) -> dict[str, Tensor]:
 
 def scores(model: Model, samples: Any, name: str, adapter: Adapter, space: str, batch: int) -> dict[str, Array]:
     """|gradient| of each layer's mean squared shift on the expert's own tokens, summed over batches."""
-    found: dict[str, Array] = {}
+    totals: dict[str, Array] = {}
     for start in range(0, len(samples), batch):
         leaves = _leaves(adapter, space)
         weights = {f"{path}.weight": model.weight(path) + _update(leaves, adapter, path, space) for path in adapter.a}
         group = samples[start : start + batch]
-        moved = [[h[slice(*spans[name])] for h in model.outputs(ids, weights)] for ids, spans in group]
+        expert_states = [[h[slice(*spans[name])] for h in model.outputs(ids, weights)] for ids, spans in group]
         with torch.no_grad():
-            still = [[h[slice(*spans[name])] for h in model.outputs(ids, {})] for ids, spans in group]
+            backbone_states = [[h[slice(*spans[name])] for h in model.outputs(ids, {})] for ids, spans in group]
         for layer in range(len(model.layers)):
-            gap = torch.cat([m[layer] for m in moved]) - torch.cat([s[layer] for s in still])
-            own = {key: leaf for key, leaf in leaves.items() if layer_of(key) == layer}
-            slopes = torch.autograd.grad((gap**2).mean(), list(own.values()), retain_graph=True)
-            for key, slope in zip(own, slopes, strict=True):
-                found[key] = found.get(key, 0) + slope.abs().double().numpy()
-    return found
+            gap = torch.cat([m[layer] for m in expert_states]) - torch.cat([s[layer] for s in backbone_states])
+            layer_leaves = {key: leaf for key, leaf in leaves.items() if layer_of(key) == layer}
+            slopes = torch.autograd.grad((gap**2).mean(), list(layer_leaves.values()), retain_graph=True)
+            for key, slope in zip(layer_leaves, slopes, strict=True):
+                totals[key] = totals.get(key, 0) + slope.abs().double().numpy()
+    return totals
 
 
 def _leaves(adapter: Adapter, space: str) -> dict[str, Tensor]:
@@ -210,28 +214,28 @@ def merged_weights(
     model, experts = Model(backbone), {name: Adapter(path) for name, path in folders.items()}
     names, samples = list(experts), prompts(backbone, probe, list(experts))
     alpha = alphas(model, samples, experts, projections, temperature=0.5)
-    felt = [scores(model, samples, name, experts[name], space, batch=2) for name in names]
+    expert_scores = [scores(model, samples, name, experts[name], space, batch=2) for name in names]
 
     def shares(key: str) -> Array:
         level = alpha[:, layer_of(key)].reshape(-1, 1, 1)
         if granularity == "layer":
             return level
-        beta = softmax(np.stack([zscores(one[key]) for one in felt]) / 0.1)
+        beta = softmax(np.stack([zscores(tensors[key]) for tensors in expert_scores]) / 0.1)
         return beta if granularity == "element" else level * beta / (level * beta).sum(axis=0)
 
-    weights, used = {}, {}
+    weights, coefficients = {}, {}
     for path in experts[names[0]].a:
         if space == "delta":
-            used[f"{path}.delta"] = list(shares(f"{path}.delta"))
+            coefficients[f"{path}.delta"] = list(shares(f"{path}.delta"))
             updates = [(e.scale * e.b[path].double() @ e.a[path].double()).numpy() for e in experts.values()]
-            update = sum(c * u for c, u in zip(used[f"{path}.delta"], updates, strict=True))
+            update = sum(c * u for c, u in zip(coefficients[f"{path}.delta"], updates, strict=True))
         else:
-            mixed = {}
+            merged = {}
             for half in "AB":
                 key = f"{path}.lora_{half}.weight"
-                used[key] = list(shares(key))
+                coefficients[key] = list(shares(key))
                 factors = [getattr(e, half.lower())[path].double().numpy() for e in experts.values()]
-                mixed[half] = sum(c * f for c, f in zip(used[key], factors, strict=True))
-            update = experts[names[0]].scale * mixed["B"] @ mixed["A"]
+                merged[half] = sum(c * f for c, f in zip(coefficients[key], factors, strict=True))
+            update = experts[names[0]].scale * merged["B"] @ merged["A"]
         weights[f"{path}.weight"] = (model.weight(path).double() + torch.from_numpy(np.asarray(update))).float()
-    return model, weights, used
+    return model, weights, coefficients

@@ -21,20 +21,20 @@ OF_MERGE = tuple(f"coefficients.{role}" for role in ROLES)
 
 
 def exported(merged: Path, out: Path, *roles: str) -> list[Path]:
-    words = (f"coefficients={merged}", f"out={out}", *roles)
-    return export_coefficients(composed(*words, config="export_coefficients"))
+    overrides = (f"coefficients={merged}", f"out={out}", *roles)
+    return export_coefficients(composed(*overrides, config="export_coefficients"))
 
 
 @pytest.mark.parametrize("granularity", ["layer", "element", "joint"])
 def test_the_same_merge_comes_of_exported_files(
     granularity: str, plan: Callable[..., MergePlan], tmp_path: Path
 ) -> None:
-    fine = (f"granularity={granularity}", "granularity.projections=16", "merge_space=factors")
-    carry_out(plan(*fine, f"out={tmp_path / 'probed'}"))
+    overrides = (f"granularity={granularity}", "granularity.projections=16", "merge_space=factors")
+    carry_out(plan(*overrides, f"out={tmp_path / 'probed'}"))
     files = exported(tmp_path / "probed", tmp_path / "authors", *ROLES)
     assert len(files) == (1 if granularity == "layer" else 2)
     named = [f"coefficients.{kind}={path}" for kind, path in zip(("layer", "element"), files, strict=False)]
-    carry_out(plan(*fine, *named, *OF_MERGE, "probe.file=null", f"out={tmp_path / 'read'}"))
+    carry_out(plan(*overrides, *named, *OF_MERGE, "probe.file=null", f"out={tmp_path / 'read'}"))
     for file in ("adapter_model.safetensors", "coefficients.safetensors"):
         before, after = (load_file(tmp_path / folder / file) for folder in ("probed", "read"))
         assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)

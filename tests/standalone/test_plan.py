@@ -46,32 +46,35 @@ def test_prompts_are_made_of_pieces_tokenised_one_by_one(kind: str, tmp_path: Pa
     backbone, probe = save_backbone(tmp_path / "backbone", kind), write_probe(tmp_path / "probe.jsonl")
     settings = CustomSettings(str(backbone), experts={name: "unread" for name in PAIR})
     hollow: Any = skeleton(str(backbone))
-    words = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
+    language_model = Backbone(hollow, load_tokenizer(str(backbone)), str(backbone), "")
     experts = train_experts(backbone, tmp_path)
     adapters = {name: open_adapter(path, name) for name, path in experts.items()}
-    specialists = assembled(settings, words, adapters, Context(0, Cache(tmp_path)))
-    encoded = PromptEncoder(words, {}).encode(text(TextProbe(str(probe)), specialists, 0))
+    specialists = assembled(settings, language_model, adapters, Context(0, Cache(tmp_path)))
+    encoded = PromptEncoder(language_model, {}).encode(text(TextProbe(str(probe)), specialists, 0))
     expected = prompts(backbone, probe, list(PAIR))
     assert len(encoded) == len(expected) == 4
-    for found, (ids, spans) in zip(encoded, expected, strict=True):
-        assert found.ids == ids
-        assert {span.modality: (span.start, span.stop) for span in found.spans} == spans
+    for prompt, (ids, spans) in zip(encoded, expected, strict=True):
+        assert prompt.ids == ids
+        assert {span.modality: (span.start, span.stop) for span in prompt.spans} == spans
         assert (ids[0] == 2) == (not kind.startswith("qwen")), "a start token where the tokenizer has one, and only one"
         assert ids.count(2) <= 1
 
 
 def test_what_a_plan_counts(plan: Planned, llama: World) -> None:
-    found = plan()
+    merge_plan = plan()
     lengths = [len(ids) for ids, _ in prompts(llama.backbone, llama.probe, list(PAIR))]
-    assert (found.samples, found.tokens, found.depth) == (4, sum(lengths), 3)
+    assert (merge_plan.samples, merge_plan.tokens, merge_plan.depth) == (4, sum(lengths), 3)
     numbers = 3 * 4 * ((16 + 16) + (16 + 8) + (24 + 16))  # three layers of rank 4: q, v and down projections
-    assert found.adapter_bytes() == {"mol": 4 * numbers, "prot": 4 * numbers}
+    assert merge_plan.adapter_bytes() == {"mol": 4 * numbers, "prot": 4 * numbers}
     hollow: Any = skeleton(str(llama.backbone))
-    assert found.weights == sum(one.numel() for one in hollow.parameters()) and found.weight_bytes == 4
-    assert found.memory() > found.weights * 4 and found.seconds() > 0
+    assert (
+        merge_plan.weights == sum(parameter.numel() for parameter in hollow.parameters())
+        and merge_plan.weight_bytes == 4
+    )
+    assert merge_plan.memory() > merge_plan.weights * 4 and merge_plan.seconds() > 0
     assert plan("compute.dtype=bfloat16").weight_bytes == 2
-    assert plan("method=average").samples == 0 and plan("method=average").memory() < found.memory()
-    assert plan("bake=true").least_output() == found.weights * 4 > found.least_output() == 4 * numbers
+    assert plan("method=average").samples == 0 and plan("method=average").memory() < merge_plan.memory()
+    assert plan("bake=true").least_output() == merge_plan.weights * 4 > merge_plan.least_output() == 4 * numbers
 
 
 def test_a_plan_counts_what_the_method_measures(plan: Planned) -> None:
@@ -89,13 +92,13 @@ def test_a_plan_counts_what_the_method_measures(plan: Planned) -> None:
 def test_a_dry_run_says_everything_and_writes_nothing(
     plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    asked = command(llama.backbone, llama.experts, tmp_path / "out", llama.probe, "dry_run=true")
-    monkeypatch.setattr("sys.argv", ["merge", *asked])
+    arguments = command(llama.backbone, llama.experts, tmp_path / "out", llama.probe, "dry_run=true")
+    monkeypatch.setattr("sys.argv", ["merge", *arguments])
     monkeypatch.setattr("esmerge.specialists.families.custom.family.load_backbone", None)
     esmerge.cli.merge.main()
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("mol", "prot", "18", "float32", "granularity joint", "4 samples", "of memory", "nothing is written"):
-        assert part in said
+        assert part in output
     assert list(tmp_path.iterdir()) == []
 
 

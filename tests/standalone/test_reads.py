@@ -35,11 +35,11 @@ class Reads:
         self.most_held = 0
         monkeypatch.setattr(reader, "safe_open", self.open)
         monkeypatch.setattr(peft_files, "safe_open", self.open)
-        whole = card.file_sha256
+        original = card.file_sha256
 
         def sha256(path: Path) -> str:
             self.hashed[path.parent.name] += 1
-            return whole(path)
+            return original(path)
 
         monkeypatch.setattr(card, "file_sha256", sha256)
 
@@ -74,10 +74,10 @@ class Reads:
         return File()
 
 
-def counted(plan: Planned, llama: World, monkeypatch: pytest.MonkeyPatch, *asked: str) -> Reads:
+def counted(plan: Planned, llama: World, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Reads:
     """A whole merge: all tensors of all experts are read equally often, by one handle at a time, closed at the end."""
     reads = Reads(monkeypatch)
-    ready = plan(*asked, "probe.file=null")
+    ready = plan(*overrides, "probe.file=null")
     show_plan(ready)
     assert not reads.tensors, "a plan reads headers"
     carry_out(ready)

@@ -36,8 +36,8 @@ def with_tensors(source: Path, folder: Path, **tensors: torch.Tensor | None) -> 
     """A copy of an adapter with tensors added, replaced or, where None, left out."""
     shutil.copytree(source, folder)
     path = folder / "adapter_model.safetensors"
-    kept = {**load_file(path), **tensors}
-    save_file({name: tensor for name, tensor in kept.items() if tensor is not None}, path)
+    contents = {**load_file(path), **tensors}
+    save_file({name: tensor for name, tensor in contents.items() if tensor is not None}, path)
     return folder
 
 
@@ -66,8 +66,8 @@ def test_configs_of_other_adapters(
 def test_what_a_user_may_say_about_scales_and_names(llama: World, plan: Planned, tmp_path: Path) -> None:
     other = changed(llama.experts["prot"], tmp_path / "other", use_rslora=True, base_model_name_or_path="a/Other")
     experts = {**llama.experts, "prot": other}
-    found = plan("method.fold_scales=true", "allow_other_base=true", experts=experts)
-    assert found.experts["prot"].modules[FIRST].scale == 4
+    merge_plan = plan("method.fold_scales=true", "allow_other_base=true", experts=experts)
+    assert merge_plan.experts["prot"].modules[FIRST].scale == 4
     assert plan("merge_space=delta", "allow_other_base=true", experts=experts).space == "delta"
 
 
@@ -132,9 +132,9 @@ def test_missing_modules_unless_they_are_allowed(plan: Planned, llama: World, tm
     experts = {**llama.experts, "prot": other}
     with pytest.raises(AdapterError, match="'prot' lacks .*down_proj.* Say allow_partial=true"):
         plan(experts=experts)
-    found = plan("allow_partial=true", experts=experts)
-    assert len(found.missing["prot"]) == 6 and "mol" not in found.missing
-    filled = found.experts["prot"].modules["base_model.model.model.layers.2.self_attn.v_proj"]
+    merge_plan = plan("allow_partial=true", experts=experts)
+    assert len(merge_plan.missing["prot"]) == 6 and "mol" not in merge_plan.missing
+    filled = merge_plan.experts["prot"].modules["base_model.model.model.layers.2.self_attn.v_proj"]
     assert not filled.a.any() and not filled.b.any() and filled.rank == 4
 
 
@@ -153,13 +153,13 @@ def test_probe_lines(
 ) -> None:
     probe = tmp_path / "probe.jsonl"
     probe.write_text(llama.probe.read_text() + line + "\n")
-    whole = planning.load_tokenizer
+    original = planning.load_tokenizer
 
     def deaf(name: str, trusted: bool) -> Any:
         """Real tokenizers drop control characters; this one drops one as well."""
-        words = whole(name)
+        tokenizer = original(name)
         return type("Deaf", (), {"__call__": lambda self, text, **_: {"input_ids": [] if text == "\0" else [5]},
-                                 "bos_token_id": 2, "pad_token_id": 0, "vocab": words})()  # fmt: skip
+                                 "bos_token_id": 2, "pad_token_id": 0, "vocab": tokenizer})()  # fmt: skip
 
     if "\\u0000" in line:
         monkeypatch.setattr(planning, "load_tokenizer", deaf)
@@ -203,9 +203,9 @@ def test_settings(override: str, message: str, ask: Callable) -> None:
 
 @pytest.mark.parametrize("probe", ["mixed", "single", "shuffled"])
 def test_probes_that_draw_from_a_pool(probe: str) -> None:
-    given = ("backbone=b", "experts.mol=m", "experts.prot=p", "out=o", f"probe={probe}")
+    overrides = ("backbone=b", "experts.mol=m", "experts.prot=p", "out=o", f"probe={probe}")
     with pytest.raises(ConfigError, match=f"probe={probe} draws from texts .*: use probe=text probe.file=FILE"):
-        read_request(composed(*given, config="merge"))
+        read_request(composed(*overrides, config="merge"))
 
 
 def test_folders_that_are_in_the_way(ask: Callable, llama: World, tmp_path: Path) -> None:
@@ -233,8 +233,8 @@ def test_backbones_that_cannot_be_used(plan: Planned, llama: World, tmp_path: Pa
     quantised = tmp_path / "quantised"
     shutil.copytree(llama.backbone, quantised)
     config = json.loads((quantised / "config.json").read_text())
-    said = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-    (quantised / "config.json").write_text(json.dumps(said))
+    quantised_config = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (quantised / "config.json").write_text(json.dumps(quantised_config))
     with pytest.raises(ConfigError, match="quantised: give the model that it was made from"):
         plan(f"backbone={quantised}", "allow_other_base=true")
     (quantised / "config.json").write_text(json.dumps({"model_type": "t5"}))
@@ -273,7 +273,7 @@ def test_home_is_expanded_in_every_setting(
 ) -> None:
     monkeypatch.setenv("HOME", str(llama.probe.parent))
     experts = {name: f"'~/{path.relative_to(llama.probe.parent)}'" for name, path in llama.experts.items()}
-    homely = ["backbone='~/backbone'", "cache='~/cache'", "out='~/out'"]
-    planned = planning.plan_merge(ask(*homely, experts=experts, probe="'~/probe.jsonl'"))
+    overrides = ["backbone='~/backbone'", "cache='~/cache'", "out='~/out'"]
+    planned = planning.plan_merge(ask(*overrides, experts=experts, probe="'~/probe.jsonl'"))
     assert planned.request.output.folder == llama.probe.parent / "out" and planned.samples
     assert planned.request.spec.sweep.cache == str(llama.probe.parent / "cache")

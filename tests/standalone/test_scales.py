@@ -27,8 +27,8 @@ def factors(backbone: Path, adapter: Path) -> dict[str, tuple[Tensor, Tensor, fl
     model: Any = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), adapter)
     layers = {name: module for name, module in model.base_model.model.named_modules() if hasattr(module, "lora_A")}
     return {
-        name: (one.lora_A["default"].weight.data, one.lora_B["default"].weight.data, one.scaling["default"])
-        for name, one in layers.items()
+        name: (layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data, layer.scaling["default"])
+        for name, layer in layers.items()
     }
 
 
@@ -49,10 +49,10 @@ def trained(llama: World, root: Path, **changes: Any) -> dict[str, Path]:
 
 def test_patterns_of_ranks_and_alphas(plan: Planned, llama: World, tmp_path: Path) -> None:
     experts = trained(llama, tmp_path, **PATTERNS)
-    (one, other) = (factors(llama.backbone, path) for path in experts.values())
-    assert len({scale for *_, scale in one.values()}) > 2, "several scales in one adapter"
+    (first, second) = (factors(llama.backbone, path) for path in experts.values())
+    assert len({scale for *_, scale in first.values()}) > 2, "several scales in one adapter"
     carry_out(plan("method=average", experts=experts))
-    mean = {path: scale * (b + other[path][1]) @ (a + other[path][0]) / 4 for path, (a, b, scale) in one.items()}
+    mean = {path: scale * (b + second[path][1]) @ (a + second[path][0]) / 4 for path, (a, b, scale) in first.items()}
     torch.testing.assert_close(logits(llama.backbone, tmp_path / "out"), logits(llama.backbone, mean))
     assert {scale for *_, scale in factors(llama.backbone, tmp_path / "out").values()} == {
         next(iter(factors(llama.backbone, tmp_path / "out").values()))[2]
@@ -66,13 +66,13 @@ def test_rslora_beside_plain(space: str, plan: Planned, llama: World, tmp_path: 
     experts = {"mol": llama.experts["mol"], "prot": stable}
     folded = ["method.fold_scales=true"] if space == "factors" else []
     carry_out(plan("method=average", f"merge_space={space}", *folded, experts=experts))
-    one, other = (factors(llama.backbone, path) for path in experts.values())
+    first, second = (factors(llama.backbone, path) for path in experts.values())
     expected = {}
-    for path, (a, b, scale) in one.items():
-        a2, b2, scale2 = other[path]
+    for path, (a, b, scale) in first.items():
+        a2, b2, scale2 = second[path]
         assert scale2 == 2 * scale  # 8 / sqrt(4) beside 8 / 4
-        apart = (scale * b @ a + scale2 * b2 @ a2) / 2
-        expected[path] = apart if space == "delta" else (scale * b + scale2 * b2) @ (a + a2) / 4
+        mean = (scale * b @ a + scale2 * b2 @ a2) / 2
+        expected[path] = mean if space == "delta" else (scale * b + scale2 * b2) @ (a + a2) / 4
     torch.testing.assert_close(
         logits(llama.backbone, tmp_path / "out"), logits(llama.backbone, expected), rtol=1e-4, atol=1e-4
     )
@@ -91,10 +91,10 @@ def test_an_expert_that_lacks_modules_in_delta_space(plan: Planned, llama: World
     part = train_adapter(llama.backbone, tmp_path / "part", TEXTS["prot"], 1, target_modules=["q_proj"])
     experts = {"mol": llama.experts["mol"], "prot": part}
     carry_out(plan("method=average", "merge_space=delta", "allow_partial=true", experts=experts))
-    one, other = (factors(llama.backbone, path) for path in experts.values())
+    first, second = (factors(llama.backbone, path) for path in experts.values())
     expected = {}
-    for path, (a, b, scale) in one.items():
-        a2, b2, scale2 = other.get(path, (torch.zeros(1, a.shape[1]), torch.zeros(len(b), 1), 0.0))
+    for path, (a, b, scale) in first.items():
+        a2, b2, scale2 = second.get(path, (torch.zeros(1, a.shape[1]), torch.zeros(len(b), 1), 0.0))
         expected[path] = (scale * b @ a + scale2 * b2 @ a2) / 2
     torch.testing.assert_close(
         logits(llama.backbone, tmp_path / "out"), logits(llama.backbone, expected), rtol=1e-4, atol=1e-4

@@ -46,7 +46,7 @@ MEASURED = [
     name
     for name in MERGES.names()
     if MERGES.get(name).info.needs
-    and not any(STATISTICS.get(one).info.questions for one in MERGES.get(name).info.needs)
+    and not any(STATISTICS.get(statistic).info.questions for statistic in MERGES.get(name).info.needs)
 ]
 
 
@@ -65,8 +65,8 @@ def test_merges_without_a_probe_need_no_file_and_no_weights(
     monkeypatch.setattr("esmerge.specialists.families.custom.family.load_backbone", None)
     result = carry_out(plan(f"method={name}", "probe.file=null"))
     assert result.ranks and (logits(llama.backbone, tmp_path / "out") != logits(llama.backbone)).any()
-    stored = (tmp_path / "out" / "coefficients.safetensors").exists()
-    assert stored == (name == "inverse_norm"), "coefficients are stored by the merge that has any"
+    exists = (tmp_path / "out" / "coefficients.safetensors").exists()
+    assert exists == (name == "inverse_norm"), "coefficients are stored by the merge that has any"
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -91,16 +91,16 @@ def test_an_expert_that_lacks_modules_counts_as_zero_there(plan: Planned, llama:
     part = train_adapter(llama.backbone, tmp_path / "part", TEXTS["prot"], 1, target_modules=["q_proj"])
     experts = {**llama.experts, "prot": part}
     carry_out(plan(*QUICK, "allow_partial=true", experts=experts))
-    merged, whole = load_adapter(tmp_path / "out", "out"), load_adapter(llama.experts["mol"], "mol")
+    merged, expert = load_adapter(tmp_path / "out", "out"), load_adapter(llama.experts["mol"], "mol")
     weights = load_file(tmp_path / "out" / "coefficients.safetensors")
-    lacking = [module for module in merged.modules if not module.endswith("q_proj")]
-    assert len(lacking) == 6
-    for module in lacking:
+    missing = [module for module in merged.modules if not module.endswith("q_proj")]
+    assert len(missing) == 6
+    for module in missing:
         for half in "AB":
             key = f"{module}.lora_{half}.weight"
-            mine, other = weights[f"mol.{key}"], weights[f"prot.{key}"]
-            torch.testing.assert_close(mine + other, torch.ones_like(mine))
-            torch.testing.assert_close(merged.tensors()[key], mine * whole.tensors()[key])
+            mol_weight, prot_weight = weights[f"mol.{key}"], weights[f"prot.{key}"]
+            torch.testing.assert_close(mol_weight + prot_weight, torch.ones_like(mol_weight))
+            torch.testing.assert_close(merged.tensors()[key], mol_weight * expert.tensors()[key])
     assert "prot lacks 6 modules, which count as updates of zero" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -123,8 +123,8 @@ def test_an_encoder_of_the_users_stands_where_the_text_stood(
 
     assert set(eyes.seen) == {"CCO", "c1ccccc1O"}
     carry_out(plan(*QUICK, f"out={tmp_path / 'text'}"))
-    one, two = (load_file(tmp_path / name / "coefficients.safetensors")["mol.layer"] for name in ("out", "text"))
-    assert not torch.equal(one, two)
+    first, second = (load_file(tmp_path / name / "coefficients.safetensors")["mol.layer"] for name in ("out", "text"))
+    assert not torch.equal(first, second)
     with pytest.raises(InputError, match=r"eyes:crooked of 'mol' made \(2, 7\) of 'CCO': expected \(tokens, 16\)"):
         carry_out(plan(*QUICK, f"experts.mol={{path: {path}, encoder: eyes:crooked}}", f"out={tmp_path / 'no'}"))
     assert not (tmp_path / "no").exists()
@@ -133,11 +133,11 @@ def test_an_encoder_of_the_users_stands_where_the_text_stood(
 def test_the_card_says_what_was_merged(plan: Planned, llama: World, tmp_path: Path) -> None:
     carry_out(plan(*QUICK))
     card = (tmp_path / "out" / "README.md").read_text()
-    for path in (*(one / "adapter_model.safetensors" for one in llama.experts.values()), llama.probe):
+    for path in (*(folder / "adapter_model.safetensors" for folder in llama.experts.values()), llama.probe):
         assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     assert card.count("---\n") == 2, "one front matter"
-    for said in ("ES-Merging of mol, prot", "arXiv 2603.14405", "ranks: 4 (9 modules)", "coefficients.png", "torch 2"):
-        assert said in card
+    for part in ("ES-Merging of mol, prot", "arXiv 2603.14405", "ranks: 4 (9 modules)", "coefficients.png", "torch 2"):
+        assert part in card
     assert "method.rank" not in card
 
 
@@ -146,9 +146,9 @@ def test_one_lora_scale_for_loaders_that_read_no_patterns() -> None:
         f"base_model.model.layers.{i}.q": LoraFactors(torch.randn(2, 3), torch.randn(4, 2), 0.5 + i) for i in range(3)
     }
     state = LoraState(modules)
-    made = one_scale(state)
-    assert {factors.scale for factors in made.modules.values()} == {0.5}
-    for module, factors in made.modules.items():
+    rescaled = one_scale(state)
+    assert {factors.scale for factors in rescaled.modules.values()} == {0.5}
+    for module, factors in rescaled.modules.items():
         torch.testing.assert_close(factors.delta(), state.modules[module].delta())
 
 
@@ -187,8 +187,8 @@ def test_an_old_merge_stays_until_the_new_one_is_whole(plan: Planned, tmp_path: 
     with pytest.raises(TypeError):
         carry_out(ready)
     monkeypatch.undo()
-    kept = load_adapter(tmp_path / "out", "out").tensors()
-    assert all(torch.equal(kept[key], tensor) for key, tensor in before.items())
+    after = load_adapter(tmp_path / "out", "out").tensors()
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
     carry_out(ready)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -199,15 +199,15 @@ def test_a_merge_killed_at_any_moment_leaves_a_whole_adapter_or_none(plan: Plann
     ready = plan("method=average", f"out={out}")
     clock = time.perf_counter()
     carry_out(plan("method=average"))
-    usual, seen = time.perf_counter() - clock, 0
+    duration, survivors = time.perf_counter() - clock, 0
     for _ in range(20):
         merging = FORK.Process(target=carry_out, args=(ready,))
         merging.start()
-        time.sleep(moments.uniform(0, 1.5 * usual))
+        time.sleep(moments.uniform(0, 1.5 * duration))
         os.kill(merging.pid, signal.SIGKILL)
         merging.join()
         if out.exists():
-            seen += 1
+            survivors += 1
             assert {path.name for path in out.iterdir()} == {
                 "adapter_model.safetensors",
                 "adapter_config.json",
@@ -216,7 +216,7 @@ def test_a_merge_killed_at_any_moment_leaves_a_whole_adapter_or_none(plan: Plann
             assert len(load_adapter(out, "out").modules) == 9 and json.loads((out / "adapter_config.json").read_text())
     carry_out(ready)
     assert [path.name for path in out.parent.iterdir()] == ["out"]
-    assert seen > 0
+    assert survivors > 0
 
 
 @pytest.mark.parametrize(("rank", "cut"), [("exact", False), ("1", True)])

@@ -72,7 +72,7 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 def save_backbone(folder: Path, kind: str = "llama", seed: int = 0, **changes: Any) -> Path:
     """A random backbone with weights large enough that every layer changes its input visibly."""
-    words = tokenizer(kind)
+    text_tokenizer = tokenizer(kind)
     name, widths = CONFIGS[kind]
     settings = {"vocab_size": 330, "initializer_range": 0.2, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
     values = {**settings, **widths, **changes}
@@ -81,26 +81,26 @@ def save_backbone(folder: Path, kind: str = "llama", seed: int = 0, **changes: A
     config = getattr(transformers, name)(**values)
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    words.save_pretrained(folder)
+    text_tokenizer.save_pretrained(folder)
     return folder
 
 
 def train_adapter(backbone: Path, folder: Path, texts: Sequence[str], seed: int, **changes: Any) -> Path:
     """An adapter after a few of PEFT's own steps on ``texts``; ``changes`` go to ``LoraConfig``."""
     model = AutoModelForCausalLM.from_pretrained(backbone)
-    words = AutoTokenizer.from_pretrained(backbone)
+    text_tokenizer = AutoTokenizer.from_pretrained(backbone)
     targets = TARGETS.get(model.config.model_type, SEPARATE)
     settings = {"r": 4, "lora_alpha": 8, "target_modules": targets, "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
     torch.manual_seed(seed)
-    wrapped = peft.get_peft_model(model, peft.LoraConfig(**{**settings, **changes}))
-    batch = words(list(texts), return_tensors="pt", padding=True)
+    peft_model = peft.get_peft_model(model, peft.LoraConfig(**{**settings, **changes}))
+    batch = text_tokenizer(list(texts), return_tensors="pt", padding=True)
     batch.pop("token_type_ids", None)
-    optimiser = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=0.05)
+    optimiser = torch.optim.AdamW([p for p in peft_model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(LEARNT):
-        wrapped(**batch, labels=batch["input_ids"]).loss.backward()
+        peft_model(**batch, labels=batch["input_ids"]).loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-    wrapped.save_pretrained(folder)
+    peft_model.save_pretrained(folder)
     return folder
 
 
@@ -116,8 +116,8 @@ def write_probe(path: Path, names: Sequence[str] = PAIR, samples: int = 4) -> Pa
     return path
 
 
-def command(backbone: Path, experts: Mapping[str, Path], out: Path, probe: Path | None, *more: str) -> list[str]:
+def command(backbone: Path, experts: Mapping[str, Path], out: Path, probe: Path | None, *overrides: str) -> list[str]:
     """The front door's arguments."""
     paths = [f"experts.{name}={path}" for name, path in experts.items()]
     probed = [] if probe is None else [f"probe.file={probe}"]
-    return [f"backbone={backbone}", *paths, f"out={out}", *probed, "compute.threads=1", *more]
+    return [f"backbone={backbone}", *paths, f"out={out}", *probed, "compute.threads=1", *overrides]

@@ -73,16 +73,16 @@ def test_a_failing_make_leaves_nothing_but_its_checkpoints(tmp_path: Path) -> No
         cache.folder("kind", KEY, fail)
     assert {path.name for path in (tmp_path / "kind").iterdir()} <= {scratch.name, f"{digest(KEY)}.lock"}
     assert (scratch / "checkpoint").exists()
-    done = cache.folder("kind", KEY, lambda folder: (folder / "result").touch())
-    assert (done / "result").exists() and not (done / "half").exists()
+    stage = cache.folder("kind", KEY, lambda folder: (folder / "result").touch())
+    assert (stage / "result").exists() and not (stage / "half").exists()
     assert not scratch.exists(), "checkpoints of finished work are removed"
 
 
 def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_result(tmp_path: Path) -> None:
     assert run(PROCESSES.Process(target=die_half_way, args=(tmp_path,))) == [9]
-    done = Cache(tmp_path).folder("kind", KEY, lambda folder: (folder / "result").touch())
-    assert {path.name for path in done.iterdir()} == {"result", "key.json", "checksums.json"}
-    assert {path.name for path in (tmp_path / "kind").iterdir()} <= {done.name, f"{done.name}.lock"}
+    stage = Cache(tmp_path).folder("kind", KEY, lambda folder: (folder / "result").touch())
+    assert {path.name for path in stage.iterdir()} == {"result", "key.json", "checksums.json"}
+    assert {path.name for path in (tmp_path / "kind").iterdir()} <= {stage.name, f"{stage.name}.lock"}
 
 
 def test_stages_are_made_again_once_and_the_old_one_stays_until_then(tmp_path: Path) -> None:
@@ -95,23 +95,23 @@ def test_stages_are_made_again_once_and_the_old_one_stays_until_then(tmp_path: P
     def fail(folder: Path) -> None:
         raise RuntimeError("power cut")
 
-    done = Cache(tmp_path).folder("kind", KEY, make("old"))
+    stage = Cache(tmp_path).folder("kind", KEY, make("old"))
     Cache(tmp_path).folder("other", KEY, make("old"))
     cache = Cache(tmp_path, frozenset({"kind", "unused"}))
     assert cache.never_renewed() == ["kind", "unused"]
     with pytest.raises(RuntimeError, match="power cut"):
         cache.folder("kind", KEY, fail)
-    assert (done / "result").read_text() == "old"
+    assert (stage / "result").read_text() == "old"
     assert (cache.folder("kind", KEY, make("new")) / "result").read_text() == "new"
-    assert cache.folder("kind", KEY, fail) == done, "once"
+    assert cache.folder("kind", KEY, fail) == stage, "once"
     assert (cache.folder("other", KEY, fail) / "result").read_text() == "old"
     assert cache.never_renewed() == ["unused"]
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    both = [PROCESSES.Process(target=build_slowly, args=(tmp_path / "cache", log)) for _ in range(2)]
-    assert run(*both) == [0, 0]
+    processes = [PROCESSES.Process(target=build_slowly, args=(tmp_path / "cache", log)) for _ in range(2)]
+    assert run(*processes) == [0, 0]
     assert log.read_text() == "built\n"
 
 
@@ -130,8 +130,8 @@ def test_a_tensors_digest_sees_names_shapes_types_values_and_what_stands_beside(
         {"a": torch.arange(4.0).bfloat16(), "b": torch.tensor(1.0)},
         {"a": torch.arange(4.0) + 1e-6, "b": torch.tensor(1.0)},
     ]
-    found = {tensors_digest(tensors) for tensors in variants} | {tensors_digest(plain, {"scale": 2})}
-    assert len(found) == 6
+    digests = {tensors_digest(tensors) for tensors in variants} | {tensors_digest(plain, {"scale": 2})}
+    assert len(digests) == 6
     assert tensors_digest(dict(reversed(plain.items()))) == tensors_digest(plain)
     assert tensors_digest({"a": torch.arange(8.0)[::2]}) == tensors_digest({"a": torch.tensor([0.0, 2, 4, 6])})
 
@@ -157,25 +157,25 @@ def test_a_damaged_folder_is_told_and_made_again(tmp_path: Path, spoil: Callable
         for file, content in contents.items():
             (folder / file).write_bytes(content)
 
-    made = Cache(tmp_path / "made").folder("kind", KEY, make)
-    done = Cache(tmp_path / "copied").path("kind", KEY)
-    shutil.copytree(made, done)
-    spoil(done / name)
+    original = Cache(tmp_path / "made").folder("kind", KEY, make)
+    copy = Cache(tmp_path / "copied").path("kind", KEY)
+    shutil.copytree(original, copy)
+    spoil(copy / name)
     if name == "checksums.json" and spoil is Path.unlink:  # as caches without checksums are
-        assert Cache(tmp_path / "copied").folder("kind", KEY, lambda folder: None) == done
+        assert Cache(tmp_path / "copied").folder("kind", KEY, lambda folder: None) == copy
         return
-    told = r"\S+" if name == "checksums.json" else name  # an altered checksum makes its file look altered
-    with pytest.warns(UserWarning, match=rf"{done.name} is damaged: {told} .*; it is made again"):
-        assert Cache(tmp_path / "copied").folder("kind", KEY, make) == done
-    assert {file: (done / file).read_bytes() for file in contents} == contents
+    pattern = r"\S+" if name == "checksums.json" else name  # an altered checksum makes its file look altered
+    with pytest.warns(UserWarning, match=rf"{copy.name} is damaged: {pattern} .*; it is made again"):
+        assert Cache(tmp_path / "copied").folder("kind", KEY, make) == copy
+    assert {file: (copy / file).read_bytes() for file in contents} == contents
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Cache(tmp_path / "copied").folder("kind", KEY, lambda folder: None) == done
+        assert Cache(tmp_path / "copied").folder("kind", KEY, lambda folder: None) == copy
 
 
 def test_checkpoints_of_what_is_finished_do_not_stay(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    done = cache.folder("kind", KEY, lambda folder: (folder / "result").touch())
+    stage = cache.folder("kind", KEY, lambda folder: (folder / "result").touch())
     (cache.scratch("kind", KEY) / "checkpoint").mkdir(parents=True)  # of a process killed just after it had finished
-    assert cache.folder("kind", KEY, lambda folder: None) == done
+    assert cache.folder("kind", KEY, lambda folder: None) == stage
     assert not cache.scratch("kind", KEY).exists()

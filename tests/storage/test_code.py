@@ -121,27 +121,27 @@ def test_circles_end(load) -> None:
 
 
 def test_a_plug_in_counts_with_what_it_imports_of_this_package(load) -> None:
-    used = "from esmerge.storage.cache import digest\n" + FILES["plugin/maker.py"]
-    found = import_closure(load({"plugin/maker.py": used}))
-    assert {"plugin.far", "esmerge.storage.cache", "esmerge.storage"} < set(found)
-    assert not any(name.split(".")[0] not in ("plugin", "esmerge") for name in found)
+    source = "from esmerge.storage.cache import digest\n" + FILES["plugin/maker.py"]
+    modules = import_closure(load({"plugin/maker.py": source}))
+    assert {"plugin.far", "esmerge.storage.cache", "esmerge.storage"} < set(modules)
+    assert not any(name.split(".")[0] not in ("plugin", "esmerge") for name in modules)
 
 
 def test_a_data_file_that_a_module_names_counts(load) -> None:
-    named = {"plugin/b/__init__.py": "", "plugin/maker.py": FILES["plugin/maker.py"] + "import plugin.b.reader\n"}
-    named["plugin/b/reader.py"] = 'TABLE, OTHER, HINT = "near.csv", "above.yaml", "write it to absent.csv"\n'
+    sources = {"plugin/b/__init__.py": "", "plugin/maker.py": FILES["plugin/maker.py"] + "import plugin.b.reader\n"}
+    sources["plugin/b/reader.py"] = 'TABLE, OTHER, HINT = "near.csv", "above.yaml", "write it to absent.csv"\n'
     files = {"plugin/b/data/near.csv": "1", "plugin/data/above.yaml": "2", "plugin/data/apart.csv": "3"}
-    first = closure_digest(load({**named, **files}))
-    assert closure_digest(load({**named, **files, "plugin/data/apart.csv": "4"})) == first
-    assert closure_digest(load({**named, **files, "plugin/data/above.yaml": "4"})) != first
-    assert closure_digest(load({**named, **files, "plugin/b/data/near.csv": "4"})) != first
+    first = closure_digest(load({**sources, **files}))
+    assert closure_digest(load({**sources, **files, "plugin/data/apart.csv": "4"})) == first
+    assert closure_digest(load({**sources, **files, "plugin/data/above.yaml": "4"})) != first
+    assert closure_digest(load({**sources, **files, "plugin/b/data/near.csv": "4"})) != first
 
 
 def test_order_repetition_and_wrapping_do_not_matter(load) -> None:
     make = load()
-    both = closure_digest(make, Cache)
-    assert both == closure_digest(Cache, make, make) == closure_digest(functools.partial(make, 2), Cache)
-    assert both != closure_digest(make)
+    digest = closure_digest(make, Cache)
+    assert digest == closure_digest(Cache, make, make) == closure_digest(functools.partial(make, 2), Cache)
+    assert digest != closure_digest(make)
 
 
 @pytest.mark.parametrize("function", [print, json.encoder.c_make_encoder])

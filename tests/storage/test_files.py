@@ -25,8 +25,8 @@ with replacing(Path(sys.argv[1])) as partial:
 
 def test_a_kill_between_writing_and_renaming_leaves_the_old_file(tmp_path: Path) -> None:
     target = write_text(tmp_path / "record.txt", "whole")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False, cwd=os.getcwd())
-    assert done.returncode == 9
+    process = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False, cwd=os.getcwd())
+    assert process.returncode == 9
     assert target.read_text() == "whole"
     assert len(list(tmp_path.iterdir())) == 2  # what the killed writer left
     remove_partial(tmp_path)
@@ -77,13 +77,13 @@ CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 def test_tables_return_exactly(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, float]]) -> None:
     frame = pd.DataFrame(rows, columns=["raw_answer", "score"])
     path = write_table(tmp_path_factory.mktemp("table") / "t.csv", frame)
-    back = read_table(path, numbers=("score",))
-    assert back["raw_answer"].tolist() == frame["raw_answer"].tolist()
-    assert back["score"].tolist() == frame["score"].tolist()
+    table = read_table(path, numbers=("score",))
+    assert table["raw_answer"].tolist() == frame["raw_answer"].tolist()
+    assert table["score"].tolist() == frame["score"].tolist()
 
 
 def test_words_that_look_empty_stay_words_and_empty_numbers_are_nan(tmp_path: Path) -> None:
     frame = pd.DataFrame({"prediction": ["NA", "", "None", "null"], "score": [0.1, float("nan"), 1, 0]})
-    back = read_table(write_table(tmp_path / "t.csv", frame), numbers=("score",))
-    assert back["prediction"].tolist() == ["NA", "", "None", "null"]
-    assert back["score"].isna().tolist() == [False, True, False, False]
+    table = read_table(write_table(tmp_path / "t.csv", frame), numbers=("score",))
+    assert table["prediction"].tolist() == ["NA", "", "None", "null"]
+    assert table["score"].isna().tolist() == [False, True, False, False]

@@ -49,10 +49,10 @@ def test_wherever_a_kill_cuts_it_whole_lines_stay_and_the_rest_is_asked_again(tm
     content = written(path)
     for size in range(len(content) + 1):
         path.write_bytes(content[:size])
-        whole = content[:size].count(b"\n")
+        line_count = content[:size].count(b"\n")
         journal = Journal(path)
-        assert len(journal) == whole
-        for rows, answers in BATCHES[whole:]:
+        assert len(journal) == line_count
+        for rows, answers in BATCHES[line_count:]:
             journal.answers(rows, lambda answers=answers: answers)
         assert path.read_bytes() == content
 

@@ -25,33 +25,35 @@ NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name != "__metadata
 
 
 @given(st.dictionaries(NAMES, st.tuples(SHAPES, st.sampled_from(sorted(FORMATS, key=str))), max_size=6))
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, wanted: dict) -> None:
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, layouts: dict) -> None:
     path = tmp_path_factory.mktemp("file") / "tensors.safetensors"
-    tensors = {name: torch.randn(shape).to(dtype) for name, (shape, dtype) in wanted.items()}
+    tensors = {name: torch.randn(shape).to(dtype) for name, (shape, dtype) in layouts.items()}
     write_tensors(path, tensors)
-    found = load_file(path)
-    assert set(found) == set(tensors)
+    contents = load_file(path)
+    assert set(contents) == set(tensors)
     for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
+        assert contents[name].dtype == tensor.dtype and torch.equal(contents[name], tensor)
 
 
 def test_tensors_that_are_not_contiguous_or_need_a_gradient(tmp_path: Path) -> None:
-    whole = torch.arange(12.0).reshape(3, 4)
-    write_tensors(tmp_path / "t", {"turned": whole.T, "part": whole[:, 1:3], "learnt": whole.clone().requires_grad_()})
-    found = load_file(tmp_path / "t")
-    assert torch.equal(found["turned"], whole.T) and torch.equal(found["part"], whole[:, 1:3])
-    assert torch.equal(found["learnt"], whole)
+    matrix = torch.arange(12.0).reshape(3, 4)
+    write_tensors(
+        tmp_path / "t", {"turned": matrix.T, "part": matrix[:, 1:3], "learnt": matrix.clone().requires_grad_()}
+    )
+    contents = load_file(tmp_path / "t")
+    assert torch.equal(contents["turned"], matrix.T) and torch.equal(contents["part"], matrix[:, 1:3])
+    assert torch.equal(contents["learnt"], matrix)
 
 
 def test_each_tensor_is_asked_for_once_and_starts_where_readers_want_it(tmp_path: Path) -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
     def make(name: str) -> Tensor:
-        asked.append(name)
+        calls.append(name)
         return torch.ones(3)
 
     write_tensors(tmp_path / "t", LazyMapping(["b", "a"], make))
-    assert asked == ["b", "a"]
+    assert calls == ["b", "a"]
     raw = (tmp_path / "t").read_bytes()
     length = int.from_bytes(raw[:8], "little")
     assert length % 8 == 0 and json.loads(raw[8 : 8 + length])["a"]["data_offsets"] == [12, 24]
@@ -60,18 +62,18 @@ def test_each_tensor_is_asked_for_once_and_starts_where_readers_want_it(tmp_path
 
 
 def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
-    made: list[weakref.ref[Tensor]] = []
+    references: list[weakref.ref[Tensor]] = []
     most = 0
 
     def make(name: str) -> Tensor:
         nonlocal most
         tensor = torch.ones(4)
-        made.append(weakref.ref(tensor))
-        most = max(most, sum(one() is not None for one in made))
+        references.append(weakref.ref(tensor))
+        most = max(most, sum(reference() is not None for reference in references))
         return tensor
 
     write_tensors(tmp_path / "t", LazyMapping("abcdef", make))
-    assert len(made) == 6 and most <= 2, "the last one is dropped when the next is there"
+    assert len(references) == 6 and most <= 2, "the last one is dropped when the next is there"
 
 
 @pytest.mark.parametrize("tensor", [torch.ones(2, dtype=torch.int8), torch.ones(2, 2, 2)])
@@ -95,9 +97,9 @@ def test_tensors_written_whole_and_in_pieces_share_a_file(tmp_path: Path) -> Non
         span = file.spans["segments"]
         file.write(span.start + 8, np.float32([3, 4]))
         assert file.read(span.start, span.stop).tolist() == [0, 0, 3, 4]
-    found = load_file(tmp_path / "t")
-    assert torch.equal(found["whole"], torch.arange(3).double())
-    assert torch.equal(found["segments"], torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
+    contents = load_file(tmp_path / "t")
+    assert torch.equal(contents["whole"], torch.arange(3).double())
+    assert torch.equal(contents["segments"], torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
     assert read_spans(tmp_path / "t") == file.spans
 
 

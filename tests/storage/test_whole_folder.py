@@ -33,7 +33,7 @@ def write_for_ever(folder: Path) -> None:
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_adapter_or_none(tmp_path: Path) -> None:
     folder, moments = tmp_path / "place" / "out", random.Random(0)
-    seen = 0
+    count = 0
     for _ in range(25):
         writer = FORK.Process(target=write_for_ever, args=(folder,))
         writer.start()
@@ -41,11 +41,11 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_adapter_or_none(tmp_path: 
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         if folder.exists():
-            seen += 1
-            found = load_adapter(folder, "out").modules
-            assert list(found) == MODULES
-            assert len({float(value) for one in found.values() for value in one.a.unique()}) == 1, "of one writing"
-    assert seen > 5
+            count += 1
+            layers = load_adapter(folder, "out").modules
+            assert list(layers) == MODULES
+            assert len({float(value) for layer in layers.values() for value in layer.a.unique()}) == 1, "of one writing"
+    assert count > 5
     save_adapter(adapter(-1.0), folder)
     assert [path.name for path in folder.parent.iterdir()] == ["out"], "what the killed left is removed"
 
@@ -61,10 +61,10 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_a_folder_that_stepped_aside_comes_back(tmp_path: Path) -> None:
     save_adapter(adapter(1.0), tmp_path / "out")
-    left = f".out.{'0' * 32}"
-    (tmp_path / "out").rename(tmp_path / f"{left}.old")
-    (tmp_path / f"{left}.partial").mkdir()
-    (tmp_path / f"{left}.lock").touch()
+    stem = f".out.{'0' * 32}"
+    (tmp_path / "out").rename(tmp_path / f"{stem}.old")
+    (tmp_path / f"{stem}.partial").mkdir()
+    (tmp_path / f"{stem}.lock").touch()
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "out"):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

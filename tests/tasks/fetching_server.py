@@ -125,8 +125,8 @@ def raw(text: bytes) -> Answer:
 
 
 def _start(request: Handler, body: bytes, if_range: bool) -> int:
-    asked = request.headers.get("Range")
+    byte_range = request.headers.get("Range")
     condition = request.headers.get("If-Range")
-    if asked is None or (if_range and condition not in (None, etag(body))):
+    if byte_range is None or (if_range and condition not in (None, etag(body))):
         return 0
-    return int(asked.removeprefix("bytes=").removesuffix("-"))
+    return int(byte_range.removeprefix("bytes=").removesuffix("-"))

@@ -93,14 +93,14 @@ def _question(example: Example) -> dict[str, Any]:
         "row": example.id,
         "answer": example.answer,
         "group": example.group,
-        "prompt": [_shown(segment) for segment in example.prompt],
+        "prompt": [_segment_text(segment) for segment in example.prompt],
         "ids": [len(encoded.ids), _digest(" ".join(map(str, encoded.ids)))],
         "spans": [[span.modality, span.start, span.stop] for span in encoded.spans],
         "loglik": [round(float(value), 3) for value in loglik],
     }
 
 
-def _shown(segment: PromptSegment) -> str:
+def _segment_text(segment: PromptSegment) -> str:
     """Text as it is; of an entity its beginning, its length and a digest."""
     if not isinstance(segment, Entity):
         return str(segment)
@@ -113,8 +113,8 @@ def _digest(text: str) -> str:
 
 def main() -> None:
     """Write the numbers of every benchmark."""
-    found = {name: snapshot(name) for name in names()}
-    FILE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    snapshots = {name: snapshot(name) for name in names()}
+    FILE.write_text(json.dumps(snapshots, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

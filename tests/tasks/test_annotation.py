@@ -39,29 +39,31 @@ def examples(benchmark: Benchmark) -> list[Example]:
 
 def test_a_number_makes_a_yes_or_no_question(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write)
-    found = annotation(SETTINGS, ask(family="retention"))
-    assert len(examples(found)) == 120 and found.family == "retention" and not found.rejects
-    for example in examples(found):
+    benchmark = annotation(SETTINGS, ask(family="retention"))
+    assert len(examples(benchmark)) == 120 and benchmark.family == "retention" and not benchmark.rejects
+    for example in examples(benchmark):
         carbons = example.entities("molecule")[0].value.count("C")
         assert example.answer == (carbons % 7 > 2.5) and example.id == f"t.csv:{carbons + 1}"
-    assert found.test[0].prompt[1:] == (': "No" or "Yes"? Final answer:',)
+    assert benchmark.test[0].prompt[1:] == (': "No" or "Yes"? Final answer:',)
 
 
 def test_classes_make_several_answers_and_null_is_left_out(
     write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     table(write)
-    found = annotation(replace(KINDS, labels=THREE), ask())
-    assert len(examples(found)) == 90 and len(found.rejects) == 30 and found.labels == tuple(THREE["english"])
-    assert {reject.reason for reject in found.rejects} == {"its kind stands for none of the answers"}
-    assert found.test[0].labels == (" Alpha", " Beta", " Gamma")
+    benchmark = annotation(replace(KINDS, labels=THREE), ask())
+    assert (
+        len(examples(benchmark)) == 90 and len(benchmark.rejects) == 30 and benchmark.labels == tuple(THREE["english"])
+    )
+    assert {reject.reason for reject in benchmark.rejects} == {"its kind stands for none of the answers"}
+    assert benchmark.test[0].labels == (" Alpha", " Beta", " Gamma")
 
 
 def test_rows_of_another_kind_are_left_out(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write)
-    found = annotation(replace(SETTINGS, rows={"age": "new"}), ask())
-    assert len(examples(found)) == 40 and len(found.rejects) == 80
-    assert {reject.reason for reject in found.rejects} == {"its age is not new"}
+    benchmark = annotation(replace(SETTINGS, rows={"age": "new"}), ask())
+    assert len(examples(benchmark)) == 40 and len(benchmark.rejects) == 80
+    assert {reject.reason for reject in benchmark.rejects} == {"its age is not new"}
 
 
 def test_bad_rows_are_named(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
@@ -95,11 +97,11 @@ def test_nothing_that_a_lesson_teaches_is_tested(
     write: Callable, ask: Callable[..., BenchmarkRequest], tmp_path: Path, seed: int
 ) -> None:
     table(write)
-    taught = LessonSettings("chemist", "molecule", "t.csv", "SMILES", "logP", "{molecule}?", ["No", "Yes"], above=2.5)
-    lesson = read_lesson("toy", taught, tmp_path, canonical_smiles, 0.2, seed)
-    found = annotation(SETTINGS, ask(seed=seed))
+    settings = LessonSettings("chemist", "molecule", "t.csv", "SMILES", "logP", "{molecule}?", ["No", "Yes"], above=2.5)
+    lesson = read_lesson("toy", settings, tmp_path, canonical_smiles, 0.2, seed)
+    benchmark = annotation(SETTINGS, ask(seed=seed))
     lessons = {value for column in lesson.train for value in column}
-    sides = [{e.entities()[0].value for e in side} for side in (found.train, found.validation, found.test)]
+    sides = [{e.entities()[0].value for e in side} for side in (benchmark.train, benchmark.validation, benchmark.test)]
     assert sides[0] == lessons and sides[2] and not lessons & (sides[1] | sides[2])
 
 

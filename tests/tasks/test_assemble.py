@@ -30,11 +30,13 @@ def frame(**changes: list) -> pd.DataFrame:
 
 def test_rows_become_examples_of_their_side(ask: Callable[..., BenchmarkRequest]) -> None:
     rejects = [Reject("t:5", "bad")]
-    made = assemble_benchmark(frame(), ("molecule",), SETTINGS, ask(title="Toy", family="drug_drug"), "sum", rejects)
-    assert made.test == (Example("t:4", (Entity("molecule", "CCC"), ":"), (" No", " Yes"), 1, "h"),)
-    assert (made.train[0].id, made.validation[0].id) == ("t:2", "t:3")
-    assert (made.name, made.title, made.family, made.checksum) == ("toy", "Toy", "drug_drug", "sum")
-    assert made.labels == ("No", "Yes") and made.rejects == tuple(rejects)
+    benchmark = assemble_benchmark(
+        frame(), ("molecule",), SETTINGS, ask(title="Toy", family="drug_drug"), "sum", rejects
+    )
+    assert benchmark.test == (Example("t:4", (Entity("molecule", "CCC"), ":"), (" No", " Yes"), 1, "h"),)
+    assert (benchmark.train[0].id, benchmark.validation[0].id) == ("t:2", "t:3")
+    assert (benchmark.name, benchmark.title, benchmark.family, benchmark.checksum) == ("toy", "Toy", "drug_drug", "sum")
+    assert benchmark.labels == ("No", "Yes") and benchmark.rejects == tuple(rejects)
 
 
 def test_a_key_on_two_sides_is_refused(ask: Callable[..., BenchmarkRequest]) -> None:
@@ -58,7 +60,7 @@ def test_an_empty_side_is_refused_with_what_was_asked(
 
 
 def cyp_of(write: Callable, ask: Callable[..., BenchmarkRequest], smiles: list[str], **settings: object) -> Benchmark:
-    write("cyp.csv", "SMILES,label\n" + "".join(f"{one},{place % 2}\n" for place, one in enumerate(smiles)))
+    write("cyp.csv", "SMILES,label\n" + "".join(f"{molecule},{place % 2}\n" for place, molecule in enumerate(smiles)))
     labels = {"prompt": {"english": "{molecule} {protein}:"}, "labels": {"english": ["No", "Yes"]}}
     return cyp(CypSettings(table="cyp.csv", enzyme="CYP2D6", **labels, **settings), ask())
 
@@ -67,8 +69,8 @@ def cyp_of(write: Callable, ask: Callable[..., BenchmarkRequest], smiles: list[s
 def test_every_kind_of_split_says_what_left_a_side_empty(
     split: str, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
-    said = rf"benchmark.split={split}, benchmark.validation_share=0.1, benchmark.test_share=0.001, seed=0"
-    with pytest.raises(InputError, match=rf"no test rows \(train \d, validation \d, test 0 rows under {said}"):
+    settings = rf"benchmark.split={split}, benchmark.validation_share=0.1, benchmark.test_share=0.001, seed=0"
+    with pytest.raises(InputError, match=rf"no test rows \(train \d, validation \d, test 0 rows under {settings}"):
         cyp_of(write, ask, ["CO", "CCO", "CCCO"], split=split, test_share=0.001)
 
 
@@ -85,10 +87,10 @@ def test_what_decides_the_sides_is_said_by_the_settings() -> None:
 
 
 def test_a_small_side_is_named_with_its_count(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
-    with pytest.warns(UserWarning, match=f"'toy' has few validation rows .train .*fewer than {FEW}") as caught:
-        found = cyp_of(write, ask, ["C" * n + "O" for n in range(1, 301)], validation_share=0.05, test_share=0.3)
-    assert 0 < len(found.validation) < FEW <= len(found.test)
-    assert f"validation {len(found.validation)}, test {len(found.test)} rows" in str(caught[0].message)
+    with pytest.warns(UserWarning, match=f"'toy' has few validation rows .train .*fewer than {FEW}") as record:
+        benchmark = cyp_of(write, ask, ["C" * n + "O" for n in range(1, 301)], validation_share=0.05, test_share=0.3)
+    assert 0 < len(benchmark.validation) < FEW <= len(benchmark.test)
+    assert f"validation {len(benchmark.validation)}, test {len(benchmark.test)} rows" in str(record[0].message)
 
 
 @pytest.mark.filterwarnings("error")
@@ -99,9 +101,9 @@ def test_sides_that_are_large_enough_pass_in_silence(write: Callable, ask: Calla
 def test_several_entities_of_one_modality_have_numbered_columns(ask: Callable[..., BenchmarkRequest]) -> None:
     pairs = frame(molecule_1=["C", "CC", "CCC"], molecule_2=["O", "OO", "OOO"], cell=["A", "B", "D"])
     settings = TableSettings(prompt={"english": "{molecule_1}+{molecule_2} on {cell}:"}, labels={"english": ["N", "Y"]})
-    made = assemble_benchmark(pairs, ("molecule", "molecule", "cell"), settings, ask(), "sum", [])
+    benchmark = assemble_benchmark(pairs, ("molecule", "molecule", "cell"), settings, ask(), "sum", [])
     drugs = (Entity("molecule", "CCC"), "+", Entity("molecule", "OOO"))
-    assert made.test[0].prompt == (*drugs, " on ", Entity("cell", "D"), ":")
+    assert benchmark.test[0].prompt == (*drugs, " on ", Entity("cell", "D"), ":")
 
 
 @pytest.mark.parametrize(
@@ -125,12 +127,12 @@ def test_a_listing_offers_every_answer(labels: list[str], text: str) -> None:
 
 def test_many_answers_are_listed_where_the_prompt_says_so(ask: Callable[..., BenchmarkRequest]) -> None:
     settings = TableSettings(prompt={"english": "{molecule}: {answers}."}, labels={})
-    made = assemble_benchmark(
+    benchmark = assemble_benchmark(
         frame(answer=[0, 1, 2]), ("molecule",), settings, ask(), "sum", [], ["Low", "Mid", "High"]
     )
-    assert made.labels == ("Low", "Mid", "High")
-    assert made.test[0].prompt == (Entity("molecule", "CCC"), ': "Low", "Mid" or "High".')
-    assert (made.test[0].labels, made.test[0].answer) == ((" Low", " Mid", " High"), 2)
+    assert benchmark.labels == ("Low", "Mid", "High")
+    assert benchmark.test[0].prompt == (Entity("molecule", "CCC"), ': "Low", "Mid" or "High".')
+    assert (benchmark.test[0].labels, benchmark.test[0].answer) == ((" Low", " Mid", " High"), 2)
 
 
 @pytest.mark.parametrize(

@@ -56,20 +56,20 @@ def content(name: str) -> dict:
 def test_a_config_fits_its_source(name: str) -> None:
     config = content(name)
     assert config["name"] == name and set(COMMON) <= set(config)
-    own = {key: value for key, value in config.items() if key not in COMMON}
-    chosen = choose(SOURCES, {**own, "name": config["source"]}, name)
-    assert chosen.settings == chosen.entry.settings(**own)
-    assert set(own) == set(asdict(chosen.settings)), "a composed config shows every setting"
+    settings = {key: value for key, value in config.items() if key not in COMMON}
+    selection = choose(SOURCES, {**settings, "name": config["source"]}, name)
+    assert selection.settings == selection.entry.settings(**settings)
+    assert set(settings) == set(asdict(selection.settings)), "a composed config shows every setting"
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("language", ["textbook", "english"])
 def test_a_prompt_asks_for_the_benchmarks_entities(name: str, language: str) -> None:
     config = content(name)
-    held = modalities(config)
-    entities = {modality: [Entity(modality, "X")] * held.count(modality) for modality in held}
+    form = modalities(config)
+    entities = {modality: [Entity(modality, "X")] * form.count(modality) for modality in form}
     segments = fill(config["prompt"][language].replace(ANSWERS, ""), entities)
-    assert tuple(segment.modality for segment in segments if isinstance(segment, Entity)) == held
+    assert tuple(segment.modality for segment in segments if isinstance(segment, Entity)) == form
     assert len(set(labels(config, language))) == len(labels(config, "english")) >= 2
 
 
@@ -84,8 +84,10 @@ def test_the_textbook_wording_uses_the_textbooks_words_only(name: str) -> None:
 @pytest.mark.parametrize("name", compose_choice("suite", "panels")["benchmarks"])
 def test_the_brief_wording_of_a_panel_is_a_line_for_each_entity(name: str) -> None:
     config = content(name)
-    held = modalities(config)
-    segments = fill(config["prompt"]["brief"], {each: [Entity(each, "X")] * held.count(each) for each in held})
+    form = modalities(config)
+    segments = fill(
+        config["prompt"]["brief"], {modality: [Entity(modality, "X")] * form.count(modality) for modality in form}
+    )
     assert [isinstance(segment, Entity) for segment in segments] == [False, True] * 2
     assert "\n" in str(segments[2]) and not str(segments[2]).endswith("\n")
 
@@ -95,23 +97,23 @@ def test_the_english_wording_names_all_answers_and_ends_in_the_cue(name: str) ->
     config = content(name)
     prompt = config["prompt"]["english"]
     assert prompt.endswith("\nFinal answer:")
-    offered = prompt.replace(ANSWERS, quoted_list(labels(config, "english")))
-    assert all(f'"{label}"' in offered for label in labels(config, "english"))
+    text = prompt.replace(ANSWERS, quoted_list(labels(config, "english")))
+    assert all(f'"{label}"' in text for label in labels(config, "english"))
 
 
 @pytest.mark.parametrize("path", [CONF / "suite" / f"{name}.yaml" for name in SUITES], ids=SUITES)
 def test_a_suite_opens_with_what_it_is_and_how_to_run_it(path: Path) -> None:
-    what, how, *_ = path.read_text(encoding="utf-8").splitlines()
-    assert what.startswith("# ") and "benchmarks/cards" in what
-    assert how.startswith("# python -m src.sweep ") and f"suite={path.stem}" in how
+    summary, command, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert summary.startswith("# ") and "benchmarks/cards" in summary
+    assert command.startswith("# python -m src.sweep ") and f"suite={path.stem}" in command
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_names_a_card_that_names_it(name: str) -> None:
-    what, how, *_ = (CONF / "benchmark" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    card = what.split("benchmarks/cards/")[1]
-    assert what.startswith("# ") and name in (CARDS / card).read_text(encoding="utf-8")
-    assert how.startswith("# python -m src.sweep ") and f"benchmark={name}" in how
+    summary, command, *_ = (CONF / "benchmark" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    card = summary.split("benchmarks/cards/")[1]
+    assert summary.startswith("# ") and name in (CARDS / card).read_text(encoding="utf-8")
+    assert command.startswith("# python -m src.sweep ") and f"benchmark={name}" in command
 
 
 def test_the_suites_cover_one_another() -> None:
@@ -155,8 +157,8 @@ def test_a_benchmark_stands_on_a_base(path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_family_is_what_the_question_holds(name: str) -> None:
     config = content(name)
-    held = modalities(config)
-    expected = "cross_modal" if len(set(held)) > 1 else "drug_drug" if len(held) > 1 else "retention"
+    form = modalities(config)
+    expected = "cross_modal" if len(set(form)) > 1 else "drug_drug" if len(form) > 1 else "retention"
     assert config["family"] == expected
 
 
@@ -176,9 +178,9 @@ def test_only_the_papers_substrate_sets_are_not_extra(enzyme: str) -> None:
 )
 def test_a_word_for_a_column_that_nothing_reads_is_refused(name: str) -> None:
     config = content(name)
-    own = {key: value for key, value in config.items() if key not in COMMON} | {"name": config["source"]}
+    settings = {key: value for key, value in config.items() if key not in COMMON} | {"name": config["source"]}
     with pytest.raises(ConfigError, match=r"benchmark.columns.smile='S' is read by nothing: expected .*molecule"):
-        choose(SOURCES, {**own, "columns": {**own["columns"], "smile": "S"}}, "benchmark x")
+        choose(SOURCES, {**settings, "columns": {**settings["columns"], "smile": "S"}}, "benchmark x")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_a_word_for_a_column_that_nothing_reads_is_refused(name: str) -> None:
 )
 def test_a_column_that_is_needed_must_be_named(name: str, word: str) -> None:
     config = content(name)
-    own = {key: value for key, value in config.items() if key not in COMMON} | {"name": config["source"]}
-    columns = {**own["columns"], word: ""}
+    settings = {key: value for key, value in config.items() if key not in COMMON} | {"name": config["source"]}
+    columns = {**settings["columns"], word: ""}
     with pytest.raises(ConfigError, match=f"benchmark.columns has no {word}: expected "):
-        choose(SOURCES, {**own, "columns": columns}, "benchmark x")
+        choose(SOURCES, {**settings, "columns": columns}, "benchmark x")

@@ -68,9 +68,11 @@ def panel(request: pytest.FixtureRequest, write: Callable, ask: Callable) -> tup
     make, perceive = DESCRIBED[request.param]
     function, settings = make(write)
 
-    def load(asked: BenchmarkRequest | None = None, **changes: object) -> Benchmark:
-        everything = {"train_limit": None, "validation_limit": None}
-        benchmark: Benchmark = function(replace(settings, **{**everything, **changes}), asked or ask(language="brief"))
+    def load(benchmark_request: BenchmarkRequest | None = None, **changes: object) -> Benchmark:
+        limits = {"train_limit": None, "validation_limit": None}
+        benchmark: Benchmark = function(
+            replace(settings, **{**limits, **changes}), benchmark_request or ask(language="brief")
+        )
         return benchmark
 
     return load, perceive
@@ -128,8 +130,8 @@ def test_one_side_is_perceived_and_the_other_in_words(panel: tuple[Load, str]) -
         assert record_of(replace(example, prompt=tuple(p for p in example.prompt if isinstance(p, str))))
         assert not text.entities() and example.labels == (" No way", " Yes")
     (other,) = {"molecule", "partner"} - {perceive}
-    (named,) = {load(perceive=other).test[0].prompt}
-    assert ", " not in "".join(part for part in named if not isinstance(part, Entity))
+    (prompt,) = {load(perceive=other).test[0].prompt}
+    assert ", " not in "".join(part for part in prompt if not isinstance(part, Entity))
 
 
 def test_every_label_that_is_left_out_is_listed_with_the_reason(panel: tuple[Load, str]) -> None:
@@ -138,14 +140,16 @@ def test_every_label_that_is_left_out_is_listed_with_the_reason(panel: tuple[Loa
     reasons = {reject.row: reject.reason for reject in described.rejects if "other answer" in reject.reason}
     ids = {example.id for example in both.train}
     assert reasons and ids - {example.id for example in described.train} == set(reasons)
-    assert (both.test != described.test) and [one.id for one in both.test] == [one.id for one in described.test]
+    assert (both.test != described.test) and [question.id for question in both.test] == [
+        question.id for question in described.test
+    ]
 
 
 def test_a_record_is_the_same_under_a_limit(panel: tuple[Load, str], ask: Callable) -> None:
     load, _ = panel
-    whole = {example.id: example.prompt for example in load(perceive="none").test}
+    prompts = {example.id: example.prompt for example in load(perceive="none").test}
     limited = load(ask(language="brief", limit=8), perceive="none").test
-    assert len(limited) == 8 and all(whole[example.id] == example.prompt for example in limited)
+    assert len(limited) == 8 and all(prompts[example.id] == example.prompt for example in limited)
 
 
 def test_a_panel_without_a_brief_prompt_is_asked_in_english(panel: tuple[Load, str], ask: Callable) -> None:

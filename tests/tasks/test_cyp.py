@@ -59,11 +59,11 @@ def test_all_rows_are_used_once_and_the_splits_are_disjoint(
 def test_a_molecule_has_the_same_side_for_every_enzyme(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("cyp.csv", table(CHAINS[:150]))
     write("other.csv", table([smiles[::-1] if smiles[-1] in "ONF" else smiles for smiles in reversed(CHAINS[50:])]))
-    one = sides(cyp(SETTINGS, ask(name="one")))
-    two = sides(cyp(replace(SETTINGS, table="other.csv", enzyme="CYP2D6"), ask(name="two")))
-    shared = one.keys() & two.keys()
+    first = sides(cyp(SETTINGS, ask(name="one")))
+    second = sides(cyp(replace(SETTINGS, table="other.csv", enzyme="CYP2D6"), ask(name="two")))
+    shared = first.keys() & second.keys()
     assert len(shared) == 100
-    assert all(one[smiles] == two[smiles] for smiles in shared)
+    assert all(first[smiles] == second[smiles] for smiles in shared)
 
 
 def test_random_is_cold_drug(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
@@ -77,26 +77,30 @@ def test_a_scaffold_has_the_same_side_for_every_enzyme(write: Callable, ask: Cal
     write("cyp.csv", table(rings[::2]))
     write("other.csv", table(rings[1::2]))
     settings = replace(SETTINGS, split="scaffold")
-    one = sides(cyp(settings, ask()))
-    two = sides(cyp(replace(settings, table="other.csv", enzyme="CYP2D6"), ask()))
-    found: dict[str, set[str]] = {}
-    for smiles, side in (one | two).items():
-        found.setdefault(scaffold(smiles), set()).add(side)
-    assert len(one | two) == len(rings) == 3 * len(found)
-    assert all(len(places) == 1 for places in found.values()) and len(set.union(*found.values())) == 3
+    first = sides(cyp(settings, ask()))
+    second = sides(cyp(replace(settings, table="other.csv", enzyme="CYP2D6"), ask()))
+    scaffold_sides: dict[str, set[str]] = {}
+    for smiles, side in (first | second).items():
+        scaffold_sides.setdefault(scaffold(smiles), set()).add(side)
+    assert len(first | second) == len(rings) == 3 * len(scaffold_sides)
+    assert all(len(places) == 1 for places in scaffold_sides.values()) and len(set.union(*scaffold_sides.values())) == 3
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
 @pytest.mark.parametrize("split", ["cold_drug", "scaffold"])
 def test_no_enzyme_is_tested_on_what_another_is_trained_on(split: str, ask: Callable[..., BenchmarkRequest]) -> None:
-    trained, tested = set(), set()
+    training_keys, test_keys = set(), set()
     for enzyme in ("CYP1A2", "CYP2C9", "CYP2C19", "CYP2D6", "CYP3A4"):
         settings = replace(SETTINGS, split=split, enzyme=enzyme, table=f"cyp/{enzyme.lower()}_inhibitor.csv")
-        found = sides(cyp(settings, ask(root=str(DATA))))
-        keys = found if split == "cold_drug" else {scaffold(smiles): side for smiles, side in found.items()}
-        trained |= {key for key, side in keys.items() if side == "train"}
-        tested |= {key for key, side in keys.items() if side == "test"}
-    assert len(trained) > len(tested) > 1000 and not trained & tested
+        molecule_sides = sides(cyp(settings, ask(root=str(DATA))))
+        keys = (
+            molecule_sides
+            if split == "cold_drug"
+            else {scaffold(smiles): side for smiles, side in molecule_sides.items()}
+        )
+        training_keys |= {key for key, side in keys.items() if side == "train"}
+        test_keys |= {key for key, side in keys.items() if side == "test"}
+    assert len(training_keys) > len(test_keys) > 1000 and not training_keys & test_keys
 
 
 def test_limits_are_stratified_and_seeded(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
@@ -126,7 +130,7 @@ def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Ca
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "message"),
     [
         ({"enzyme": "CYP9Z9"}, "CYP9Z9.*CYP1A2, CYP2C9"),
         ({"labels": {"english": ["same", "same"]}}, "labels.english"),
@@ -137,10 +141,10 @@ def test_textbook_labels_follow_the_blank_of_the_prompt(write: Callable, ask: Ca
     ],
 )
 def test_settings_that_do_not_fit_are_refused_by_name(
-    changes: dict, named: str, write: Callable, ask: Callable[..., BenchmarkRequest]
+    changes: dict, message: str, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     write("cyp.csv", table(CHAINS))
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ConfigError, match=message):
         cyp(replace(SETTINGS, **changes), ask())
 
 

@@ -74,9 +74,9 @@ def test_no_form_of_a_test_molecule_is_in_training(
         rows = "".join(f"{smiles},{int((index + number) % 3 == 0)}\n" for index, smiles in enumerate(forms))
         write(f"{enzyme}.csv", "SMILES,label\n" + rows)
     benchmark = cyp_panel(replace(SETTINGS, split=split, training="every"), ask())
-    same = connectivity if split == "cold_drug" else scaffold
-    trained, tested = ({same(m) for m in pairs(side)["molecule"]} for side in (benchmark.train, benchmark.test))
-    assert trained and tested and not trained & tested
+    key = connectivity if split == "cold_drug" else scaffold
+    training_keys, test_keys = ({key(m) for m in pairs(side)["molecule"]} for side in (benchmark.train, benchmark.test))
+    assert training_keys and test_keys and not training_keys & test_keys
 
 
 def test_training_on_every_label_holds_all_of_the_training_molecules(
@@ -134,7 +134,7 @@ def test_without_a_perceived_side_there_is_no_entity(answers: dict, ask: Callabl
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "message"),
     [
         ({"perceive": "drug"}, "perceive='drug' must be one of both, molecule, partner, none"),
         ({"training": "all"}, "training='all' must be one of matched, every"),
@@ -145,9 +145,9 @@ def test_without_a_perceived_side_there_is_no_entity(answers: dict, ask: Callabl
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    changes: dict, named: str, answers: dict, ask: Callable[..., BenchmarkRequest]
+    changes: dict, message: str, answers: dict, ask: Callable[..., BenchmarkRequest]
 ) -> None:
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ConfigError, match=message):
         cyp_panel(replace(SETTINGS, **changes), ask())
 
 

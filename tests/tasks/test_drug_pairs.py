@@ -40,15 +40,15 @@ HOW = DdiTypeSettings(
 KINDS = ("49", "47", "73", "73", "47", "49", "49")  # how often: 49 three times, 47 and 73 twice in seven
 
 
-def known(drugs: list[str]) -> list[tuple[str, str, str]]:
+def typed_pairs(drugs: list[str]) -> list[tuple[str, str, str]]:
     """A fifth of all pairs, in either order, with a type each."""
     pairs = [pair for place, pair in enumerate(combinations(drugs, 2)) if place % 5 == 0]
     turned = [pair if place % 2 else pair[::-1] for place, pair in enumerate(pairs)]
-    return [(one, other, KINDS[place % len(KINDS)]) for place, (one, other) in enumerate(turned)]
+    return [(first, second, KINDS[place % len(KINDS)]) for place, (first, second) in enumerate(turned)]
 
 
 def tables(write: Callable, extra: str = "") -> list[tuple[str, str, str]]:
-    rows = known(list(DRUGS))
+    rows = typed_pairs(list(DRUGS))
     write("pairs.csv", "drug1_id,drug2_id,type\n" + "".join(",".join(row) + "\n" for row in rows) + extra)
     write("drugs.csv", "drug_id,SMILES\n" + "".join(f"{name},{smiles}\n" for name, smiles in DRUGS.items()))
     return rows
@@ -64,14 +64,14 @@ def molecules(example: Example) -> tuple[str, ...]:
 
 def test_negatives_are_pairs_that_no_row_holds(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rows = tables(write)
-    found = examples(ddi(WHETHER, ask()))
-    positive = {molecules(e) for e in found if e.answer == 1}
-    negative = {molecules(e) for e in found if e.answer == 0}
-    assert positive == {tuple(sorted((DRUGS[one], DRUGS[other]))) for one, other, _ in rows}
-    assert not positive & negative and all(one < other for one, other in positive | negative)
+    questions = examples(ddi(WHETHER, ask()))
+    positive = {molecules(e) for e in questions if e.answer == 1}
+    negative = {molecules(e) for e in questions if e.answer == 0}
+    assert positive == {tuple(sorted((DRUGS[first], DRUGS[second]))) for first, second, _ in rows}
+    assert not positive & negative and all(first < second for first, second in positive | negative)
     assert len(negative) == pytest.approx(len(positive), rel=0.25)
-    assert len({e.id for e in found}) == len(found) == len(positive) + len(negative)
-    example = next(e for e in found if e.answer == 0)
+    assert len({e.id for e in questions}) == len(questions) == len(positive) + len(negative)
+    example = next(e for e in questions if e.answer == 0)
     label, *names = example.id.split(":")
     assert label == "unobserved" and tuple(DRUGS[name] for name in names) == molecules(example)
 
@@ -80,8 +80,8 @@ def test_negatives_follow_the_seed_and_the_positives_do_not(
     write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     tables(write)
-    drawn = [ddi(WHETHER, ask(seed=seed)) for seed in (0, 0, 1)]
-    sets = [{(molecules(e), e.answer) for e in examples(one)} for one in drawn]
+    benchmarks = [ddi(WHETHER, ask(seed=seed)) for seed in (0, 0, 1)]
+    sets = [{(molecules(e), e.answer) for e in examples(benchmark)} for benchmark in benchmarks]
     assert sets[0] == sets[1] != sets[2]
     assert {pair for pair, answer in sets[0] if answer} == {pair for pair, answer in sets[2] if answer}
 
@@ -93,12 +93,14 @@ def test_more_negatives_can_be_asked_for(write: Callable, ask: Callable[..., Ben
 
 
 def test_the_same_pair_twice_is_one_pair(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
-    one, other, kind = tables(write)[0]
-    rows = tables(write, extra=f"{other},{one},{kind}\n{one},{other},60\n{one},{one},{kind}\nDBx,{one},{kind}\n")
-    found = ddi(WHETHER, ask())
-    assert Counter(e.answer for e in examples(found))[1] == len(rows)
+    first, second, kind = tables(write)[0]
+    rows = tables(
+        write, extra=f"{second},{first},{kind}\n{first},{second},60\n{first},{first},{kind}\nDBx,{first},{kind}\n"
+    )
+    benchmark = ddi(WHETHER, ask())
+    assert Counter(e.answer for e in examples(benchmark))[1] == len(rows)
     last = len(rows) + 2
-    reasons = {reject.row: reject.reason for reject in found.rejects}
+    reasons = {reject.row: reject.reason for reject in benchmark.rejects}
     assert reasons == {
         f"pairs.csv:{last}": "the same pair as in an earlier row",
         f"pairs.csv:{last + 1}": "the same pair as in an earlier row",
@@ -108,22 +110,22 @@ def test_the_same_pair_twice_is_one_pair(write: Callable, ask: Callable[..., Ben
 
 
 def test_a_pair_of_two_types_has_no_answer(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
-    one, other, _ = tables(write)[0]
-    tables(write, extra=f"{other},{one},60\n")
+    first, second, _ = tables(write)[0]
+    tables(write, extra=f"{second},{first},60\n")
     reasons = {reject.row: reject.reason for reject in ddi_type(HOW, ask()).rejects}
     assert "has different types between pairs.csv:2 and" in reasons["pairs.csv:2"]
 
 
 def test_only_the_most_frequent_types_are_asked_about(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rows = tables(write)
-    found = ddi_type(HOW, ask())
+    task = ddi_type(HOW, ask())
     counts = Counter(kind for *_, kind in rows)
-    assert found.labels == ("More adverse effects", "Slower metabolism")  # 49, then 47: it ties with 73 and comes first
+    assert task.labels == ("More adverse effects", "Slower metabolism")  # 49, then 47: it ties with 73 and comes first
     assert counts["49"] > counts["47"] >= counts["73"]
-    assert Counter(e.answer for e in examples(found)) == {0: counts["49"], 1: counts["47"]}
-    assert len(found.rejects) == counts["73"]
-    assert {reject.reason for reject in found.rejects} == {"its type is none of the 2 most frequent"}
-    assert ': "More adverse effects" or "Slower metabolism"?' in "".join(map(str, found.test[0].prompt))
+    assert Counter(e.answer for e in examples(task)) == {0: counts["49"], 1: counts["47"]}
+    assert len(task.rejects) == counts["73"]
+    assert {reject.reason for reject in task.rejects} == {"its type is none of the 2 most frequent"}
+    assert ': "More adverse effects" or "Slower metabolism"?' in "".join(map(str, task.test[0].prompt))
 
 
 @pytest.mark.parametrize("source", [ddi, ddi_type])
@@ -144,28 +146,31 @@ def test_pairs_may_hold_the_molecules_themselves(
     write("drugbank.tab", "ID1\tID2\tY\tMap\tX1\tX2\n" + "".join(lines))  # as TDC writes it
     settings = WHETHER if source is ddi else HOW
     columns = {"drug_1": "ID1", "drug_2": "ID2", "type": "Y", "molecule_1": "X1", "molecule_2": "X2"}
-    apart, together = (
-        source(one, ask()) for one in (settings, replace(settings, pairs="drugbank.tab", drugs=None, columns=columns))
+    two_tables, one_table = (
+        source(configuration, ask())
+        for configuration in (settings, replace(settings, pairs="drugbank.tab", drugs=None, columns=columns))
     )
-    assert [(molecules(e), e.answer) for e in examples(together)] == [(molecules(e), e.answer) for e in examples(apart)]
+    assert [(molecules(e), e.answer) for e in examples(one_table)] == [
+        (molecules(e), e.answer) for e in examples(two_tables)
+    ]
 
 
 def test_a_bad_molecule_beside_a_pair_is_refused_by_name(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
-    lines = [f"{a},{b},{DRUGS[a]},{DRUGS[b]}\n" for a, b, _ in known(list(DRUGS))]
+    lines = [f"{a},{b},{DRUGS[a]},{DRUGS[b]}\n" for a, b, _ in typed_pairs(list(DRUGS))]
     write("pairs.csv", "drug1_id,drug2_id,SMILES_1,SMILES_2\n" + "".join(lines) + "DB01,DBxx,CO,C1CC\n")
-    found = ddi(replace(WHETHER, drugs=None, columns=WHETHER.columns), ask())
-    said = [reject.reason for reject in found.rejects]
-    assert "C1CC" in said[0] and said[1] == "drug2_id 'DBxx' has no valid row in pairs.csv"
+    benchmark = ddi(replace(WHETHER, drugs=None, columns=WHETHER.columns), ask())
+    reasons = [reject.reason for reject in benchmark.rejects]
+    assert "C1CC" in reasons[0] and reasons[1] == "drug2_id 'DBxx' has no valid row in pairs.csv"
     with pytest.raises(ConfigError, match="no molecule_1, molecule_2, which benchmark.drugs=null needs"):
         replace(WHETHER, drugs=None, columns={"drug_1": "a", "drug_2": "b"})
 
 
 def test_cold_drug_leaves_no_test_drug_in_training(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
-    found = ddi(replace(WHETHER, split="cold_drug", validation_share=0.2, test_share=0.3), ask())
-    sides = [{m for e in side for m in molecules(e)} for side in (found.train, found.test)]
+    benchmark = ddi(replace(WHETHER, split="cold_drug", validation_share=0.2, test_share=0.3), ask())
+    sides = [{m for e in side for m in molecules(e)} for side in (benchmark.train, benchmark.test)]
     assert all(sides) and not sides[0] & sides[1]
-    assert all("cold_drug" in reject.reason for reject in found.rejects) and found.rejects
+    assert all("cold_drug" in reject.reason for reject in benchmark.rejects) and benchmark.rejects
 
 
 def test_frequency_ties_are_broken_by_name_and_too_many_types_are_refused() -> None:
@@ -180,7 +185,7 @@ def test_every_type_has_an_english_answer_that_no_other_holds() -> None:
         rows = list(csv.DictReader(file))
     labels = [row["english"].lower() for row in rows]
     assert [row["type"] for row in rows] == [str(number) for number in range(1, 87)]
-    assert not [(one, other) for one in labels for other in labels if one != other and one in other]
+    assert not [(first, second) for first in labels for second in labels if first != second and first in second]
     assert len(set(labels)) == 86 and max(len(label.split()) for label in labels) <= 4
     words = [row["textbook"] for row in rows if row["textbook"]]
     assert len(set(words)) == len(words) and set(words) <= set(vocabulary())
@@ -216,17 +221,17 @@ def test_a_table_that_is_mostly_bad_is_refused(write: Callable, ask: Callable[..
 def test_a_drug_and_its_salt_are_one_drug_under_the_parent_rule(
     write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
-    rows = known(list(DRUGS))
+    rows = typed_pairs(list(DRUGS))
     salts = {f"{name}S": smiles.removesuffix("O") + "[O-].[Na+]" for name, smiles in DRUGS.items()}
-    again = [(f"{two}S", one, kind) for one, two, kind in rows] + [("DB01", "DB01S", "49")]
-    write("pairs.csv", "drug1_id,drug2_id,type\n" + "".join(",".join(row) + "\n" for row in [*rows, *again]))
+    salt_rows = [(f"{partner}S", drug, kind) for drug, partner, kind in rows] + [("DB01", "DB01S", "49")]
+    write("pairs.csv", "drug1_id,drug2_id,type\n" + "".join(",".join(row) + "\n" for row in [*rows, *salt_rows]))
     drugs = "".join(f"{name},{smiles}\n" for name, smiles in {**DRUGS, **salts}.items())
     write("drugs.csv", "drug_id,SMILES\n" + drugs)
     benchmark = ddi(replace(WHETHER, identity="parent"), ask())
     parents = [(e.answer, *sorted(map(parent, molecules(e)))) for e in examples(benchmark)]
     assert len(set(parents)) == len(parents)
     assert {pair[1:] for pair in parents if pair[0] == 1} == {
-        tuple(sorted((DRUGS[one], DRUGS[other]))) for one, other, _ in rows
+        tuple(sorted((DRUGS[drug], DRUGS[other]))) for drug, other, _ in rows
     }
     assert not {pair[1:] for pair in parents if pair[0] == 1} & {pair[1:] for pair in parents if pair[0] == 0}
     reasons = Counter(reject.reason for reject in benchmark.rejects)

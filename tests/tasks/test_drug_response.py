@@ -32,8 +32,8 @@ def tables(write: Callable, extra: str = "", drugs: str = "", cells: str = "") -
     rows = [f"{line},{drug},{a + 10 * b}\n" for b, drug in enumerate(DRUGS) for a, line in enumerate(LINES)]
     write("pairs.csv", "cell_line,drug,LN_IC50\n" + "".join(rows) + extra)
     write("drugs.csv", "drug,SMILES\n" + "".join(f"{name},{smiles}\n" for name, smiles in DRUGS.items()) + drugs)
-    listed = "".join(f"{line},TP53 EGFR GENE{number}\n" for number, line in enumerate(LINES))
-    write("cells.csv", "cell_line,top200_by_expression\n" + listed + cells)
+    cell_rows = "".join(f"{line},TP53 EGFR GENE{number}\n" for number, line in enumerate(LINES))
+    write("cells.csv", "cell_line,top200_by_expression\n" + cell_rows + cells)
 
 
 def splits(benchmark: Benchmark) -> tuple[tuple[Example, ...], ...]:
@@ -46,10 +46,10 @@ def examples(benchmark: Benchmark) -> tuple[Example, ...]:
 
 def test_the_default_label_is_relative_to_the_drug(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write)
-    found = examples(drug_response(SETTINGS, ask()))
-    assert len(found) == len(DRUGS) * len(LINES)
-    assert all(example.answer == (int(example.group[4:]) < 12) for example in found)
-    assert {example.entities("cell")[0].value for example in found} == {"TP53 EGFR"}
+    questions = examples(drug_response(SETTINGS, ask()))
+    assert len(questions) == len(DRUGS) * len(LINES)
+    assert all(example.answer == (int(example.group[4:]) < 12) for example in questions)
+    assert {example.entities("cell")[0].value for example in questions} == {"TP53 EGFR"}
 
 
 def test_a_global_threshold_is_the_drugs_potency() -> None:
@@ -67,19 +67,19 @@ def test_a_cold_split_holds_out_whole_drugs_or_lines(
 ) -> None:
     tables(write)
     benchmark = drug_response(replace(SETTINGS, split=split), ask())
-    held = [
+    keys = [
         {example.entities(modality)[0].value if modality else example.group for example in side}
         for side in splits(benchmark)
     ]
-    assert all(held) and sum(map(len, held)) == len(set.union(*held)) == 24
+    assert all(keys) and sum(map(len, keys)) == len(set.union(*keys)) == 24
 
 
 def test_a_scaffold_split_holds_out_whole_scaffolds(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     rings = "".join(f"{line},ring{n},{place * n}\n" for place, line in enumerate(LINES) for n in range(1, 5))
     tables(write, extra=rings, drugs="".join(f"ring{n},{'C' * n}c1ccccc1\n" for n in range(1, 5)))
     benchmark = drug_response(replace(SETTINGS, split="scaffold"), ask())
-    held = [{scaffold(e.entities("molecule")[0].value) for e in side} for side in splits(benchmark)]
-    assert all(held) and sum(map(len, held)) == len(set.union(*held)) == len(DRUGS) + 1
+    scaffolds = [{scaffold(e.entities("molecule")[0].value) for e in side} for side in splits(benchmark)]
+    assert all(scaffolds) and sum(map(len, scaffolds)) == len(set.union(*scaffolds)) == len(DRUGS) + 1
 
 
 def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
@@ -117,9 +117,9 @@ def test_pairs_of_a_bad_drug_are_refused_too(write: Callable, ask: Callable[...,
 
 def test_replicates_are_averaged_where_that_is_asked_for(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write, extra="LINE1,drug1,99\n")  # with 1 in the table: mean 50, above the drug's median
-    found = drug_response(replace(SETTINGS, replicates="mean"), ask())
-    assert {e.id: e.answer for e in examples(found)}["pairs.csv:3"] == 0
-    assert [(r.row, r.reason[:22]) for r in found.rejects] == [("pairs.csv:578", "a replicate: the mean ")]
+    benchmark = drug_response(replace(SETTINGS, replicates="mean"), ask())
+    assert {e.id: e.answer for e in examples(benchmark)}["pairs.csv:3"] == 0
+    assert [(r.row, r.reason[:22]) for r in benchmark.rejects] == [("pairs.csv:578", "a replicate: the mean ")]
     with pytest.raises(ConfigError, match="benchmark.replicates='mode' must be mean, median or null"):
         replace(SETTINGS, replicates="mode")
 
@@ -131,9 +131,9 @@ def test_the_gdsc_projects_own_columns_are_read(write: Callable, ask: Callable[.
     write("gdsc.csv", head + "".join(rows) + "1,LINE1,99,drug1,1.5\n")  # one drug under two numbers
     columns = {**SETTINGS.columns, "line": "CELL_LINE_NAME", "drug": "DRUG_NAME"}
     settings = replace(SETTINGS, pairs="gdsc.csv", columns=columns, replicates="mean")
-    found = examples(drug_response(settings, ask()))
-    assert len(found) == len(DRUGS) * len(LINES)
-    assert all(example.answer == (int(example.group[4:]) < 12) for example in found)
+    questions = examples(drug_response(settings, ask()))
+    assert len(questions) == len(DRUGS) * len(LINES)
+    assert all(example.answer == (int(example.group[4:]) < 12) for example in questions)
 
 
 def test_too_many_bad_drugs_fail(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:

@@ -45,9 +45,9 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Site]:
-    with site() as found:
-        found.files["/t.csv"] = TABLE
-        yield found
+    with site() as web_server:
+        web_server.files["/t.csv"] = TABLE
+        yield web_server
 
 
 def bring(server: Site, file: RemoteFile, root: Path) -> str:
@@ -95,10 +95,10 @@ def test_a_table_that_was_changed_on_disk_is_refused(server: Site, tmp_path: Pat
     assert (tmp_path / "t.csv").read_bytes() == b"edited", "a user's file is left alone"
 
 
-@pytest.mark.parametrize("known", [{"sha256": "0" * 64}, {"git_blob": "0" * 40}])
-def test_a_known_checksum_is_enforced_at_once(known: dict[str, str], server: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("checksum", [{"sha256": "0" * 64}, {"git_blob": "0" * 40}])
+def test_a_known_checksum_is_enforced_at_once(checksum: dict[str, str], server: Site, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"but 0+ is known of http.*not the published table"):
-        bring(server, RemoteFile("t.csv", server.url("/t.csv"), **known), tmp_path)
+        bring(server, RemoteFile("t.csv", server.url("/t.csv"), **checksum), tmp_path)
     assert visible(tmp_path) == ["t.csv.rejected"], "neither placed nor recorded"
 
 
@@ -134,8 +134,8 @@ def test_archives_and_empty_files_are_checked(tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("t.csv", TABLE)
     check_readable(archive, "a.zip")
-    whole = archive.read_bytes()
-    for broken in (whole[:-30], whole.replace(b"CCC", b"CCN"), b"no archive"):
+    content = archive.read_bytes()
+    for broken in (content[:-30], content.replace(b"CCC", b"CCN"), b"no archive"):
         archive.write_bytes(broken)
         with pytest.raises(InputError, match="a.zip is no whole zip file"):
             check_readable(archive, "a.zip")
@@ -184,11 +184,11 @@ def test_repeated_rows_go_and_contradicting_ones_too() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("CNOS"), st.sampled_from("01"))))
 def test_what_is_distinct_has_one_label_and_one_row(rows: list[tuple[str, str]]) -> None:
-    kept = distinct(pd.DataFrame(rows, columns=["SMILES", "label"], dtype=str)).to_numpy().tolist()
+    distinct_rows = distinct(pd.DataFrame(rows, columns=["SMILES", "label"], dtype=str)).to_numpy().tolist()
     labels: dict[str, list[str]] = {}
     for key, label in rows:
         labels.setdefault(key, []).append(label)
-    assert kept == [[key, found[0]] for key, found in labels.items() if len(set(found)) == 1]
+    assert distinct_rows == [[key, values[0]] for key, values in labels.items() if len(set(values)) == 1]
 
 
 MADE = b"SMILES,sequence,label,split\nCC,MK,1,test\nCCC,MK,0,test\nCC,MK,1,train\nCCC,MK,0,train\n"
@@ -232,14 +232,14 @@ packages:
 
 def test_fetch_without_names_says_what_there_is(toy: Path, server: Site, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fetch"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in (
         "pairs  (web)  Pairs",
         "licence: CC0",
         f"raw/train.csv  {server.url('/t.csv')}",
         "use benchmark=human",
     ):
-        assert part in said
+        assert part in output
     assert not toy.exists() and not server.requests
 
 
@@ -292,18 +292,18 @@ def test_a_wheel_on_disk_gives_its_tables(toy: Path, tmp_path: Path) -> None:
 
 
 def test_a_wheel_that_does_not_serve_is_named(toy: Path, tmp_path: Path) -> None:
-    name, how = "toywheel-1.0-py3-none-any.whl", r"pip download --no-deps toywheel==1.0"
+    name, command = "toywheel-1.0-py3-none-any.whl", r"pip download --no-deps toywheel==1.0"
     with zipfile.ZipFile(tmp_path / name, "w") as file:
         file.writestr("Toy/other.csv", TABLE)
     (tmp_path / "toywheel-1.0-broken.whl").write_bytes(b"no")
     for wheel, message in (
-        (tmp_path / "toywheel-2.0-py3-none-any.whl", how),
+        (tmp_path / "toywheel-2.0-py3-none-any.whl", command),
         (tmp_path / name, "holds no Toy/data/t.csv"),
         (tmp_path / "toywheel-1.0-broken.whl", "is broken or cut short"),
     ):
         with pytest.raises(InputError, match=message):
             main(["fetch", "packed", f"root={toy}", f"wheel={wheel}"])
-    with pytest.raises(InputError, match=f"Toy is not installed here.*{how}"):
+    with pytest.raises(InputError, match=f"Toy is not installed here.*{command}"):
         main(["fetch", "packed", f"root={toy}"])
     assert visible(toy) == []
 

@@ -46,13 +46,13 @@ def test_tdc_is_never_taken_for_another_source() -> None:
 def test_a_table_can_be_used_as_it_says(name: str) -> None:
     sweep = read_sweep(composed(*shlex.split(TABLES[name].use), "benchmark.root=somewhere"))
     check_benchmarks(sweep.suite_request())
-    asked = sweep.benchmark
-    table = asked.get("table") or asked["pairs"]
-    files = {table.replace("{split}", split) for split in asked.get("splits", {"": ""}).values()}
+    benchmark = sweep.benchmark
+    table = benchmark.get("table") or benchmark["pairs"]
+    files = {table.replace("{split}", split) for split in benchmark.get("splits", {"": ""}).values()}
     assert all(file in TABLES[name].targets or f"saved as {file}" in saved(name) for file in files)
-    told = [word.partition("=")[0] for word in shlex.split(TABLES[name].use) if word.startswith("benchmark.columns.")]
+    keys = [word.partition("=")[0] for word in shlex.split(TABLES[name].use) if word.startswith("benchmark.columns.")]
     columns = re.split(r",| and ", TABLES[name].columns)
-    assert all(asked["columns"][key.rpartition(".")[2]] in columns for key in told)
+    assert all(benchmark["columns"][key.rpartition(".")[2]] in columns for key in keys)
 
 
 def saved(name: str) -> str:
@@ -75,5 +75,5 @@ def test_the_card_names_every_table_and_its_terms() -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
 def test_the_real_tables_are_those_that_would_be_made() -> None:
-    made = [table.derived for table in TABLES.values() if table.derived]
-    assert made and all(file_sha256(DATA / one.to) == one.sha256 for one in made)
+    derived_tables = [table.derived for table in TABLES.values() if table.derived]
+    assert derived_tables and all(file_sha256(DATA / target.to) == target.sha256 for target in derived_tables)

@@ -32,9 +32,9 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Site]:
-    with site() as found:
-        found.files["/table.csv"] = BODY
-        yield found
+    with site() as web_server:
+        web_server.files["/table.csv"] = BODY
+        yield web_server
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def test_a_truncated_transfer_goes_on_from_its_last_byte(
 def test_a_killed_download_is_resumed_by_the_next(
     server: Site, tmp_path: Path, retry: RetryPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen = transfer.progress, []
+    real, counts = transfer.progress, []
 
     def killing(title: str, total: int, done: int = 0) -> object:
         bar = real(title, total, done)
-        monkeypatch.setattr(bar, "update", lambda count: seen.append(count) or (len(seen) == 4 and kill()))
+        monkeypatch.setattr(bar, "update", lambda count: counts.append(count) or (len(counts) == 4 and kill()))
         return bar
 
     def kill() -> None:
@@ -86,10 +86,10 @@ def test_a_killed_download_is_resumed_by_the_next(
         patched.setattr(transfer, "progress", killing)
         fetched(server, tmp_path, retry)
     assert not (tmp_path / "table.csv").exists()
-    arrived = sum(seen)
-    assert (tmp_path / "table.csv.part").read_bytes() == BODY[:arrived] and 0 < arrived < len(BODY)
+    size = sum(counts)
+    assert (tmp_path / "table.csv.part").read_bytes() == BODY[:size] and 0 < size < len(BODY)
     assert fetched(server, tmp_path, retry) == BODY
-    assert server.ranges() == [None, f"bytes={arrived}-"]
+    assert server.ranges() == [None, f"bytes={size}-"]
 
 
 def test_a_file_that_was_whole_is_not_asked_for_again(server: Site, tmp_path: Path, retry: RetryPolicy) -> None:

@@ -22,10 +22,10 @@ def test_every_benchmark_is_pinned() -> None:
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_become_the_pinned_prompts_ids_spans_and_scores(name: str) -> None:
-    found, pinned = snapshot(name), GOLDEN[name]
-    assert len(found["test"]) == QUESTIONS
-    scores = [[question.pop("loglik") for question in side] for side in (found["test"], pinned["test"])]
-    assert found == pinned
+    numbers, pinned = snapshot(name), GOLDEN[name]
+    assert len(numbers["test"]) == QUESTIONS
+    scores = [[question.pop("loglik") for question in side] for side in (numbers["test"], pinned["test"])]
+    assert numbers == pinned
     for ours, theirs in zip(*scores, strict=True):
         assert ours == pytest.approx(theirs, abs=0.02)
 

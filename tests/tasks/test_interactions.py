@@ -39,14 +39,14 @@ def test_the_tables_own_split_is_kept(write: Callable, ask: Callable[..., Benchm
 
 def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     write("dti.csv", HEAD + GOOD)
-    one = interactions(SETTINGS, ask())
+    expected = interactions(SETTINGS, ask())
     for split in ("train", "val", "test"):
         rows = [line.rsplit(",", 1)[0] for line in GOOD.splitlines() if line.endswith(f",{split}")]
         write(f"random/{split}.csv", "SMILES,sequence,label\n" + "\n".join(rows) + "\n")
-    many = interactions(replace(SETTINGS, table="random/{split}.csv"), ask())
+    benchmark = interactions(replace(SETTINGS, table="random/{split}.csv"), ask())
     for side in ("train", "validation", "test"):
-        assert pairs(many, side) == pairs(one, side)
-    assert many.train[0].id == "train.csv:2" and many.test[1].id == "test.csv:3"
+        assert pairs(benchmark, side) == pairs(expected, side)
+    assert benchmark.train[0].id == "train.csv:2" and benchmark.test[1].id == "test.csv:3"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def many(split: str = "train") -> str:
 
 
 @pytest.mark.parametrize(
-    ("split", "held", "count"),
+    ("split", "key", "count"),
     [
         ("random", lambda e: tuple(entity.value for entity in e.entities()), 900),
         ("cold_drug", lambda e: e.entities("molecule")[0].value, 30),
@@ -106,12 +106,12 @@ def many(split: str = "train") -> str:
     ],
 )
 def test_other_splits_hold_out_what_they_say(
-    split: str, held: Callable, count: int, write: Callable, ask: Callable[..., BenchmarkRequest]
+    split: str, key: Callable, count: int, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     write("dti.csv", many())
     settings = replace(SETTINGS, split=split, train_limit=None, validation_limit=None)
     benchmark = interactions(settings, ask())
-    sides = [{held(example) for example in side} for side in (benchmark.train, benchmark.validation, benchmark.test)]
+    sides = [{key(example) for example in side} for side in (benchmark.train, benchmark.validation, benchmark.test)]
     assert all(sides) and sum(map(len, sides)) == len(set.union(*sides)) == count
     assert benchmark.rejects == ()
     assert len(benchmark.train) + len(benchmark.validation) + len(benchmark.test) == 900
@@ -122,8 +122,8 @@ def test_other_splits_need_no_split_column(write: Callable, ask: Callable[..., B
     settings = replace(SETTINGS, split="random")
     expected = interactions(settings, ask())
     write("dti.csv", "\n".join(line.rsplit(",", 1)[0] for line in many().splitlines()) + "\n")
-    found = interactions(settings, ask())
-    assert (found.train, found.test) == (expected.train, expected.test)
+    benchmark = interactions(settings, ask())
+    assert (benchmark.train, benchmark.test) == (expected.train, expected.test)
     with pytest.raises(InputError, match="no column split"):
         interactions(SETTINGS, ask())
     columns = {"molecule": "SMILES", "protein": "sequence", "label": "label"}
@@ -155,15 +155,15 @@ def test_a_split_without_a_name_and_a_missing_file_are_refused(ask: Callable[...
 FORMS = ("CCO", "[CH3:1][CH2:2][OH:3]", "CC[O-].[Na+]", "[13CH3]CO")
 
 
-@pytest.mark.parametrize(("rule", "left"), [(None, 3), ("exact", 3), ("parent", 1), ("connectivity", 1)])
+@pytest.mark.parametrize(("rule", "count"), [(None, 3), ("exact", 3), ("parent", 1), ("connectivity", 1)])
 def test_forms_of_one_molecule_are_duplicates_by_the_rule(
-    rule: str | None, left: int, write: Callable, ask: Callable[..., BenchmarkRequest]
+    rule: str | None, count: int, write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     rows = [f"{form},{sequence},1,train" for form, sequence in zip(FORMS, ("MKV", "mkv", "M-KV*", "MKV"), strict=True)]
     write("dti.csv", HEAD + "\n".join([*rows, "CCC,MKV,0,train", "CCN,MLL,0,test", "CCC,MLL,1,test"]) + "\n")
     benchmark = interactions(replace(SETTINGS, identity=rule), ask())
-    assert len(benchmark.train) == left + 1
-    assert [reject.row for reject in benchmark.rejects] == ["dti.csv:3", "dti.csv:4", "dti.csv:5"][: 4 - left]
+    assert len(benchmark.train) == count + 1
+    assert [reject.row for reject in benchmark.rejects] == ["dti.csv:3", "dti.csv:4", "dti.csv:5"][: 4 - count]
     assert "same SMILES and sequence and label as in dti.csv:2" in benchmark.rejects[0].reason
 
 
@@ -211,9 +211,9 @@ def test_a_wording_that_is_not_the_readers_own_is_pointed_out(
     with pytest.warns(
         UserWarning, match=r"'toy' has no brief wording, .* in english, with the answers .*prompt\.brief"
     ):
-        asked = interactions(english, ask(language="brief"))
-    assert asked.labels == tuple(LABELS["english"])
-    with warnings.catch_warnings(record=True) as told:
+        benchmark = interactions(english, ask(language="brief"))
+    assert benchmark.labels == tuple(LABELS["english"])
+    with warnings.catch_warnings(record=True) as records:
         warnings.simplefilter("always")
         interactions(english, ask())
-    assert not [each for each in told if "wording" in str(each.message)]
+    assert not [record for record in records if "wording" in str(record.message)]

@@ -37,8 +37,8 @@ def pair(answer: int, molecule: str, protein: str) -> Example:
     return example(answer, ("molecule", molecule), ("protein", protein))
 
 
-def duo(answer: int, one: str, other: str) -> Example:
-    return example(answer, ("molecule", one), ("molecule", other))
+def duo(answer: int, first: str, second: str) -> Example:
+    return example(answer, ("molecule", first), ("molecule", second))
 
 
 WORKED = benchmark(
@@ -51,8 +51,11 @@ WORKED = benchmark(
 
 def test_a_worked_example() -> None:
     report = measure_leakage(WORKED)
-    found = {one.kind: (one.train, one.test, one.shared, one.any_share, one.all_share) for one in report.overlaps}
-    assert found == {
+    overlaps = {
+        overlap.kind: (overlap.train, overlap.test, overlap.shared, overlap.any_share, overlap.all_share)
+        for overlap in report.overlaps
+    }
+    assert overlaps == {
         "molecule": (2, 4, 2, 0.5, 0.5),
         "protein": (3, 3, 2, 0.5, 0.5),
         "scaffold": (2, 4 - 1, 2, 0.75, 0.75),  # benzene for two of the four
@@ -73,12 +76,13 @@ def test_the_order_of_a_pair_does_not_hide_it() -> None:
 
 
 def test_similarity_is_brute_force() -> None:
-    asked, known = POOL[::2], POOL[1::2]
+    queries, references = POOL[::2], POOL[1::2]
     bits = {smiles: fingerprint(smiles) for smiles in POOL}
     expected = [
-        max(np.minimum(bits[a], bits[b]).sum() / np.maximum(bits[a], bits[b]).sum() for b in known) for a in asked
+        max(np.minimum(bits[a], bits[b]).sum() / np.maximum(bits[a], bits[b]).sum() for b in references)
+        for a in queries
     ]
-    assert similarities(asked, known, "toy") == pytest.approx(expected)
+    assert similarities(queries, references, "toy") == pytest.approx(expected)
 
 
 def test_stereoisomers_are_new_molecules_with_an_equal_fingerprint() -> None:
@@ -92,9 +96,13 @@ def test_stereoisomers_are_new_molecules_with_an_equal_fingerprint() -> None:
 
 
 def brute_auroc(truth: list[int], scores: list[float]) -> float:
-    ones = [score for label, score in zip(truth, scores, strict=True) if label]
-    noughts = [score for label, score in zip(truth, scores, strict=True) if not label]
-    return float(np.mean([(one > nought) + 0.5 * (one == nought) for one in ones for nought in noughts]))
+    positives = [score for label, score in zip(truth, scores, strict=True) if label]
+    negatives = [score for label, score in zip(truth, scores, strict=True) if not label]
+    return float(
+        np.mean(
+            [(positive > negative) + 0.5 * (positive == negative) for positive in positives for negative in negatives]
+        )
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -106,43 +114,48 @@ def test_random_pairs_against_plain_loops(seed: int) -> None:
 
     train, test = examples(12), examples(15)
     report = measure_leakage(benchmark(train, test))
-    held = [[entity.value for entity in one.entities()] for one in test]
-    known = {entity.value for one in train for entity in one.entities()}
+    molecules = [[entity.value for entity in instance.entities()] for instance in test]
+    training_molecules = {entity.value for instance in train for entity in instance.entities()}
     molecule, scaffolds, question = report.overlaps
-    assert molecule.shared == len({value for values in held for value in values} & known)
-    assert molecule.any_share == pytest.approx(np.mean([bool(known & set(values)) for values in held]))
-    assert molecule.all_share == pytest.approx(np.mean([known >= set(values) for values in held]))
-    asked = {value for values in held for value in values}
-    rings = [{MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s)) or s for s in values} for values in (known, asked)]
+    assert molecule.shared == len({value for values in molecules for value in values} & training_molecules)
+    assert molecule.any_share == pytest.approx(
+        np.mean([bool(training_molecules & set(values)) for values in molecules])
+    )
+    assert molecule.all_share == pytest.approx(np.mean([training_molecules >= set(values) for values in molecules]))
+    test_molecules = {value for values in molecules for value in values}
+    rings = [
+        {MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(s)) or s for s in values}
+        for values in (training_molecules, test_molecules)
+    ]
     counts = (scaffolds.train, scaffolds.test, scaffolds.shared)
     assert counts == (len(rings[0]), len(rings[1]), len(rings[0] & rings[1]))
     assert question.shared == len(
-        {frozenset(v) for v in held} & {frozenset(e.value for e in o.entities()) for o in train}
+        {frozenset(v) for v in molecules} & {frozenset(e.value for e in o.entities()) for o in train}
     )
     truth, scores = [], []
-    for one, values in zip(test, held, strict=True):
+    for instance, values in zip(test, molecules, strict=True):
         means = []
         for value in values:
             answers = [other.answer for other in train if value in [entity.value for entity in other.entities()]]
             means += [np.mean(answers)] if answers else []
         if means:
-            truth.append(one.answer)
+            truth.append(instance.answer)
             scores.append(float(np.mean(means)))
-    (through,) = report.baselines
-    assert through.examples == len(truth)
+    (baseline,) = report.baselines
+    assert baseline.examples == len(truth)
     if len(set(truth)) == 2:
-        assert through.auroc == pytest.approx(brute_auroc(truth, scores))
-    decided = [label == (score > 0.5) for label, score in zip(truth, scores, strict=True)]
-    assert through.accuracy == pytest.approx(np.mean(decided))
-    commonest = Counter(sorted(one.answer for one in train)).most_common(1)[0][0]
-    assert through.majority == pytest.approx(np.mean([label == commonest for label in truth]))
+        assert baseline.auroc == pytest.approx(brute_auroc(truth, scores))
+    correct = [label == (score > 0.5) for label, score in zip(truth, scores, strict=True)]
+    assert baseline.accuracy == pytest.approx(np.mean(correct))
+    commonest = Counter(sorted(instance.answer for instance in train)).most_common(1)[0][0]
+    assert baseline.majority == pytest.approx(np.mean([label == commonest for label in truth]))
 
 
 def test_more_labels_have_an_accuracy_only() -> None:
     train = [example(n % 3, ("molecule", POOL[n % 3]), labels=3) for n in range(9)]
     test = [example(n % 3, ("molecule", POOL[n]), labels=3) for n in range(4)]
-    (through,) = measure_leakage(benchmark(train, test, labels=3)).baselines
-    assert np.isnan(through.auroc) and (through.examples, through.accuracy) == (3, 1.0)
+    (baseline,) = measure_leakage(benchmark(train, test, labels=3)).baselines
+    assert np.isnan(baseline.auroc) and (baseline.examples, baseline.accuracy) == (3, 1.0)
 
 
 def test_an_empty_split_is_refused() -> None:
@@ -154,7 +167,7 @@ def test_an_empty_split_is_refused() -> None:
 
 def test_cells_without_molecules_have_no_chemistry() -> None:
     report = measure_leakage(benchmark([example(1, ("cell", "TP53"))], [example(0, ("cell", "EGFR"))]))
-    assert report.nearest is None and [one.kind for one in report.overlaps] == ["cell", "whole question"]
+    assert report.nearest is None and [overlap.kind for overlap in report.overlaps] == ["cell", "whole question"]
     assert np.isnan(report.baselines[0].accuracy)
     assert "| toy       | cell           | 1        | 1    | 0      | 0.000 |" in leakage_markdown([report])
     assert "| toy       | cell    | 0        | \N{EN DASH}     |" in leakage_markdown([report])
@@ -191,10 +204,10 @@ def folder(tmp_path: Path, write: Callable) -> Path:
 )
 def test_a_suite_is_printed(option: str, shared: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([f"root={folder}", f"config_dir={folder}", "suite=own", option])
-    shown = capsys.readouterr()
-    protein = next(line for line in shown.out.splitlines() if "| protein " in line)
+    output = capsys.readouterr()
+    protein = next(line for line in output.out.splitlines() if "| protein " in line)
     assert int(protein.split("|")[5]) == shared
-    assert "reading toy" in shown.err and "nearest molecules of toy" in shown.err
+    assert "reading toy" in output.err and "nearest molecules of toy" in output.err
 
 
 def test_what_was_measured_survives_a_later_error(folder: Path, write: Callable, capsys: pytest.CaptureFixture) -> None:

@@ -40,10 +40,10 @@ class Refusing:
 
 def test_examples_of_refused_entities_are_rejects_of_their_split() -> None:
     refusing = Refusing({"test2": "no conformer", "train0": "too many atoms"})
-    left = perceivable(BENCHMARK, refusing, limit=0.5)
-    assert [e.id for e in left.test] == ["test:0", "test:1", "test:3"]
-    assert [e.id for e in left.train] == ["train:1", "train:2", "train:3"] and left.validation == BENCHMARK.validation
-    assert left.rejects == (
+    task = perceivable(BENCHMARK, refusing, limit=0.5)
+    assert [e.id for e in task.test] == ["test:0", "test:1", "test:3"]
+    assert [e.id for e in task.train] == ["train:1", "train:2", "train:3"] and task.validation == BENCHMARK.validation
+    assert task.rejects == (
         Reject("toy.csv:9", "no SMILES"),
         Reject("train:0", "too many atoms"),
         Reject("test:2", "no conformer"),

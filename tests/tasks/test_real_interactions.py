@@ -45,8 +45,8 @@ def benchmark(name: str) -> Benchmark:
 
 
 def everything(name: str) -> list[Example]:
-    found = benchmark(name)
-    return [*found.train, *found.validation, *found.test]
+    dataset = benchmark(name)
+    return [*dataset.train, *dataset.validation, *dataset.test]
 
 
 def raw(name: str, example: Example) -> pd.Series:
@@ -65,16 +65,18 @@ def values(examples: tuple[Example, ...] | list[Example], modality: str | None =
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_is_used_or_listed(name: str) -> None:
-    found = benchmark(name)
-    assert min(len(found.train), len(found.validation), len(found.test)) > 0
-    assert len(everything(name)) + len(found.rejects) == len(table(TABLES[name]))
+    dataset = benchmark(name)
+    assert min(len(dataset.train), len(dataset.validation), len(dataset.test)) > 0
+    assert len(everything(name)) + len(dataset.rejects) == len(table(TABLES[name]))
     assert len({example.id for example in everything(name)}) == len(everything(name))
 
 
 @pytest.mark.parametrize("name", [*TABLES, "ddi"])
 def test_no_question_stands_in_two_splits(name: str) -> None:
-    found = benchmark(name)
-    sides = [{tuple(sorted((x.modality, x.value) for x in e.entities())) for e in s} for s in (found.train, found.test)]
+    dataset = benchmark(name)
+    sides = [
+        {tuple(sorted((x.modality, x.value) for x in e.entities())) for e in s} for s in (dataset.train, dataset.test)
+    ]
     assert all(sides) and not sides[0] & sides[1]
 
 
@@ -92,15 +94,19 @@ def test_synergy_labels_are_the_tables() -> None:
 def test_interactions_are_drugbanks_and_negatives_are_not() -> None:
     smiles = table("ddi_drugbank/drugs.csv").set_index("drug_id")["SMILES"].map(canonical_smiles)
     pairs = table(TABLES["ddi_type"])
-    known = {frozenset(pair) for pair in zip(pairs["drug1_id"].map(smiles), pairs["drug2_id"].map(smiles), strict=True)}
-    found: dict[int, list[frozenset[str]]] = {0: [], 1: []}
+    interactions = {
+        frozenset(pair) for pair in zip(pairs["drug1_id"].map(smiles), pairs["drug2_id"].map(smiles), strict=True)
+    }
+    pairs_by_answer: dict[int, list[frozenset[str]]] = {0: [], 1: []}
     for example in everything("ddi"):
-        found[example.answer].append(frozenset(values([example])))
-    assert set(found[1]) == known and len(found[1]) == len(known) == 191_464
-    assert not known & set(found[0]) and len(found[0]) == pytest.approx(len(known), rel=0.02)
-    counts = [Counter(drug for pair in found[answer] for drug in pair) for answer in (0, 1)]
-    both = np.array([[count[drug] for count in counts] for drug in counts[1]])
-    assert np.corrcoef(both.T)[0, 1] > 0.99
+        pairs_by_answer[example.answer].append(frozenset(values([example])))
+    assert set(pairs_by_answer[1]) == interactions and len(pairs_by_answer[1]) == len(interactions) == 191_464
+    assert not interactions & set(pairs_by_answer[0]) and len(pairs_by_answer[0]) == pytest.approx(
+        len(interactions), rel=0.02
+    )
+    counts = [Counter(drug for pair in pairs_by_answer[answer] for drug in pair) for answer in (0, 1)]
+    frequencies = np.array([[count[drug] for count in counts] for drug in counts[1]])
+    assert np.corrcoef(frequencies.T)[0, 1] > 0.99
 
 
 def test_interaction_types_are_the_tables() -> None:
@@ -132,9 +138,11 @@ def test_nothing_that_the_specialists_are_taught_is_tested(seed: int) -> None:
     assert {lesson.modality for lesson in lessons} == {"molecule", "protein", "cell"}
     options = OmegaConf.merge(DEFAULTS, {"root": str(DATA), "seed": seed})
     for name in RETENTION:
-        found = load_from_tables(compose_choice("benchmark", name), options)
-        modality = found.test[0].entities()[0].modality
-        taught = {value for one in lessons if one.modality == modality for column in one.train for value in column}
-        assert taught and not taught & values([*found.validation, *found.test])
+        dataset = load_from_tables(compose_choice("benchmark", name), options)
+        modality = dataset.test[0].entities()[0].modality
+        lesson_values = {
+            value for entry in lessons if entry.modality == modality for column in entry.train for value in column
+        }
+        assert lesson_values and not lesson_values & values([*dataset.validation, *dataset.test])
         if name != "molecule_kind":  # no lesson asks it
-            assert taught & values(found.train)
+            assert lesson_values & values(dataset.train)

@@ -28,8 +28,8 @@ def benchmark(name: str) -> Benchmark:
 
 
 def everything(name: str) -> tuple[Example, ...]:
-    found = benchmark(name)
-    return (*found.train, *found.validation, *found.test)
+    dataset = benchmark(name)
+    return (*dataset.train, *dataset.validation, *dataset.test)
 
 
 def held_in(examples: tuple[Example, ...], modality: str) -> set[str]:
@@ -38,17 +38,17 @@ def held_in(examples: tuple[Example, ...], modality: str) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_used_or_refused(name: str) -> None:
-    found = benchmark(name)
-    assert min(len(found.train), len(found.validation), len(found.test)) > 0
+    dataset = benchmark(name)
+    assert min(len(dataset.train), len(dataset.validation), len(dataset.test)) > 0
     tables = {"human": "dti_human/human_random.csv", "gdsc2": "gdsc/gdsc2_pairs.csv"}
     table = tables.get(name, f"cyp/{name.split('_')[0]}_inhibitor.csv")
-    assert len(everything(name)) + len(found.rejects) == len(pd.read_csv(DATA / table))
+    assert len(everything(name)) + len(dataset.rejects) == len(pd.read_csv(DATA / table))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_pair_stands_in_two_splits(name: str) -> None:
-    found = benchmark(name)
-    sides = [{(*e.entities(), e.group) for e in side} for side in (found.train, found.validation, found.test)]
+    dataset = benchmark(name)
+    sides = [{(*e.entities(), e.group) for e in side} for side in (dataset.train, dataset.validation, dataset.test)]
     assert len(set.union(*sides)) == sum(map(len, sides)) == len(everything(name))
 
 
@@ -59,20 +59,20 @@ def test_cyp_labels_are_the_tables(enzyme: str) -> None:
 
 
 def test_a_molecule_is_never_trained_on_for_one_enzyme_and_tested_for_another() -> None:
-    found = [benchmark(f"cyp{enzyme}_inhibition") for enzyme in CYPS]
-    trained = set().union(*(held_in(one.train, "molecule") for one in found))
-    tested = set().union(*(held_in(one.test, "molecule") for one in found))
-    assert trained and tested and not trained & tested
-    assert len(set.intersection(*(held_in(everything(one.name), "molecule") for one in found))) == 5006
+    datasets = [benchmark(f"cyp{enzyme}_inhibition") for enzyme in CYPS]
+    training_molecules = set().union(*(held_in(dataset.train, "molecule") for dataset in datasets))
+    test_molecules = set().union(*(held_in(dataset.test, "molecule") for dataset in datasets))
+    assert training_molecules and test_molecules and not training_molecules & test_molecules
+    assert len(set.intersection(*(held_in(everything(dataset.name), "molecule") for dataset in datasets))) == 5006
 
 
 def test_human_has_its_published_split() -> None:
-    found = benchmark("human")
-    sizes = [len(side) for side in (found.train, found.validation, found.test)]
+    dataset = benchmark("human")
+    sizes = [len(side) for side in (dataset.train, dataset.validation, dataset.test)]
     assert sizes == [4197, 600, 1200]
     table = pd.read_csv(DATA / "dti_human" / "human_random.csv").query("split == 'test'")
-    assert sum(example.answer for example in found.test) == table["label"].sum() == 536
-    assert held_in(found.test, "protein") == set(table["sequence"])
+    assert sum(example.answer for example in dataset.test) == table["label"].sum() == 536
+    assert held_in(dataset.test, "protein") == set(table["sequence"])
 
 
 def test_gdsc2_pairs_are_labelled_within_their_drug() -> None:
@@ -88,8 +88,8 @@ def test_gdsc2_pairs_are_labelled_within_their_drug() -> None:
 
 @pytest.mark.parametrize("name", ["human", "cyp1a2_inhibition"])
 def test_the_drug_alone_beats_the_majority(name: str) -> None:
-    found = benchmark(name)
-    small = Benchmark(**{**vars(found), "train": found.train[:600], "test": found.test[:300]})
+    dataset = benchmark(name)
+    small = Benchmark(**{**vars(dataset), "train": dataset.train[:600], "test": dataset.test[:300]})
     frames = [predict(floor, small) for floor in ("majority", "drug_only")]
     scores = [float((frame["label"] == frame["prediction"]).mean()) for frame in frames]
     assert scores[1] > scores[0] + 0.05

@@ -41,8 +41,8 @@ def test_a_record_answers_its_questions_with_as_many_yes_as_no(listed: int, shar
         entries = content(record)
         assert entries[name] == answer and set(entries.values()) == {0, 1}
         assert len(entries) == min(listed, 17), "what room is left is filled"
-        known = facts[facts["entity"] == entity].set_index("name")["answer"]
-        assert all(known[listed_name] == value for listed_name, value in entries.items())
+        truth = facts[facts["entity"] == entity].set_index("name")["answer"]
+        assert all(truth[listed_name] == value for listed_name, value in entries.items())
         balance[entity, record] += 2 * answer - 1
     assert set(balance.values()) == {0}
     fewer = facts.groupby("entity")["answer"].agg(lambda answers: min(answers.sum(), len(answers) - answers.sum()))
@@ -74,9 +74,9 @@ def test_a_record_lists_nothing_of_another_side_of_the_split() -> None:
 
 def test_order_and_filling_depend_on_seed_and_entity_and_not_on_the_order_of_the_facts() -> None:
     facts = pd.concat([rows(drawn(30, 0), entity) for entity in "AB"], ignore_index=True)
-    asked = facts.groupby(["entity", "answer"]).head(1)
+    questions = facts.groupby(["entity", "answer"]).head(1)
     first, shuffled, other = (
-        question_records(asked, table, LABELS, 6, seed)
+        question_records(questions, table, LABELS, 6, seed)
         for table, seed in ((facts, 0), (facts.sample(frac=1, random_state=1), 0), (facts, 1))
     )
     assert first.equals(shuffled) and not first.equals(other)
@@ -86,8 +86,8 @@ def test_order_and_filling_depend_on_seed_and_entity_and_not_on_the_order_of_the
 
 def test_neither_the_position_nor_the_answer_tells_what_is_asked() -> None:
     facts = pd.concat([rows(drawn(12, seed), f"E{seed}") for seed in range(400)], ignore_index=True)
-    asked = facts.groupby(["entity", "answer"]).head(1)
-    records = question_records(asked, facts, LABELS, 6, 0)
+    questions = facts.groupby(["entity", "answer"]).head(1)
+    records = question_records(questions, facts, LABELS, 6, 0)
     positions = Counter(list(content(record)).index(facts.loc[index, "name"]) for index, record in records.items())
     assert min(positions.values()) > 0.8 * len(records) / 6
 

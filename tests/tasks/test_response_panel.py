@@ -105,17 +105,17 @@ def test_the_drugs_with_the_most_clear_pairs_are_asked_about(
     clear = (
         pairs[departure.abs() > SETTINGS.threshold].groupby("drug").size().sort_values(ascending=False, kind="stable")
     )
-    few = replace(SETTINGS, most_asked=8)
+    settings = replace(SETTINGS, most_asked=8)
     by_seed = []
     for seed in (0, 1):
-        benchmark = response_panel(few, ask(seed=seed))
+        benchmark = response_panel(settings, ask(seed=seed))
         by_seed.append(
             {row.molecule for side in (benchmark.train, benchmark.test) for row in rows_of(side).itertuples()}
         )
     assert by_seed[0] == by_seed[1] and len(by_seed[0]) == 8, "the same drugs with every seed"
     least = min(clear[name] for name, smiles in DRUGS.items() if smiles in by_seed[0])
     assert least >= max(clear[name] for name, smiles in DRUGS.items() if smiles not in by_seed[0])
-    every = response_panel(replace(few, training="every"), ask())
+    every = response_panel(replace(settings, training="every"), ask())
     assert set(rows_of(every.train)["molecule"]) == by_seed[0]
     with pytest.raises(ConfigError, match="most_asked=0"):
         replace(SETTINGS, most_asked=0)

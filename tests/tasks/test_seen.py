@@ -61,14 +61,14 @@ def test_a_panel_is_matched_among_what_is_asked(
     settings = CypPanelSettings(
         prompt=PROMPT, labels=LABELS, tables={name: f"{name}.csv" for name in enzymes}, train_limit=None
     )
-    whole = cyp_panel(settings, ask())
-    known = {entity.value for example in whole.test[:6] for entity in example.entities("molecule")}
-    proteins = {entity.value for example in whole.train for entity in example.entities("protein")}
-    write_seen({"molecule": known, "protein": proteins}, tmp_path / "seen")
-    left = cyp_panel(settings, ask(seen=str(tmp_path / "seen")))
-    asked = [example.entities()[0].value for example in left.test]
-    assert asked and not set(asked) & known, "neither question of a pair"
-    assert all(asked.count(molecule) == 2 for molecule in asked), "and no pair is torn"
+    before = cyp_panel(settings, ask())
+    seen_molecules = {entity.value for example in before.test[:6] for entity in example.entities("molecule")}
+    proteins = {entity.value for example in before.train for entity in example.entities("protein")}
+    write_seen({"molecule": seen_molecules, "protein": proteins}, tmp_path / "seen")
+    after = cyp_panel(settings, ask(seen=str(tmp_path / "seen")))
+    molecules = [example.entities()[0].value for example in after.test]
+    assert molecules and not set(molecules) & seen_molecules, "neither question of a pair"
+    assert all(molecules.count(molecule) == 2 for molecule in molecules), "and no pair is torn"
     assert cyp_panel(replace(settings, perceive="none"), ask(seen=str(tmp_path / "seen"), language="english")).test
 
 

@@ -36,8 +36,8 @@ def tables(write: Callable, extra: str = "") -> None:
     write("pairs.csv", "cid_a,cid_b,cell_line,loewe\n" + "".join(rows) + extra)
     write("drugs.csv", "pubchemid,SMILES\n" + "".join(f"{name},{smiles}\n" for name, smiles in DRUGS.items()))
     write("lines.csv", "cell_line,gdsc_cells_key\n" + "".join(f"{line},{key(line)}\n" for line in LINES))
-    listed = "".join(f"{key(line)},TP53 EGFR {key(line)}\n" for line in LINES)
-    write("genes.csv", "cell_line,top200_by_expression\n" + listed)
+    gene_rows = "".join(f"{key(line)},TP53 EGFR {key(line)}\n" for line in LINES)
+    write("genes.csv", "cell_line,top200_by_expression\n" + gene_rows)
 
 
 def key(line: str) -> str:
@@ -62,14 +62,14 @@ def test_a_question_holds_both_molecules_and_the_lines_genes(
     write: Callable, ask: Callable[..., BenchmarkRequest]
 ) -> None:
     tables(write)
-    found = synergy(SETTINGS, ask())
-    assert len(examples(found)) == 66 * 8 and not found.rejects
-    example = found.test[0]
-    one, other, cell = example.entities()
-    assert (one.modality, other.modality, cell.modality) == ("molecule", "molecule", "cell")
-    assert one.value < other.value and cell.value == "TP53 EGFR" and example.group in LINES
-    assert example.prompt == (one, " with ", other, " on ", cell, ". Final answer:")
-    assert found.labels == ("Antagonistic", "Synergistic")
+    benchmark = synergy(SETTINGS, ask())
+    assert len(examples(benchmark)) == 66 * 8 and not benchmark.rejects
+    example = benchmark.test[0]
+    first, second, cell = example.entities()
+    assert (first.modality, second.modality, cell.modality) == ("molecule", "molecule", "cell")
+    assert first.value < second.value and cell.value == "TP53 EGFR" and example.group in LINES
+    assert example.prompt == (first, " with ", second, " on ", cell, ". Final answer:")
+    assert benchmark.labels == ("Antagonistic", "Synergistic")
 
 
 def test_the_threshold_holds_on_both_sides_and_the_middle_is_counted(
@@ -77,10 +77,10 @@ def test_the_threshold_holds_on_both_sides_and_the_middle_is_counted(
 ) -> None:
     scores = [10.0, 10.1, -10.0, -10.1, 0.0, 30.0]
     only(write, "".join(f"d{2 * n + 1},d{2 * n + 2},Line-0,{score}\n" for n, score in enumerate(scores)))
-    found = synergy(SETTINGS, ask())
-    assert {e.id: e.answer for e in examples(found)} == {"pairs.csv:3": 1, "pairs.csv:5": 0, "pairs.csv:7": 1}
-    assert set(reasons(found)) == {"pairs.csv:2", "pairs.csv:4", "pairs.csv:6"}
-    assert set(reasons(found).values()) == {"loewe within 10 of 0: neither synergistic nor antagonistic"}
+    benchmark = synergy(SETTINGS, ask())
+    assert {e.id: e.answer for e in examples(benchmark)} == {"pairs.csv:3": 1, "pairs.csv:5": 0, "pairs.csv:7": 1}
+    assert set(reasons(benchmark)) == {"pairs.csv:2", "pairs.csv:4", "pairs.csv:6"}
+    assert set(reasons(benchmark).values()) == {"loewe within 10 of 0: neither synergistic nor antagonistic"}
     assert len(examples(synergy(replace(SETTINGS, threshold=0.0), ask()))) == 5  # 0 itself is neither
 
 
@@ -91,18 +91,18 @@ def test_replicates_are_averaged_whatever_the_drugs_order(
     rows += [f"d{n},d{n + 1},Line-0,-40\n" for n in range(3, 12)]
     others = {f"pairs.csv:{line}": 0 for line in range(6, 15)}
     only(write, "".join(rows))
-    found = synergy(replace(SETTINGS, threshold=5.0), ask())  # mean -3.3, median -10
-    assert {e.id for e in examples(found)} == {"pairs.csv:5", *others}
-    assert "within 5 of 0" in reasons(found)["pairs.csv:2"]
-    assert "a replicate: the mean" in reasons(found)["pairs.csv:3"] == reasons(found)["pairs.csv:4"]
+    benchmark = synergy(replace(SETTINGS, threshold=5.0), ask())  # mean -3.3, median -10
+    assert {e.id for e in examples(benchmark)} == {"pairs.csv:5", *others}
+    assert "within 5 of 0" in reasons(benchmark)["pairs.csv:2"]
+    assert "a replicate: the mean" in reasons(benchmark)["pairs.csv:3"] == reasons(benchmark)["pairs.csv:4"]
     median = synergy(replace(SETTINGS, threshold=5.0, replicates="median"), ask())
     assert {e.id: e.answer for e in examples(median)} == {"pairs.csv:2": 0, "pairs.csv:5": 1, **others}
 
 
 def test_bad_rows_are_named(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     tables(write, extra="d1,d1,Line-0,20\nd1,dx,Line-0,20\nd1,d2,Line-x,20\nd1,d2,Line-1,high\n")
-    found = reasons(synergy(SETTINGS, ask()))
-    assert list(found.values()) == [
+    rejects = reasons(synergy(SETTINGS, ask()))
+    assert list(rejects.values()) == [
         "loewe is missing or cannot be read",
         "cid_b 'dx' has no valid row in drugs.csv",
         "cell_line 'Line-x' has no valid row in lines.csv",

@@ -22,7 +22,7 @@ SETTINGS = TargetPanelSettings(
 
 
 @pytest.fixture
-def known(write: Callable) -> set[tuple[str, str]]:
+def binding_pairs(write: Callable) -> set[tuple[str, str]]:
     """The pairs of two tables: four families, and one that three molecules bind."""
     rng = np.random.default_rng(0)
     clans = [clan(rng, 0.15) for _ in range(5)]
@@ -42,7 +42,7 @@ def rows_of(examples: tuple[Example, ...]) -> pd.DataFrame:
 
 
 def test_molecules_and_proteins_have_as_many_yes_as_no(
-    known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+    binding_pairs: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
 ) -> None:
     benchmark = target_panel(SETTINGS, ask())
     for side in (benchmark.train, benchmark.validation, benchmark.test):
@@ -52,40 +52,42 @@ def test_molecules_and_proteins_have_as_many_yes_as_no(
 
 
 def test_a_no_is_of_a_family_that_the_molecule_does_not_bind(
-    known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+    binding_pairs: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
 ) -> None:
-    families = protein_families(sorted({protein for _, protein in known}), SETTINGS.shared)
-    bound = {(molecule, families[protein]) for molecule, protein in known}
+    families = protein_families(sorted({protein for _, protein in binding_pairs}), SETTINGS.shared)
+    family_pairs = {(molecule, families[protein]) for molecule, protein in binding_pairs}
     benchmark = target_panel(replace(SETTINGS, training="every"), ask())
     rows = rows_of((*benchmark.train, *benchmark.test))
     for row in rows.itertuples():
-        assert ((row.molecule, families[row.protein]) in bound) == row.answer
-        assert not row.answer or (row.molecule, row.protein) in known
+        assert ((row.molecule, families[row.protein]) in family_pairs) == row.answer
+        assert not row.answer or (row.molecule, row.protein) in binding_pairs
     assert {f"family {number}" for number in range(1, 5)} == set(rows["family"])
     assert sum("too few molecules" in reject.reason for reject in benchmark.rejects) == 3
 
 
 def test_in_words_a_molecule_is_its_families_and_a_protein_its_own(
-    known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+    binding_pairs: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
 ) -> None:
     both, none = (target_panel(replace(SETTINGS, perceive=name), ask()).test for name in ("both", "none"))
     words: dict[str, set[str]] = {}
     for entities, text in zip(both, none, strict=True):
         (prompt,) = text.prompt
-        description, _, rest = str(prompt).removeprefix("Molecule ").partition(", protein ")
-        assert rest == f"{entities.group}. Final answer:"
+        description, _, ending = str(prompt).removeprefix("Molecule ").partition(", protein ")
+        assert ending == f"{entities.group}. Final answer:"
         positive, _, negative = description.removeprefix("binds ").partition(", but not ")
         assert entities.group in (positive if entities.answer else negative)
         words.setdefault(entities.entities()[0].value, set()).add(description)
     assert all(len(texts) == 1 for texts in words.values())
 
 
-@pytest.mark.parametrize(("changes", "named"), [({"shared": 1.0}, "shared=1"), ({"negatives": 0}, "negatives=0")])
-def test_settings_that_do_not_fit_are_refused(changes: dict, named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
+@pytest.mark.parametrize(("changes", "message"), [({"shared": 1.0}, "shared=1"), ({"negatives": 0}, "negatives=0")])
+def test_settings_that_do_not_fit_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         replace(SETTINGS, **changes)
 
 
-def test_too_few_families_are_refused(known: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]) -> None:
+def test_too_few_families_are_refused(
+    binding_pairs: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
+) -> None:
     with pytest.raises(InputError, match="0 families of proteins are bound by benchmark.family_molecules=500"):
         target_panel(replace(SETTINGS, family_molecules=500), ask())

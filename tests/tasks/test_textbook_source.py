@@ -21,8 +21,8 @@ WORLD = WorldSettings(train_entities=60, validation_entities=24, test_entities=3
 
 def embedded() -> dict[str, dict]:
     """The config of every benchmark of the embedded world, by name."""
-    found = compose_choices("benchmark", choices("benchmark"))
-    return {name: node for name, node in found.items() if node.get("source") == "textbook"}
+    configs = compose_choices("benchmark", choices("benchmark"))
+    return {name: node for name, node in configs.items() if node.get("source") == "textbook"}
 
 
 def load(name: str, seed: int = 0, limit: int | None = None) -> Benchmark:
@@ -67,18 +67,18 @@ def test_answers_are_true_balanced_and_about_unseen_entities(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(embedded()))
 def test_every_wording_is_asked_and_the_backbone_knows_every_word(name: str) -> None:
     benchmark, topic = load(name), embedded()[name]["topic"]
-    asked = {str(example.prompt[-1]).removesuffix(" ? ") for example in benchmark.test}
-    assert asked == set(WORDINGS[topic])
+    wordings = {str(example.prompt[-1]).removesuffix(" ? ") for example in benchmark.test}
+    assert wordings == set(WORDINGS[topic])
     words = set(vocabulary())
     texts = [segment for example in benchmark.test for segment in example.prompt if isinstance(segment, str)]
     assert {word for text in (*texts, *benchmark.labels) for word in text.split()} <= words
 
 
 def test_a_limit_keeps_the_first_questions_and_leaves_the_training_split() -> None:
-    whole, part = load("drug_protein"), load("drug_protein", limit=10)
-    assert part.test == whole.test[:10] and part.train == whole.train
+    benchmark, part = load("drug_protein"), load("drug_protein", limit=10)
+    assert part.test == benchmark.test[:10] and part.train == benchmark.train
     assert Counter(example.answer for example in part.test) == {0: 5, 1: 5}
-    assert load("drug_protein", limit=10_000).test == whole.test
+    assert load("drug_protein", limit=10_000).test == benchmark.test
 
 
 def test_the_seed_decides_and_shows_in_the_checksum() -> None:
@@ -87,7 +87,7 @@ def test_the_seed_decides_and_shows_in_the_checksum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topic", "form", "named"),
+    ("topic", "form", "message"),
     [
         ("bind", ["molecule"], "expected one of molecule"),
         ("frighten", ["molecule", "protein"], "expected one of molecule, protein, bind"),
@@ -95,8 +95,8 @@ def test_the_seed_decides_and_shows_in_the_checksum() -> None:
         ("molecule", [], "expected one of nothing"),
     ],
 )
-def test_questions_that_a_scene_cannot_answer_are_refused(topic: str, form: list[str], named: str) -> None:
-    with pytest.raises(ConfigError, match=f"topic='{topic}' cannot be asked about form=.*{named}"):
+def test_questions_that_a_scene_cannot_answer_are_refused(topic: str, form: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"topic='{topic}' cannot be asked about form=.*{message}"):
         TextbookQuestions(topic, form)
 
 
@@ -114,24 +114,24 @@ def test_each_form_has_its_topics() -> None:
 
 def scene_of(segments: tuple) -> dict[str, list[int]]:
     """modality -> kinds named in the text of a reading scene."""
-    found: dict[str, list[int]] = {modality: [] for modality in HEADS}
-    for head, shown in zip(segments, segments[1:], strict=False):
+    kinds: dict[str, list[int]] = {modality: [] for modality in HEADS}
+    for head, text in zip(segments, segments[1:], strict=False):
         for modality, word in HEADS.items():
-            if head == f"{word} : " and isinstance(shown, str):
-                named = {k for k, names in enumerate(NAMES[modality]) for w in shown.split() if w in names}
-                found[modality] += sorted(named)
-    return found
+            if head == f"{word} : " and isinstance(text, str):
+                mentions = {k for k, names in enumerate(NAMES[modality]) for w in text.split() if w in names}
+                kinds[modality] += sorted(mentions)
+    return kinds
 
 
 def test_the_textbook_tells_the_truth() -> None:
-    world, checked = world_and_pools(0, WORLD)[0], 0
+    world, count = world_and_pools(0, WORLD)[0], 0
     for step in range(0, 100, 5):
         for segments in reading_batch(world, 0, step, 100, 16)[0]:
             kinds = scene_of(segments)
             for question, answer in zip(segments, segments[1:], strict=False):
                 if not isinstance(answer, Answer) or not str(question).endswith(" ? "):
                     continue
-                topic = next(t for t, found in WORDINGS.items() if str(question).removesuffix(" ? ") in found)
+                topic = next(t for t, wordings in WORDINGS.items() if str(question).removesuffix(" ? ") in wordings)
                 drugs, others = kinds["molecule"], kinds["protein" if topic == "bind" else "cell"]
                 if topic in HEADS and kinds[topic]:
                     assert answer.text == NAMES[topic][kinds[topic][0]][0]
@@ -142,8 +142,8 @@ def test_the_textbook_tells_the_truth() -> None:
                     assert answer.text == ("no", "yes")[all(table[drug, others[0]] for drug in drugs)]
                 else:
                     continue
-                checked += 1
-    assert checked > 500
+                count += 1
+    assert count > 500
 
 
 @pytest.mark.parametrize("modality", HEADS)
@@ -160,8 +160,8 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     world, pools = world_and_pools(0, WORLD)
     assert reading_batch(world, 0, 5, 100, 4) == reading_batch(world, 0, 5, 100, 4)
     assert reading_batch(world, 0, 5, 100, 4) != reading_batch(world, 0, 6, 100, 4)
-    one, two = (perception_batch(world, pools, Mix("cell"), 0, step, 4) for step in (1, 2))
-    assert one == perception_batch(world, pools, Mix("cell"), 0, 1, 4) != two
+    first, second = (perception_batch(world, pools, Mix("cell"), 0, step, 4) for step in (1, 2))
+    assert first == perception_batch(world, pools, Mix("cell"), 0, 1, 4) != second
 
 
 def test_reading_weights_fit_the_sequences() -> None:

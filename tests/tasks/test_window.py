@@ -19,18 +19,18 @@ def benchmark(train: list[Example], validation: list[Example], test: list[Exampl
 
 
 def test_long_proteins_are_cut_in_every_split_and_noted() -> None:
-    found = windowed(benchmark([example("a", "MKTAYIA")], [example("b", "GAV")], [example("c", "WWYHPW")]), 5)
-    assert [one.entities("protein")[0].value for one in (*found.train, *found.validation, *found.test)] == [
+    result = windowed(benchmark([example("a", "MKTAYIA")], [example("b", "GAV")], [example("c", "WWYHPW")]), 5)
+    assert [item.entities("protein")[0].value for item in (*result.train, *result.validation, *result.test)] == [
         "MKTAY",
         "GAV",
         "WWYHP",
     ]
-    assert found.shortened == (
+    assert result.shortened == (
         Reject("c", "protein of 6 residues: the first 5 are kept"),
         Reject("a", "protein of 7 residues: the first 5 are kept"),
     )
-    assert found.rejects == (Reject("r", "bad"),) and found.checksum == "c" and found.train[0].group == "g"
-    assert found.train[0].prompt == example("a", "MKTAY").prompt
+    assert result.rejects == (Reject("r", "bad"),) and result.checksum == "c" and result.train[0].group == "g"
+    assert result.train[0].prompt == example("a", "MKTAY").prompt
 
 
 def test_nothing_to_cut_leaves_the_benchmark_as_it_is() -> None:
@@ -40,9 +40,9 @@ def test_nothing_to_cut_leaves_the_benchmark_as_it_is() -> None:
 
 def test_what_becomes_equal_to_a_held_out_question_is_refused_by_name() -> None:
     train = [example("a", "MKTAYIA"), example("b", "MKTAYIA", "CCN"), example("d", "GAVLIG")]
-    found = windowed(benchmark(train, [example("e", "MKTAYWW"), example("f", "GAVLIL")], [example("c", "MKTAYG")]), 5)
-    assert [one.id for one in found.train] == ["b"] and [one.id for one in found.validation] == ["f"]
-    assert found.rejects[1:] == (
+    result = windowed(benchmark(train, [example("e", "MKTAYWW"), example("f", "GAVLIL")], [example("c", "MKTAYG")]), 5)
+    assert [item.id for item in result.train] == ["b"] and [item.id for item in result.validation] == ["f"]
+    assert result.rejects[1:] == (
         Reject("e", "asks the same as c once proteins are cut to 5 residues"),
         Reject("a", "asks the same as c once proteins are cut to 5 residues"),
         Reject("d", "asks the same as f once proteins are cut to 5 residues"),
@@ -53,8 +53,8 @@ def test_what_becomes_equal_to_a_held_out_question_is_refused_by_name() -> None:
 def test_no_example_is_lost_without_a_reason(proteins: list[str], window: int) -> None:
     examples = [example(str(place), protein) for place, protein in enumerate(proteins)]
     bare = benchmark(examples[2:], examples[1:2], examples[:1])
-    found = windowed(bare, window)
-    cut = [one for one in examples if len(one.entities("protein")[0].value) > window]
-    assert len(found.shortened) == len(cut)
-    kept = len(found.train) + len(found.validation) + len(found.test)
-    assert kept + len(found.rejects) - len(bare.rejects) == len(examples)
+    result = windowed(bare, window)
+    long_examples = [item for item in examples if len(item.entities("protein")[0].value) > window]
+    assert len(result.shortened) == len(long_examples)
+    count = len(result.train) + len(result.validation) + len(result.test)
+    assert count + len(result.rejects) - len(bare.rejects) == len(examples)

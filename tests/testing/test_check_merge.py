@@ -32,16 +32,16 @@ Function = Callable[[MergeInput, Any], Merged]
 
 
 def entry(function: Function, settings: type = ConvexSettings, **facts: Any) -> Entry[MergeInfo]:
-    told = {"title": "Toy", "source": "nowhere", "kind": MethodKind.MERGE, "spaces": ("delta",), **facts}
-    return Entry("toy", function, settings, MergeInfo(**told))
+    fields = {"title": "Toy", "source": "nowhere", "kind": MethodKind.MERGE, "spaces": ("delta",), **facts}
+    return Entry("toy", function, settings, MergeInfo(**fields))
 
 
 def weighted(inputs: MergeInput, settings: Any, weights: Mapping[str, float]) -> Merged:
-    each = {
+    coefficients = {
         name: dict.fromkeys(tensor_shapes(state, inputs.space), torch.tensor(weights[name], dtype=torch.float64))
         for name, state in inputs.experts.items()
     }
-    return Merged(combine(inputs.experts, inputs.space, each, settings))
+    return Merged(combine(inputs.experts, inputs.space, coefficients, settings))
 
 
 def average(inputs: MergeInput, settings: Any) -> Merged:
@@ -71,8 +71,8 @@ def one_module_short(inputs: MergeInput, settings: Any) -> Merged:
 def other_weights_by_space(inputs: MergeInput, settings: Any) -> Merged:
     if inputs.space == "factors":
         return average(inputs, settings)
-    chosen = min(inputs.experts)
-    return weighted(inputs, settings, {name: float(name == chosen) for name in inputs.experts})
+    expert = min(inputs.experts)
+    return weighted(inputs, settings, {name: float(name == expert) for name in inputs.experts})
 
 
 def deaf_to_scale(inputs: MergeInput, settings: Any) -> Merged:
@@ -108,9 +108,9 @@ def writing(inputs: MergeInput, settings: Any) -> Merged:
 
 
 def double_weights(inputs: MergeInput, settings: Any) -> Merged:
-    one = measure(inputs, settings)
-    twice = Coefficients({name: 2 * layer for name, layer in one.layer.items()}, {})
-    return Merged(average(inputs, settings).state, twice)
+    coefficients = measure(inputs, settings)
+    doubled = Coefficients({name: 2 * layer for name, layer in coefficients.layer.items()}, {})
+    return Merged(average(inputs, settings).state, doubled)
 
 
 def says_es_does_average(inputs: MergeInput, settings: Any) -> Merged:
@@ -163,15 +163,15 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("said", BROKEN)
-def test_a_broken_invariant_is_named(said: str) -> None:
-    with pytest.raises(AssertionError, match=f"(?s)merge 'toy'.*{said}"):
-        check_merge(BROKEN[said], shapes=SMALL)
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_broken_invariant_is_named(message: str) -> None:
+    with pytest.raises(AssertionError, match=f"(?s)merge 'toy'.*{message}"):
+        check_merge(BROKEN[message], shapes=SMALL)
 
 
-def test_the_message_says_where(said: str = "order does not matter") -> None:
+def test_the_message_says_where(message: str = "order does not matter") -> None:
     with pytest.raises(AssertionError, match=r"\(merge_space=delta, Shape\(count=3, layers=2, rank=2.*seed=3\)\)"):
-        check_merge(BROKEN[said], shapes=SMALL)
+        check_merge(BROKEN[message], shapes=SMALL)
 
 
 def test_a_sound_merge_passes() -> None:
@@ -188,8 +188,10 @@ def norms(experts: Mapping[str, LoraState], space: str, seed: int) -> Statistics
 
 
 def by_norm(inputs: MergeInput, settings: Any) -> Merged:
-    each = {name: {delta_name(key): _share(inputs, name, key) for key in _first(inputs)} for name in inputs.experts}
-    return Merged(combine(inputs.experts, "delta", each, settings))
+    coefficients = {
+        name: {delta_name(key): _share(inputs, name, key) for key in _first(inputs)} for name in inputs.experts
+    }
+    return Merged(combine(inputs.experts, "delta", coefficients, settings))
 
 
 def _first(inputs: MergeInput) -> Mapping[str, LoraFactors]:

@@ -53,49 +53,65 @@ class Graph:
         kinds = {self.artifacts[artifact][0] for owner, artifact in edges if self.runs[owner][0] == run}
         return kinds - {"run_table"}
 
-    def _run(self, said: Reply) -> Reply:
-        before = self.runs.get(said["name"], ("", "", ""))
-        fields = zip((said["displayName"], said["groupName"], said["jobType"]), before, strict=True)
+    def _run(self, variables: Reply) -> Reply:
+        before = self.runs.get(variables["name"], ("", "", ""))
+        fields = zip((variables["displayName"], variables["groupName"], variables["jobType"]), before, strict=True)
         name, group, job_type = (new or old for new, old in fields)
-        self.runs[said["name"]] = (name, group, job_type)
-        project = {"id": "p", "name": said["project"], "entity": {"id": "e", "name": "us"}}
-        bucket = {"id": said["name"], "name": said["name"], "displayName": name, "description": "", "config": "{}"}
+        self.runs[variables["name"]] = (name, group, job_type)
+        project = {"id": "p", "name": variables["project"], "entity": {"id": "e", "name": "us"}}
+        bucket = {
+            "id": variables["name"],
+            "name": variables["name"],
+            "displayName": name,
+            "description": "",
+            "config": "{}",
+        }
         bucket |= {"sweepName": None, "historyLineCount": 0, "project": project}
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
-    def _artifact(self, said: Reply) -> Reply:
-        ident = f"{said['artifactCollectionName']}@{said['digest']}"
-        self.artifacts[ident] = (said["artifactTypeName"], said["artifactCollectionName"], json.loads(said["metadata"]))
-        if said["runName"]:
-            self.made.add((said["runName"], ident))
+    def _artifact(self, variables: Reply) -> Reply:
+        ident = f"{variables['artifactCollectionName']}@{variables['digest']}"
+        self.artifacts[ident] = (
+            variables["artifactTypeName"],
+            variables["artifactCollectionName"],
+            json.loads(variables["metadata"]),
+        )
+        if variables["runName"]:
+            self.made.add((variables["runName"], ident))
         state = "COMMITTED" if ident in self.committed else "PENDING"
         sequence = {"id": ident, "latestArtifact": None}
         return {"createArtifact": {"artifact": {"id": ident, "state": state, "artifactSequence": sequence}}}
 
-    def _manifest(self, said: Reply) -> Reply:
-        url = f"{self.address}/put/{said['artifactID']}/manifest" if said["includeUpload"] else None
-        file = {"id": "f", "name": said["name"], "displayName": said["name"], "uploadUrl": url, "uploadHeaders": []}
+    def _manifest(self, variables: Reply) -> Reply:
+        url = f"{self.address}/put/{variables['artifactID']}/manifest" if variables["includeUpload"] else None
+        file = {
+            "id": "f",
+            "name": variables["name"],
+            "displayName": variables["name"],
+            "uploadUrl": url,
+            "uploadHeaders": [],
+        }
         return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
 
-    def _files(self, said: Reply) -> Reply:
+    def _files(self, variables: Reply) -> Reply:
         edges = []
-        for spec in said["artifactFiles"]:
+        for spec in variables["artifactFiles"]:
             url = f"{self.address}/put/{spec['artifactID']}/{spec['name']}"
             node = {"storagePath": spec["name"], "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
             edges.append({"node": {**node, "artifact": {"id": spec["artifactID"]}}})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def _commit(self, said: Reply) -> Reply:
-        self.committed.add(said["artifactID"])
-        return {"commitArtifact": {"artifact": {"id": said["artifactID"], "digest": "d"}}}
+    def _commit(self, variables: Reply) -> Reply:
+        self.committed.add(variables["artifactID"])
+        return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
 
-    def _use(self, said: Reply) -> Reply:
-        self.used.add((said["runName"], said["artifactID"]))
-        return {"useArtifact": {"artifact": {"id": said["artifactID"]}}}
+    def _use(self, variables: Reply) -> Reply:
+        self.used.add((variables["runName"], variables["artifactID"]))
+        return {"useArtifact": {"artifact": {"id": variables["artifactID"]}}}
 
-    def _run_files(self, said: Reply) -> Reply:
-        files = [{"name": name, "uploadUrl": f"{self.address}/put/run/{name}"} for name in said["files"]]
-        return {"createRunFiles": {"runID": said["run"], "uploadHeaders": [], "files": files}}
+    def _run_files(self, variables: Reply) -> Reply:
+        files = [{"name": name, "uploadUrl": f"{self.address}/put/run/{name}"} for name in variables["files"]]
+        return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
 
 @contextmanager
@@ -113,9 +129,9 @@ def fake_server() -> Iterator[Graph]:
             content = self._content()
             if not self.path.endswith("/graphql"):
                 return self._reply({"limits": {}})
-            said = json.loads(content)
-            (operation,) = re.findall(r"(?:query|mutation)\s+(\w+)", said["query"])[:1]
-            return self._reply({"data": graph.answer(operation, said.get("variables") or {})})
+            request = json.loads(content)
+            (operation,) = re.findall(r"(?:query|mutation)\s+(\w+)", request["query"])[:1]
+            return self._reply({"data": graph.answer(operation, request.get("variables") or {})})
 
         def do_PUT(self) -> None:
             self._content()

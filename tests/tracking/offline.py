@@ -34,36 +34,36 @@ def read_offline(folder: Path, seconds: float = 120.0) -> OfflineRun:
     while not any(folder.glob("*.wandb")) and time.monotonic() < end:
         time.sleep(0.02)
     (path,) = folder.glob("*.wandb")
-    while (told := _read(path)).exit_code is None and time.monotonic() < end:
+    while (wandb_run := _read(path)).exit_code is None and time.monotonic() < end:
         time.sleep(0.02)
-    return told
+    return wandb_run
 
 
 def _read(path: Path) -> OfflineRun:
-    told = OfflineRun()
+    wandb_run = OfflineRun()
     for payload in _payloads(path.read_bytes()):
         record = Record.FromString(payload)
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            told.run = record.run
-            told.config.update({item.key: json.loads(item.value_json) for item in record.run.config.update})
+            wandb_run.run = record.run
+            wandb_run.config.update({item.key: json.loads(item.value_json) for item in record.run.config.update})
         elif kind == "history":
-            told.history.append(_items(record.history.item))
+            wandb_run.history.append(_items(record.history.item))
         elif kind == "summary":
-            told.summary.update(_items(record.summary.update))
+            wandb_run.summary.update(_items(record.summary.update))
         elif kind == "artifact":
-            told.artifacts += [record.artifact] if record.artifact.type != "run_table" else []  # of every table
+            wandb_run.artifacts += [record.artifact] if record.artifact.type != "run_table" else []  # of every table
         elif kind == "exit":
-            told.exit_code = record.exit.exit_code
-    return told
+            wandb_run.exit_code = record.exit.exit_code
+    return wandb_run
 
 
 def _items(items: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in items:
-        *above, name = list(item.nested_key) or [item.key]
+        *parents, name = list(item.nested_key) or [item.key]
         inner = values
-        for key in above:
+        for key in parents:
             inner = inner.setdefault(key, {})
         inner[name] = json.loads(item.value_json)
     return values
@@ -71,14 +71,14 @@ def _items(items: Any) -> dict[str, Any]:
 
 def _payloads(content: bytes) -> Iterator[bytes]:
     assert content[:4] == b":W&B"
-    at, parts = FILE_HEADER, b""
-    while at + HEADER <= len(content):
-        if BLOCK - at % BLOCK < HEADER:
-            at += BLOCK - at % BLOCK
+    position, parts = FILE_HEADER, b""
+    while position + HEADER <= len(content):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
             continue
-        _, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
-        chunk = content[at + HEADER : at + HEADER + length]
-        at += HEADER + length
+        _, length, kind = struct.unpack("<IHB", content[position : position + HEADER])
+        chunk = content[position + HEADER : position + HEADER + length]
+        position += HEADER + length
         parts = chunk if kind in (FULL, FIRST) else parts + chunk
         if kind in (FULL, LAST):
             yield parts

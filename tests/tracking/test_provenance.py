@@ -32,9 +32,9 @@ def test_the_record_says_code_libraries_and_data() -> None:
 def test_a_library_that_is_absent_is_null(monkeypatch) -> None:
     monkeypatch.setattr("esmerge.tracking.provenance.LIBRARIES", ["numpy", "no-such-library"])
     library_versions.cache_clear()
-    found = library_versions()
+    versions = library_versions()
     library_versions.cache_clear()
-    assert found["no-such-library"] is None and found["numpy"]
+    assert versions["no-such-library"] is None and versions["numpy"]
 
 
 NOWHERE = {"revision": None, "dirty": None}
@@ -70,11 +70,11 @@ def test_an_installed_package_says_its_version_and_no_foreign_revision(tmp_path:
     shutil.copytree(CONF, tmp_path / "src" / "esmerge" / "conf", dirs_exist_ok=True)  # as a wheel has it
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "somebody else's")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", INSTALLED], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.strip() == f"False {NOWHERE} {__version__}"
+    assert process.stdout.strip() == f"False {NOWHERE} {__version__}"
 
 
 def test_a_repository_gives_its_revision_and_whether_it_changed(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def test_equal_questions_are_stored_once_and_others_beside_them(tmp_path: Path) 
 
 
 def test_a_long_split_is_stored_evenly(tmp_path: Path) -> None:
-    stored = list(read_questions(tmp_path, write_questions(tmp_path, benchmark(25), limit=10)))
-    assert stored == [f"q{i}" for i in range(0, 25, 3)]
+    ids = list(read_questions(tmp_path, write_questions(tmp_path, benchmark(25), limit=10)))
+    assert ids == [f"q{i}" for i in range(0, 25, 3)]
 
 
 def test_a_sweep_without_stored_questions_has_none(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_resume_knows_latest_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("argv", "expected"),
     [
         (["-m", "seed=0,1"], ["-m", "seed=0,1", "sweep=mine"]),
         (["resume=latest", "seed=0"], ["seed=0", "sweep=mine"]),
@@ -75,8 +75,8 @@ def test_resume_knows_latest_alone() -> None:
         (["method.scale=interval(0.3, 3)"], ["method.scale=interval(0.3, 3)", "sweep=mine"]),
     ],
 )
-def test_the_command_that_goes_on_is_the_same_with_the_folder(words: list[str], expected: list[str]) -> None:
-    line = resuming_command(Path("outputs/mine"), words)
+def test_the_command_that_goes_on_is_the_same_with_the_folder(argv: list[str], expected: list[str]) -> None:
+    line = resuming_command(Path("outputs/mine"), argv)
     assert shlex.split(line) == ["python", "-m", "src.sweep", *expected]
     OverridesParser.create().parse_overrides([word for word in expected if word != "-m"])
 
@@ -85,8 +85,8 @@ def test_the_folder_keeps_its_command_and_another_one_is_told() -> None:
     folder = Path("outputs/mine")
     assert "until now" not in announce(folder) and "until now" not in announce(folder)
     assert (folder / "command.txt").read_text() == "python -m src.sweep -m granularity=layer,joint sweep=mine\n"
-    told = announce_with(folder, "seed=1")
-    assert "until now the sweep there was:\n  python -m src.sweep -m granularity=layer,joint sweep=mine" in told
+    message = announce_with(folder, "seed=1")
+    assert "until now the sweep there was:\n  python -m src.sweep -m granularity=layer,joint sweep=mine" in message
 
 
 def announce_with(folder: Path, word: str) -> str:

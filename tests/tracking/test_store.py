@@ -28,8 +28,8 @@ def metric_row(run: str, **cells: object) -> dict[str, object]:
     return {"run": run, "method": "base", "seed": 0, "benchmark": "x", "metric": "accuracy", **numbers, **cells}
 
 
-def finish(run: RunFolder, wanted: str = "abc") -> None:
-    with run.lock(), run.working({"seed": 0}, wanted):
+def finish(run: RunFolder, digest: str = "abc") -> None:
+    with run.lock(), run.working({"seed": 0}, digest):
         run.write_predictions("x", PREDICTIONS)
         run.write_metrics([metric_row(run.name)])
 
@@ -160,12 +160,12 @@ def test_durations_do_not_follow_the_clock_on_the_wall(tmp_path: Path, monkeypat
     assert run.is_done("abc") and status.finished < status.started and 0 <= status.seconds < 60
 
 
-def hold(path: Path, log: Path, held: float) -> None:
+def hold(path: Path, log: Path, seconds: float) -> None:
     run = RunFolder(path)
     with run.lock():
         with log.open("a") as handle:
             handle.write("in\n")
-        time.sleep(held)
+        time.sleep(seconds)
         with log.open("a") as handle:
             handle.write("out\n")
 

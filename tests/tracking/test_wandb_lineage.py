@@ -81,27 +81,27 @@ def log(run: RunFolder, tracking: Tracking) -> OfflineRun:
 
 
 def shown_by(record: Path) -> OfflineRun:
-    logged = read_logged(record)
-    assert logged is not None
-    return read_offline(Path(logged.folder))
+    logged_run = read_logged(record)
+    assert logged_run is not None
+    return read_offline(Path(logged_run.folder))
 
 
-def artifacts(told: OfflineRun) -> dict[str, Any]:
-    return {artifact.type: artifact for artifact in told.artifacts}
+def artifacts(wandb_run: OfflineRun) -> dict[str, Any]:
+    return {artifact.type: artifact for artifact in wandb_run.artifacts}
 
 
 def test_a_merge_is_made_of_specialists_signals_coefficients_and_its_adapter(tmp_path: Path) -> None:
-    told = log(finished_merge(tmp_path / "main", "es-s0"), Tracking())
-    assert [artifact.type for artifact in told.artifacts] == [
+    wandb_run = log(finished_merge(tmp_path / "main", "es-s0"), Tracking())
+    assert [artifact.type for artifact in wandb_run.artifacts] == [
         *("specialist", "specialist", "probe-signals", "coefficients", "adapter", "predictions"),
     ]
-    used = [artifact.type for artifact in told.artifacts if artifact.use_after_commit]
-    outputs = [artifact.type for artifact in told.artifacts if not artifact.user_created]
-    assert used == ["specialist", "specialist", "probe-signals", "coefficients", "adapter"]
+    inputs = [artifact.type for artifact in wandb_run.artifacts if artifact.use_after_commit]
+    outputs = [artifact.type for artifact in wandb_run.artifacts if not artifact.user_created]
+    assert inputs == ["specialist", "specialist", "probe-signals", "coefficients", "adapter"]
     assert outputs == ["coefficients", "adapter", "predictions"]  # what goes on is both: coefficients -> run -> adapter
-    by_type = {kind: json.loads(artifact.metadata) for kind, artifact in artifacts(told).items()}
-    names = {kind: artifact.name for kind, artifact in artifacts(told).items()}
-    assert by_type["probe-signals"]["made_from"] == [a.name for a in told.artifacts if a.type == "specialist"]
+    by_type = {kind: json.loads(artifact.metadata) for kind, artifact in artifacts(wandb_run).items()}
+    names = {kind: artifact.name for kind, artifact in artifacts(wandb_run).items()}
+    assert by_type["probe-signals"]["made_from"] == [a.name for a in wandb_run.artifacts if a.type == "specialist"]
     assert by_type["coefficients"]["made_from"] == [names["probe-signals"]]
     assert by_type["adapter"]["made_from"] == [names["coefficients"]]
     assert by_type["predictions"]["made_from"] == [names["adapter"]]
@@ -124,8 +124,8 @@ def test_what_runs_share_is_one_artifact_and_the_probe_is_logged_once(tmp_path: 
 def test_large_files_stand_by_size_and_checksum_unless_they_are_asked_for(
     upload: float | None, sent: bool, tmp_path: Path
 ) -> None:
-    told = log(finished_merge(tmp_path / "main", "es-s0"), Tracking(upload=upload))
-    files = {entry.path: entry for entry in artifacts(told)["probe-signals"].manifest.contents}
+    wandb_run = log(finished_merge(tmp_path / "main", "es-s0"), Tracking(upload=upload))
+    files = {entry.path: entry for entry in artifacts(wandb_run)["probe-signals"].manifest.contents}
     assert ("signals.safetensors" in files) is sent
     content = json.loads(Path(files["content.json"].local_path).read_text())
     assert content["files"]["signals.safetensors"]["bytes"] == 2_000_000
@@ -137,8 +137,8 @@ def test_large_files_stand_by_size_and_checksum_unless_they_are_asked_for(
 
 
 def test_nothing_that_is_sent_names_a_folder_of_this_machine(tmp_path: Path) -> None:
-    told = log(finished_merge(tmp_path / "main", "es-s0"), Tracking(upload=0.0))
-    for artifact in told.artifacts:
+    wandb_run = log(finished_merge(tmp_path / "main", "es-s0"), Tracking(upload=0.0))
+    for artifact in wandb_run.artifacts:
         (file,) = artifact.manifest.contents
         assert str(tmp_path) not in artifact.metadata + Path(file.local_path).read_text()
 
@@ -147,8 +147,8 @@ def test_a_floor_has_predictions_and_no_inputs(tmp_path: Path) -> None:
     run = finished_merge(tmp_path / "main", "floor")
     for name in (FILE, "coefficients.safetensors", "adapter/adapter_model.safetensors"):
         (run.path / name).unlink()
-    told = log(run, Tracking())
-    assert [(a.type, a.use_after_commit) for a in told.artifacts] == [("predictions", False)]
+    wandb_run = log(run, Tracking())
+    assert [(a.type, a.use_after_commit) for a in wandb_run.artifacts] == [("predictions", False)]
 
 
 def test_artifacts_that_cannot_be_made_cost_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,10 +184,10 @@ def test_a_server_has_the_graph_after_the_runs_are_sent(tmp_path: Path, monkeypa
     with fake_server() as graph:
         monkeypatch.setenv("WANDB_BASE_URL", graph.address)
         monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-        sent = send(log_missing(sweep, Tracking(upload=1.0)))
-        assert all(is_on_server(logged) for logged in sent.now)
-        again = send(log_missing(sweep, Tracking(upload=1.0)))
-    assert not again.now and len(again.before) == len(sent.now)
+        first = send(log_missing(sweep, Tracking(upload=1.0)))
+        assert all(is_on_server(logged_run) for logged_run in first.now)
+        second = send(log_missing(sweep, Tracking(upload=1.0)))
+    assert not second.now and len(second.before) == len(first.now)
     (probe,) = [name for name, _, job_type in graph.runs.values() if job_type == "probe"]
     assert graph.kinds(graph.used, probe) == {"specialist"} and graph.kinds(graph.made, probe) == {"probe-signals"}
     for run in ("es-s0", "es-s1"):

@@ -96,11 +96,11 @@ def test_offline_needs_no_account_no_network_and_no_prompt(run: RunFolder, no_ac
     environment = {**os.environ, **proxies, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-c", PLAIN, str(run.path.parent), json.dumps(ROWS), str(picture)]
     silent = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
-    done = subprocess.run(arguments, cwd=cwd, env=environment, timeout=60, check=True, **silent)
+    process = subprocess.run(arguments, cwd=cwd, env=environment, timeout=60, check=True, **silent)
     server.close()
-    said = json.loads(done.stdout)  # nothing else is printed
-    assert done.stderr == "" and said["error"] is None
-    assert max(said["seconds"][1:]) < 1.5
+    report = json.loads(process.stdout)  # nothing else is printed
+    assert process.stderr == "" and report["error"] is None
+    assert max(report["seconds"][1:]) < 1.5
     assert calls == []
     assert list(cwd.iterdir()) == [] and list(no_account.rglob("*")) == []
     files = [path.name for path in (run.path.parent / "wandb").rglob("*")]
@@ -110,7 +110,7 @@ def test_offline_needs_no_account_no_network_and_no_prompt(run: RunFolder, no_ac
 
 
 def test_the_logged_run_says_what_it_is(run: RunFolder, no_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, object] = {}
+    calls: dict[str, object] = {}
 
     class Fake:
         id = "1"
@@ -118,11 +118,11 @@ def test_the_logged_run_says_what_it_is(run: RunFolder, no_account: Path, monkey
         settings = SimpleNamespace(sync_dir="offline-run-1")
 
         def __getattr__(self, name: str):
-            return lambda *arguments, **named: seen.setdefault(name, (arguments, named))
+            return lambda *arguments, **keywords: calls.setdefault(name, (arguments, keywords))
 
     import wandb
 
-    monkeypatch.setattr(wandb, "init", lambda **named: seen.update(named) or Fake())
+    monkeypatch.setattr(wandb, "init", lambda **keywords: calls.update(keywords) or Fake())
     rows = [*ROWS, {**ROWS[0], "metric": "auroc", "value": float("nan")}]
     log_run(
         Tracking(entity="us"),
@@ -135,10 +135,10 @@ def test_the_logged_run_says_what_it_is(run: RunFolder, no_account: Path, monkey
         {},
         (run.coefficients, summarise({"a.layer": np.array([0.5])})),
     )
-    assert (seen["group"], seen["name"], seen["job_type"], seen["entity"]) == ("sweep", "r", "merge", "us")
-    assert seen["tags"] == ["es", "joint"] and seen["config"] == {"a": 1}
+    assert (calls["group"], calls["name"], calls["job_type"], calls["entity"]) == ("sweep", "r", "merge", "us")
+    assert calls["tags"] == ["es", "joint"] and calls["config"] == {"a": 1}
     assert Fake.summary == {"x/accuracy": 0.5}
-    assert seen["finish"] == ((), {"exit_code": 0}) and "log_artifact" in seen
+    assert calls["finish"] == ((), {"exit_code": 0}) and "log_artifact" in calls
 
 
 def test_a_failure_while_logging_is_recorded_and_not_raised(run: RunFolder, no_account: Path) -> None:
@@ -241,13 +241,13 @@ def test_online_needs_a_key_for_the_server_that_the_client_talks_to(check: Ask, 
 
 
 def test_the_host_of_a_login_is_in_the_clients_settings_file(check: Ask, no_account: Path) -> None:
-    stored = no_account / ".config" / "wandb" / "settings"
-    stored.parent.mkdir(parents=True)
+    path = no_account / ".config" / "wandb" / "settings"
+    path.parent.mkdir(parents=True)
     (no_account / ".netrc").write_text(f"machine wandb.example.org login user password {KEY}\n")
-    stored.write_text("[default]\nbase_url = https://wandb.example.org\n")
+    path.write_text("[default]\nbase_url = https://wandb.example.org\n")
     assert check() == "accepted"
-    stored.write_text("[default]\nbase_url = wandb.example.org\n")
-    assert check().startswith(f"TrackingError: base_url in {stored} is 'wandb.example.org': expected")
+    path.write_text("[default]\nbase_url = wandb.example.org\n")
+    assert check().startswith(f"TrackingError: base_url in {path} is 'wandb.example.org': expected")
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
@@ -269,11 +269,11 @@ def test_variables_that_the_client_cannot_read_are_refused(check: Ask) -> None:
 
 
 def test_a_settings_file_may_only_be_stricter(check: Ask, no_account: Path) -> None:
-    stored = no_account / ".config" / "wandb" / "settings"
-    stored.parent.mkdir(parents=True)
-    stored.write_text("[default]\nmode = offline\n")
+    path = no_account / ".config" / "wandb" / "settings"
+    path.parent.mkdir(parents=True)
+    path.write_text("[default]\nmode = offline\n")
     assert "W&B is set to offline here" in check()
-    stored.write_text("[default]\nmode = online\n")
+    path.write_text("[default]\nmode = online\n")
     assert check("offline") == "accepted"
 
 
@@ -281,8 +281,8 @@ VARIABLES = {"MODE": "dryrun", "PROJECT": "ours", "ENTITY": "us", "DIR": "~/runs
 
 
 def test_variables_win_over_defaults_but_not_over_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def tracking(*words: str) -> Tracking:
-        return typed(Tracking, plain(composed(*words)["tracking"]), "tracking")
+    def tracking(*overrides: str) -> Tracking:
+        return typed(Tracking, plain(composed(*overrides)["tracking"]), "tracking")
 
     for name in VARIABLES:
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
@@ -292,8 +292,8 @@ def test_variables_win_over_defaults_but_not_over_what_was_typed(monkeypatch: py
     assert tracking() == Tracking("offline", "ours", "us", "~/runs")
     monkeypatch.setenv("WANDB_MODE", "online")
     assert tracking().mode == "online" and tracking("tracking=offline").mode == "offline"
-    said = tracking("tracking=offline", "tracking.project=mine", "tracking.entity=me", "tracking.folder=here")
-    assert said == Tracking("offline", "mine", "me", "here")
+    settings = tracking("tracking=offline", "tracking.project=mine", "tracking.entity=me", "tracking.folder=here")
+    assert settings == Tracking("offline", "mine", "me", "here")
     monkeypatch.setenv("WANDB_PROJECT", "")
     assert tracking().project == Tracking().project
     monkeypatch.setenv("WANDB_MODE", "sometimes")

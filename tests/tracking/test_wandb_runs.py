@@ -79,29 +79,29 @@ def log(run: RunFolder, tracking: Tracking) -> OfflineRun:
 
 
 def shown_by(record: Path) -> OfflineRun:
-    logged = read_logged(record)
-    assert logged is not None and logged.mode == "offline"
-    return read_offline(Path(logged.folder))
+    logged_run = read_logged(record)
+    assert logged_run is not None and logged_run.mode == "offline"
+    return read_offline(Path(logged_run.folder))
 
 
-def media(told: OfflineRun, record: Path, name: str) -> dict[str, Any]:
+def media(wandb_run: OfflineRun, record: Path, name: str) -> dict[str, Any]:
     """A table that a run shows."""
-    logged, (entry,) = read_logged(record), [row[name] for row in told.history if name in row]
-    assert logged is not None
-    return json.loads((Path(logged.folder) / "files" / entry["path"]).read_text())
+    logged_run, (entry,) = read_logged(record), [row[name] for row in wandb_run.history if name in row]
+    assert logged_run is not None
+    return json.loads((Path(logged_run.folder) / "files" / entry["path"]).read_text())
 
 
 def test_a_run_shows_charts_along_layers_and_its_first_predictions(sweep: Path) -> None:
     run = RunFolder(sweep / "es-s0")
-    told = log(run, Tracking(predictions=3))
-    assert (told.run.run_group, told.run.job_type, told.run.display_name) == ("main", "merge", "es-s0")
-    assert told.config["method"] == {"name": "es"} and told.exit_code == 0
-    charts = [row for row in told.history if "layer" in row]
+    wandb_run = log(run, Tracking(predictions=3))
+    assert (wandb_run.run.run_group, wandb_run.run.job_type, wandb_run.run.display_name) == ("main", "merge", "es-s0")
+    assert wandb_run.config["method"] == {"name": "es"} and wandb_run.exit_code == 0
+    charts = [row for row in wandb_run.history if "layer" in row]
     assert [row["layer"] for row in charts] == [0, 1]
     assert [row["coefficient/mol"] for row in charts] == pytest.approx([0.2, 0.8])
     assert [row["distance/mol on molecule"] for row in charts] == [0.0, 0.5]
     assert [row["increment/mol on molecule"] for row in charts] == [0.5, 0.5]
-    table = media(told, run.path, "predictions")
+    table = media(wandb_run, run.path, "predictions")
     assert table["columns"] == ["benchmark", "id", "label", "prediction", "correct", "score", "raw_answer"]
     assert table["data"] == [
         ["x", "a", "Y", "Y", True, 0.9, " Yes"],
@@ -126,21 +126,25 @@ def test_a_run_that_failed_is_shown_as_failed(sweep: Path) -> None:
     run = RunFolder(sweep / "es-s0")
     log_failed_run(Tracking(), run, {"seed": 0}, Identity("main", "es-s0", "merge"), "RuntimeError: on fire")
     (folder,) = (sweep / "wandb").glob("offline-run-*")
-    told = read_offline(folder)
-    assert told.exit_code == 1 and told.summary["failure"] == "RuntimeError: on fire"
-    logged = read_logged(run.path)
-    assert logged is not None and logged.failed  # it does not stand for the run's results
-    told = log(run, Tracking())
-    assert told.run.run_id == logged.id and told.exit_code == 0 and "failure" not in told.summary
+    wandb_run = read_offline(folder)
+    assert wandb_run.exit_code == 1 and wandb_run.summary["failure"] == "RuntimeError: on fire"
+    logged_run = read_logged(run.path)
+    assert logged_run is not None and logged_run.failed  # it does not stand for the run's results
+    wandb_run = log(run, Tracking())
+    assert wandb_run.run.run_id == logged_run.id and wandb_run.exit_code == 0 and "failure" not in wandb_run.summary
 
 
 def test_a_method_is_shown_over_its_seeds_once(sweep: Path) -> None:
     log_methods_over_seeds(load_sweep(sweep), Tracking())
     (record,) = (sweep / SEEDS).iterdir()
-    told = shown_by(record)
-    assert told.run.job_type == "seeds" and told.run.run_group == "main" and told.config["seeds"] == ["0", "1"]
-    assert told.summary["x/accuracy"] == pytest.approx(0.6)
-    assert told.summary["x/accuracy sd"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    wandb_run = shown_by(record)
+    assert (
+        wandb_run.run.job_type == "seeds"
+        and wandb_run.run.run_group == "main"
+        and wandb_run.config["seeds"] == ["0", "1"]
+    )
+    assert wandb_run.summary["x/accuracy"] == pytest.approx(0.6)
+    assert wandb_run.summary["x/accuracy sd"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
     log_methods_over_seeds(load_sweep(sweep), Tracking())
     assert len(list((sweep / "wandb").glob("offline-run-*"))) == 1
     ACCURACY["2"] = 0.9
@@ -150,7 +154,7 @@ def test_a_method_is_shown_over_its_seeds_once(sweep: Path) -> None:
         del ACCURACY["2"]
     log_methods_over_seeds(load_sweep(sweep), Tracking())
     assert shown_by(record).summary["x/accuracy"] == pytest.approx(0.7)
-    assert shown_by(record).run.run_id == told.run.run_id
+    assert shown_by(record).run.run_id == wandb_run.run.run_id
 
 
 def test_means_and_deviations_are_by_benchmark_and_metric() -> None:
@@ -174,8 +178,8 @@ class Client:
             (file,) = folder.glob("*.wandb")
             file.with_name(f"{file.name}.synced").touch()
             self.sent.append(folder)
-        said = "wandb: ERROR permission denied\nwandb: run.wandb\n" if self.refused else ""
-        return subprocess.CompletedProcess(command, 0, "", said)
+        stderr = "wandb: ERROR permission denied\nwandb: run.wandb\n" if self.refused else ""
+        return subprocess.CompletedProcess(command, 0, "", stderr)
 
 
 @pytest.fixture()
@@ -191,31 +195,34 @@ def test_what_is_missing_is_logged_and_sent_and_nothing_twice(sweep: Path, clien
     with pytest.raises(TrackingError, match=r"1 of 3 W&B runs were not sent, .*permission denied; the same command"):
         send(log_missing(sweep, Tracking()))
     client.refused = 0
-    sent = send(log_missing(sweep, Tracking()))
-    assert (len(sent.now), len(sent.before)) == (1, 2)
-    again = send(log_missing(sweep, Tracking()))
-    assert (len(again.now), len(again.before)) == (0, 3)
+    first = send(log_missing(sweep, Tracking()))
+    assert (len(first.now), len(first.before)) == (1, 2)
+    second = send(log_missing(sweep, Tracking()))
+    assert (len(second.now), len(second.before)) == (0, 3)
     assert len(client.sent) == len(set(client.sent)) == 3
-    told = shown_by(sweep / "es-s1")  # made from what is stored
-    assert told.summary["x/accuracy"] == 0.7 and [row["layer"] for row in told.history if "layer" in row] == [0, 1]
-    assert any("layer coefficients" in row for row in told.history)
+    wandb_run = shown_by(sweep / "es-s1")  # made from what is stored
+    assert wandb_run.summary["x/accuracy"] == 0.7 and [row["layer"] for row in wandb_run.history if "layer" in row] == [
+        0,
+        1,
+    ]
+    assert any("layer coefficients" in row for row in wandb_run.history)
 
 
 def test_a_sweep_may_be_moved_before_it_is_sent(sweep: Path, client: Client) -> None:
     log(RunFolder(sweep / "es-s0"), Tracking())
-    moved = sweep.rename(sweep.with_name("elsewhere"))
-    logged = read_logged(moved / "es-s0")
-    assert logged is not None and len(send([logged]).now) == 1
+    folder = sweep.rename(sweep.with_name("elsewhere"))
+    logged_run = read_logged(folder / "es-s0")
+    assert logged_run is not None and len(send([logged_run]).now) == 1
 
 
 def test_runs_that_were_logged_online_are_not_sent(tmp_path: Path, client: Client) -> None:
-    sent = send([LoggedRun("a", "online", str(tmp_path))])
-    assert (len(sent.now), len(sent.before), client.sent) == (0, 1, [])
+    outcome = send([LoggedRun("a", "online", str(tmp_path))])
+    assert (len(outcome.now), len(outcome.before), client.sent) == (0, 1, [])
 
 
 def test_files_that_are_gone_are_named(tmp_path: Path, client: Client) -> None:
     write_logged(tmp_path, LoggedRun("a", "offline", str(tmp_path / "wandb" / "offline-run-a")))
-    logged = read_logged(tmp_path)
-    assert logged is not None
+    logged_run = read_logged(tmp_path)
+    assert logged_run is not None
     with pytest.raises(TrackingError, match="offline-run-a holds no W&B files of run a"):
-        send([logged])
+        send([logged_run])

@@ -38,16 +38,16 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
 
 
-def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> object:
+def sweep(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> object:
     """Run the front door here; returns what it exits with."""
     places = [f"hydra.sweep.dir={folder}", f"cache={folder.parent / 'cache'}"]
-    return run_sweep(monkeypatch, "-m", *WORDS, *places, *words)
+    return run_sweep(monkeypatch, "-m", *WORDS, *places, *overrides)
 
 
 def shown(folder: Path, job_type: str) -> dict[str, OfflineRun]:
     """Name -> W&B run of one type, of all that lie in a sweep."""
     runs = [read_offline(path) for path in (folder / "wandb").glob("offline-run-*")]
-    return {told.run.display_name: told for told in runs if told.run.job_type == job_type}
+    return {wandb_run.run.display_name: wandb_run for wandb_run in runs if wandb_run.run.job_type == job_type}
 
 
 def test_runs_that_crash_are_failed_in_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_runs_that_crash_are_failed_in_both(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(esmerge.experiment.pipeline, "provenance", crash)
     with pytest.warns(UserWarning, match="on fire"):
         assert sweep(monkeypatch, tmp_path / "main", "method=majority") == 1
-    (told,) = shown(tmp_path / "main", "reference").values()
-    run = RunFolder(tmp_path / "main" / told.run.display_name)
-    assert (told.exit_code, told.summary["failure"]) == (1, "RuntimeError: on fire")
+    (wandb_run,) = shown(tmp_path / "main", "reference").values()
+    run = RunFolder(tmp_path / "main" / wandb_run.run.display_name)
+    assert (wandb_run.exit_code, wandb_run.summary["failure"]) == (1, "RuntimeError: on fire")
     assert (run.status().state, run.status().reason) == ("failed", "RuntimeError: on fire")
 
 
@@ -78,9 +78,9 @@ def test_a_run_that_was_killed_is_failed_in_both_when_the_sweep_is_over(tmp_path
     run = killed_run(tmp_path / "main")
     for _ in range(2):
         log_sweep(tmp_path / "main", Tracking())
-    (told,) = shown(tmp_path / "main", "merge").values()
-    assert run.current().state == "failed" and told.exit_code == 1 and told.run.display_name == "es-s0"
-    assert "stopped half-way" in told.summary["failure"]
+    (wandb_run,) = shown(tmp_path / "main", "merge").values()
+    assert run.current().state == "failed" and wandb_run.exit_code == 1 and wandb_run.run.display_name == "es-s0"
+    assert "stopped half-way" in wandb_run.summary["failure"]
     assert len(log_missing(tmp_path / "main", Tracking())) == 1  # and it is sent
 
 
@@ -98,12 +98,12 @@ def test_the_overview_is_logged_again_when_a_figure_changes(tmp_path: Path) -> N
         (sweep_folder / "figures").mkdir(exist_ok=True)
         Figure(figsize=(width, 1)).savefig(sweep_folder / "figures" / "methods.png")
         log_sweep(sweep_folder, Tracking())
-        logged = read_logged(sweep_folder / OVERVIEW)
-        assert logged is not None
-        ids.append((logged.id, logged.folder))
+        logged_run = read_logged(sweep_folder / OVERVIEW)
+        assert logged_run is not None
+        ids.append((logged_run.id, logged_run.folder))
     assert ids[0] == ids[1] and ids[2][0] == ids[0][0] and ids[2][1] != ids[0][1]
-    told = read_offline(Path(ids[2][1]))
-    assert any("figures/methods" in row for row in told.history) and told.summary["verdict"]
+    wandb_run = read_offline(Path(ids[2][1]))
+    assert any("figures/methods" in row for row in wandb_run.history) and wandb_run.summary["verdict"]
 
 
 PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "wandb.md"
@@ -113,8 +113,8 @@ NAMES = ("BENCHMARK", "METRIC", "EXPERT", "MODALITY", "FIGURE")  # stand for any
 def panels() -> list[tuple[str, str]]:
     """Job type and key of every panel of the page."""
     rows = [line.split("|")[1:-1] for line in PAGE.read_text().splitlines() if line.count("|") == 6]
-    told = [(re.findall(r"`([^`]+)`", kinds), re.findall(r"`([^`]+)`", x + y)) for _, _, kinds, x, y in rows]
-    return [(kind, key) for kinds, keys in told for kind in kinds for key in keys if key != "Step"]
+    entries = [(re.findall(r"`([^`]+)`", kinds), re.findall(r"`([^`]+)`", x + y)) for _, _, kinds, x, y in rows]
+    return [(kind, key) for kinds, keys in entries for kind in kinds for key in keys if key != "Step"]
 
 
 def test_every_panel_of_the_page_has_a_key_that_is_logged(tmp_path: Path) -> None:
@@ -130,13 +130,15 @@ def test_every_panel_of_the_page_has_a_key_that_is_logged(tmp_path: Path) -> Non
     with log.observe(Training("t", 1, 8)) as tell:
         tell(0, 1.0)
     log.log_exam("exam", {}, {"passed": True, "figures": {"cell": 0.9}}, [])
-    logged: dict[str, set[str]] = {}
+    logged_keys: dict[str, set[str]] = {}
     for path in tmp_path.glob("*/wandb/offline-run-*"):
-        told = read_offline(path)
-        keys = {key for row in (*told.history, told.summary) for key in row}
-        logged.setdefault("merge" if told.run.job_type == "reference" else told.run.job_type, set()).update(keys)
+        wandb_run = read_offline(path)
+        keys = {key for row in (*wandb_run.history, wandb_run.summary) for key in row}
+        logged_keys.setdefault(
+            "merge" if wandb_run.run.job_type == "reference" else wandb_run.run.job_type, set()
+        ).update(keys)
     for kind, key in panels():
         pattern = re.sub("|".join(NAMES), ".+", re.escape(key))
-        keys = logged["merge" if kind == "reference" else kind]
+        keys = logged_keys["merge" if kind == "reference" else kind]
         assert any(re.fullmatch(pattern, name) for name in keys), f"{kind}: {key}"
     assert len(panels()) > 20

@@ -47,24 +47,24 @@ def teach(folder: Path, stop: int | None = None, steps: int = 6) -> float:
 
 
 def shown(folder: Path, record: str = STAGE) -> OfflineRun:
-    logged = read_logged(folder / record)
-    assert logged is not None
-    return read_offline(Path(logged.folder))
+    logged_run = read_logged(folder / record)
+    assert logged_run is not None
+    return read_offline(Path(logged_run.folder))
 
 
 def test_a_training_shows_its_losses_and_its_throughput(tmp_path: Path) -> None:
     log = log_in(tmp_path)
     with observing(log.observe):
         final = teach(tmp_path)
-    told = shown(tmp_path)
-    assert (told.run.run_group, told.run.job_type) == ("train-textbook-s0", "train")
-    assert told.run.display_name == "cell specialist" and list(told.run.tags) == ["textbook-specialist"]
-    losses = [row["train/loss"] for row in told.history]
+    wandb_run = shown(tmp_path)
+    assert (wandb_run.run.run_group, wandb_run.run.job_type) == ("train-textbook-s0", "train")
+    assert wandb_run.run.display_name == "cell specialist" and list(wandb_run.run.tags) == ["textbook-specialist"]
+    losses = [row["train/loss"] for row in wandb_run.history]
     assert losses[0] == pytest.approx(9.0) and losses[-1] == pytest.approx(final) and losses == sorted(losses)[::-1]
-    assert [row["_step"] for row in told.history] == [0, 1, 2, 3, 4, 5]
-    rates = [(row["train/steps_per_second"], row["train/samples_per_second"]) for row in told.history]
+    assert [row["_step"] for row in wandb_run.history] == [0, 1, 2, 3, 4, 5]
+    rates = [(row["train/steps_per_second"], row["train/samples_per_second"]) for row in wandb_run.history]
     assert all(samples == pytest.approx(8 * steps) and steps > 0 for steps, samples in rates)
-    assert told.exit_code == 0 and log.trainings == 1
+    assert wandb_run.exit_code == 0 and log.trainings == 1
 
 
 def test_a_training_that_goes_on_is_the_same_run_with_the_whole_curve(
@@ -73,14 +73,16 @@ def test_a_training_that_goes_on_is_the_same_run_with_the_whole_curve(
     monkeypatch.setattr("esmerge.model.training.CHECKPOINT_SECONDS", -1.0)  # kept after every step
     with observing(log_in(tmp_path).observe), pytest.raises(KeyboardInterrupt):
         teach(tmp_path, stop=4)
-    stopped = shown(tmp_path)
-    assert stopped.exit_code == 1 and len(stopped.history) == 4
+    interrupted_run = shown(tmp_path)
+    assert interrupted_run.exit_code == 1 and len(interrupted_run.history) == 4
     with observing(log_in(tmp_path).observe):
         teach(tmp_path)
-    told = shown(tmp_path)
-    assert told.run.run_id == stopped.run.run_id and told.exit_code == 0
-    assert [row["_step"] for row in told.history] == [0, 1, 2, 3, 4, 5]
-    assert [row["train/loss"] for row in told.history][:4] == [row["train/loss"] for row in stopped.history]
+    wandb_run = shown(tmp_path)
+    assert wandb_run.run.run_id == interrupted_run.run.run_id and wandb_run.exit_code == 0
+    assert [row["_step"] for row in wandb_run.history] == [0, 1, 2, 3, 4, 5]
+    assert [row["train/loss"] for row in wandb_run.history][:4] == [
+        row["train/loss"] for row in interrupted_run.history
+    ]
 
 
 def test_another_training_of_the_same_stage_is_another_run(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_long_training_has_a_limited_number_of_points() -> None:
     points: list[int] = []
 
     class Run:
-        def define_metric(self, *arguments: object, **named: object) -> None:
+        def define_metric(self, *arguments: object, **keywords: object) -> None:
             pass
 
         def log(self, point: object, step: int) -> None:
@@ -111,7 +113,7 @@ def test_a_long_training_has_a_limited_number_of_points() -> None:
 
 
 def test_what_wandb_does_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **named: object) -> None:
+    def refuse(*arguments: object, **keywords: object) -> None:
         raise OSError("out of reach")
 
     expected = teach(tmp_path / "alone")
@@ -135,10 +137,10 @@ def test_the_exam_is_shown_with_what_was_trained(tmp_path: Path) -> None:
     exam = {"passed": True, "figures": {"cell specialist, cell perceived": 0.9}}
     for _ in range(2):
         log.log_exam("exam", {"specialist cell": {"loss": 0.5, "note": "x"}}, exam, specialists)
-    (told,) = [read_offline(path) for path in (tmp_path / "wandb").glob("offline-run-*")]
-    assert told.summary["exam/cell specialist, cell perceived"] == 0.9 and told.summary["exam/passed"] is True
-    assert told.summary["recorded/specialist cell/loss"] == 0.5 and told.run.job_type == "train"
-    (artifact,) = told.artifacts
+    (wandb_run,) = [read_offline(path) for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert wandb_run.summary["exam/cell specialist, cell perceived"] == 0.9 and wandb_run.summary["exam/passed"] is True
+    assert wandb_run.summary["recorded/specialist cell/loss"] == 0.5 and wandb_run.run.job_type == "train"
+    (artifact,) = wandb_run.artifacts
     assert (artifact.type, artifact.user_created) == ("specialist", False)  # an output: training -> specialist
     assert artifact.name == "specialist-textbook-cell-c0ffee012345"
 

@@ -92,9 +92,9 @@ def test_every_molecule_that_can_be_built_is_valid_and_holds_its_key() -> None:
         for scaffold in molecules.SCAFFOLDS[group]:
             for keys in molecules.KEYS:
                 for key in keys:
-                    built = Chem.MolFromSmiles(molecules.build(scaffold, key, "C", "F"))
-                    assert built is not None
-                    assert built.HasSubstructMatch(Chem.MolFromSmiles(key)), (scaffold, key)
+                    molecule = Chem.MolFromSmiles(molecules.build(scaffold, key, "C", "F"))
+                    assert molecule is not None
+                    assert molecule.HasSubstructMatch(Chem.MolFromSmiles(key)), (scaffold, key)
 
 
 @FEW
@@ -114,21 +114,21 @@ def test_no_entity_is_in_two_splits_and_all_kinds_are_as_frequent(seed: int, spl
 @given(SEEDS)
 def test_the_scaffold_split_tests_on_scaffolds_that_training_never_shows(seed: int) -> None:
     pools = pools_of(seed, "scaffold")
-    kept = {name: used(pools, name) for name in ("train", "validation", "test")}
-    assert kept["train"] and kept["test"]
-    assert not kept["test"] & (kept["train"] | kept["validation"])
+    scaffolds = {name: used(pools, name) for name in ("train", "validation", "test")}
+    assert scaffolds["train"] and scaffolds["test"]
+    assert not scaffolds["test"] & (scaffolds["train"] | scaffolds["validation"])
     random = pools_of(seed, "random")
     assert used(random, "test") & used(random, "train"), "the random split shares scaffolds"
 
 
 def used(pools: Pools, split: str) -> set[str]:
     """Scaffolds that some molecule of a split must have been built on, within the group that its parts name."""
-    pool, found = getattr(pools, split)["molecule"], set()
+    pool, scaffolds = getattr(pools, split)["molecule"], set()
     for value, (group, key) in zip(pool.values, pool.parts, strict=True):
         makers = {t for t in molecules.SCAFFOLDS[group] if value in products(t, int(key))}
         assert makers, f"{value} is no product of its parts"
-        found |= makers if len(makers) == 1 else set()
-    return found
+        scaffolds |= makers if len(makers) == 1 else set()
+    return scaffolds
 
 
 @cache
@@ -182,21 +182,23 @@ def test_genes_are_listed_once() -> None:
 
 def test_the_same_seed_makes_the_same_world_and_another_seed_another() -> None:
     world_and_pools.cache_clear()
-    first, one = world_and_pools(3, WorldSettings(**SIZES))
+    first, first_pools = world_and_pools(3, WorldSettings(**SIZES))
     world_and_pools.cache_clear()
-    again, two = world_and_pools(3, WorldSettings(**SIZES))
-    other, three = world_and_pools(4, WorldSettings(**SIZES))
+    second, second_pools = world_and_pools(3, WorldSettings(**SIZES))
+    other, other_pools = world_and_pools(4, WorldSettings(**SIZES))
     for name in ("bind", "kill", "clash", "molecule_parts", "protein_parts"):
-        assert (getattr(first, name) == getattr(again, name)).all()
+        assert (getattr(first, name) == getattr(second, name)).all()
     assert any((getattr(first, name) != getattr(other, name)).any() for name in ("bind", "kill", "molecule_parts"))
     for modality in MODALITIES:
-        assert one.test[modality].values == two.test[modality].values != three.test[modality].values
+        assert (
+            first_pools.test[modality].values == second_pools.test[modality].values != other_pools.test[modality].values
+        )
 
 
 def test_the_pool_chooses_the_kind_and_if_told_the_first_subtype() -> None:
     pool, rng = pools_of(0).train["molecule"], np.random.default_rng(0)
-    chosen = [pool.choose(2, rng) for _ in range(60)]
-    assert {int(pool.kinds[i]) for i in chosen} == {2} and {int(pool.subtypes[i]) for i in chosen} == {0, 1}
+    indices = [pool.choose(2, rng) for _ in range(60)]
+    assert {int(pool.kinds[i]) for i in indices} == {2} and {int(pool.subtypes[i]) for i in indices} == {0, 1}
     assert {int(pool.subtypes[pool.choose(2, rng, first_only=1.0)]) for _ in range(60)} == {0}
 
 
@@ -223,7 +225,7 @@ def test_settings_out_of_range_are_refused(changes: dict, message: str) -> None:
 def test_names_and_wordings_belong_to_one_thing_each() -> None:
     names = [name for kinds in NAMES.values() for synonyms in kinds for name in synonyms]
     assert len(set(names)) == len(names)
-    wordings = [wording for found in WORDINGS.values() for wording in found]
+    wordings = [wording for variants in WORDINGS.values() for wording in variants]
     assert len(set(wordings)) == len(wordings)
 
 
@@ -231,5 +233,5 @@ def test_names_and_wordings_belong_to_one_thing_each() -> None:
 @given(SEEDS, st.sampled_from(MODALITIES), st.integers(0, KINDS - 1), st.integers(0, 2))
 def test_descriptions_name_their_kind_and_no_other(seed: int, modality: str, kind: int, level: int) -> None:
     words = describe(modality, kind, np.random.default_rng(seed), level).split()
-    named = {k for k in range(KINDS) for word in words if word in NAMES[modality][k]}
-    assert named == {kind} and set(words) <= set(vocabulary())
+    mentions = {k for k in range(KINDS) for word in words if word in NAMES[modality][k]}
+    assert mentions == {kind} and set(words) <= set(vocabulary())

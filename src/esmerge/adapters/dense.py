@@ -50,9 +50,9 @@ def checked(state: DenseState, name: str, shapes: Mapping[str, tuple[int, ...]])
     Raises:
         AdapterError: at once if modules are missing or added; on reading if a shape differs or a value is not finite.
     """
-    lacking, extra = sorted(set(shapes) - set(state.modules)), sorted(set(state.modules) - set(shapes))
-    if lacking or extra:
-        raise AdapterError(f"{name} lacks {', '.join(lacking) or 'nothing'} and adds {', '.join(extra) or 'nothing'}")
+    missing, extra = sorted(set(shapes) - set(state.modules)), sorted(set(state.modules) - set(shapes))
+    if missing or extra:
+        raise AdapterError(f"{name} lacks {', '.join(missing) or 'nothing'} and adds {', '.join(extra) or 'nothing'}")
 
     def read(module: str) -> Tensor:
         update = state.modules[module]

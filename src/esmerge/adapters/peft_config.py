@@ -101,8 +101,8 @@ def plain_config(facts: Mapping[str, tuple[int, float]], base_model: str | None)
 
 
 def _refuse_unmergeable(config: Mapping[str, Any], name: str, allowed: Collection[str]) -> None:
-    refused = {key: why for key, why in REFUSED.items() if key not in allowed}
-    reasons = [f"{key}={shown(config[key])} ({why})" for key, why in refused.items() if config.get(key)]
+    refused = {key: reason for key, reason in REFUSED.items() if key not in allowed}
+    reasons = [f"{key}={shown(config[key])} ({reason})" for key, reason in refused.items() if config.get(key)]
     if config.get("bias", "none") != "none":
         reasons.append(f"bias={shown(config['bias'])} (biases of the backbone were trained)")
     start = config.get("init_lora_weights")

@@ -34,9 +34,9 @@ def adapter_folder(folder: str | Path, name: str) -> Path:
     below = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
     named = [path for path in below if path.name == name]
     if len(below) > 1 and not named:
-        listed = ", ".join(path.name for path in below)
+        names = ", ".join(path.name for path in below)
         raise AdapterError(
-            f"adapter {name!r}: {folder} holds several adapters, {listed}: give the folder of one, such as {below[0]}"
+            f"adapter {name!r}: {folder} holds several adapters, {names}: give the folder of one, such as {below[0]}"
         )
     return (named or below or [folder])[0]
 

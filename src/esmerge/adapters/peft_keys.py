@@ -65,9 +65,9 @@ def factor_keys(header: Mapping[str, Stored], name: str) -> FactorKeys:
             )
         stored[plain] = key
     modules = tuple(dict.fromkeys(_prefixed(match["module"]) for match in matches.values() if match))
-    lacking = sorted(f"{m}.lora_{half}" for m in modules for half in "AB" if factor_name(m, half) not in stored)
-    if lacking or not modules:
-        raise AdapterError(f"adapter {name!r} lacks LoRA factors: {', '.join(lacking) or 'it holds none at all'}")
+    missing = sorted(f"{m}.lora_{half}" for m in modules for half in "AB" if factor_name(m, half) not in stored)
+    if missing or not modules:
+        raise AdapterError(f"adapter {name!r} lacks LoRA factors: {', '.join(missing) or 'it holds none at all'}")
     return FactorKeys(stored, modules, _wrappers(header))
 
 

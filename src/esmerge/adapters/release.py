@@ -102,8 +102,8 @@ def place(sources: list[Source], layout: Layout) -> list[PlacedTensor]:
         if unplaced:
             raise AdapterError(_unplaced(source, unplaced, layout))
         _check_once(current)
-        again = {(tensor.role, tensor.part, tensor.name) for tensor in current}
-        placed = [_replaced(t) if (t.role, t.part, t.name) in again else t for t in placed] + current
+        current_keys = {(tensor.role, tensor.part, tensor.name) for tensor in current}
+        placed = [_replaced(t) if (t.role, t.part, t.name) in current_keys else t for t in placed] + current
     return placed
 
 
@@ -149,8 +149,8 @@ def _check_once(placed: list[PlacedTensor]) -> None:
 def _unplaced(source: Source, names: list[str], layout: Layout) -> str:
     starts: Mapping[str, str] = {"language model": layout.language_model, **layout.parts}
     expected = ", ".join(f"{start or '(any)'} ({part})" for part, start in starts.items())
-    listed = "\n  ".join(names)
+    listing = "\n  ".join(names)
     return (
-        f"{source.title} holds {len(names)} tensors that have no place in this release:\n  {listed}\nNames were "
+        f"{source.title} holds {len(names)} tensors that have no place in this release:\n  {listing}\nNames were "
         f"expected to begin with {expected}: name their part with release.parts.NAME=PREFIX, or choose another release"
     )

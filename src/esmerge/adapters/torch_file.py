@@ -53,9 +53,9 @@ def _load(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)  # the format of torch before 1.6
     except UnpicklingError as error:
         foreign = FOREIGN.search(str(error))
-        what = f"the object {foreign[1]}" if foreign else "objects"
+        extras = f"the object {foreign[1]}" if foreign else "objects"
         raise AdapterError(
-            f"{path} holds {what} beside tensors, and reading it would run code: where it was made, load it and save "
+            f"{path} holds {extras} beside tensors, and reading it would run code: where it was made, load it and save "
             f"its weights alone, torch.save(checkpoint[{STATE!r}], 'weights.pt')"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

@@ -69,10 +69,10 @@ def _entering(specialists: Specialists, batch: Batch) -> Passage:
     calls: list[tuple[tuple[Any, ...], Mapping[str, Any]]] = []
 
     def look(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rest = {name: value for name, value in kwargs.items() if name != HIDDEN}
+        keywords = {name: value for name, value in kwargs.items() if name != HIDDEN}
         if not first:
             first.append((args[0] if args else kwargs[HIDDEN]).detach())
-        calls.append((args[1:], rest))
+        calls.append((args[1:], keywords))
 
     handles = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in specialists.backbone.layers()]
     try:

@@ -61,10 +61,10 @@ class Shelf:
         if self._file < 0:
             with tempfile.TemporaryFile() as file:
                 self._file = os.dup(file.fileno())
-        shelved.offset, left = self._end, memoryview(_bytes(tensor).data)
-        while left:  # one call may write less than it was given
-            written = os.pwrite(self._file, left, self._end)
-            left, self._end = left[written:], self._end + written
+        shelved.offset, remaining = self._end, memoryview(_bytes(tensor).data)
+        while remaining:  # one call may write less than it was given
+            count = os.pwrite(self._file, remaining, self._end)
+            remaining, self._end = remaining[count:], self._end + count
         return shelved
 
     def read(self, shelved: Shelved) -> Tensor:

@@ -127,8 +127,8 @@ def _check_letters(word: str) -> None:
     try:
         word.encode("utf-8")
     except UnicodeEncodeError as error:
-        shown = word.encode("utf-8", "backslashreplace").decode()
+        escaped = word.encode("utf-8", "backslashreplace").decode()
         raise ConfigError(
-            f"{shown}: the locale here ({sys.getfilesystemencoding()}) has no such letters: set LC_ALL=C.UTF-8 or "
+            f"{escaped}: the locale here ({sys.getfilesystemencoding()}) has no such letters: set LC_ALL=C.UTF-8 or "
             "PYTHONUTF8=1"
         ) from error

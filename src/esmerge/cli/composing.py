@@ -37,11 +37,11 @@ def handing_on() -> Iterator[bool]:
 
 def start(job: Callable[[], object]) -> None:
     """Run a front door's job; what Hydra cannot compose ends the process with a line on it."""
-    with handing_on() as asked:
+    with handing_on() as full_error:
         try:
             job()
         except HydraException as error:
-            if asked:
+            if full_error:
                 raise
             sys.exit(f"error: {explained(error)}")
 
@@ -67,9 +67,9 @@ def in_words(error: HydraException) -> str | None:
     return None
 
 
-def _proposal(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1, cutoff=NEAR)
-    return f" (did you mean {near[0]}?)" if near else ""
+def _proposal(name: str, candidates: Iterable[str]) -> str:
+    matches = get_close_matches(name, list(candidates), n=1, cutoff=NEAR)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def _settings(setting: str) -> set[str]:

@@ -70,8 +70,8 @@ def fail_job(folder: Path, error: Exception) -> None:
 
 def explain(error: Exception) -> str:
     """An error in one line; those that are not raised on purpose with their type."""
-    if isinstance(error, HydraException) and (known := in_words(error)):
-        return known
+    if isinstance(error, HydraException) and (message := in_words(error)):
+        return message
     text = " ".join(str(error).split())
     return text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
 
@@ -110,8 +110,8 @@ def tolerate_failed_trials(config: DictConfig) -> None:
 
     Optuna's sweeper ends at the first by its default, and then keeps nothing of the others.
     """
-    told = any(override.startswith(f"hydra.sweeper.{RATE}=") for override in config.hydra.overrides.hydra)
-    if RATE in config.hydra.sweeper and not told:
+    is_set = any(override.startswith(f"hydra.sweeper.{RATE}=") for override in config.hydra.overrides.hydra)
+    if RATE in config.hydra.sweeper and not is_set:
         with open_dict(config):
             config.hydra.sweeper[RATE] = 1.0
 

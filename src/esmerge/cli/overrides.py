@@ -12,14 +12,14 @@ def with_paths(arguments: Iterable[str]) -> list[str]:
 
     Hydra would replace all settings of a node by the path, and then find no room for the other one.
     """
-    listed = list(arguments)
+    overrides = list(arguments)
     for node in NODES:
-        if any(argument.lstrip("+~").startswith(f"{node}.") for argument in listed):
-            listed = [_with_path(argument, node) for argument in listed]
-    return listed
+        if any(argument.lstrip("+~").startswith(f"{node}.") for argument in overrides):
+            overrides = [_with_path(argument, node) for argument in overrides]
+    return overrides
 
 
 def _with_path(argument: str, node: str) -> str:
     key, equals, value = argument.partition("=")
-    whole = equals and key.lstrip("+") == node and not value.lstrip().startswith("{")
-    return f"{key}.path={value}" if whole else argument
+    replaces_node = equals and key.lstrip("+") == node and not value.lstrip().startswith("{")
+    return f"{key}.path={value}" if replaces_node else argument

@@ -42,11 +42,11 @@ def duration(seconds: float | None) -> str:
     """Such as ``2 h 05 min``, ``3 min 07 s`` and ``12 s``."""
     if seconds is None:
         return UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes} min {remainder:02d} s" if minutes else f"{remainder} s"
 
 
 def _numbers(progress: SweepProgress) -> list[str]:
@@ -72,9 +72,9 @@ def _state(progress: SweepProgress) -> str:
 def _details(progress: SweepProgress) -> list[Text]:
     """Lines on the runs that are running, then on the last that failed."""
     running, failed = progress.of(Phase.RUNNING), progress.of(Phase.FAILED)
-    shown = [*running[:SHOWN], *failed[-SHOWN:]]
-    lines = [Text(_detail(run), style=STYLES[run.phase], overflow="ellipsis", no_wrap=True) for run in shown]
-    hidden = len(running) + len(failed) - len(shown)
+    runs = [*running[:SHOWN], *failed[-SHOWN:]]
+    lines = [Text(_detail(run), style=STYLES[run.phase], overflow="ellipsis", no_wrap=True) for run in runs]
+    hidden = len(running) + len(failed) - len(runs)
     return [*lines, Text(f"and {hidden} more")] if hidden else lines
 
 

@@ -25,8 +25,8 @@ def _exam(figures: Mapping[str, object]) -> str:
     shares = {key: figures[key] for key in ("accuracy", "low", "high") if key in figures}
     accuracy, *bounds = (f"{100 * value:.1f}" if isinstance(value, int | float) else "–" for value in shares.values())
     interval = f" [{', '.join(bounds)}]" if bounds else ""
-    rest = [f"{_words(key)} {_figure(value)}" for key, value in figures.items() if key not in shares]
-    return "; ".join([f"{accuracy} %{interval}", *rest])
+    counts = [f"{_words(key)} {_figure(value)}" for key, value in figures.items() if key not in shares]
+    return "; ".join([f"{accuracy} %{interval}", *counts])
 
 
 def _figure(value: object) -> str:

@@ -58,8 +58,8 @@ def _sync(config: DictConfig, folder: Path) -> None:
     tracking = typed(Tracking, plain(config.tracking), "tracking")
     run_folders(folder)  # refuses an absent folder
     check_key()
-    sent = send(log_missing(folder, tracking))
-    print(f"W&B runs: {len(sent.now)} sent now, {len(sent.before)} sent before")
+    outcome = send(log_missing(folder, tracking))
+    print(f"W&B runs: {len(outcome.now)} sent now, {len(outcome.before)} sent before")
 
 
 def _compare(config: DictConfig, outputs: Path) -> None:

@@ -60,7 +60,7 @@ def main() -> None:
 
 def _ending(jobs: Callable[[], object]) -> int | str | None:
     """Carry out the jobs; returns what the process should exit with."""
-    with handing_on() as asked:
+    with handing_on() as full_error:
         try:
             jobs()
         except KeyboardInterrupt:
@@ -68,7 +68,7 @@ def _ending(jobs: Callable[[], object]) -> int | str | None:
         except SystemExit as stop:
             return stop.code
         except Exception as error:
-            if asked:
+            if full_error:
                 raise
             return f"error: {explain(error)}"
     return 0

@@ -212,8 +212,8 @@ def _read_elements(
                 else stacked
             )
     if faults:
-        listed = "\n  ".join(faults)
-        raise InputError(f"{path} does not fit the adapters:\n  {listed}")
+        listing = "\n  ".join(faults)
+        raise InputError(f"{path} does not fit the adapters:\n  {listing}")
     return elements
 
 
@@ -230,13 +230,15 @@ def _load(path: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def _check_columns(path: Path, columns: list[str], roles: list[str], complete: bool) -> None:
-    lacking = [role for role in roles if role not in columns]
-    if lacking or not complete:
+    missing = [role for role in roles if role not in columns]
+    if missing or not complete:
         raise InputError(f"{path} has coefficients of {', '.join(columns) or 'nobody'}, expected {', '.join(roles)}")
 
 
-def _check_weights(weights: Tensor, what: str) -> None:
+def _check_weights(weights: Tensor, subject: str) -> None:
     """Raise ``InputError`` unless weights, (N, ...), are at least 0 and sum to 1."""
     total = weights.sum(dim=0)
     if not bool((weights >= 0).all()) or not bool(((total - 1).abs() <= TOLERANCE).all()):
-        raise InputError(f"{what}: weights must be 0 or more and sum to 1 over the experts, as those of all roles do")
+        raise InputError(
+            f"{subject}: weights must be 0 or more and sum to 1 over the experts, as those of all roles do"
+        )

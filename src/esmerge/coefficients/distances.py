@@ -51,9 +51,9 @@ class Distances:
 
     def without_each_block(self) -> Tensor:
         """The distances with one block of directions left out, (G, N, M, L)."""
-        others = (self.gaps.sum(dim=0) - self.gaps).clamp(min=0)  # rounding may leave less than nothing
+        remaining_gaps = (self.gaps.sum(dim=0) - self.gaps).clamp(min=0)  # rounding may leave less than nothing
         counts = (self.counts.sum() - self.counts).view(-1, 1, 1, 1)
-        return formulas.sliced_wasserstein(others / counts, self.power)
+        return formulas.sliced_wasserstein(remaining_gaps / counts, self.power)
 
     def with_more_directions(self, more: Distances) -> Distances:
         """The distances over these directions and those of ``more``, block by block."""
@@ -106,16 +106,16 @@ def bootstrap_distances(
     A resample draws the same prompts for every model, modality and layer, and is measured along the first few of the
     directions, the same every time. Arguments and errors as of ``distances_along``.
     """
-    few, device = directions[:RESAMPLED_DIRECTIONS], directions.device
+    first_directions, device = directions[:RESAMPLED_DIRECTIONS], directions.device
     at_once = values_at_once or _at_once(device)
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(config.resamples, _most_samples(signals), generator=generator)
 
     def distances_by_resample(x: Tensor, y: Tensor) -> Tensor:
-        drawn = moved((uniform[:, : x.shape[1]] * x.shape[1]).long(), device)
-        costs = torch.empty(len(x), len(drawn), dtype=torch.float64, device=device)
-        for column, rows in enumerate(drawn):
-            costs[:, column] = _costs(x[:, rows], y[:, rows], few, config.power, at_once).mean(dim=-1)
+        indices = moved((uniform[:, : x.shape[1]] * x.shape[1]).long(), device)
+        costs = torch.empty(len(x), len(indices), dtype=torch.float64, device=device)
+        for column, rows in enumerate(indices):
+            costs[:, column] = _costs(x[:, rows], y[:, rows], first_directions, config.power, at_once).mean(dim=-1)
         return formulas.sliced_wasserstein(costs, config.power)
 
     return _over_pairs(signals, distances_by_resample, at_once, device).cpu().movedim(-1, 0)

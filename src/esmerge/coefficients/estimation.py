@@ -119,8 +119,8 @@ def _beta(
             stacked = torch.stack([moved(score, device) for score in scores.values() if score is not None])
             beta[name] = formulas.element_coefficients(stacked, config.tau)
     if faults:
-        listed = "\n  ".join(faults)
-        raise InputError(f"element-wise scores do not cover the adapters; probe these experts again:\n  {listed}")
+        listing = "\n  ".join(faults)
+        raise InputError(f"element-wise scores do not cover the adapters; probe these experts again:\n  {listing}")
     return beta
 
 

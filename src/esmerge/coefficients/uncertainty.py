@@ -36,8 +36,8 @@ def measured_distances(
         InputError: responses are missing, not finite, or not shaped like the backbone's.
     """
     auto = config.projections == AUTO
-    drawn = direction_batches(signals, batch_size if auto else int(config.projections), seed)
-    batches = (moved(directions, device) for directions in drawn)
+    host_batches = direction_batches(signals, batch_size if auto else int(config.projections), seed)
+    batches = (moved(directions, device) for directions in host_batches)
     first = next(batches)
     distances = distances_along(signals, first, config)
     while auto and distances.counts.sum() < most_directions and not _sure(distances, signals, config):

@@ -32,8 +32,8 @@ def check_name(name: str, setting: str) -> None:
     """
     unfit = {letter for letter in name if letter in "/\\" or unicodedata.category(letter) in ("Cc", "Cs")}
     if unfit or not 0 < len(name.encode("utf-8", "replace")) <= LONGEST or name.startswith("."):
-        shown = name if len(name) <= LONGEST else f"{name[:20]}…"
+        excerpt = name if len(name) <= LONGEST else f"{name[:20]}…"
         raise ConfigError(
-            f"{setting}={shown!r}: results are stored in files of this name: expected 1 to {LONGEST} bytes, without "
+            f"{setting}={excerpt!r}: results are stored in files of this name: expected 1 to {LONGEST} bytes, without "
             "slashes and control characters, and no dot at the start"
         )

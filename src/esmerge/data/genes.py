@@ -91,8 +91,8 @@ def _month_and_day(symbol: str) -> tuple[int, int] | None:
 def _date(month: int, day: int) -> str:
     names = [(old.format(day), new.format(day)) for at, days, old, new in GENES if at == month and day in days]
     likely = " or ".join(f"{old} (now {new})" if new else old for old, new in names)
-    what = f"a spreadsheet made a date of it ({day} {MONTHS[month - 1]})"
-    return f"{what}; it was probably {likely}: restore the symbol" if likely else f"{what}: restore the symbol"
+    fault = f"a spreadsheet made a date of it ({day} {MONTHS[month - 1]})"
+    return f"{fault}; it was probably {likely}: restore the symbol" if likely else f"{fault}: restore the symbol"
 
 
 def _number(symbol: str) -> str:

@@ -127,8 +127,8 @@ def _may_be_settled(atom: Chem.Atom) -> bool:
     return bool(charge) and not (
         {atom.GetSymbol()} <= {"N", "O"}
         and any(
-            other.GetFormalCharge() == -charge and {atom.GetSymbol(), other.GetSymbol()} == {"N", "O"}
-            for other in atom.GetNeighbors()
+            neighbour.GetFormalCharge() == -charge and {atom.GetSymbol(), neighbour.GetSymbol()} == {"N", "O"}
+            for neighbour in atom.GetNeighbors()
         )
     )
 

@@ -72,10 +72,10 @@ def _header(lines: Sequence[str], start: int, path: Path, columns: Sequence[str]
     if start == len(lines):
         raise InputError(f"{path} cannot be read as a table: it is empty")
     preferred = lines[0].rstrip("\r\n")[len(DECLARED) :] if start else separator_of(path)
-    found = {mark: _first(lines, start, mark) for mark in dict.fromkeys((preferred, *OTHERS)) if len(mark) == 1}
-    fitting = [mark for mark, (names, _) in found.items() if set(columns) <= set(names)]
-    separator = fitting[0] if fitting else next(iter(found))
-    header, after = found[separator]
+    headers = {mark: _first(lines, start, mark) for mark in dict.fromkeys((preferred, *OTHERS)) if len(mark) == 1}
+    fitting = [mark for mark, (names, _) in headers.items() if set(columns) <= set(names)]
+    separator = fitting[0] if fitting else next(iter(headers))
+    header, after = headers[separator]
     missing = [column for column in columns if column not in header]
     if missing:
         raise InputError(
@@ -156,8 +156,8 @@ def _fault(fields: Sequence[str], lines: Sequence[str], separator: str, width: i
             "by itself: double the quote, or remove it"
         )
     if len(fields) != width:
-        more = f"quote fields with {separator!r}" if len(fields) > width else "is the row cut off?"
-        return f"has {len(fields)} fields, but the header {width}: {more}"
+        hint = f"quote fields with {separator!r}" if len(fields) > width else "is the row cut off?"
+        return f"has {len(fields)} fields, but the header {width}: {hint}"
     return None
 
 

@@ -82,15 +82,15 @@ def split_rows(
     if kind in PARTNERS:
         return _by(named[PARTNERS[kind]], frame, seed, validation, test)
     molecules = _molecules(frame.columns)
-    same = scaffold_identity(rule)
-    held = (
-        frame[molecules].apply(lambda column: column.map(_once(same, column)))
+    scaffold_of = scaffold_identity(rule)
+    key_columns = (
+        frame[molecules].apply(lambda column: column.map(_once(scaffold_of, column)))
         if kind == "scaffold"
         else named[molecules]
     )
-    if held.shape[1] == 1:
-        return _by(held.iloc[:, 0], frame, seed, validation, test)
-    return _together(held, frame, kind == "cold_one_drug", (seed, validation, test))
+    if key_columns.shape[1] == 1:
+        return _by(key_columns.iloc[:, 0], frame, seed, validation, test)
+    return _together(key_columns, frame, kind == "cold_one_drug", (seed, validation, test))
 
 
 def left_out(frame: pd.DataFrame, sided: pd.DataFrame, kind: str) -> list[Reject]:
@@ -150,25 +150,25 @@ def quotas(answers: pd.Series, limit: int) -> dict[int, int]:
     """How many of each answer make ``limit``: proportional, the largest remainders rounded up."""
     counts = Counter(int(answer) for answer in answers)
     exact = {answer: counts[answer] * limit / len(answers) for answer in sorted(counts)}
-    whole = {answer: int(share) for answer, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda answer: whole[answer] - exact[answer])
-    for answer in by_remainder[: limit - sum(whole.values())]:
-        whole[answer] += 1
-    return whole
+    quota = {answer: int(share) for answer, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda answer: quota[answer] - exact[answer])
+    for answer in by_remainder[: limit - sum(quota.values())]:
+        quota[answer] += 1
+    return quota
 
 
 def _by(key: pd.Series, frame: pd.DataFrame, seed: int, validation: float, test: float) -> pd.DataFrame:
     return frame.assign(key=key, side=hashed_sides(key, seed, validation, test))
 
 
-def _together(held: pd.DataFrame, frame: pd.DataFrame, one_new: bool, draw: tuple[int, float, float]) -> pd.DataFrame:
-    """Sides of rows that hold several keys (``held``: a column each); ``one_new``: at most one is not for training."""
-    sides = held.apply(lambda column: hashed_sides(column, *draw)).to_numpy()
-    new = sides != "train"
-    first_new = sides[np.arange(len(sides)), new.argmax(axis=1)]  # the first column's side where none is new
-    has_side = new.sum(axis=1) <= 1 if one_new else (sides == "test").all(axis=1) | (sides != "test").all(axis=1)
+def _together(table: pd.DataFrame, frame: pd.DataFrame, one_new: bool, draw: tuple[int, float, float]) -> pd.DataFrame:
+    """Sides of rows that hold several keys (``table``: a column each); ``one_new``: at most one is not for training."""
+    sides = table.apply(lambda column: hashed_sides(column, *draw)).to_numpy()
+    is_new = sides != "train"
+    first_new = sides[np.arange(len(sides)), is_new.argmax(axis=1)]  # the first column's side where none is new
+    has_side = is_new.sum(axis=1) <= 1 if one_new else (sides == "test").all(axis=1) | (sides != "test").all(axis=1)
     is_key = sides == first_new[:, None]  # a known drug of a new row is for training, and no key of that row
-    keys = [tuple(keys[mask]) for keys, mask in zip(held.to_numpy()[has_side], is_key[has_side], strict=True)]
+    keys = [tuple(keys[mask]) for keys, mask in zip(table.to_numpy()[has_side], is_key[has_side], strict=True)]
     rows: pd.DataFrame = frame[has_side]
     return rows.assign(
         key=pd.Series(keys, index=rows.index, dtype=object),

@@ -172,10 +172,10 @@ class RowValidator:
         """Raise ``InputError`` if no row is left or more than this share was refused."""
         count = len(self.rejects)
         if count > max_rejects * self._total or self.frame.empty:
-            shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in self.rejects[:SHOWN])
+            reasons = "; ".join(f"{reject.row}: {reject.reason}" for reject in self.rejects[:SHOWN])
             raise InputError(
                 f"{count} of {self._total} rows were refused, more than benchmark.max_rejects={max_rejects:g} allows. "
-                f"First reasons: {shown}"
+                f"First reasons: {reasons}"
             )
 
 

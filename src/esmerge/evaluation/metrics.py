@@ -54,10 +54,10 @@ def metric_rows(
     """
     answers = read_answers(predictions, labels)
     point = point_values(answers)
-    drawn = bootstrap_values(answers, seed, resamples)
+    resampled = bootstrap_values(answers, seed, resamples)
     rows: list[dict[str, str | float]] = []
     for metric in METRICS:
-        low, high = _percentiles(drawn[metric]) if np.isfinite(point[metric]) else (np.nan, np.nan)
+        low, high = _percentiles(resampled[metric]) if np.isfinite(point[metric]) else (np.nan, np.nan)
         rows.append({"metric": metric, "value": point[metric], "ci_low": low, "ci_high": high, "n": len(answers.truth)})
     return rows
 
@@ -98,8 +98,8 @@ def draw_counts(n: int, seed: int, resamples: int, entries: int = ENTRIES) -> It
     step = max(1, entries // n)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        drawn = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        indices = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(indices.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
 def resampled_values(answers: Answers, counts: Floats) -> dict[str, Floats]:

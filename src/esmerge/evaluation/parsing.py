@@ -37,14 +37,14 @@ def parse_answer(text: str, labels: Sequence[str], prompt: str = "") -> str:
         InputError: two labels differ in case only, or one is blank.
     """
     line = _answer_line(_plain(prompt), _plain(text))
-    mentions, rest = _mentions(line, _checked([label.strip() for label in labels]))
+    mentions, remainder = _mentions(line, _checked([label.strip() for label in labels]))
     if not mentions:
         return ""
     first, label = min(mentions)
     several = len({name for _, name in mentions}) > 1
     if re.search(r"\w", line[:first]):  # the answer is somewhere in a sentence
-        return "" if several or DENIAL.search(rest) else label
-    return "" if several and CHOICE.match(rest[first:]) else label
+        return "" if several or DENIAL.search(remainder) else label
+    return "" if several and CHOICE.match(remainder[first:]) else label
 
 
 def _checked(labels: list[str]) -> list[str]:

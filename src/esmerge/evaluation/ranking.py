@@ -26,19 +26,19 @@ def resampled_areas(answers: Answers, counts: Floats) -> dict[str, Floats]:
     columns = _ranked_classes(answers)
     if answers.scores is None or not len(columns):
         return {name: np.full(len(counts), np.nan) for name in AREAS}
-    drawn = counts.astype(np.int32)  # whole numbers; a third of the time that float64 takes
-    each = [_areas(answers.scores[:, index], answers.truth == index, drawn) for index in columns]
-    return {name: _mean_of_finite(np.stack([areas[name] for areas in each])) for name in AREAS}
+    whole_counts = counts.astype(np.int32)  # whole numbers; a third of the time that float64 takes
+    areas_by_class = [_areas(answers.scores[:, index], answers.truth == index, whole_counts) for index in columns]
+    return {name: _mean_of_finite(np.stack([areas[name] for areas in areas_by_class])) for name in AREAS}
 
 
-def _areas(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
+def _areas(scores: Floats, positive: NDArray[np.bool_], counts: NDArray[np.int32]) -> dict[str, Floats]:
     """Both areas of one class against the rest, (R,) each, some samples at a time."""
-    blocks = [drawn[start : start + ROWS] for start in range(0, len(drawn), ROWS)]
+    blocks = [counts[start : start + ROWS] for start in range(0, len(counts), ROWS)]
     parts = [_one_against_rest(scores, positive, block) for block in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in AREAS}
 
 
-def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArray[np.int32]) -> dict[str, Floats]:
+def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], counts: NDArray[np.int32]) -> dict[str, Floats]:
     """AUROC, the share of (positive, negative) pairs ranked rightly, ties counting one half; and average precision.
 
     Both are sums over the groups of equal scores that hold a positive, G of them, best first.
@@ -46,16 +46,16 @@ def _one_against_rest(scores: Floats, positive: NDArray[np.bool_], drawn: NDArra
     Args:
         scores: (n,).
         positive: (n,).
-        drawn: (R, n) how often each example is in each resample.
+        counts: (R, n) how often each example is in each resample.
     """
     order = np.argsort(-scores, kind="stable")
     positions = np.flatnonzero(positive[order])
     first, last, ends = _groups(scores[order], positions)
-    up, to_here = _sums_at(_columns(drawn, order[positions]), ends)  # positives in each group, and from the best to it
-    drawn_so_far = np.cumsum(_columns(drawn, order), axis=1, dtype=np.int32)
-    end = _columns(drawn_so_far, last - 1).astype(np.float64)
-    start = np.where(first > 0, _columns(drawn_so_far, first - 1), 0.0)
-    positives, negatives = to_here[:, -1], drawn_so_far[:, -1] - to_here[:, -1]
+    up, to_here = _sums_at(_columns(counts, order[positions]), ends)  # positives in each group, and from the best to it
+    counts_so_far = np.cumsum(_columns(counts, order), axis=1, dtype=np.int32)
+    end = _columns(counts_so_far, last - 1).astype(np.float64)
+    start = np.where(first > 0, _columns(counts_so_far, first - 1), 0.0)
+    positives, negatives = to_here[:, -1], counts_so_far[:, -1] - to_here[:, -1]
     ahead = 0.5 * ((end - to_here) + (start - (to_here - up)))  # negatives ranked higher, those that tie by half
     better = positives * negatives - np.einsum("rg,rg->r", up, ahead)
     np.maximum(end, 1.0, out=end)  # nothing was drawn so far, so nothing is added either

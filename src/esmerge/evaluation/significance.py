@@ -154,19 +154,19 @@ def _outcomes(predictions: pd.DataFrame, which: str) -> pd.DataFrame:
 
 
 def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    for present, compared, lacking in ((a, b, "second"), (b, a, "first")):
+    for present, compared, side in ((a, b, "second"), (b, a, "first")):
         missing = present.index.difference(compared.index, sort=False)
         if len(missing):
             raise InputError(
-                f"example {missing[0][1]!r} was not answered by the {lacking} method: a paired comparison needs the "
+                f"example {missing[0][1]!r} was not answered by the {side} method: a paired comparison needs the "
                 "same examples for both; run both with the same benchmark, limit and seed"
             )
-    other = b.loc[a.index, "label"].to_numpy()
-    differs = np.flatnonzero(a["label"].to_numpy() != other)
+    labels = b.loc[a.index, "label"].to_numpy()
+    differs = np.flatnonzero(a["label"].to_numpy() != labels)
     if len(differs):
         at = int(differs[0])
         raise InputError(
-            f"example {a.index[at][1]!r} has label {a['label'].iloc[at]!r} in the first and {other[at]!r} in the "
+            f"example {a.index[at][1]!r} has label {a['label'].iloc[at]!r} in the first and {labels[at]!r} in the "
             "second method: the two were asked different questions"
         )
 
@@ -179,6 +179,6 @@ def _interval(clusters: NDArray[np.int64], seed: int, resamples: int) -> tuple[f
     width = int(clusters[:, 1].max()) + 1
     codes, numbers = np.unique(clusters[:, 0] * width + clusters[:, 1], return_counts=True)  # in the order of the pairs
     kinds = np.column_stack([codes // width, codes % width])
-    drawn = np.random.default_rng(seed).multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
-    low, high = np.percentile((drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1]), [2.5, 97.5])
+    counts = np.random.default_rng(seed).multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
+    low, high = np.percentile((counts @ kinds[:, 0]) / (counts @ kinds[:, 1]), [2.5, 97.5])
     return float(low), float(high)

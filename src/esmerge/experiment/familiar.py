@@ -20,10 +20,10 @@ def warn_of_familiar_questions(suite: Sequence[Benchmark], specialists: Speciali
     """
     with stage("benchmarks"):
         counts = [(_familiar(benchmark, specialists), benchmark) for benchmark in suite]
-    told = [f"{count} of {len(benchmark.test)} of {benchmark.name}" for count, benchmark in counts if count]
-    if told:
+    shares = [f"{count} of {len(benchmark.test)} of {benchmark.name}" for count, benchmark in counts if count]
+    if shares:
         warnings.warn(
-            f"the specialists were taught all entities of {', '.join(told)} questions: they may remember answers; "
+            f"the specialists were taught all entities of {', '.join(shares)} questions: they may remember answers; "
             "`python -m src.train … seen=DIR` lists what was taught, benchmark.seen=DIR leaves such questions out",
             stacklevel=2,
         )
@@ -33,9 +33,9 @@ def _familiar(benchmark: Benchmark, specialists: Specialists) -> int:
     key = f"{specialists.fingerprint} {benchmark.name} {benchmark.checksum} {len(benchmark.test)}"
     if key not in _COUNTED:
         taught = {modality: frozenset(entities) for modality, entities in specialists.taught.items()}
-        asked = [example.entities() for example in benchmark.test]
+        questions = [example.entities() for example in benchmark.test]
         _COUNTED[key] = sum(
             bool(entities) and all(entity.value in taught.get(entity.modality, ()) for entity in entities)
-            for entities in asked
+            for entities in questions
         )
     return _COUNTED[key]

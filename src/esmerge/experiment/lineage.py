@@ -37,8 +37,8 @@ def lineage_of(spec: RunSpec, models: Models | None) -> Lineage:
     if models is None or not (spec.is_merge or spec.expert):
         return Lineage()
     sources = specialist_sources(models.context.specialists, spec.sweep.specialists.settings)
-    used = tuple(source for source in sources if spec.expert in (None, source.name))
-    return Lineage(used, signals_source(spec, models) if spec.is_merge and spec.uses_granularity else None)
+    run_sources = tuple(source for source in sources if spec.expert in (None, source.name))
+    return Lineage(run_sources, signals_source(spec, models) if spec.is_merge and spec.uses_granularity else None)
 
 
 def specialist_sources(specialists: Specialists, settings: object) -> tuple[SpecialistSource, ...]:

@@ -170,8 +170,8 @@ def _runs(
     if isinstance(method.settings, ExpertSettings):
         expert = method.settings.expert
         if expert is None:
-            each = [{**node, "expert": name} for name in experts_of(sweep)]
-            return [run for single in each for run in _runs(sweep, choose_method(single), single, None)]
+            nodes = [{**node, "expert": name} for name in experts_of(sweep)]
+            return [run for single in nodes for run in _runs(sweep, choose_method(single), single, None)]
         if expert not in experts_of(sweep):
             raise ConfigError(f"method.expert={expert!r}: expected one of {', '.join(experts_of(sweep))}")
     check_axes(method, space, sweep.granularity)

@@ -18,9 +18,9 @@ def warn_of_idle_encoders(suite: Sequence[Benchmark], specialists: Specialists) 
     Either alone is usual: not every suite asks about every modality, and a modality without a specialist is text.
     """
     with stage("benchmarks"):
-        asked = frozenset[str]().union(*map(_modalities, suite))
-    idle = [modality for modality in specialists.encoders if modality not in asked]
-    as_text = sorted(asked - set(specialists.modalities) - set(specialists.encoders))
+        modalities = frozenset[str]().union(*map(_modalities, suite))
+    idle = [modality for modality in specialists.encoders if modality not in modalities]
+    as_text = sorted(modalities - set(specialists.modalities) - set(specialists.encoders))
     if idle and as_text:
         owner = next((name for name, own in specialists.expert_modality.items() if own == idle[0]), idle[0])
         warnings.warn(
@@ -34,6 +34,6 @@ def warn_of_idle_encoders(suite: Sequence[Benchmark], specialists: Specialists) 
 def _modalities(benchmark: Benchmark) -> frozenset[str]:
     key = f"{benchmark.name} {benchmark.checksum}"
     if key not in _SEEN:
-        found = {entity.modality for example in benchmark.test for entity in example.entities()}
-        _SEEN[key] = frozenset(found)
+        modalities = {entity.modality for example in benchmark.test for entity in example.entities()}
+        _SEEN[key] = frozenset(modalities)
     return _SEEN[key]

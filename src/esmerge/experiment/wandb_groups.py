@@ -82,9 +82,9 @@ def _log_over_seeds(sweep: SweepResults, row: Row, tracking: Tracking) -> None:
     rows = over_seeds(sweep.results[sweep.results["run"].isin(row.runs.values())])
     axes = {"method": row.method, "granularity": row.granularity, "merge_space": row.merge_space}
     config = {key: value for key, value in sweep.run(row.key).read_config().items() if key != "seed"}
-    shown: Mapping[str, object] = {**config, "seeds": sorted(row.runs)}
-    content = config_hash({"rows": rows, "config": shown})
-    log_over_seeds(tracking, sweep.folder / SEEDS / row.key, shown, row.title, axes, rows, content)
+    group_config: Mapping[str, object] = {**config, "seeds": sorted(row.runs)}
+    content = config_hash({"rows": rows, "config": group_config})
+    log_over_seeds(tracking, sweep.folder / SEEDS / row.key, group_config, row.title, axes, rows, content)
 
 
 def _log_killed(run: RunFolder, tracking: Tracking) -> None:
@@ -103,8 +103,8 @@ def _log_again(run: RunFolder, tracking: Tracking) -> None:
         images["layer coefficients"] = run.path / "layer_coefficients.png"
         write_layer_map((summary.experts, summary.layer_shares), run.name, images["layer coefficients"])
     coefficients = None if summary is None else (run.coefficients, summary)
-    shown = (run.read_config(), run.path.parent.name, run.name, _job_type(run), _plain_rows(run.read_metrics()))
-    log_run(tracking, run, *shown, images, coefficients)
+    details = (run.read_config(), run.path.parent.name, run.name, _job_type(run), _plain_rows(run.read_metrics()))
+    log_run(tracking, run, *details, images, coefficients)
 
 
 def _job_type(run: RunFolder) -> str:

@@ -54,8 +54,8 @@ def write_weights(specialists: Specialists, folder: Path, made_by: Mapping[str, 
         for stage in stages:
             copy_stage(stage, out / stage.kind / stage.name, specialists.name)
             entries.setdefault(stage.kind, {})[stage.name] = checked_in(stage, out / stage.kind / stage.name)
-        written = {"number_format": number_format(out), "stages": entries}
-        record = {**made_by, **examined(specialists), **origin(), **written}
+        contents = {"number_format": number_format(out), "stages": entries}
+        record = {**made_by, **examined(specialists), **origin(), **contents}
         card: dict[str, object] = json.loads(json.dumps(record, default=str))  # as it will be read
         write_json(out / CARD, {**card, "checksum": digest(card)})
     return card

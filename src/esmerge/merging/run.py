@@ -77,9 +77,9 @@ def _check_statistics(entry: Entry[MergeInfo], inputs: MergeRequest) -> None:
         statistics = inputs.statistics.get(measure)
         if not statistics:
             raise ConfigError(f"merge {entry.name!r} needs the measure {measure!r}: give it that")
-        lacking = [] if set(statistics) == {BACKBONE} else sorted(set(inputs.experts) - set(statistics))
-        if lacking:
-            raise ConfigError(f"merge {entry.name!r}: the measure {measure!r} lacks the experts {', '.join(lacking)}")
+        missing = [] if set(statistics) == {BACKBONE} else sorted(set(inputs.experts) - set(statistics))
+        if missing:
+            raise ConfigError(f"merge {entry.name!r}: the measure {measure!r} lacks the experts {', '.join(missing)}")
 
 
 def _checked(name: str, inputs: MergeRequest, state: Update) -> Update:
@@ -88,10 +88,10 @@ def _checked(name: str, inputs: MergeRequest, state: Update) -> Update:
     shapes = {module: entry.shape for module, entry in first.header.items()}
     if isinstance(state, DenseState):
         return checked(state, f"merge {name!r}", shapes)
-    lacking, extra = set(shapes) - set(state.modules), set(state.modules) - set(shapes)
-    if lacking or extra:
+    missing, extra = set(shapes) - set(state.modules), set(state.modules) - set(shapes)
+    if missing or extra:
         raise AdapterError(
-            f"merge {name!r} left modules unmerged: {', '.join(sorted(lacking)) or 'none'}; and added "
+            f"merge {name!r} left modules unmerged: {', '.join(sorted(missing)) or 'none'}; and added "
             f"{', '.join(sorted(extra)) or 'none'}"
         )
 

@@ -234,5 +234,5 @@ def _lora_layers(model: nn.Module) -> Iterable[tuple[str, Any]]:
 def _config(state: LoraState) -> LoraConfig:
     names = {module.removeprefix(PREFIX): entry.rank for module, entry in state.header.items()}
     rank = next(iter(names.values()))
-    other = {name: r for name, r in names.items() if r != rank}
-    return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names), rank_pattern=other, lora_dropout=0.0)
+    rank_pattern = {name: r for name, r in names.items() if r != rank}
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names), rank_pattern=rank_pattern, lora_dropout=0.0)

@@ -69,8 +69,8 @@ def generate(
 
     def work(questions: Sequence[Question]) -> None:
         rows = [question.row for question in questions]
-        written = journal.answers(rows, partial(_write, prompt_encoder, questions, max_new_tokens))
-        for question, ids in zip(questions, written, strict=True):
+        token_ids = journal.answers(rows, partial(_write, prompt_encoder, questions, max_new_tokens))
+        for question, ids in zip(questions, token_ids, strict=True):
             texts[question.row] = str(prompt_encoder.backbone.tokenizer.decode(ids, skip_special_tokens=True))
 
     for questions in batches(prompt_encoder, examples, batch_size, on_progress=on_progress):

@@ -78,8 +78,8 @@ def answer_and_imitation_loss(
     logits = model.get_output_embeddings()(own.states[-1][answered]).float()
     loss = functional.cross_entropy(logits, own.targets[answered], reduction="none")
     if any(item.alternatives is not None for item in taught):
-        others, shares = _alternatives(prompt_encoder, taught, own.rows[answered])
-        loss = torch.lerp(loss, functional.cross_entropy(logits, others, reduction="none"), shares)
+        alternatives, shares = _alternatives(prompt_encoder, taught, own.rows[answered])
+        loss = torch.lerp(loss, functional.cross_entropy(logits, alternatives, reduction="none"), shares)
     loss = loss.mean()
     if target is None:
         return loss
@@ -87,9 +87,9 @@ def answer_and_imitation_loss(
     return loss + weight * relative_distance(own.states[:, compared], target)
 
 
-def _of_rows(rows: Tensor, meant: Sequence[bool]) -> Tensor:
+def _of_rows(rows: Tensor, selected: Sequence[bool]) -> Tensor:
     """Which positions are in the rows that are meant."""
-    return torch.tensor(meant, device=rows.device)[rows]
+    return torch.tensor(selected, device=rows.device)[rows]
 
 
 def _alternatives(prompt_encoder: PromptEncoder, taught: Sequence[Taught], rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,8 +188,8 @@ def read_states(
         batch = prompt_encoder.collate([encoded[row] for row in group])
         rows = torch.tensor([row for row, index in enumerate(group) for _ in places[index]], device=batch.mask.device)
         columns = torch.tensor([place for index in group for place in places[index]], device=batch.mask.device)
-        alone = [in_place is not None and in_place[row] for row in group]
-        with adapters_at(model, _acting(batch, alone)) if any(alone) else nullcontext():
+        group_in_place = [in_place is not None and in_place[row] for row in group]
+        with adapters_at(model, _acting(batch, group_in_place)) if any(group_in_place) else nullcontext():
             hidden = model.get_decoder()(
                 inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
             ).hidden_states
@@ -216,8 +216,8 @@ def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:
 def _acting(batch: Batch, in_place: Sequence[bool]) -> Tensor:
     """Where adapters act, (B, T): everywhere, or on entities."""
     where = torch.ones_like(batch.mask)
-    for row, (spans, alone) in enumerate(zip(batch.spans, in_place, strict=True)):
-        if alone:
+    for row, (spans, entities_only) in enumerate(zip(batch.spans, in_place, strict=True)):
+        if entities_only:
             where[row] = 0
             for span in spans:
                 where[row, span.start : span.stop] = 1

@@ -23,8 +23,8 @@ def answer_loss(
     batch = prompt_encoder.batch(sequences)
     embeds = batch.embeds
     if noise:
-        drawn = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
-        embeds = embeds + noise * embeds.detach().square().mean().sqrt() * drawn.to(embeds)
+        gaussian = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(seed))
+        embeds = embeds + noise * embeds.detach().square().mean().sqrt() * gaussian.to(embeds)
     model = prompt_encoder.backbone.model
     rows, columns = (batch.targets != IGNORED).nonzero(as_tuple=True)
     hidden = model.get_decoder()(inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False).last_hidden_state

@@ -71,8 +71,8 @@ class PlaceholderTokens:
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Ids for the embedding table: those given, with padding in place of placeholders."""
-        held = torch.tensor(list(self.ids.values()), device=ids.device, dtype=ids.dtype)
-        return torch.where(torch.isin(ids, held), torch.full_like(ids, self.pad), ids)
+        placeholder_ids = torch.tensor(list(self.ids.values()), device=ids.device, dtype=ids.dtype)
+        return torch.where(torch.isin(ids, placeholder_ids), torch.full_like(ids, self.pad), ids)
 
 
 LLAMA3 = TokenSettings(
@@ -125,8 +125,8 @@ def _check_id(vocabulary: Mapping[str, int], modality: str, placeholder: Placeho
 def _read_as_one(tokenizer: PreTrainedTokenizerBase, modality: str, placeholder: Placeholder) -> int:
     """The id of a token; twice in a row and inside a word it must be read as itself."""
     index = int(tokenizer.get_vocab()[placeholder.token])
-    read = tokenizer(f"a{placeholder.token}{placeholder.token}b", add_special_tokens=False)["input_ids"]
-    if list(read).count(index) != 2:
+    ids = tokenizer(f"a{placeholder.token}{placeholder.token}b", add_special_tokens=False)["input_ids"]
+    if list(ids).count(index) != 2:
         raise ConfigError(
             f"tokens.placeholders.{modality}: the tokenizer reads {placeholder.token} as other tokens than {index}: "
             "make it a special token, tokenizer.add_tokens([...], special_tokens=True), and save the tokenizer again"

@@ -38,8 +38,8 @@ class Reach:
         if not isinstance(positions, int) or positions < 1:
             return cls(None, False)
         words = language_model.get_input_embeddings()
-        others = [part for part in model.modules() if isinstance(part, nn.Embedding) and part is not words]
-        tables = [part.num_embeddings for part in others]
+        embeddings = [part for part in model.modules() if isinstance(part, nn.Embedding) and part is not words]
+        tables = [part.num_embeddings for part in embeddings]
         tables += [buffer.shape[0] for buffer in model.buffers() if buffer.ndim == 2]
         return cls(positions, any(positions <= rows <= positions + OFFSET for rows in tables))
 

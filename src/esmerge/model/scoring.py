@@ -185,8 +185,8 @@ def _labels(prompt_encoder: PromptEncoder, example: Example) -> _Labels:
 
 def _common_start(sequences: Sequence[Tokens]) -> Tokens:
     least, most = min(sequences), max(sequences)  # what these two share, all in between share
-    same = (a == b for a, b in zip(least, most, strict=False))
-    return least[: next((index for index, equal in enumerate(same) if not equal), min(len(least), len(most)))]
+    matches = (a == b for a, b in zip(least, most, strict=False))
+    return least[: next((index for index, equal in enumerate(matches) if not equal), min(len(least), len(most)))]
 
 
 def _read(
@@ -197,10 +197,10 @@ def _read(
     branches_at_once: int,
 ) -> tuple[Tensor, Tensor]:
     """Id of the most probable token after each prompt, (B,), and the log-likelihoods of its labels, (B, C)."""
-    sequences = [_with_stem(prefix.rest(q.prompt), each.stem) for q, each in zip(questions, labels, strict=True)]
+    sequences = [_with_stem(prefix.rest(q.prompt), entry.stem) for q, entry in zip(questions, labels, strict=True)]
     batch = prefix.before(prompt_encoder.collate(sequences, side="left"))
-    read_positions = 1 + max(len(each.stem) for each in labels)
-    branching = any(each.branches() for each in labels)
+    read_positions = 1 + max(len(entry.stem) for entry in labels)
+    branching = any(entry.branches() for entry in labels)
     cache = prefix.cache(len(sequences), batch.mask.device)
     if branching and cache is None:
         cache = DynamicCache(config=prompt_encoder.backbone.model.config)
@@ -212,11 +212,11 @@ def _read(
         past_key_values=cache,
         use_cache=cache is not None,
     ).logits
-    logprobs, picks = _logprobs(logits), _Picks(max(len(each.tokens) for each in labels))
-    ends = [read_positions - 1 - len(each.stem) for each in labels]  # of each prompt, before its stem
-    for row, (each, end) in enumerate(zip(labels, ends, strict=True)):
-        for column, tokens in enumerate(each.tokens):
-            picks.add(row, column, row, end, tokens[: len(each.stem) + 1])
+    logprobs, picks = _logprobs(logits), _Picks(max(len(entry.tokens) for entry in labels))
+    ends = [read_positions - 1 - len(entry.stem) for entry in labels]  # of each prompt, before its stem
+    for row, (entry, end) in enumerate(zip(labels, ends, strict=True)):
+        for column, tokens in enumerate(entry.tokens):
+            picks.add(row, column, row, end, tokens[: len(entry.stem) + 1])
     rows, last = torch.arange(len(labels)), torch.tensor(ends)
     greedy = logprobs[moved(rows, logprobs.device), moved(last, logprobs.device)].argmax(dim=-1)
     loglik = picks.sums(logprobs, len(labels))
@@ -258,9 +258,9 @@ def _read_on(
     prompt_encoder: PromptEncoder, batch: Batch, cache: Cache, labels: Sequence[_Labels], at_once: int
 ) -> Tensor:
     """Log-likelihoods of what follows the stem and one token, (B, C), ``at_once`` branches in a pass."""
-    columns = max(len(each.tokens) for each in labels)
+    columns = max(len(entry.tokens) for entry in labels)
     total = torch.zeros(len(labels), columns, dtype=torch.float64, device=batch.mask.device)
-    pairs = [(row, branch) for row, each in enumerate(labels) for branch in each.branches()]
+    pairs = [(row, branch) for row, entry in enumerate(labels) for branch in entry.branches()]
     for chunk in _chunks(sorted(pairs, key=lambda pair: len(pair[1])), at_once):
         logprobs, picks = _branch_logprobs(prompt_encoder, batch, cache, chunk), _Picks(columns)
         for index, (row, branch) in enumerate(chunk):

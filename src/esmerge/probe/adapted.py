@@ -34,8 +34,8 @@ class AdapterSwitch:
         self.direct = [module for module in adapted if direct and _is_plain(module)]
         self._others: list[LoraLayer] = [module for module in adapted if not (direct and _is_plain(module))]
         inner = {id(part) for module in adapted for part in module.modules()}
-        rest = [module for module in layer.modules() if isinstance(module, nn.Linear) and id(module) not in inner]
-        self.complete = not self._others and not rest  # no linear map computes in any other way
+        unadapted = [module for module in layer.modules() if isinstance(module, nn.Linear) and id(module) not in inner]
+        self.complete = not self._others and not unadapted  # no linear map computes in any other way
         self.scores = scores
         self.expert: str | None = None
 
@@ -121,16 +121,16 @@ class _Adapted(torch.autograd.Function):
         flat, inner = ctx.saved_tensors
         adapted, (of_input, of_weight, of_a, of_b, _) = ctx.adapted, ctx.needs_input_grad
         rows = with_gradient(gradient)
-        few, parts = at(gradient, rows), adapted.scores.parts(rows)
-        through = (few @ adapted.b).mul_(adapted.scale)
+        gradient_rows, parts = at(gradient, rows), adapted.scores.parts(rows)
+        through = (gradient_rows @ adapted.b).mul_(adapted.scale)
         inputs = at(flat, rows) if of_weight or of_a else None
         if of_b:
-            adapted.scores.add(adapted.b, few, at(inner, rows), parts, adapted.scale)
+            adapted.scores.add(adapted.b, gradient_rows, at(inner, rows), parts, adapted.scale)
         if inputs is not None and of_a:
             adapted.scores.add(adapted.a, through, inputs, parts)
         if inputs is not None and of_weight:
-            adapted.scores.add(adapted.weight, few, inputs, parts)
+            adapted.scores.add(adapted.weight, gradient_rows, inputs, parts)
         if not of_input:
             return None, None, None, None, None
-        passed = (few @ adapted.weight).addmm_(through, adapted.a)
+        passed = (gradient_rows @ adapted.weight).addmm_(through, adapted.a)
         return placed(passed, rows, gradient.shape[:-1]), None, None, None, None

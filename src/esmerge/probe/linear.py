@@ -120,10 +120,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         rows = with_gradient(gradient)
-        few = at(gradient, rows)
+        gradient_rows = at(gradient, rows)
         if input is not None:
-            ctx.scores.add(ctx.scored, few, at(input, rows), ctx.scores.parts(rows))
-        return None if weight is None else placed(few @ weight, rows, gradient.shape[:-1]), None, None, None
+            ctx.scores.add(ctx.scored, gradient_rows, at(input, rows), ctx.scores.parts(rows))
+        return None if weight is None else placed(gradient_rows @ weight, rows, gradient.shape[:-1]), None, None, None
 
 
 def with_gradient(gradient: Tensor) -> Tensor | None:

@@ -50,8 +50,8 @@ class StreamedStore:
 
     def add(self, names: Sequence[str], values: Sequence[Tensor]) -> None:
         """Add values to tensors that stand next to each other."""
-        new = [name for name in names if name not in self._scores]
-        self._scores.update({name: torch.zeros(self._shapes[name], device=self._device) for name in new})
+        new_names = [name for name in names if name not in self._scores]
+        self._scores.update({name: torch.zeros(self._shapes[name], device=self._device) for name in new_names})
         torch._foreach_add_([self._scores[name] for name in names], list(values))
 
     def __enter__(self) -> StreamedStore:

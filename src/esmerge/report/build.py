@@ -79,8 +79,8 @@ def build_report(folder: Path | str) -> Report:
     paths.append(write_table(sweep.folder / "comparisons.csv", compared))
     tuned = tuned_lines([row for row in sweep.rows if row.tuned], sweep)
     retention = retention_table(parts)
-    more = [*tuned, *retention_lines(retention, tables), *cost_lines(sweep), *figures.lines()]
-    paths += write_tables(sweep, *tables, appendix=more)
+    appendix = [*tuned, *retention_lines(retention, tables), *cost_lines(sweep), *figures.lines()]
+    paths += write_tables(sweep, *tables, appendix=appendix)
     text = " ".join([verdict(sweep), *[f"Not compared: {note}." for note in notes]])
     paths += [*write_retention(sweep, retention), *write_costs(sweep), *write_cards(sweep)]
     page = write_page(sweep, tables, compared, retention, figures, text)

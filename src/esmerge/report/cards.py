@@ -46,7 +46,7 @@ def write_cards(sweep: SweepResults) -> list[Path]:
     Raises:
         StoreError: a card's front matter is damaged.
     """
-    written = []
+    paths = []
     metrics = sweep.results[sweep.results["metric"].isin(METRICS)]
     results = {str(run): rows for run, rows in metrics.groupby("run", sort=False)}
     merges = [row for row in sweep.rows if row.kind not in (MethodKind.FLOOR, MethodKind.REFERENCE)]
@@ -56,8 +56,8 @@ def write_cards(sweep: SweepResults) -> list[Path]:
             if path.exists():
                 data, text = read_card(path)
                 _complete(data, run, evaluation(sweep, results[run]), sweep.configs[run])
-                written.append(write_text(path, card(data, text)))
-    return written
+                paths.append(write_text(path, card(data, text)))
+    return paths
 
 
 def read_card(path: Path) -> tuple[ModelCardData, str]:
@@ -68,7 +68,7 @@ def read_card(path: Path) -> tuple[ModelCardData, str]:
     """
     from huggingface_hub import ModelCardData  # late: it takes a while to import
 
-    again = "delete the run's adapter/ and run the sweep again"
+    remedy = "delete the run's adapter/ and run the sweep again"
     content = path.read_text(encoding="utf-8")
     start, *parts = content.split("---\n", 2)
     if start or len(parts) < 2:
@@ -79,7 +79,7 @@ def read_card(path: Path) -> tuple[ModelCardData, str]:
         facts.pop("model-index", None)
         return ModelCardData(**facts), text
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} has a front matter that cannot be read ({error}): {again}") from error
+        raise StoreError(f"{path} has a front matter that cannot be read ({error}): {remedy}") from error
 
 
 def card(data: ModelCardData, text: str) -> str:

@@ -15,7 +15,7 @@ MARGIN = 0.05  # by which it must exceed that answer's share of the truth
 
 def refused_rows(sweep: SweepResults) -> list[str]:
     """One sentence that counts the rows nobody was asked about; none where there are no such rows."""
-    counts = [f"{each.title} {each.rejects}" for each in sweep.benchmarks if each.rejects]
+    counts = [f"{benchmark.title} {benchmark.rejects}" for benchmark in sweep.benchmarks if benchmark.rejects]
     if not counts:
         return []
     return [f"Rows that were refused, so that nobody was asked: {', '.join(counts)}; rejects/ says why."]
@@ -26,7 +26,9 @@ def one_answer_questions(sweep: SweepResults) -> list[str]:
     sentences = []
     for benchmark in sweep.benchmarks:
         runs = [run for row in sweep.rows for run in row.runs.values()]
-        answers = next((found for run in runs if (found := sweep.answers.answers(run, benchmark.name))), None)
+        answers = next(
+            (run_answers for run in runs if (run_answers := sweep.answers.answers(run, benchmark.name))), None
+        )
         labels = () if answers is None else answers.questions.labels
         if len(set(labels)) == 1:
             sentences.append(
@@ -50,14 +52,16 @@ def one_sided_methods(sweep: SweepResults, rows: Iterable[Row], column: Column) 
 
 def _one_answer(sweep: SweepResults, row: Row, benchmark: str) -> str:
     """The answer that a row gives to nearly all questions, over its seeds, and to how many; empty if it has several."""
-    found = [a for run in row.runs.values() if (a := sweep.answers.answers(run, benchmark)) and len(a.predictions)]
-    if not found:
+    run_answers = [
+        a for run in row.runs.values() if (a := sweep.answers.answers(run, benchmark)) and len(a.predictions)
+    ]
+    if not run_answers:
         return ""
-    predictions = np.concatenate([answers.predictions for answers in found])
-    labels = np.concatenate([np.array(answers.questions.labels, dtype=object) for answers in found])
+    predictions = np.concatenate([answers.predictions for answers in run_answers])
+    labels = np.concatenate([np.array(answers.questions.labels, dtype=object) for answers in run_answers])
     number = int(np.bincount(predictions).argmax())
     text, share = sweep.answers.text(number), float((predictions == number).mean())
     if share < NEARLY_ALL or share < float((labels == text).mean()) + MARGIN or len(set(labels)) == 1:
         return ""
-    said = repr(text) if text else "nothing that can be parsed"
-    return f"{said} to {'all' if share == 1 else f'{100 * share:.1f} % of the'} {len(predictions)} questions"
+    answer = repr(text) if text else "nothing that can be parsed"
+    return f"{answer} to {'all' if share == 1 else f'{100 * share:.1f} % of the'} {len(predictions)} questions"

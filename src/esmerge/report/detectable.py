@@ -23,7 +23,7 @@ def detectable(sweep: SweepResults, comparisons: Sequence[Comparison]) -> dict[s
         of_column = [comparison for comparison in comparisons if comparison.column.name == column.name]
         of_column = of_column or _best_two(sweep, column)
         if of_column:
-            smallest[column.name] = median(minimum_detectable(one.result, level) for one in of_column)
+            smallest[column.name] = median(minimum_detectable(tested.result, level) for tested in of_column)
     return smallest
 
 
@@ -36,8 +36,8 @@ def detectable_note(smallest: Mapping[str, float], titles: Mapping[str, str], co
         comparisons: that the correction is over.
     """
     over = f"p < {LEVEL} after correction for {comparisons} comparisons" if comparisons > 1 else f"p < {LEVEL}"
-    listed = ", ".join(f"{titles[name]} {100 * value:.1f}" for name, value in smallest.items())
-    return f"Smallest difference that could have been shown ({100 * POWER:.0f} % power at {over}), in points: {listed}."
+    values = ", ".join(f"{titles[name]} {100 * value:.1f}" for name, value in smallest.items())
+    return f"Smallest difference that could have been shown ({100 * POWER:.0f} % power at {over}), in points: {values}."
 
 
 def _best_two(sweep: SweepResults, column: Column) -> list[Comparison]:

@@ -138,9 +138,9 @@ class Drawn:
         """Captions and absences as Markdown; nothing where nothing was drawn."""
         if not self.captions:
             return []
-        shown = [f"- [`figures/{name}.png`](figures/{name}.png): {text}" for name, text in self.captions.items()]
-        lacking = [f"- not drawn: {name}, which needs {text}." for name, text in self.absent.items()]
-        return ["## Figures", "", *shown, *lacking, ""]
+        captions = [f"- [`figures/{name}.png`](figures/{name}.png): {text}" for name, text in self.captions.items()]
+        absences = [f"- not drawn: {name}, which needs {text}." for name, text in self.absent.items()]
+        return ["## Figures", "", *captions, *absences, ""]
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
@@ -158,7 +158,9 @@ def write_figures(sweep: SweepResults) -> Drawn:
         for name, (draw, table, caption) in _figures(part.with_titles_in_world() if world else part).items():
             sketches.append(Sketch(draw, table, sweep.folder / "figures" / f"{name}{ending}"))
             captions[f"{name}{ending}"] = heading + caption
-        absent |= {f"{each.name}{ending}": each.needs for each in RECIPES if f"{each.name}{ending}" not in captions}
+        absent |= {
+            f"{recipe.name}{ending}": recipe.needs for recipe in RECIPES if f"{recipe.name}{ending}" not in captions
+        }
     return Drawn(captions, absent, begin_drawing(sketches, len(sweep.rows)))
 
 

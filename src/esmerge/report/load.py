@@ -133,8 +133,8 @@ class SweepResults:
         rows = tuple(row for row in self.rows if row.world == world)
         runs = {run for row in rows for run in row.runs.values()}
         results = self.results[self.results["run"].isin(runs)]
-        asked = set(results["benchmark"])
-        benchmarks = tuple(benchmark for benchmark in self.benchmarks if benchmark.name in asked)
+        names = set(results["benchmark"])
+        benchmarks = tuple(benchmark for benchmark in self.benchmarks if benchmark.name in names)
         return replace(self, rows=rows, results=results, benchmarks=benchmarks)
 
     def run(self, name: str) -> RunFolder:
@@ -210,16 +210,16 @@ def _rows(
     runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
     several = [axis for axis in ("specialists", "probe") if len(set(runs[axis]) - {""}) > 1]
     world_of, rows = _worlds(runs, configs), []
-    for axes, same in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
+    for axes, group_runs in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
         named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes[:-1]), strict=True))
         tuned = bool(axes[-1])
-        same_axes = {name: configs[name] for name in same["run"]}
+        same_axes = {name: configs[name] for name in group_runs["run"]}
         telling = _differing(same_axes)
-        more = (*(named[axis] for axis in several if axis != "specialists"), *(["tuned"] if tuned else []))
-        extra = (named["specialists"], *more) if "specialists" in several else more
+        labels = (*(named[axis] for axis in several if axis != "specialists"), *(["tuned"] if tuned else []))
+        extra = (named["specialists"], *labels) if "specialists" in several else labels
         groups: dict[tuple[str, ...], dict[str, str]] = {}
         order: dict[tuple[str, ...], list[tuple[int, float, str]]] = {}
-        for run, seed in zip(same["run"], same["seed"], strict=True):
+        for run, seed in zip(group_runs["run"], group_runs["seed"], strict=True):
             values = {key: same_axes[run].get(key, "?") for key in telling}
             settings = tuple(_setting(key, value) for key, value in values.items())
             order[settings] = [_order(value) for value in values.values()]
@@ -228,7 +228,7 @@ def _rows(
         for settings, by_seed in sorted(groups.items(), key=lambda group: order[group[0]]):
             space, fine = named["merge_space"], named["granularity"]
             record = records[next(iter(by_seed.values()))]
-            title, short = (row_title(record.title, fine, space, *words, *settings) for words in (extra, more))
+            title, short = (row_title(record.title, fine, space, *words, *settings) for words in (extra, labels))
             world = world_of(next(iter(by_seed.values())))
             rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned, world, short))
     return sorted(rows, key=lambda row: (row_rank(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))

@@ -68,5 +68,5 @@ def _clusters(sweep: SweepResults, answers: Mapping[tuple[str, str], RunAnswers]
 def _frame(answers: RunAnswers) -> pd.DataFrame:
     """Columns ``id, label, prediction``; what a wrong prediction says does not matter here."""
     labels = answers.questions.labels
-    given = [label if right else f"not {label}" for label, right in zip(labels, answers.right, strict=True)]
-    return pd.DataFrame({"id": list(answers.questions.ids), "label": list(labels), "prediction": given})
+    predictions = [label if right else f"not {label}" for label, right in zip(labels, answers.right, strict=True)]
+    return pd.DataFrame({"id": list(answers.questions.ids), "label": list(labels), "prediction": predictions})

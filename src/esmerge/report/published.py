@@ -69,12 +69,12 @@ def sources(path: Path = PUBLISHED) -> list[str]:
 
 def assign(rows: Sequence[Row], methods: Sequence[Published]) -> tuple[dict[str, Published], list[Published]]:
     """Which row shows which published method: (row key -> method, methods without a row). The first match takes it."""
-    taken: dict[str, Published] = {}
+    assignment: dict[str, Published] = {}
     for row in rows:
         match = next((method for method in methods if method.is_of(row)), None)
-        if match is not None and match not in taken.values():
-            taken[row.key] = match
-    return taken, [method for method in dict.fromkeys(methods) if method not in taken.values()]
+        if match is not None and match not in assignment.values():
+            assignment[row.key] = match
+    return assignment, [method for method in dict.fromkeys(methods) if method not in assignment.values()]
 
 
 def published_title(method: Published) -> str:

@@ -100,7 +100,9 @@ def headline(sweep: SweepResults) -> list[Column]:
 
 def family_columns(benchmarks: Sequence[EvaluatedBenchmark]) -> list[Column]:
     """One column per family: its mean, or its only benchmark."""
-    by_family = {each.family: each for each in benchmark_columns(benchmarks) if each.name not in PUBLISHED_MEANS}
+    by_family = {
+        column.family: column for column in benchmark_columns(benchmarks) if column.name not in PUBLISHED_MEANS
+    }
     return list(by_family.values())  # a family's mean comes last and wins
 
 
@@ -217,6 +219,6 @@ def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
 @lru_cache(maxsize=1024)
 def _binomial_interval(shares: tuple[float, ...], n: tuple[int, ...]) -> tuple[float, float]:
     """Of the mean of ``shares``; resampling n right-or-wrong answers is drawing a binomial."""
-    drawn = np.random.default_rng(0).binomial(n, shares, size=(RESAMPLES, len(n))) / np.array(n)
-    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
+    samples = np.random.default_rng(0).binomial(n, shares, size=(RESAMPLES, len(n))) / np.array(n)
+    low, high = np.percentile(samples.mean(axis=1), [2.5, 97.5])
     return float(low), float(high)

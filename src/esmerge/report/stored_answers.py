@@ -103,14 +103,14 @@ class StoredAnswers:
         self, benchmark: str, ids: pa.ChunkedArray, labels: pa.ChunkedArray, checksum: str
     ) -> tuple[AskedQuestions, NDArray[np.int32]]:
         """The questions, the same object for the same ones, and the numbers of their labels, (n,)."""
-        known = self._questions.setdefault(benchmark, [])
-        for asked in known:
-            if asked.questions.checksum == checksum and asked.ids.equals(ids) and asked.labels.equals(labels):
-                return asked.questions, asked.truth
+        entries = self._questions.setdefault(benchmark, [])
+        for entry in entries:
+            if entry.questions.checksum == checksum and entry.ids.equals(ids) and entry.labels.equals(labels):
+                return entry.questions, entry.truth
         texts = tuple(ids.to_pylist())
         questions = AskedQuestions(texts, tuple(labels.to_pylist()), checksum, len(set(texts)) == len(texts))
-        known.append(_Asked(questions, ids, labels, self._numbered(labels)))
-        return questions, known[-1].truth
+        entries.append(_Asked(questions, ids, labels, self._numbered(labels)))
+        return questions, entries[-1].truth
 
     def _numbered(self, texts: pa.ChunkedArray) -> NDArray[np.int32]:
         """Texts as their numbers, (n,)."""
@@ -156,7 +156,7 @@ def _table(path: Path) -> pa.Table:
     Raises:
         StoreError: no CSV, rows of unequal length, or a column is missing.
     """
-    again = "delete the run's folder and run the sweep again"
+    remedy = "delete the run's folder and run the sweep again"
     try:
         table = read_csv(
             path,
@@ -165,11 +165,11 @@ def _table(path: Path) -> pa.Table:
             convert_options=ConvertOptions(column_types=dict.fromkeys(TEXTS, pa.string())),
         )
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{path} is no table of predictions ({error}): {again}") from error
+        raise StoreError(f"{path} is no table of predictions ({error}): {remedy}") from error
     if missing := set(TEXTS) - set(table.column_names):
-        raise StoreError(f"{path} lacks the column(s) {', '.join(sorted(missing))}: {again}")
+        raise StoreError(f"{path} lacks the column(s) {', '.join(sorted(missing))}: {remedy}")
     numeric = (pa.types.is_floating, pa.types.is_integer, pa.types.is_null)
     for name in table.column_names:
         if name.startswith(LOGLIK) and not any(check(table[name].type) for check in numeric):
-            raise StoreError(f"{path} has texts in column {name!r}, expected log-likelihoods: {again}")
+            raise StoreError(f"{path} has texts in column {name!r}, expected log-likelihoods: {remedy}")
     return table

@@ -89,7 +89,7 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
     across = columns(sweep)
     names = [column.name for column in across]
     reported = {name: methods for name, methods in read_published().items() if name in names}
-    taken, orphans = assign(sweep.rows, shown(names, reported))
+    assignment, orphans = assign(sweep.rows, shown(names, reported))
     marks = {(comparison.row.key, comparison.column.name): _mark(comparison) for comparison in comparisons}
     tops = {column.name: _tops(sweep, column) for column in across}
     origins = read_sources()
@@ -100,7 +100,7 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
             measured = cell(sweep, row, column)
             ranked = row.kind in MERGED and measured is not None
             best, second = (ranked and _percent(measured.value) == top for top in tops[column.name])  # type: ignore[union-attr]
-            entry = _published_entry(taken.get(row.key), column.name, reported, origins)
+            entry = _published_entry(assignment.get(row.key), column.name, reported, origins)
             mark = marks.get((row.key, column.name), 0)
             entries.append(replace(entry, cell=measured, best=best, second=second, mark=mark))
         lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
@@ -176,15 +176,15 @@ def legend(table: ReportTable, marks: str) -> list[str]:
 def _tested(table: ReportTable) -> str:
     """What the marks of a table mean."""
     if any(line.block == BLOCKS[MethodKind.ES] for line in table.lines):
-        pair = (
+        meaning = (
             "ES-Merging significantly above / below the best baseline merge of the column (base model or specialist "
             "where no other merge was run)"
         )
     else:
-        pair = "significantly above / below the best merge of the column"
+        meaning = "significantly above / below the best merge of the column"
     test = "paired exact test on the same examples, p < 0.05 after Holm's correction over"
     count = f"the table's {table.comparisons} comparisons" if table.comparisons > 1 else "one comparison"
-    return f"{pair}: {test} {count}."
+    return f"{meaning}: {test} {count}."
 
 
 def number(score: Cell) -> str:

@@ -32,7 +32,7 @@ def show(tables: Sequence[ReportTable], paths: Sequence[Path], verdict: str, con
 
 
 def _grid(table: ReportTable) -> Grid:
-    shown = _shown_columns(table)
+    indices = _shown_columns(table)
     grid = Grid(
         title=": ".join([*filter(None, [table.title]), TITLE]).capitalize(),
         title_justify="left",
@@ -41,12 +41,12 @@ def _grid(table: ReportTable) -> Grid:
         header_style="bold",
     )
     grid.add_column("method")
-    for index in shown:
+    for index in indices:
         grid.add_column(escape(table.columns[index].title), justify="right")
     measured = [line for line in table.lines if any(entry.cell for entry in line.entries)]
     for _, lines in groupby(measured, key=lambda line: line.block):
         for line in lines:
-            grid.add_row(escape(line.title), *[_text(line.entries[index]) for index in shown])
+            grid.add_row(escape(line.title), *[_text(line.entries[index]) for index in indices])
         grid.add_section()
     return grid
 

@@ -64,13 +64,16 @@ def _part(sweep: SweepResults) -> str:
 def _corrected(sweep: SweepResults, comparisons: Mapping[str, Comparison]) -> tuple[dict[str, Comparison], int]:
     """The comparisons, p corrected together with all that the table tests; and how many these are."""
     tested, _ = against_baseline(sweep)
-    pairs = {(_pair(each), each.column.name) for each in tested}
-    beside = [each for each in comparisons.values() if (_pair(each), each.column.name) not in pairs]
-    everything = correct([*tested, *beside])
-    p_values = {(_pair(each), each.column.name): each.p_holm for each in everything}
+    pairs = {(_pair(comparison), comparison.column.name) for comparison in tested}
+    beside = [
+        comparison for comparison in comparisons.values() if (_pair(comparison), comparison.column.name) not in pairs
+    ]
+    corrected = correct([*tested, *beside])
+    p_values = {(_pair(comparison), comparison.column.name): comparison.p_holm for comparison in corrected}
     return {
-        name: replace(each, p_holm=p_values[_pair(each), each.column.name]) for name, each in comparisons.items()
-    }, len(everything)
+        name: replace(comparison, p_holm=p_values[_pair(comparison), comparison.column.name])
+        for name, comparison in comparisons.items()
+    }, len(corrected)
 
 
 def _pair(comparison: Comparison) -> frozenset[str]:
@@ -115,8 +118,8 @@ def _family(
     elif column.name not in comparisons or second is None:
         text += "; there is nothing to compare it with."
     else:
-        other = _percent(cell(sweep, second, column))
-        text += f", {second.title} has {other}: {_difference(comparisons[column.name])}."
+        percentage = _percent(cell(sweep, second, column))
+        text += f", {second.title} has {percentage}: {_difference(comparisons[column.name])}."
     return text + _floor_note(sweep, column, score)
 
 

@@ -84,9 +84,9 @@ class ShippedStages:
         entry = self._entry(kind, name)
         if entry is None:
             return f"no {kind} {name} is shipped"
-        shipped, here = dict(_flat(entry["settings"])), dict(_flat(settings))
-        names = [key for key in sorted(shipped.keys() | here.keys()) if shipped.get(key) != here.get(key)]
-        named = ", ".join(f"{key}={here.get(key)}, shipped {shipped.get(key)}" for key in names[:MOST_NAMED])
+        shipped, current = dict(_flat(entry["settings"])), dict(_flat(settings))
+        names = [key for key in sorted(shipped.keys() | current.keys()) if shipped.get(key) != current.get(key)]
+        named = ", ".join(f"{key}={current.get(key)}, shipped {shipped.get(key)}" for key in names[:MOST_NAMED])
         return named + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
     def _entry(self, kind: str, name: str) -> dict[str, dict[str, str]] | None:

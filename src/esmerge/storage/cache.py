@@ -47,28 +47,28 @@ class Cache:
         ``make`` gets the folder to fill. Beside it lies ``<folder>.partial``, which outlives an interruption:
         checkpoints of long work belong there (see ``scratch``).
         """
-        done = self.path(kind, key)
-        if self._is_there(kind, done) and _damage(done) is None:
+        path = self.path(kind, key)
+        if self._is_there(kind, path) and _damage(path) is None:
             self._remove_scratch(kind, key)  # which stays behind where a process was killed just after it had finished
-            return done
-        done.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{done}.lock"):
-            if not self._is_there(kind, done) or _is_damaged(done):
-                with whole_folder(done) as building:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if not self._is_there(kind, path) or _is_damaged(path):
+                with whole_folder(path) as building:
                     make(building)
                     text = json.dumps(key, indent=1, sort_keys=True, default=str)
                     (building / "key.json").write_text(text, encoding="utf-8")
                     seal(building)
-                self._built.add(done)
+                self._built.add(path)
             self._remove_scratch(kind, key)
-        return done
+        return path
 
     def never_renewed(self) -> list[str]:
         """Kinds that were to be made again and that nothing asked for; sorted."""
         return sorted(self.renewed - {path.parent.name for path in self._built})
 
-    def _is_there(self, kind: str, done: Path) -> bool:
-        return done.exists() and (kind not in self.renewed or done in self._built)
+    def _is_there(self, kind: str, path: Path) -> bool:
+        return path.exists() and (kind not in self.renewed or path in self._built)
 
     def scratch(self, kind: str, key: Mapping[str, object]) -> Path:
         """A folder for checkpoints of a stage that is not finished."""
@@ -79,22 +79,22 @@ class Cache:
         shutil.rmtree(self.scratch(kind, key), ignore_errors=True)
 
 
-def _is_damaged(done: Path) -> bool:
+def _is_damaged(path: Path) -> bool:
     """Whether a file of a finished folder is not what it was, which is then told."""
-    if (reason := _damage(done)) is None:
+    if (reason := _damage(path)) is None:
         return False
-    warnings.warn(f"{done} is damaged: {reason}; it is made again", stacklevel=3)
+    warnings.warn(f"{path} is damaged: {reason}; it is made again", stacklevel=3)
     return True
 
 
-def _damage(done: Path) -> str | None:
+def _damage(path: Path) -> str | None:
     """What is damaged in a finished folder; looked at once per process, since hashing a large folder takes seconds."""
-    stamp = done.stat().st_ctime_ns
-    if _INTACT.get(done) == stamp:
+    stamp = path.stat().st_ctime_ns
+    if _INTACT.get(path) == stamp:
         return None
-    reason = broken_seal(done)
+    reason = broken_seal(path)
     if reason is None:
-        _INTACT[done] = stamp
+        _INTACT[path] = stamp
     return reason
 
 

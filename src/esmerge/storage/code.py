@@ -106,8 +106,8 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
         start = ".".join([*parents, *([node.module] if node.module else [])])
         yield from (f"{start}.{alias.name}" for alias in node.names)
     elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-        for other in node.orelse:  # the rest is never run
-            yield from _imported(other, package)
+        for statement in node.orelse:  # the rest is never run
+            yield from _imported(statement, package)
     else:
         for child in ast.iter_child_nodes(node):
             yield from _imported(child, package)

@@ -13,8 +13,8 @@ FULL_IN_WORDS = tuple(f"os error {number}" for number in FULL)  # as libraries w
 def disk_is_full(error: BaseException) -> bool:
     """Whether an error, or one that it came from, says that nothing more can be written."""
     return any(
-        each.errno in FULL if isinstance(each, OSError) else any(words in str(each) for words in FULL_IN_WORDS)
-        for each in _chain(error)
+        cause.errno in FULL if isinstance(cause, OSError) else any(words in str(cause) for words in FULL_IN_WORDS)
+        for cause in _chain(error)
     )
 
 
@@ -37,7 +37,7 @@ def disk_message(error: BaseException, folder: Path) -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """An error, then what it came from."""
-    each: BaseException | None = error
-    while each is not None:
-        yield each
-        each = each.__cause__ or each.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

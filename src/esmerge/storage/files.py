@@ -37,8 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("ab") as handle:
             _try_lock(handle)  # as long as it is held, the writer lives
             yield partial
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -46,11 +46,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _remove_left(path: Path) -> None:
     """Remove temporary files of ``path`` whose writer is gone."""
-    for left in path.parent.iterdir():
-        if left.name.startswith(f".{path.name}.") and left.name.endswith(PARTIAL) and left.is_file():
-            with suppress(OSError), left.open("rb") as handle:  # another writer may be removing it, too
+    for leftover in path.parent.iterdir():
+        if leftover.name.startswith(f".{path.name}.") and leftover.name.endswith(PARTIAL) and leftover.is_file():
+            with suppress(OSError), leftover.open("rb") as handle:  # another writer may be removing it, too
                 if _try_lock(handle):
-                    left.unlink()
+                    leftover.unlink()
 
 
 def _try_lock(handle: IO[bytes]) -> bool:

@@ -67,8 +67,8 @@ class TensorFile:
             AdapterError: it is of another number format than ``FORMATS``, or has too many dimensions.
         """
         if tensor.dtype not in FORMATS or tensor.ndim > self._dimensions:
-            most = "a matrix or vector" if self._dimensions == 2 else f"at most {self._dimensions} dimensions"
-            raise AdapterError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}: expected {most} of floats")
+            shapes = "a matrix or vector" if self._dimensions == 2 else f"at most {self._dimensions} dimensions"
+            raise AdapterError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}: expected {shapes} of floats")
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         self._reserve(name, FORMATS[tensor.dtype], tuple(tensor.shape), raw.nbytes)
         self.write(self.spans[name].start, raw)
@@ -81,10 +81,10 @@ class TensorFile:
 
     def write(self, start: int, values: np.ndarray) -> None:
         """Put contiguous values at a byte of the file."""
-        left = memoryview(values.reshape(-1).view(np.uint8).data)
-        while left:  # one call may write less than it was given
-            done = os.pwrite(self._file.fileno(), left, start)
-            left, start = left[done:], start + done
+        remaining = memoryview(values.reshape(-1).view(np.uint8).data)
+        while remaining:  # one call may write less than it was given
+            count = os.pwrite(self._file.fileno(), remaining, start)
+            remaining, start = remaining[count:], start + count
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """The float32 values between two bytes of the file; read-only."""

@@ -63,8 +63,8 @@ def _remove_left(folder: Path) -> None:
                 aside = path.with_suffix(OLD)
                 if aside.is_dir() and not folder.exists():
                     aside.rename(folder)
-                for left in (aside, path.with_suffix(PARTIAL)):
-                    shutil.rmtree(left, ignore_errors=True)
+                for leftover in (aside, path.with_suffix(PARTIAL)):
+                    shutil.rmtree(leftover, ignore_errors=True)
         except Timeout:
             continue  # its writer lives
         path.unlink(missing_ok=True)

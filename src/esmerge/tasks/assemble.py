@@ -164,7 +164,9 @@ def assemble_benchmark(
     """
     check_limit("limit", request.limit)
     names = zip(entity_column_names(modalities), modalities, strict=True)
-    frame, seen = unseen(frame, {column: modality for column, modality in names if column not in described}, request)
+    frame, seen_rejects = unseen(
+        frame, {column: modality for column, modality in names if column not in described}, request
+    )
     check_disjoint(frame, "key", request.name)
     check_sides(frame["side"], settings, request)
     template, labels = _wording(settings, request, frame["answer"], labels)
@@ -182,7 +184,7 @@ def assemble_benchmark(
         validation=splits["validation"],
         test=splits["test"],
         checksum=checksum,
-        rejects=(*rejects, *seen),
+        rejects=(*rejects, *seen_rejects),
     )
 
 
@@ -230,10 +232,10 @@ def check_sides(sides: pd.Series, settings: TableSettings, request: BenchmarkReq
             f"benchmark {request.name!r} has no {' and no '.join(empty)} rows ({counted}): choose another split, other "
             "shares or another seed, or give a larger table"
         )
-    few = [side for side, count in counts.items() if count < FEW]
-    if few:
+    small = [side for side, count in counts.items() if count < FEW]
+    if small:
         warnings.warn(
-            f"benchmark {request.name!r} has few {' and few '.join(few)} rows ({counted}): an accuracy on fewer than "
+            f"benchmark {request.name!r} has few {' and few '.join(small)} rows ({counted}): an accuracy on fewer than "
             f"{FEW} says little, and nothing should be chosen by it",
             stacklevel=3,
         )

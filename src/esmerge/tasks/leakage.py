@@ -141,9 +141,9 @@ def merged(kind: str, rule: str, train: pd.DataFrame, test: pd.DataFrame, same: 
     exact = set(train["value"])
     form_of = {key_of[value]: value for value in reversed(train["value"].unique())}
     pairs = [(value, form_of[key_of[value]]) for value in test["value"].unique() if key_of[value] in form_of]
-    others = [pair for pair in pairs if pair[0] not in exact]
+    merged_pairs = [pair for pair in pairs if pair[0] not in exact]
     in_training = test["value"].map(key_of).isin(form_of).groupby(test["example"]).any()
-    return Merged(kind, rule, len(others), float(in_training.mean()), tuple(others[:SHOWN]))
+    return Merged(kind, rule, len(merged_pairs), float(in_training.mean()), tuple(merged_pairs[:SHOWN]))
 
 
 def _merged(benchmark: Benchmark, entities: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Iterator[Merged]:

@@ -183,6 +183,6 @@ def _whole(name: str, value: object, minimum: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        what = "null for all" if minimum else "null for none"
-        raise ConfigError(f"benchmark.{name}={value!r}: expected a whole number from {minimum}, or {what}")
+        null_meaning = "null for all" if minimum else "null for none"
+        raise ConfigError(f"benchmark.{name}={value!r}: expected a whole number from {minimum}, or {null_meaning}")
     return value

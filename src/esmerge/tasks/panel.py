@@ -114,15 +114,15 @@ def assemble_panel(
     names = entity_column_names(modalities)
     sides = _sides_in_words(settings, request)
     perceived = {names[side]: modalities[side] for side in (0, 1) if side not in sides}
-    frame, seen = unseen(frame, perceived, request)  # before questions are matched
+    frame, seen_rejects = unseen(frame, perceived, request)  # before questions are matched
     choices = [_choose(frame, side, settings, request) for side in SIDES]
-    questions = pd.concat([asked for _, asked in choices])
+    questions = pd.concat([rows for _, rows in choices])
     columns: dict[str, pd.Series] = {}
     left_out: list[Reject] = []
     for side in sides:
         if worded_language(settings.prompt, request.language) == BRIEF and isinstance(words[side], Described):
             facts = _facts(frame, names[side], names[1 - side], words[1 - side], request)
-            matched = facts.loc[pd.concat([whole for whole, _ in choices]).index]
+            matched = facts.loc[pd.concat([record_rows for record_rows, _ in choices]).index]
             columns[names[side]] = _records(matched, facts, settings, request)
             single = ~questions.index.isin(columns[names[side]].index)
             left_out += [Reject(row, SINGLE) for row in questions.loc[single, "row"]]
@@ -130,7 +130,7 @@ def assemble_panel(
         else:
             columns[names[side]] = _in_words(words[side], questions, names[side])
     questions = questions.assign(**columns)  # by index: a record is of a question, not of an entity
-    rejects = [*rejects, *seen, *left_out]
+    rejects = [*rejects, *seen_rejects, *left_out]
     return assemble_benchmark(questions, modalities, settings, request, checksum, rejects, described=list(columns))
 
 

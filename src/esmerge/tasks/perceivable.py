@@ -47,11 +47,11 @@ def perceivable(benchmark: Benchmark, refusals: Refusals | None, limit: float) -
     emptied = [side for side, examples in splits.items() if examples and not remaining[side]]
     total = sum(map(len, splits.values()))
     if emptied or len(rejects) > limit * total:
-        listed = "; ".join(f"{reject.row}: {reject.reason}" for reject in rejects[:SHOWN])
+        listing = "; ".join(f"{reject.row}: {reject.reason}" for reject in rejects[:SHOWN])
         raise InputError(
             f"benchmark {benchmark.name!r}: the specialists' encoders refuse {len(rejects)} of {total} examples"
             f"{f', all of {emptied[0]} among them' if emptied else ''}; a share of at most "
-            f"benchmark.max_rejects={limit:g} may be refused, and no split whole. First reasons: {listed}"
+            f"benchmark.max_rejects={limit:g} may be refused, and no split whole. First reasons: {listing}"
         )
     return replace(benchmark, train=train, validation=validation, test=test, rejects=(*benchmark.rejects, *rejects))
 

@@ -36,10 +36,10 @@ def question_records(
     Returns:
         Index of the question -> record, of the questions that have one; in no particular order.
     """
-    known, asked = _by_entity(facts), _by_entity(questions)
+    facts_by_entity, questions_by_entity = _by_entity(facts), _by_entity(questions)
     records: dict[object, str] = {}
-    for (side, entity), of_entity in asked.items():
-        answers, draw = {name: answer for _, name, answer in known[side, entity]}, f"{seed}:{entity}"
+    for (side, entity), of_entity in questions_by_entity.items():
+        answers, draw = {name: answer for _, name, answer in facts_by_entity[side, entity]}, f"{seed}:{entity}"
         for number, group in enumerate(_groups(of_entity, listed)):
             record = record_in_words(_filled(group, answers, listed, draw), labels, f"{draw}:{number}")
             records.update({index: record for index, _, _ in group})
@@ -48,11 +48,11 @@ def question_records(
 
 def _by_entity(rows: pd.DataFrame) -> dict[tuple[str, str], list[Question]]:
     """(Side, entity) -> its rows, in their order."""
-    found: dict[tuple[str, str], list[Question]] = {}
+    groups: dict[tuple[str, str], list[Question]] = {}
     columns = (rows[name] for name in ("side", "entity", "name", "answer"))
     for index, side, entity, name, answer in zip(rows.index, *columns, strict=True):
-        found.setdefault((side, entity), []).append((index, name, int(answer)))
-    return found
+        groups.setdefault((side, entity), []).append((index, name, int(answer)))
+    return groups
 
 
 def _groups(questions: Sequence[Question], listed: int) -> list[list[Question]]:
@@ -70,5 +70,5 @@ def _groups(questions: Sequence[Question], listed: int) -> list[list[Question]]:
 def _filled(questions: Sequence[Question], facts: Mapping[str, int], listed: int, draw: str) -> dict[str, int]:
     """Name -> answer: those of the questions, and of other facts as many as there is room for."""
     content = {name: answer for _, name, answer in questions}
-    others = sorted(facts.keys() - content.keys(), key=lambda name: uniform(f"{draw}:filling:{name}"))
-    return content | {name: facts[name] for name in others[: listed - len(content)]}
+    filling = sorted(facts.keys() - content.keys(), key=lambda name: uniform(f"{draw}:filling:{name}"))
+    return content | {name: facts[name] for name in filling[: listed - len(content)]}

@@ -40,12 +40,12 @@ def write_seen(seen: Seen, folder: Path) -> list[Path]:
     """
     paths = []
     for modality, entities in seen.items():
-        listed = list(dict.fromkeys(entities))
-        if broken := [entity for entity in listed if len(entity.splitlines()) != 1]:
+        distinct = list(dict.fromkeys(entities))
+        if broken := [entity for entity in distinct if len(entity.splitlines()) != 1]:
             raise InputError(f"{modality} {broken[0]!r}: expected one line, since a list has one entity a line")
         folder.mkdir(parents=True, exist_ok=True)
         paths.append(folder / f"{modality}{SUFFIX}")
-        write_text(paths[-1], "".join(f"{entity}\n" for entity in listed))
+        write_text(paths[-1], "".join(f"{entity}\n" for entity in distinct))
     return paths
 
 
@@ -82,17 +82,17 @@ def unseen(
     """
     if request.seen is None or not columns:
         return frame, []
-    listed, asked = read_seen(request.seen, request.name), frame["side"].isin(ASKED).to_numpy()
-    known = asked.copy()
+    entities, queried = read_seen(request.seen, request.name), frame["side"].isin(ASKED).to_numpy()
+    is_known = queried.copy()
     for column, modality in columns.items():
-        known[known] = _is_listed(frame.loc[known, column], modality, listed.get(modality, []))
-    kept = frame[~known]
-    if not (kept["side"] == "test").any():
+        is_known[is_known] = _is_listed(frame.loc[is_known, column], modality, entities.get(modality, []))
+    remaining = frame[~is_known]
+    if not (remaining["side"] == "test").any():
         raise InputError(
-            f"benchmark {request.name!r}: benchmark.seen={request.seen} lists all entities of all {int(asked.sum())} "
+            f"benchmark {request.name!r}: benchmark.seen={request.seen} lists all entities of all {int(queried.sum())} "
             "questions of validation and test: nothing is left to ask; take another benchmark or another split"
         )
-    return kept, [Reject(row, REASON) for row in frame.loc[known, "row"]]
+    return remaining, [Reject(row, REASON) for row in frame.loc[is_known, "row"]]
 
 
 def marked(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
@@ -106,5 +106,5 @@ def marked(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
 def _is_listed(values: pd.Series, modality: str, entities: Iterable[str]) -> NDArray[np.bool_]:
     """(n,) whether each value is one of the entities."""
     same = text_identity(modality)
-    listed = {same(entity) for entity in entities}
-    return values.map({value: same(value) in listed for value in values.unique()}).to_numpy(dtype=bool)
+    forms = {same(entity) for entity in entities}
+    return values.map({value: same(value) in forms for value in values.unique()}).to_numpy(dtype=bool)

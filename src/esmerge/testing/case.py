@@ -42,8 +42,8 @@ class Case:
 
     def settings(self, **changes: object) -> object:
         """The merge's published settings, with changes; ``AssertionError`` if it lacks one that is to be changed."""
-        lacking = sorted(set(changes) - {item.name for item in fields(self.entry.settings)})
-        require(not lacking, f"its settings {self.entry.settings.__name__} have no {', '.join(lacking)}")
+        unknown = sorted(set(changes) - {item.name for item in fields(self.entry.settings)})
+        require(not unknown, f"its settings {self.entry.settings.__name__} have no {', '.join(unknown)}")
         return replace(self.entry.settings(), **changes)
 
     def inputs(

@@ -111,13 +111,13 @@ def scale_multiplies_the_task_vector(case: Case, shape: Shape, scale: float = 2.
 def rank_leaves_the_best_adapter(case: Case, shape: Shape, rank: int = 1) -> None:
     """``rank`` leaves an adapter that is as close to the whole update as any of its rank (Eckart and Young)."""
     experts = experts_of(replace(shape, dtype=torch.float32))
-    whole, short = dense(case.merged(experts)), case.merged(experts, rank=rank)
+    updates, short = dense(case.merged(experts)), case.merged(experts, rank=rank)
     require(isinstance(short, LoraState), f"rank={rank} leaves a {type(short).__name__}, expected an adapter")
     for module, update in dense(short).items():
-        left = _rank(short, module)
-        require(left <= max(rank, shape.rank), f"rank={rank} leaves {module} at rank {left}")
-        values = torch.linalg.svdvals(whole[module])
-        least, error = float(values[rank:].square().sum().sqrt()), float((update - whole[module]).norm())
+        module_rank = _rank(short, module)
+        require(module_rank <= max(rank, shape.rank), f"rank={rank} leaves {module} at rank {module_rank}")
+        values = torch.linalg.svdvals(updates[module])
+        least, error = float(values[rank:].square().sum().sqrt()), float((update - updates[module]).norm())
         bound = least + 1e-4 * float(values.norm())
         require(error <= bound, f"rank={rank} leaves {module} off by {error:.3g}, {least:.3g} is possible")
 
@@ -222,8 +222,8 @@ def reads_signals(case: Case) -> bool:
 
 def is_layerwise(case: Case) -> bool:
     """Convex merges of both spaces with one weight per expert and layer; a case of either space stands for both."""
-    both = {"factors", "delta"} <= set(case.info.spaces)
-    return both and is_convex(case) and not case.info.elementwise and case.granularity in (None, "layer")
+    merges_both = {"factors", "delta"} <= set(case.info.spaces)
+    return merges_both and is_convex(case) and not case.info.elementwise and case.granularity in (None, "layer")
 
 
 INVARIANTS = (

@@ -21,13 +21,13 @@ def misfits_are_refused_by_name(case: Case, shape: Shape) -> None:
     hole = good.a.clone()
     hole[0, 0] = float("nan")
     fewer = {name: factors for name, factors in experts["expert1"].modules.items() if name != module}
-    lacking = {**experts, "expert1": replace(experts["expert1"], modules=fewer)}
+    incomplete = {**experts, "expert1": replace(experts["expert1"], modules=fewer)}
     changed = {
         "a NaN": (
             _with(experts, module, replace(good, a=hole)),
             (f"'expert1' holds NaN or infinite values in {module}.lora_A",),
         ),
-        "a missing module": (lacking, ("'expert1'", module)),
+        "a missing module": (incomplete, ("'expert1'", module)),
         "another width": (_with(experts, module, replace(good, b=good.b[:-1])), (module,)),
         "a single expert": ({"expert1": experts["expert1"]}, ("at least two experts",)),
     }

@@ -75,10 +75,10 @@ def git_state(checkout: Path | None) -> dict[str, object]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=False)
+        process = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else None
+    return os.fsdecode(process.stdout).strip() if process.returncode == 0 else None
 
 
 def _version(name: str) -> str | None:

@@ -51,8 +51,8 @@ def collect_runs(sweep: Path | str) -> CollectedRuns:
     """Outcomes and results of all runs; no rows if none has finished."""
     runs = run_folders(sweep)
     outcomes = {run.name: run.outcome() for run in runs}
-    done = [run for run in runs if outcomes[run.name].state == "done"]
-    tables = [run.read_metrics() for run in done if (run.path / "metrics.csv").exists()]
+    finished = [run for run in runs if outcomes[run.name].state == "done"]
+    tables = [run.read_metrics() for run in finished if (run.path / "metrics.csv").exists()]
     empty = pd.DataFrame(columns=list(RESULT_COLUMNS))
     return CollectedRuns(outcomes, pd.concat(tables, ignore_index=True) if tables else empty)
 

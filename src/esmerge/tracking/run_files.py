@@ -47,14 +47,14 @@ class RunFiles:
         Raises:
             StoreError: the folder does not say, or says it in other words.
         """
-        path, again = self.path / "method.json", "run the sweep again (what is finished stays as it is)"
+        path, remedy = self.path / "method.json", "run the sweep again (what is finished stays as it is)"
         if not path.exists():
-            raise StoreError(f"{self.path} does not say what its method is, it has no {path.name}: {again}")
+            raise StoreError(f"{self.path} does not say what its method is, it has no {path.name}: {remedy}")
         try:
             stored = MethodRecord(**read_json(path))
             return replace(stored, kind=MethodKind(stored.kind))
         except (TypeError, ValueError) as error:
-            raise StoreError(f"{path} says of its method what is not understood ({error}): {again}") from error
+            raise StoreError(f"{path} says of its method what is not understood ({error}): {remedy}") from error
 
     def write_predictions(self, benchmark: str, predictions: pd.DataFrame) -> Path:
         """Store a finished benchmark's predictions, one row per example."""

@@ -79,7 +79,7 @@ class SweepProgress:
 
     def _expected(self, run: RunProgress) -> float:
         """Seconds that a run will still take."""
-        took = [(done.kind, done.seconds) for done in self.of(Phase.DONE) if done.seconds is not None]
+        took = [(finished.kind, finished.seconds) for finished in self.of(Phase.DONE) if finished.seconds is not None]
         alike = [seconds for kind, seconds in took if kind == run.kind] or [seconds for _, seconds in took]
         return max(0.0, (fmean(alike) if alike else 0.0) - (run.seconds or 0.0))
 

@@ -112,13 +112,18 @@ def artifact_of(product: Product, upload: float | None) -> wandb.Artifact:
 
     records = {name: {"bytes": record.bytes, "sha256": record.sha256} for name, record in product.files.items()}
     limit = float("inf") if upload is None else upload * MEGABYTE
-    sent = [name for name, record in product.files.items() if record.bytes <= limit]
-    metadata = {**product.description, "made_from": list(product.made_from), "files": len(records), "sent": len(sent)}
+    sent_names = [name for name, record in product.files.items() if record.bytes <= limit]
+    metadata = {
+        **product.description,
+        "made_from": list(product.made_from),
+        "files": len(records),
+        "sent": len(sent_names),
+    }
     artifact = wandb.Artifact(product.name, type=product.kind, metadata=metadata)
     with artifact.new_file(CONTENT, encoding="utf-8") as file:
         file.write(json.dumps({**product.description, "files": records}, indent=1, sort_keys=True))
     if product.folder is not None:
-        for name in sent:
+        for name in sent_names:
             artifact.add_file(str(product.folder / name), name=name, policy="immutable", skip_cache=True)
     return artifact
 

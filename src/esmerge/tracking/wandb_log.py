@@ -92,8 +92,8 @@ def log_failed_run(
     if mode == "disabled":
         return
     try:
-        same = _identity(run_folder.path, identity)
-        with wandb_run(settings, mode, parent, same, config, code=1) as run:
+        run_identity = _identity(run_folder.path, identity)
+        with wandb_run(settings, mode, parent, run_identity, config, code=1) as run:
             run.summary.update({"failure": redacted(reason)})
         write_logged(run_folder.path, LoggedRun(run.id, mode, str(run.settings.sync_dir), failed=True))
     except Exception as error:
@@ -125,10 +125,10 @@ def _fill(
     import wandb
 
     run.summary.update(headline(rows))
-    shown: dict[str, object] = {title: wandb.Image(str(path)) for title, path in images.items()}
+    media: dict[str, object] = {title: wandb.Image(str(path)) for title, path in images.items()}
     if answers := prediction_rows(run_folder, predictions):
-        shown["predictions"] = table(answers, PREDICTION_COLUMNS)
-    run.log({"metrics": table(rows), **shown})
+        media["predictions"] = table(answers, PREDICTION_COLUMNS)
+    run.log({"metrics": table(rows), **media})
     if coefficients is not None:
         _, summary = coefficients
         run.log(histograms(summary))

@@ -39,7 +39,7 @@ def log_probe(settings: Tracking, mode: str, sweep: Path, lineage: Lineage, conf
     signals = lineage.signals
     if signals is None:
         return
-    shown = {key: config[key] for key in ("specialists", "probe", "seed") if key in config}
+    run_config = {key: config[key] for key in ("specialists", "probe", "seed") if key in config}
     name = f"probe-{signals.probe}-{signals.digest[:DIGITS]}"
 
     def fill(run: wandb.Run) -> None:
@@ -50,7 +50,7 @@ def log_probe(settings: Tracking, mode: str, sweep: Path, lineage: Lineage, conf
         run.summary.update({"prompts": signals.prompts, **costs})
 
     record = sweep / PROBES / signals.digest[:DIGITS]
-    log_shared(settings, mode, sweep, record, Identity(sweep.name, name, "probe", [signals.probe]), shown, fill)
+    log_shared(settings, mode, sweep, record, Identity(sweep.name, name, "probe", [signals.probe]), run_config, fill)
 
 
 def log_over_seeds(

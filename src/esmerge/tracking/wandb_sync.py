@@ -62,19 +62,19 @@ def send(runs: Sequence[LoggedRun]) -> Sent:
         TrackingError: files of a run are gone, or a run was not sent whole; the others were.
     """
     before = [run for run in runs if is_on_server(run)]
-    lacking = [run for run in runs if not is_on_server(run)]
-    _check_files(lacking)
-    said = ""
-    if lacking:
-        with progress("W&B runs", len(lacking)) as bar, _counting(lacking, bar):
-            said = _sync([run.folder for run in lacking])
-    failed = [run for run in lacking if not is_on_server(run)]
+    missing = [run for run in runs if not is_on_server(run)]
+    _check_files(missing)
+    message = ""
+    if missing:
+        with progress("W&B runs", len(missing)) as bar, _counting(missing, bar):
+            message = _sync([run.folder for run in missing])
+    failed = [run for run in missing if not is_on_server(run)]
     if failed:
         raise TrackingError(
-            f"{len(failed)} of {len(lacking)} W&B runs were not sent, the first of them {failed[0].folder}: "
-            f"{said or 'the client did not say why'}; the same command sends what is missing"
+            f"{len(failed)} of {len(missing)} W&B runs were not sent, the first of them {failed[0].folder}: "
+            f"{message or 'the client did not say why'}; the same command sends what is missing"
         )
-    return Sent(lacking, before)
+    return Sent(missing, before)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _sync(folders: Sequence[str]) -> str:
         environment = {name: value for name, value in os.environ.items() if name != SERVICE}
         # One after the other: what runs share is then on the server before the second of them asks for it.
         command = [sys.executable, "-m", "wandb", "sync", "--yes", "--skip-synced", "-n", "1", *folders]
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             env={**environment, **FEW_RETRIES},
             stdin=subprocess.DEVNULL,
@@ -121,6 +121,6 @@ def _sync(folders: Sequence[str]) -> str:
             text=True,
             check=False,
         )
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    lines = [line.strip() for line in (process.stdout + process.stderr).splitlines() if line.strip()]
     errors = [line for line in lines if ERROR in line]
     return redacted(next(iter(errors + lines[-1:]), ""))  # its exit code is 0 where nothing could be sent, too

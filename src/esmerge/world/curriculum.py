@@ -71,9 +71,9 @@ def perception_batch(world: World, pools: Pools, mix: Mix, seed: int, step: int,
 def perceive(pool: dict[str, Pool], modality: str, first_only: float = 0.0) -> Show:
     """Shows entities of one modality as what they are, and all others in words."""
 
-    def show(other: str, kind: int, rng: np.random.Generator) -> str | Entity:
-        if other != modality:
-            return describe(other, kind, rng, level=2)
+    def show(entity_modality: str, kind: int, rng: np.random.Generator) -> str | Entity:
+        if entity_modality != modality:
+            return describe(entity_modality, kind, rng, level=2)
         entities = pool[modality]
         return Entity(modality, entities.values[entities.choose(kind, rng, first_only)])
 

@@ -60,12 +60,12 @@ def topics(scene: Scene) -> list[str]:
 def topics_of(form: Sequence[str]) -> list[str]:
     """What can be asked about scenes of a form."""
     kind_topics = [modality for modality in HEADS if form.count(modality) == 1]
-    pair = form.count(DRUG) == 2
+    is_pair = form.count(DRUG) == 2
     rules = {
         "bind": form.count(DRUG) == 1 and PROTEIN in form,
         "kill": form.count(DRUG) == 1 and CELL in form,
-        "clash": pair,
-        "combine": pair and CELL in form,
+        "clash": is_pair,
+        "combine": is_pair and CELL in form,
     }
     return kind_topics + [rule for rule, applies in rules.items() if applies]
 

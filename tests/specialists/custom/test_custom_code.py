@@ -110,12 +110,12 @@ def test_code_that_fails_is_named(arguments: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize("sweep", [False, True])
 def test_ways_to_say_it(backbone: list[str], path: str, trusted: bool, sweep: bool) -> None:
     if sweep:
-        said = with_paths(f"specialists.{argument}" for argument in backbone)
-        node = composed("specialists=custom", *said).specialists.backbone
+        overrides = with_paths(f"specialists.{argument}" for argument in backbone)
+        node = composed("specialists=custom", *overrides).specialists.backbone
     else:
         node = composed(*with_paths(backbone), config="merge").backbone
-    given = {"path": node} if isinstance(node, str) else node
-    assert (given["path"], given.get("trust_remote_code", False)) == (path, trusted)
+    source = {"path": node} if isinstance(node, str) else node
+    assert (source["path"], source.get("trust_remote_code", False)) == (path, trusted)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ def encoder(function: Callable[..., Any]) -> EntryPointEncoder:
 
 
 def test_embeddings_come_as_they_are() -> None:
-    found = encoder(lambda texts: [torch.ones(len(text), 3).numpy() for text in texts]).encode(["ab", "c"])
-    assert [tuple(tokens.shape) for tokens in found] == [(2, 3), (1, 3)]
+    embeddings = encoder(lambda texts: [torch.ones(len(text), 3).numpy() for text in texts]).encode(["ab", "c"])
+    assert [tuple(tokens.shape) for tokens in embeddings] == [(2, 3), (1, 3)]
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ def check(backbone: Path, experts: Folders, tmp_path: Path, expected: Tensor | N
         expected = logits(backbone, averaged(experts, tmp_path / "mean"))
     assert (expected - logits(backbone)).abs().max() > 0.05
     average = ("method=average", "merge_space=factors")
-    found = merged(backbone, experts, tmp_path / "out", *average)
-    torch.testing.assert_close(logits(backbone, found), expected, rtol=1e-4, atol=1e-4)
+    adapter = merged(backbone, experts, tmp_path / "out", *average)
+    torch.testing.assert_close(logits(backbone, adapter), expected, rtol=1e-4, atol=1e-4)
     baked = merged(backbone, experts, tmp_path / "baked", *average, "bake=true")
     torch.testing.assert_close(logits(baked), expected, rtol=1e-4, atol=1e-4)
     assert set(load_file(baked / "model.safetensors")) == set(load_file(backbone / "model.safetensors"))
@@ -128,22 +128,22 @@ def test_wrappers_that_are_no_causal_language_models(tmp_path: Path) -> None:
 
 def test_old_names_that_peft_leaves_out_in_silence(tmp_path: Path) -> None:
     backbone = wrapper("qwen2_5_vl", tmp_path / "backbone")
-    today = pair(tmp_path / "today", "model.language_model.layers")
-    expected = logits(backbone, averaged(today, tmp_path / "mean"))
+    current = pair(tmp_path / "today", "model.language_model.layers")
+    expected = logits(backbone, averaged(current, tmp_path / "mean"))
     check(backbone, pair(tmp_path / "old", "model.layers"), tmp_path, expected)
 
 
 def test_adapters_of_the_text_model_on_the_wrapper_and_of_the_wrapper_on_the_text_model(tmp_path: Path) -> None:
-    whole = save_backbone(tmp_path / "whole", "gemma3")
-    text = AutoModelForCausalLM.from_pretrained(whole)
-    alone: Any = AutoModelForCausalLM.from_config(text.config.text_config)
-    alone.model.load_state_dict(text.model.language_model.state_dict())
-    alone.save_pretrained(tmp_path / "text")
+    wrapper_folder = save_backbone(tmp_path / "whole", "gemma3")
+    text = AutoModelForCausalLM.from_pretrained(wrapper_folder)
+    text_model: Any = AutoModelForCausalLM.from_config(text.config.text_config)
+    text_model.model.load_state_dict(text.model.language_model.state_dict())
+    text_model.save_pretrained(tmp_path / "text")
     tokenizer("gemma").save_pretrained(tmp_path / "text")
-    of_text, of_whole = pair(tmp_path / "a", "model.layers"), pair(tmp_path / "b", "model.language_model.layers")
+    of_text, of_wrapper = pair(tmp_path / "a", "model.layers"), pair(tmp_path / "b", "model.language_model.layers")
     expected = logits(tmp_path / "text", averaged(of_text, tmp_path / "mean"))
-    check(whole, of_text, tmp_path / "1", expected)
-    check(tmp_path / "text", of_whole, tmp_path / "2", expected)
+    check(wrapper_folder, of_text, tmp_path / "1", expected)
+    check(tmp_path / "text", of_wrapper, tmp_path / "2", expected)
 
 
 def test_adapters_of_a_model_without_a_head(tmp_path: Path) -> None:
@@ -227,13 +227,13 @@ def test_a_mixtures_coefficients_are_those_of_the_formulas(granularity: str, spa
     experts = pair(tmp_path, "model.layers", names)
     probe = write_probe(tmp_path / "probe.jsonl", samples=3)
     quick = [f"probe.file={probe}", "granularity.projections=8", f"granularity={granularity}", f"merge_space={space}"]
-    found = merged(backbone, experts, tmp_path / "out", *quick, "probe.batch_size=2")
-    model, weights, used = merged_weights(backbone, experts, probe, granularity, space, 8)
+    adapter = merged(backbone, experts, tmp_path / "out", *quick, "probe.batch_size=2")
+    model, weights, coefficients = merged_weights(backbone, experts, probe, granularity, space, 8)
     with torch.no_grad():
         expected = torch.func.functional_call(model.model, model.shaped(weights), (IDS,)).logits
-    torch.testing.assert_close(logits(backbone, found), expected, rtol=2e-3, atol=2e-3)
-    stored = load_file(found / "coefficients.safetensors")
-    for key, shares in used.items() if granularity != "layer" else ():
+    torch.testing.assert_close(logits(backbone, adapter), expected, rtol=2e-3, atol=2e-3)
+    stored = load_file(adapter / "coefficients.safetensors")
+    for key, shares in coefficients.items() if granularity != "layer" else ():
         for name, share in zip(experts, shares, strict=True):
             np.testing.assert_allclose(stored[f"{name}.base_model.model.{key}"].numpy(), share, atol=2e-3)
 
@@ -267,7 +267,7 @@ def test_answers_are_scored_as_the_model_itself_would(kind: str, tmp_path: Path)
     adapted = [f"model.layers.{layer}.mlp.experts.0.w1" for layer in range(3)] if kind == "mixtral" else []
     backbone = load_backbone(LoadedBackbone(str(folder)), "auto", "cpu", adapted=adapted)
     labels = ("GFAP", "no ALB TTR", "no")
-    asked = [
+    questions = [
         Example(str(i), (text, "? "), labels, 0) for i, text in enumerate(("CCO CCO CCO", "MKTAYIAKQR", "CCO KRT5"))
     ]
     model, words = model_of(folder), backbone.tokenizer
@@ -283,9 +283,9 @@ def test_answers_are_scored_as_the_model_itself_would(kind: str, tmp_path: Path)
             logprobs = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
         return float(sum(logprobs[-len(answer) + k, token] for k, token in enumerate(answer)))
 
-    found = score(PromptEncoder(backbone, {}), asked, 2).loglik
-    expected = [[plain(example.prompt, label) for label in labels] for example in asked]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+    loglikelihoods = score(PromptEncoder(backbone, {}), questions, 2).loglik
+    expected = [[plain(example.prompt, label) for label in labels] for example in questions]
+    torch.testing.assert_close(loglikelihoods, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["fisher", "regmean", "aim", "expert_merging"])
@@ -293,5 +293,5 @@ def test_merges_that_measure_know_which_positions_an_expert_was_given(method: st
     backbone, experts = save_backbone(tmp_path / "backbone", "mixtral"), pair(tmp_path, "model.layers", EXPERTS)
     probe = write_probe(tmp_path / "probe.jsonl")
     quick = ["method.alignment.steps=2"] if method == "expert_merging" else []
-    found = merged(backbone, experts, tmp_path / "out", f"probe.file={probe}", f"method={method}", *quick)
-    assert (logits(backbone, found) - logits(backbone)).abs().max() > 0.01
+    adapter = merged(backbone, experts, tmp_path / "out", f"probe.file={probe}", f"method={method}", *quick)
+    assert (logits(backbone, adapter) - logits(backbone)).abs().max() > 0.01

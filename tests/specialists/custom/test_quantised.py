@@ -50,23 +50,29 @@ def logits_and_gradients(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor
 
 
 def test_four_bits_are_the_model_of_the_rounded_weights(backbone: Path) -> None:
-    plain, held = (load_backbone(LoadedBackbone(str(backbone), quantise=bits), "float32", "cpu") for bits in (None, 4))
+    plain, quantised = (
+        load_backbone(LoadedBackbone(str(backbone), quantise=bits), "float32", "cpu") for bits in (None, 4)
+    )
     rounded = {
-        name: module for name, module in held.model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)
+        name: module
+        for name, module in quantised.model.named_modules()
+        if isinstance(module, bitsandbytes.nn.Linear4bit)
     }
     assert len(rounded) == 3 * 7
     with torch.no_grad():
         for name, module in rounded.items():
             weight = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
             plain.model.get_submodule(name).weight.copy_(weight)
-    (expected, expected_gradients), (logits, gradients) = (logits_and_gradients(each) for each in (plain, held))
+    (expected, expected_gradients), (logits, gradients) = (logits_and_gradients(body) for body in (plain, quantised))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-7)
 
 
 def test_eight_bits_answer_nearly_alike(backbone: Path) -> None:
-    plain, held = (load_backbone(LoadedBackbone(str(backbone), quantise=bits), "float32", "cpu") for bits in (None, 8))
-    (expected, expected_gradients), (logits, gradients) = (logits_and_gradients(each) for each in (plain, held))
+    plain, quantised = (
+        load_backbone(LoadedBackbone(str(backbone), quantise=bits), "float32", "cpu") for bits in (None, 8)
+    )
+    (expected, expected_gradients), (logits, gradients) = (logits_and_gradients(body) for body in (plain, quantised))
     assert 0 < (logits - expected).norm() / expected.norm() < 0.05
     assert torch.cosine_similarity(gradients, expected_gradients, dim=0) > 0.98
 
@@ -86,8 +92,8 @@ def test_a_sweep_on_a_quantised_backbone(
         *("benchmark=human", f"benchmark.root={tmp_path / 'data'}", "tracking=disabled", "compute.threads=1"),
         *("compute.resamples=10", f"cache={tmp_path / 'cache'}"),
     ]
-    held = f"specialists.backbone={{path: {backbone}, quantise: {bits}}}"
-    for name, backbone_words in (("plain", f"specialists.backbone={backbone}"), ("held", held)):
+    quantised = f"specialists.backbone={{path: {backbone}, quantise: {bits}}}"
+    for name, backbone_words in (("plain", f"specialists.backbone={backbone}"), ("held", quantised)):
         assert not run_sweep(monkeypatch, *words, backbone_words, f"hydra.sweep.dir={tmp_path / name}")
     results = pd.read_csv(tmp_path / "held" / "results.csv")
     assert set(results["method"]) == {"base", "expert:mol", "expert:prot", "finetuned", "average", "es"}

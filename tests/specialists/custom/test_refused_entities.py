@@ -67,10 +67,12 @@ def test_refused_entities_are_rejects_of_every_run(tmp_path: Path, monkeypatch: 
 
     results = pd.read_csv(folder / "results.csv")
     assert set(results["method"]) == {"average", "majority", "base"} and set(results["n"]) == {6}
-    answered = {run.parent.parent.name: set(pd.read_csv(run)["id"]) for run in folder.glob("*/predictions/human.csv")}
-    assert len(answered) == 3 and len({frozenset(ids) for ids in answered.values()}) == 1
+    question_ids = {
+        run.parent.parent.name: set(pd.read_csv(run)["id"]) for run in folder.glob("*/predictions/human.csv")
+    }
+    assert len(question_ids) == 3 and len({frozenset(ids) for ids in question_ids.values()}) == 1
     rejects = pd.read_csv(folder / "rejects" / "human.csv").set_index("row")["reason"]
-    assert len(rejects) == 3 and not set(rejects.index) & next(iter(answered.values()))
+    assert len(rejects) == 3 and not set(rejects.index) & next(iter(question_ids.values()))
     assert "no conformer: RDKit's distance geometry failed 100 times" in rejects["human_random.csv:20"]
     assert "injected" in rejects["human_random.csv:22"] and "121 residues" in rejects["human_random.csv:5"]
     questions = "".join(path.read_text(encoding="utf-8") for path in (folder / "questions").iterdir())

@@ -91,9 +91,9 @@ def test_from_the_release_to_scores(world: World, tmp_path: Path, monkeypatch: p
     resident: list[bool] = []
     score = predictor.score
 
-    def watched(prompt_encoder: Any, *rest: Any, **more: Any) -> Any:
+    def watched(prompt_encoder: Any, *args: Any, **kwargs: Any) -> Any:
         resident.append(prompt_encoder.encoders["protein"].encoder.resident)
-        return score(prompt_encoder, *rest, **more)
+        return score(prompt_encoder, *args, **kwargs)
 
     monkeypatch.setattr(predictor, "score", watched)
     perceiving = tmp_path / "perceiving"
@@ -111,13 +111,13 @@ def test_from_the_release_to_scores(world: World, tmp_path: Path, monkeypatch: p
     assert {len(tokens) for tokens in stored} <= lengths and {tokens.shape[1] for tokens in stored} == {16}
 
     monkeypatch.setattr(prot2text_v2, "load_esm", None)  # what is stored needs no encoder
-    again = tmp_path / "again"
+    second = tmp_path / "again"
     assert not run_sweep(
         monkeypatch,
         "-m",
-        *words_of(world, tmp_path, again, "method=average", "references=[]", *world.encoder("specialists.")),
+        *words_of(world, tmp_path, second, "method=average", "references=[]", *world.encoder("specialists.")),
     )
-    assert set(pd.read_csv(again / "results.csv")["method"]) == {"average"}
+    assert set(pd.read_csv(second / "results.csv")["method"]) == {"average"}
 
 
 def test_a_protein_takes_one_position_for_each_residue_and_two_more(world: World, tmp_path: Path) -> None:
@@ -184,11 +184,11 @@ def test_an_encoder_of_another_backbone(world: World, tmp_path: Path) -> None:
 
 def test_an_encoder_without_a_path_is_in_its_experts_folder(world: World) -> None:
     node = world.settings().encoders["protein"]
-    apart, beside = (
+    explicit, default = (
         world.settings(encoders={"protein": settings}).released_encoders()["protein"].digest()
         for settings in (node, {**node, "path": None})
     )
-    assert beside == apart
+    assert default == explicit
     assert set(world.settings(encoders={"protein": "prot2text_v2"}).released_encoders()) == {"protein"}
 
 
@@ -209,9 +209,9 @@ def test_an_encoder_is_named_without_a_plus(world: World) -> None:
 
 def test_the_folder_of_an_encoder_is_not_written_over(world: World) -> None:
     words = [f"backbone={world.backbone}", *world.experts(), *world.encoder(), "probe.file=p.jsonl"]
-    apart = world.encoder()[1].replace(str(world.protein), str(world.release.whole))
+    override = world.encoder()[1].replace(str(world.protein), str(world.release.whole))
     with pytest.raises(ConfigError, match=r"would replace encoders\.protein="):
-        read_request(composed(*words, apart, f"out={world.release.whole}", "overwrite=true", config="merge"))
+        read_request(composed(*words, override, f"out={world.release.whole}", "overwrite=true", config="merge"))
 
 
 def test_two_encoders_of_one_modality_are_refused(tmp_path: Path) -> None:

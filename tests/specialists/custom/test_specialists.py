@@ -39,7 +39,7 @@ def test_a_sweep_asks_the_users_experts(made: Any, tmp_path: Path, monkeypatch: 
     (backbone, experts), folder = made, tmp_path / "sweep"
     write_tables(tmp_path / "data")
     probe = write_probe(tmp_path / "probe.jsonl")
-    asked = [
+    arguments = [
         *("-m", "specialists=custom", f"specialists.backbone={backbone}", "granularity=layer,joint"),
         f"specialists.experts.mol={{path: {experts['mol']}, modality: molecule}}",
         f"specialists.experts.prot={experts['prot']}",
@@ -52,22 +52,22 @@ def test_a_sweep_asks_the_users_experts(made: Any, tmp_path: Path, monkeypatch: 
         *("specialists.finetuning.steps=1", "tracking=disabled", "compute.threads=1", "compute.resamples=10"),
         *(f"cache={tmp_path / 'cache'}", f"hydra.sweep.dir={folder}"),
     ]
-    assert not run_sweep(monkeypatch, *asked)
-    found = pd.read_csv(folder / "results.csv")
-    assert set(found["method"]) == {
+    assert not run_sweep(monkeypatch, *arguments)
+    results = pd.read_csv(folder / "results.csv")
+    assert set(results["method"]) == {
         *("base", "expert:mol", "expert:prot", "finetuned", "average_finetuned", "average", "es"),
     }
-    assert set(found["specialists"]) == {"custom"}
+    assert set(results["specialists"]) == {"custom"}
     states = [json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")]
     assert len(states) == 8 and set(states) == {"done"}
 
 
 def test_a_probe_without_texts_is_refused_before_a_model_loads() -> None:
-    given = ("specialists=custom", "specialists.backbone=b", "specialists.experts.a=x", "specialists.experts.b=y")
+    overrides = ("specialists=custom", "specialists.backbone=b", "specialists.experts.a=x", "specialists.experts.b=y")
     with pytest.raises(ConfigError, match="probe=mixed draws from texts .*probe=text probe.file=FILE"):
-        plan_runs(read_sweep(composed(*given)))
-    assert plan_runs(read_sweep(composed(*given, "method=ties", "references=[base]")))
-    assert plan_runs(read_sweep(composed(*given, "specialists.pool=p.jsonl")))
+        plan_runs(read_sweep(composed(*overrides)))
+    assert plan_runs(read_sweep(composed(*overrides, "method=ties", "references=[base]")))
+    assert plan_runs(read_sweep(composed(*overrides, "specialists.pool=p.jsonl")))
 
 
 def test_a_pool_serves_the_other_probes(made: Any, tmp_path: Path) -> None:
@@ -87,21 +87,21 @@ def test_what_a_fingerprint_depends_on(made: Any, tmp_path: Path, monkeypatch: A
     monkeypatch.syspath_prepend(str(tmp_path))
     context = Context(0, Cache(tmp_path))
     _, experts = made
-    seen = {"path": str(experts["mol"]), "encoder": "sight:encode"}
-    others = [
+    expert = {"path": str(experts["mol"]), "encoder": "sight:encode"}
+    variants = [
         settings(made, experts={name: str(experts[name]) for name in ("prot", "mol")}),
         settings(made, experts={"mol": str(experts["prot"]), "prot": str(experts["prot"])}),
-        settings(made, experts={"mol": seen, "prot": str(experts["prot"])}),
+        settings(made, experts={"mol": expert, "prot": str(experts["prot"])}),
         settings(made, dtype="bfloat16"),
     ]
-    prints = [custom(one, context).fingerprint for one in (settings(made), *others)]
+    prints = [custom(variant, context).fingerprint for variant in (settings(made), *variants)]
     assert len(set(prints)) == 5 and custom(settings(made), context).fingerprint == prints[0]
 
 
 def test_who_perceives_what(made: Any, tmp_path: Path) -> None:
     _, experts = made
-    told = {"mol": {"path": str(experts["mol"]), "modality": "molecule"}, "prot": str(experts["prot"])}
-    specialists = custom(settings(made, experts=told), Context(0, Cache(tmp_path)))
+    expert_nodes = {"mol": {"path": str(experts["mol"]), "modality": "molecule"}, "prot": str(experts["prot"])}
+    specialists = custom(settings(made, experts=expert_nodes), Context(0, Cache(tmp_path)))
     assert specialists.expert_modality == {"mol": "molecule", "prot": "prot"} and specialists.modalities == (
         "molecule",
         "prot",

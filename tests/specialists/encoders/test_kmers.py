@@ -26,20 +26,22 @@ def frequency(words: list[str], word: str) -> float:
 @settings(max_examples=40, deadline=None)
 @given(CHAINS)
 def test_composition_is_that_of_plain_counting(chain: str) -> None:
-    found = kmers(chain, DEFAULT)
+    composition = kmers(chain, DEFAULT)
     pairs = [first + second for first, second in zip(chain, chain[1:], strict=False)]
     for place, letter in enumerate(STANDARD):
-        assert found[place] == pytest.approx(math.sqrt(frequency(list(chain), letter)), abs=1e-6)
+        assert composition[place] == pytest.approx(math.sqrt(frequency(list(chain), letter)), abs=1e-6)
         start = LETTERS + LETTERS**2 + TRIPLES
-        assert found[start + place] == pytest.approx(math.sqrt(frequency(list(chain[:ENDS]), letter)), abs=1e-6)
-        assert found[start + LETTERS + place] == pytest.approx(
+        assert composition[start + place] == pytest.approx(math.sqrt(frequency(list(chain[:ENDS]), letter)), abs=1e-6)
+        assert composition[start + LETTERS + place] == pytest.approx(
             math.sqrt(frequency(list(chain[-ENDS:]), letter)), abs=1e-6
         )
         for other, second in enumerate(STANDARD):
             expected = math.sqrt(frequency(pairs, letter + second))
-            assert found[LETTERS + place * LETTERS + other] == pytest.approx(expected, abs=1e-6)
-    assert found[LETTERS - 1] == pytest.approx(math.sqrt(sum(c not in STANDARD for c in chain) / len(chain)), abs=1e-6)
-    assert found[-1] == pytest.approx(math.log(len(chain)) / 10, abs=1e-6)
+            assert composition[LETTERS + place * LETTERS + other] == pytest.approx(expected, abs=1e-6)
+    assert composition[LETTERS - 1] == pytest.approx(
+        math.sqrt(sum(c not in STANDARD for c in chain) / len(chain)), abs=1e-6
+    )
+    assert composition[-1] == pytest.approx(math.log(len(chain)) / 10, abs=1e-6)
 
 
 @settings(max_examples=20, deadline=None)

@@ -15,8 +15,8 @@ from esmerge.specialists.encoders.motif_convolution import MotifScanner, MotifSe
 SETTINGS = MotifSettings(motif=4, longest=64)
 
 
-def features(values: list[str], chosen: MotifSettings = SETTINGS) -> torch.Tensor:
-    encoder = motif_convolution(chosen)
+def features(values: list[str], motif_settings: MotifSettings = SETTINGS) -> torch.Tensor:
+    encoder = motif_convolution(motif_settings)
     torch.manual_seed(0)
     with torch.no_grad():
         return encoder.trunk(16)(encoder.prepare(values))
@@ -59,11 +59,11 @@ def test_a_chain_longer_than_the_window_is_read_up_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "named"),
+    ("value", "message"),
     [("MK1TA", "'1' at position 3"), ("mkta", "'m' at position 1"), ("MK TA", "' ' at position 3"), ("", "is empty")],
 )
-def test_a_letter_that_is_no_amino_acid_is_refused_by_name_and_place(value: str, named: str) -> None:
-    with pytest.raises(InputError, match=named):
+def test_a_letter_that_is_no_amino_acid_is_refused_by_name_and_place(value: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         features(["MKTAY", value])
 
 

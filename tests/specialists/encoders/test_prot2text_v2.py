@@ -139,8 +139,8 @@ def test_what_a_digest_depends_on(tmp_path: Path) -> None:
     }
     digests = {name: prot2text_v2(settings).digest() for name, settings in forms.items()}
     assert len(set(digests.values())) == len(forms)
-    again = save_parts(tmp_path / "e", encoder, projector)
-    assert prot2text_v2(again).digest() == digests["weights"]
+    copy = save_parts(tmp_path / "e", encoder, projector)
+    assert prot2text_v2(copy).digest() == digests["weights"]
 
 
 @pytest.mark.parametrize(

@@ -114,18 +114,18 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], message:
 def test_another_process_sees_the_same_cell(seed: str) -> None:
     environment = os.environ | {"PYTHONHASHSEED": seed}
     line = [sys.executable, "-c", ELSEWHERE % CELL]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    assert json.loads(done.stdout) == [features(CELL, buckets=64).tolist()]
+    process = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(process.stdout) == [features(CELL, buckets=64).tolist()]
 
 
 def test_specialists_perceive_cells_with_it_and_read_them_without_it() -> None:
     overrides = ("+encoder@specialists.encoders.cell=ranked_genes", "specialists.encoders.cell.genes=50")
     cases = {"smollm2": (overrides[1:], True), "smollm2_aligned": (overrides, False)}
-    for family, (more, named) in cases.items():
-        with_encoder, plainly = (
+    for family, (more, has_encoder) in cases.items():
+        with_encoder, without_encoder = (
             choose(SPECIALISTS, plain(composed(f"specialists={family}", *words).specialists), "specialists").settings
             for words in (more, ())
         )
         assert with_encoder.encoder_choices()["cell"].settings == RankedGenesSettings(genes=50)
-        assert ("cell" in plainly.encoder_choices()) is named
+        assert ("cell" in without_encoder.encoder_choices()) is has_encoder
     assert "ranked_genes" in ENCODERS.names()

@@ -26,8 +26,8 @@ ROWS = 400
 
 
 def settings(**changes: object) -> LessonSettings:
-    told = {"expert": "cell", "modality": "cell", "table": "t.csv", "entity": "genes", "answer": "value"}
-    return LessonSettings(**{**told, "prompt": PROMPT, "labels": ["No", "Yes"], "above": 0.9, **changes})
+    defaults = {"expert": "cell", "modality": "cell", "table": "t.csv", "entity": "genes", "answer": "value"}
+    return LessonSettings(**{**defaults, "prompt": PROMPT, "labels": ["No", "Yes"], "above": 0.9, **changes})
 
 
 def write(root: Path, values: list[object], start: int = 0, **columns: object) -> None:
@@ -57,10 +57,10 @@ def test_every_row_is_on_one_side_under_its_label(rare: Lesson) -> None:
 def test_an_entity_is_held_out_of_every_table_or_of_none(tmp_path: Path, rare: Lesson) -> None:
     write(tmp_path, [row % 2 for row in range(ROWS)], start=ROWS // 2)
     other = read(tmp_path)
-    taught = {value for lesson in (rare, other) for values in lesson.train for value in values}
-    kept = {value for lesson in (rare, other) for values in lesson.held_out for value in values}
-    assert not taught & kept and len(taught | kept) == ROWS + ROWS // 2
-    assert set(pools([rare, other])["cell"]) == taught
+    training_values = {value for lesson in (rare, other) for values in lesson.train for value in values}
+    held_out_values = {value for lesson in (rare, other) for values in lesson.held_out for value in values}
+    assert not training_values & held_out_values and len(training_values | held_out_values) == ROWS + ROWS // 2
+    assert set(pools([rare, other])["cell"]) == training_values
 
 
 def test_answers_are_balanced_and_drawn_by_the_step_alone(rare: Lesson) -> None:
@@ -92,17 +92,17 @@ def test_an_exam_asks_about_the_held_out_once_and_evenly(rare: Lesson) -> None:
 def test_rows_and_classes_choose_what_is_used(tmp_path: Path) -> None:
     values = ["abc"[row % 3] for row in range(90)]
     write(tmp_path, values, split=["train" if row < 60 else "test" for row in range(90)])
-    chosen = read(
+    lesson = read(
         tmp_path, above=None, classes={"a": "Yes", "b": "No", "c": None}, rows={"split": "train"}, held_out=0.5
     )
-    used = {int(value.split()[0][1:]) for side in (chosen.train, chosen.held_out) for v in side for value in v}
-    assert used == {row for row in range(60) if row % 3 != 2} and not chosen.rejects
+    indices = {int(value.split()[0][1:]) for side in (lesson.train, lesson.held_out) for v in side for value in v}
+    assert indices == {row for row in range(60) if row % 3 != 2} and not lesson.rejects
 
 
 def test_few_bad_rows_are_counted_and_many_are_refused(tmp_path: Path) -> None:
     write(tmp_path, ["high", *[row % 2 for row in range(ROWS)]])
-    found = read(tmp_path)
-    assert found.counts()["refused"] == 1 and "t.csv:2" in found.rejects[0] and "'high'" in found.rejects[0]
+    lesson = read(tmp_path)
+    assert lesson.counts()["refused"] == 1 and "t.csv:2" in lesson.rejects[0] and "'high'" in lesson.rejects[0]
     write(tmp_path, ["high"] * 40 + [row % 2 for row in range(ROWS)])
     with pytest.raises(InputError, match=r"40 of 440 rows of t\.csv were refused.*max_rejects=0\.05.*t\.csv:2: "):
         read(tmp_path)

@@ -44,8 +44,8 @@ def config(place: Path) -> Callable[..., dict[str, Any]]:
 
 
 def load(config: dict[str, Any], cache: Path) -> Specialists:
-    chosen = choose(SPECIALISTS, config, "specialists")
-    return chosen.entry.function(chosen.settings, Context(0, Cache(cache)))
+    selection = choose(SPECIALISTS, config, "specialists")
+    return selection.entry.function(selection.settings, Context(0, Cache(cache)))
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +70,12 @@ def test_the_specialists_are_whole(specialists: Specialists) -> None:
 
 def test_own_modality_is_examined_before_and_after(specialists: Specialists) -> None:
     for expert in specialists.adapters:
-        recorded = specialists.metadata[f"specialist {expert}"]
-        questions = recorded["specialist_questions"]
-        assert questions == recorded["backbone_questions"] > 0
+        record = specialists.metadata[f"specialist {expert}"]
+        questions = record["specialist_questions"]
+        assert questions == record["backbone_questions"] > 0
         for name in ("backbone_accuracy", "specialist_accuracy"):
-            right = recorded[name] * questions
-            assert 0 <= right <= questions and right == pytest.approx(round(right))
+            correct_count = record[name] * questions
+            assert 0 <= correct_count <= questions and correct_count == pytest.approx(round(correct_count))
 
 
 def test_soft_tokens_are_as_long_as_words_and_invalid_entities_are_named(specialists: Specialists) -> None:
@@ -95,8 +95,8 @@ def test_soft_tokens_are_as_long_as_words_and_invalid_entities_are_named(special
 
 def test_an_encoder_sees_every_residue_of_a_long_chain(specialists: Specialists) -> None:
     chain = "M" * 5000
-    one, two = specialists.encoders["protein"].encode([chain, chain[:2500] + "W" + chain[2501:]])
-    assert not torch.equal(one, two)
+    first, second = specialists.encoders["protein"].encode([chain, chain[:2500] + "W" + chain[2501:]])
+    assert not torch.equal(first, second)
 
 
 def test_a_second_loading_trains_nothing_and_gives_the_same_specialists(
@@ -104,9 +104,9 @@ def test_a_second_loading_trains_nothing_and_gives_the_same_specialists(
 ) -> None:
     before = stages(place / "cache")
     monkeypatch.setattr("esmerge.specialists.soft_tokens.training.train", None)  # calling it would fail
-    again = load(config(), place / "cache")
+    reloaded = load(config(), place / "cache")
     assert stages(place / "cache") == before and len(before) == 2 + 2 + 3
-    assert again.fingerprint == specialists.fingerprint and again.metadata == specialists.metadata
+    assert reloaded.fingerprint == specialists.fingerprint and reloaded.metadata == specialists.metadata
 
 
 def test_what_a_change_trains_again(
@@ -115,13 +115,13 @@ def test_what_a_change_trains_again(
     lessons = tiny.lessons()
     lessons["size"]["above"] = 14
     before = set(stages(place / "cache"))
-    changed = load(config(lessons=lessons), place / "cache")
-    made = sorted(path.parent.name for path in set(stages(place / "cache")) - before)
-    assert made == list(KINDS), "the molecules' stages alone"
-    assert changed.fingerprint != specialists.fingerprint
+    retrained = load(config(lessons=lessons), place / "cache")
+    kinds = sorted(path.parent.name for path in set(stages(place / "cache")) - before)
+    assert kinds == list(KINDS), "the molecules' stages alone"
+    assert retrained.fingerprint != specialists.fingerprint
     for name in ("protein", "cell"):
-        mine, theirs = changed.adapters[name].tensors(), specialists.adapters[name].tensors()
-        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+        tensors, expected = retrained.adapters[name].tensors(), specialists.adapters[name].tensors()
+        assert all(torch.equal(tensors[key], expected[key]) for key in tensors)
 
 
 @pytest.mark.parametrize("stop_after", [3, 22, 30], ids=["encoder", "alignment", "specialist"])
@@ -132,9 +132,11 @@ def test_interrupted_training_ends_where_it_would_have(
     config: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    again, taken = resumed(lambda: load(config(experts=["molecule", "cell"]), tmp_path), stop_after, monkeypatch)
-    assert taken < 20 + 4 + 2 * 4, "some steps were not taken again"
-    for name, state in again.adapters.items():
+    reloaded, step_count = resumed(
+        lambda: load(config(experts=["molecule", "cell"]), tmp_path), stop_after, monkeypatch
+    )
+    assert step_count < 20 + 4 + 2 * 4, "some steps were not taken again"
+    for name, state in reloaded.adapters.items():
         expected = specialists.adapters[name].tensors()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in state.tensors().items())
 
@@ -142,9 +144,9 @@ def test_interrupted_training_ends_where_it_would_have(
 def test_held_out_entities_are_in_no_pool_and_each_modality_has_one(specialists: Specialists, place: Path) -> None:
     assert set(specialists.pool) == set(specialists.modalities)
     for modality, table, column in (("molecule", "m.csv", "SMILES"), ("protein", "p.csv", "sequence")):
-        everything = set(pd.read_csv(place / "data" / table)[column])
+        entities = set(pd.read_csv(place / "data" / table)[column])
         pool = set(specialists.pool[modality])
-        assert 0.5 * len(everything) < len(pool) < len(everything)
+        assert 0.5 * len(entities) < len(pool) < len(entities)
     assert all(len(value.split()) == 3 for value in specialists.pool["cell"]), "cut to so many words"
 
 
@@ -153,9 +155,9 @@ def test_two_experts_of_one_modality_share_its_encoder(
 ) -> None:
     lessons = tiny.lessons()
     lessons["fold"] |= lessons["size"] | {"expert": "weigher", "above": 20, "classes": None}
-    both = load(config(lessons=lessons, experts=["molecule", "weigher"]), tmp_path)
-    assert both.expert_modality == {"molecule": "molecule", "weigher": "molecule"} and both.modalities == ("molecule",)
-    assert list(both.encoders) == ["molecule"]
+    pair = load(config(lessons=lessons, experts=["molecule", "weigher"]), tmp_path)
+    assert pair.expert_modality == {"molecule": "molecule", "weigher": "molecule"} and pair.modalities == ("molecule",)
+    assert list(pair.encoders) == ["molecule"]
 
 
 def without(lesson: dict[str, Any], *keys: str) -> dict[str, Any]:

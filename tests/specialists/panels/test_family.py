@@ -108,15 +108,15 @@ def test_the_set_is_whole(specialists: Specialists) -> None:
 def test_all_share_a_backbone_that_has_read(folder: Path, specialists: Specialists) -> None:
     checkpoint = type(specialists.backbone.model).from_pretrained(folder / "checkpoint", dtype=torch.float32)
     before, after = (dict(model.named_parameters()) for model in (checkpoint, specialists.backbone.model))
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed and all("_proj" in name for name in changed)
-    recorded = specialists.metadata["reading"]
-    assert set(recorded["before"]) == set(recorded["after"]) == {"cyp_panel"}
+    changed_names = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed_names and all("_proj" in name for name in changed_names)
+    record = specialists.metadata["reading"]
+    assert set(record["before"]) == set(record["after"]) == {"cyp_panel"}
 
 
 def test_adapters_name_the_backbone_that_has_read(specialists: Specialists) -> None:
-    named = {state.base_model for state in specialists.adapters.values()}
-    assert named == {specialists.backbone.name}
+    names = {state.base_model for state in specialists.adapters.values()}
+    assert names == {specialists.backbone.name}
     loaded = dict(AutoModelForCausalLM.from_pretrained(specialists.backbone.name).named_parameters())
     expected = dict(specialists.backbone.model.named_parameters())
     assert loaded.keys() == expected.keys() and all(torch.equal(loaded[name], expected[name]) for name in loaded)
@@ -140,36 +140,38 @@ def test_a_projector_learns_where_it_has_a_rate_and_stays_as_drawn_elsewhere(
     lora = {**config()["lora"], "steps": 1}
     fewer = load(config(lora=lora, control=False), folder / "cache")
     for modality, same in (("molecule", False), ("protein", True)):
-        one, four = (s.encoders[modality].state_dict() for s in (fewer, specialists))
-        assert torch.equal(one["projector.layers.0.weight"], four["projector.layers.0.weight"]) is same
-        assert all(torch.equal(one[name], four[name]) for name in one if name.startswith("trunk"))
+        one_step, four_steps = (s.encoders[modality].state_dict() for s in (fewer, specialists))
+        assert torch.equal(one_step["projector.layers.0.weight"], four_steps["projector.layers.0.weight"]) is same
+        assert all(torch.equal(one_step[name], four_steps[name]) for name in one_step if name.startswith("trunk"))
     assert "projector alone molecule" in specialists.metadata and "projector alone molecule" not in fewer.metadata
 
 
 def test_the_control_is_taught_what_is_perceived_in_batches_of_its_own(
     config: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: dict[str, list[Sequence[Prompt]]] = {}
+    drawn_batches: dict[str, list[Sequence[Prompt]]] = {}
 
     def align(prompt_encoder: Any, encoder: SoftTokenEncoder, batches: Batches, *_: Any) -> float:
-        drawn[encoder.modality] = [batches(step) for step in range(3)]
+        drawn_batches[encoder.modality] = [batches(step) for step in range(3)]
         return 0.0
 
     monkeypatch.setattr(stages, "align", align)
     load(config(control=True, alignment={"steps": 2, "batch": 2}), tmp_path / "cache")
-    assert list(drawn) == ["molecule", "protein"]
-    for modality, steps in drawn.items():
+    assert list(drawn_batches) == ["molecule", "protein"]
+    for modality, steps in drawn_batches.items():
         for prompts in steps:
-            answers = sum(isinstance(part, Answer) for each in prompts for part in each)
+            answers = sum(isinstance(part, Answer) for prompt in prompts for part in prompt)
             assert 0 < answers <= 2 * 2  # sequences of two questions at most; rare answers make them shorter, and more
-            assert all(any(isinstance(part, Entity) and part.modality == modality for part in each) for each in prompts)
+            assert all(
+                any(isinstance(part, Entity) and part.modality == modality for part in prompt) for prompt in prompts
+            )
 
 
 def test_each_lesson_is_examined_on_matched_questions_with_intervals(specialists: Specialists) -> None:
     for expert, lesson in (("molecule", "inhibits"), ("protein", "enzyme")):
-        recorded = specialists.metadata[f"specialist {expert}"]
-        for who in ("backbone", "specialist"):
-            figures = recorded[who][lesson]
+        record = specialists.metadata[f"specialist {expert}"]
+        for role in ("backbone", "specialist"):
+            figures = record[role][lesson]
             assert figures["low"] <= figures["accuracy"] <= figures["high"] and 0 <= figures["ranking"] <= 1
             assert 0 < figures["questions"] <= 8
     exam = specialists.exam(specialists)
@@ -177,7 +179,7 @@ def test_each_lesson_is_examined_on_matched_questions_with_intervals(specialists
     assert len(gains) == 4 and exam.required["backbone reads cyp_panel"] == 0.9
     assert exam.required["molecule specialist, inhibits"] == 0.65
     assert gains["protein specialist, enzyme, gain over backbone"] == pytest.approx(
-        recorded["specialist"]["enzyme"]["accuracy"] - recorded["backbone"]["enzyme"]["accuracy"]
+        record["specialist"]["enzyme"]["accuracy"] - record["backbone"]["enzyme"]["accuracy"]
     )
 
 
@@ -185,18 +187,18 @@ def test_a_second_loading_trains_nothing(
     folder: Path, specialists: Specialists, config: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("esmerge.specialists.soft_tokens.training.train", None)  # calling it would fail
-    again = load(config(), folder / "cache")
-    assert again.fingerprint == specialists.fingerprint and again.metadata == specialists.metadata
+    reloaded = load(config(), folder / "cache")
+    assert reloaded.fingerprint == specialists.fingerprint and reloaded.metadata == specialists.metadata
 
 
 def test_independent_starts_leave_the_first_expert_as_it_is(
     folder: Path, specialists: Specialists, config: Callable[..., dict[str, Any]]
 ) -> None:
-    apart = load(config(shared_init=False), folder / "cache")
-    same = {name: apart.adapters[name].tensors() for name in apart.adapters}
+    independent = load(config(shared_init=False), folder / "cache")
+    tensors = {name: independent.adapters[name].tensors() for name in independent.adapters}
     expected = {name: specialists.adapters[name].tensors() for name in specialists.adapters}
-    assert all(torch.equal(same["molecule"][key], value) for key, value in expected["molecule"].items())
-    assert not any(torch.equal(same["protein"][key], value) for key, value in expected["protein"].items())
+    assert all(torch.equal(tensors["molecule"][key], value) for key, value in expected["molecule"].items())
+    assert not any(torch.equal(tensors["protein"][key], value) for key, value in expected["protein"].items())
 
 
 @pytest.mark.parametrize("stop_after", [1, 8, 15], ids=["reading", "trunk", "specialist"])
@@ -207,10 +209,10 @@ def test_interrupted_training_ends_where_it_would_have(
     config: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    again, taken = resumed(lambda: load(config(), tmp_path), stop_after, monkeypatch)
-    assert again.fingerprint == specialists.fingerprint
+    reloaded, step_count = resumed(lambda: load(config(), tmp_path), stop_after, monkeypatch)
+    assert reloaded.fingerprint == specialists.fingerprint
     total = STEPS["reading"] + 2 * (STEPS["trunk"] + STEPS["lora"] + STEPS["alone"])
-    assert taken == total - stop_after
+    assert step_count == total - stop_after
 
 
 def test_shipped_stages_are_found_whatever_number_format_runs_them(
@@ -222,16 +224,16 @@ def test_shipped_stages_are_found_whatever_number_format_runs_them(
     assert str(card["number_format"]).startswith("bfloat16 and float32, as trained")
     files = [path for path in (tmp_path / "tiny").rglob("*.safetensors")]
     for path in files:
-        with safe_open(path, "pt") as stored:
-            formats = {stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118 (not a mapping)
+        with safe_open(path, "pt") as file:
+            formats = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
         assert formats == {"BF16"} or path.name == "trunk.safetensors"
     monkeypatch.setattr("esmerge.specialists.soft_tokens.training.train", None)  # calling it would fail
     for dtype in ("float32", "bfloat16"):
-        again = load(config(weights="tiny", dtype=dtype), tmp_path / f"cache-{dtype}")
-        for name, state in again.adapters.items():
+        reloaded = load(config(weights="tiny", dtype=dtype), tmp_path / f"cache-{dtype}")
+        for name, state in reloaded.adapters.items():
             expected = specialists.adapters[name].tensors()
             assert all(torch.equal(tensor, expected[key]) for key, tensor in state.tensors().items())
-        assert (again.fingerprint == specialists.fingerprint) is (dtype == "float32")
+        assert (reloaded.fingerprint == specialists.fingerprint) is (dtype == "float32")
 
 
 def test_a_modality_without_an_encoder_is_read_as_text(config: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

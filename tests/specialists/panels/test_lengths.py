@@ -38,8 +38,8 @@ def length(body: Backbone, prompt: tuple[object, ...]) -> int:
 def test_the_longest_sequence_bounds_all_that_is_drawn(name: str) -> None:
     body, lesson = reading(1000), LESSONS[name]
     bounds = {value: length(body, longest_sequence(lesson, value, 2)) for value in lesson.values()}
-    drawn = lesson.draw(30, 2, 0.0, generator(0, "s"), 0)
-    for taught in drawn:
+    sequences = lesson.draw(30, 2, 0.0, generator(0, "s"), 0)
+    for taught in sequences:
         values = [part.value for part in taught.sequence if isinstance(part, Entity)]
         assert length(body, taught.sequence) <= max(bounds[value] for value in values)
 

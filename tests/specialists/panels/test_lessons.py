@@ -29,20 +29,20 @@ ENTITIES = {name: [f"{name}-{copy}" for copy in range(2)] for name in NAMES}
 def test_a_first_entity_is_asked_about_names_that_it_has_an_answer_to() -> None:
     lesson = Relation("inhibits", "molecule", WORDING, ANSWERS, [])
     positions: list[Counter[str]] = [Counter(), Counter()]
-    asked = 0
+    question_count = 0
     for taught in lesson.draw(200, 3, 0.5, generator(0, "s"), 0):
-        head, entity, *rest = taught.sequence
+        head, entity, *segments = taught.sequence
         assert head == "Molecule: " and isinstance(entity, Entity) and entity.modality == "molecule"
-        names = [str(question).removeprefix("\nEnzyme: ") for question in rest[::2]]
+        names = [str(question).removeprefix("\nEnzyme: ") for question in segments[::2]]
         assert len(set(names)) == len(names) <= 3
-        asked += len(names)
+        question_count += len(names)
         assert taught.imitates is None, "a first entity has no name"
-        for name, answer in zip(names, rest[1::2], strict=True):
+        for name, answer in zip(names, segments[1::2], strict=True):
             assert answer == Answer(" Yes" if ANSWERS[entity.value][name] else " No")
-        for counts, answer in zip(positions, rest[1::2], strict=False):
+        for counts, answer in zip(positions, segments[1::2], strict=False):
             counts[str(answer)] += 1
     assert all(min(counts.values()) > 60 for counts in positions), "either answer comes first, and second"
-    assert asked == 200 * 3
+    assert question_count == 200 * 3
 
 
 def test_answers_that_stand_already_tell_nothing_about_those_that_follow() -> None:
@@ -75,31 +75,31 @@ def test_a_belief_shares_the_answer_with_the_label() -> None:
 def test_a_second_entity_is_looked_up_in_a_record_and_so_is_its_name() -> None:
     lesson = Identity("enzyme", "protein", WORDING, ENTITIES, [])
     for taught in lesson.draw(100, 3, 0.0, generator(0, "s"), 0):
-        record, *perceived = taught.sequence
+        record, *segments = taught.sequence
         assert taught.imitates is not None
         assert record == taught.imitates[0]
-        stated = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
-        questions, words = list(zip(*[iter(perceived)] * 3, strict=True)), taught.imitates[1:]
-        for (middle, entity, answer), question, same in zip(questions, words[::2], words[1::2], strict=True):
-            assert isinstance(entity, Entity) and middle == "\nEnzyme: " and answer == same
+        statements = dict(line.rsplit(" ", 1) for line in str(record).removeprefix("Molecule: ").split(", "))
+        questions, words = list(zip(*[iter(segments)] * 3, strict=True)), taught.imitates[1:]
+        for (middle, entity, answer), question, expected in zip(questions, words[::2], words[1::2], strict=True):
+            assert isinstance(entity, Entity) and middle == "\nEnzyme: " and answer == expected
             name = entity.value.split("-")[0]
-            assert question == middle + name and answer == Answer(f" {stated[name]}")
+            assert question == middle + name and answer == Answer(f" {statements[name]}")
     assert set(lesson.values()) == {value for values in ENTITIES.values() for value in values}
 
 
 def test_the_name_of_what_has_one_is_to_be_said() -> None:
-    lesson, named = Identity("enzyme", "protein", WORDING, ENTITIES, []), 0
+    lesson, named_count = Identity("enzyme", "protein", WORDING, ENTITIES, []), 0
     for taught in lesson.draw(200, 1, 0.5, generator(0, "s"), 0):
-        _, middle, entity, *rest = taught.sequence
+        _, middle, entity, *segments = taught.sequence
         assert isinstance(entity, Entity) and middle == "\nEnzyme: " and taught.imitates is not None
         name = entity.value.split("-")[0]
-        if len(rest) == 2:
-            named += 1
-            assert rest == [" =", Answer(f" {name}")]
+        if len(segments) == 2:
+            named_count += 1
+            assert segments == [" =", Answer(f" {name}")]
             assert taught.imitates[1:] == (f"\nEnzyme: {name} =", Answer(f" {name}"))
         else:
-            assert rest[0] in (Answer(" Yes"), Answer(" No"))
-    assert 70 < named < 130
+            assert segments[0] in (Answer(" Yes"), Answer(" No"))
+    assert 70 < named_count < 130
     (text,) = text_batch([WORDING], 1, 3, 0, "s", 0, naming=1.0)
     assert all(str(item).endswith(" =") for item in text[1::2])
     assert list(text[2::2]) == [Answer(str(q).removeprefix("\nEnzyme:").removesuffix(" =")) for q in text[1::2]]
@@ -119,8 +119,8 @@ def test_foreign_tokens_stand_for_the_record_or_for_the_names_and_nothing_is_to_
         assert {entity.modality for entity in entities} == {FOREIGN}
     assert shapes == {(True, len(answers) == 1), (False, True)}
     encoder = ForeignEncoder(3, 2, 500, seed=0, device=torch.device("cpu"))
-    first, again, *others = encoder.encode(["1", "1", *map(str, range(2, 20))])
-    assert torch.equal(first, again) and not any(torch.equal(first, other) for other in others)
+    first, second, *others = encoder.encode(["1", "1", *map(str, range(2, 20))])
+    assert torch.equal(first, second) and not any(torch.equal(first, other) for other in others)
     assert {tuple(other.shape) for other in others} == {(3, 500), (6, 500)}
     assert float(first.std()) == pytest.approx(3**-0.5, rel=0.1)
     (elsewhere,) = ForeignEncoder(3, 2, 500, seed=0, device=torch.device("meta")).encode(["1"])

@@ -37,8 +37,8 @@ def taught() -> tuple[Relation, Identity]:
     cells = {" ".join(rng.choice(GENES, size=6, replace=False)) for _ in range(200)}
     answers = {cell: {name: GENES[place] in cell.split() for place, name in enumerate(NAMES)} for cell in sorted(cells)}
     relation = Relation("responds", "cell", WORDING, answers, [])
-    named = {name: [f"{GENES[place]} {GENES[place + 4]}"] for place, name in enumerate(NAMES)}
-    return relation, Identity("line", "cell", WORDING, named, [])
+    entities = {name: [f"{GENES[place]} {GENES[place + 4]}"] for place, name in enumerate(NAMES)}
+    return relation, Identity("line", "cell", WORDING, entities, [])
 
 
 def test_features_are_standardised_answers_that_their_lesson_reads_off(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_features_are_standardised_answers_that_their_lesson_reads_off(tmp_path:
     assert isinstance(trunk, AnsweringTrunk) and not trunk.training
     perceived = encoder.features(relation.values())
     assert perceived.shape == (len(relation.answers), 8)
-    held = torch.tensor([[relation.answers[cell][name] for name in NAMES] for cell in relation.values()])
-    assert float(((perceived[:, :4] > 0) == held).double().mean()) > 0.95, "the features themselves are the answers"
+    expected = torch.tensor([[relation.answers[cell][name] for name in NAMES] for cell in relation.values()])
+    assert float(((perceived[:, :4] > 0) == expected).double().mean()) > 0.95, "the features themselves are the answers"
     assert perceived[:, :4].square().mean(dim=0).tolist() == pytest.approx([1.0] * 4, rel=0.05)
     assert torch.equal(trunk.verdicts(perceived, 0), perceived[:, :4])
     lines = encoder.features([identity.entities[name][0] for name in NAMES])
@@ -74,11 +74,11 @@ def test_the_tokens_of_a_lesson_depend_on_its_names_alone() -> None:
 
 def test_weights_are_those_of_the_seed() -> None:
     features, lessons = choose_encoder("ranked_genes", "encoder").features(), taught()
-    first, same, other = (
+    first, second, other = (
         lessons_encoder("cell", features, lessons, SETTINGS, 8, seed)()[0].eval() for seed in (0, 0, 1)
     )
     for name, tensor in first.state_dict().items():
-        assert torch.equal(tensor, same.state_dict()[name])
+        assert torch.equal(tensor, second.state_dict()[name])
     assert not torch.equal(first.encode(["GENE1"])[0], other.encode(["GENE1"])[0])
 
 
@@ -105,16 +105,16 @@ def test_the_scale_of_a_trunk_does_not_matter() -> None:
 def test_rare_names_are_judged_as_if_yes_and_no_were_equally_frequent() -> None:
     rng = torch.Generator().manual_seed(0)
     answers = torch.randn(400, 3, generator=rng)
-    known = (answers[:, :1] + 0.5 * torch.randn(400, 3, generator=rng) > torch.tensor([0.0, 1.5, 9.0])).float()
-    known[300:, 0] = UNKNOWN
-    weight, bias = balanced_log_odds(answers, known)
+    labels = (answers[:, :1] + 0.5 * torch.randn(400, 3, generator=rng) > torch.tensor([0.0, 1.5, 9.0])).float()
+    labels[300:, 0] = UNKNOWN
+    weight, bias = balanced_log_odds(answers, labels)
     odds = answers @ weight.T + bias
     assert odds[:, :2].square().mean(dim=0).tolist() == pytest.approx([1.0, 1.0], rel=1e-4)
     assert weight[2].tolist() == [0.0] * 3 and float(bias[2]) == 0.0, "what never is yes says nothing"
-    assert float(known[:, 1].mean()) < 0.15
-    missed, false = ((odds[:, 1] > 0)[known[:, 1] == held].float().mean() for held in (1, 0))
+    assert float(labels[:, 1].mean()) < 0.15
+    missed, false = ((odds[:, 1] > 0)[labels[:, 1] == label].float().mean() for label in (1, 0))
     assert float(missed) > 0.85 and float(false) < 0.2, "a threshold that says yes to most of the few"
-    by_hand = minimise_by_hand(answers[:300].double().numpy(), known[:300, 0].numpy())
+    by_hand = minimise_by_hand(answers[:300].double().numpy(), labels[:300, 0].numpy())
     by_hand /= np.sqrt(np.square(answers.double().numpy() @ by_hand[:3] + by_hand[3]).mean())
     assert np.allclose([*weight[0].tolist(), float(bias[0])], by_hand, atol=2e-3)
 

@@ -81,9 +81,9 @@ def test_a_released_encoder_is_not_trained_here() -> None:
 )
 def test_an_encoder_is_chosen_by_name_or_by_its_config(family: str, overrides: tuple[str, ...], triples: int) -> None:
     config = plain(composed(f"specialists={family}", *overrides).specialists)
-    chosen = choose(SPECIALISTS, config, "specialists").settings.encoder_choices()
-    assert chosen["protein"].name == "kmers" and chosen["protein"].settings == KmerSettings(triples=triples)
-    assert "fingerprint" in chosen["molecule"].name
+    choices = choose(SPECIALISTS, config, "specialists").settings.encoder_choices()
+    assert choices["protein"].name == "kmers" and choices["protein"].settings == KmerSettings(triples=triples)
+    assert "fingerprint" in choices["molecule"].name
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def test_features_do_not_depend_on_the_batch_its_order_or_its_padding(name: str)
     together = make(name).features(values)
     reversed_ = make(name).features(values[::-1])
     for index, value in enumerate(values):
-        alone = make(name).features([value])[0]
-        assert torch.allclose(together[index], alone, atol=1e-5)
-        assert torch.allclose(reversed_[-1 - index], alone, atol=1e-5)
+        expected = make(name).features([value])[0]
+        assert torch.allclose(together[index], expected, atol=1e-5)
+        assert torch.allclose(reversed_[-1 - index], expected, atol=1e-5)
     assert len({tuple(row.tolist()) for row in together}) == len(values), "different entities look different"
 
 
@@ -62,8 +62,8 @@ def test_without_a_length_soft_tokens_are_as_they_are_projected() -> None:
 
 
 def test_one_entity_twice_is_one_entity() -> None:
-    first, _, again = make("fingerprint").encode(["CCO", "CCN", "CCO"])
-    assert torch.equal(first, again)
+    first, _, third = make("fingerprint").encode(["CCO", "CCN", "CCO"])
+    assert torch.equal(first, third)
 
 
 def test_a_refused_batch_leaves_the_encoder_usable() -> None:
@@ -77,10 +77,10 @@ def test_weights_are_those_of_the_seed_and_torchs_own_stream_is_left_alone() -> 
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one, two, other = make("kmers"), make("kmers"), make("kmers", seed=1)
+    first, second, other = make("kmers"), make("kmers"), make("kmers", seed=1)
     assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(one.projector.weight, two.projector.weight)
-    assert not torch.equal(one.projector.weight, other.projector.weight)
+    assert torch.equal(first.projector.weight, second.projector.weight)
+    assert not torch.equal(first.projector.weight, other.projector.weight)
 
 
 @pytest.mark.parametrize("modality", ["molecule", "protein"])
@@ -100,10 +100,10 @@ def test_training_teaches_the_parts_and_weights_survive_the_disk(modality: str, 
 def survives(encoder: SoftTokenEncoder, draw: Callable, values: tuple[str, ...], folder: Path) -> None:
     """Weights that are written and read again give the same soft tokens, and are frozen."""
     save_encoder(encoder, folder)
-    again = load_encoder(draw()[0], folder)
-    assert not any(parameter.requires_grad for parameter in again.parameters())
-    for mine, theirs in zip(encoder.eval().encode(values), again.encode(values), strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-6)
+    loaded = load_encoder(draw()[0], folder)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    for tokens, loaded_tokens in zip(encoder.eval().encode(values), loaded.encode(values), strict=True):
+        assert torch.allclose(tokens, loaded_tokens, atol=1e-6)
 
 
 def lesson() -> Lesson:
@@ -118,15 +118,15 @@ def lesson() -> Lesson:
 def test_a_trunk_tells_held_out_chains_apart(tmp_path: Path) -> None:
     torch.manual_seed(0)
     embeddings = 0.1 * torch.randn(50, 12)
-    taught, settings = lesson(), EncoderSettings(steps=60, batch=16, width=16, tokens=3)
+    fold, settings = lesson(), EncoderSettings(steps=60, batch=16, width=16, tokens=3)
     features = choose_encoder("kmers", "encoder").features()
-    draw = teaching.answers_encoder("protein", features, [taught], settings, embeddings, 0)
+    draw = teaching.answers_encoder("protein", features, [fold], settings, embeddings, 0)
     encoder, heads = draw()
-    task = teaching.answers_task([taught], settings, 0)
+    task = teaching.answers_task([fold], settings, 0)
     assert train_trunk(encoder, heads, task, settings, 0, tmp_path / "scratch") < 0.1
     with torch.no_grad():
-        one, two = (encoder.features(values) for values in taught.held_out)
-    centres = torch.stack([one.mean(dim=0), two.mean(dim=0)])
-    nearest = torch.cdist(torch.cat([one, two]), centres).argmin(dim=1)
-    assert nearest.tolist() == [0] * len(one) + [1] * len(two)
-    survives(encoder, draw, taught.held_out[0][:2], tmp_path)
+        first, second = (encoder.features(values) for values in fold.held_out)
+    centres = torch.stack([first.mean(dim=0), second.mean(dim=0)])
+    nearest = torch.cdist(torch.cat([first, second]), centres).argmin(dim=1)
+    assert nearest.tolist() == [0] * len(first) + [1] * len(second)
+    survives(encoder, draw, fold.held_out[0][:2], tmp_path)

@@ -41,10 +41,10 @@ def test_a_second_loading_trains_nothing_and_gives_the_same_specialists(
     tiny_specialists: Specialists, shared_cache: Path
 ) -> None:
     before = stages(shared_cache)
-    again = make_specialists(shared_cache)
+    reloaded = make_specialists(shared_cache)
     assert stages(shared_cache) == before and len(before) > 0
-    assert again.fingerprint == tiny_specialists.fingerprint
-    assert again.metadata == tiny_specialists.metadata
+    assert reloaded.fingerprint == tiny_specialists.fingerprint
+    assert reloaded.metadata == tiny_specialists.metadata
 
 
 def test_training_is_the_same_in_another_cache(tiny_specialists: Specialists, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_training_is_the_same_in_another_cache(tiny_specialists: Specialists, tm
 
 
 @pytest.mark.parametrize(
-    ("override", "made"),
+    ("override", "kinds"),
     [
         ("specialists.lora.replay=0.5", {"textbook-specialist"}),
         ("specialists.alignment.first_only=0.5", {"textbook-alignment", "textbook-specialist"}),
@@ -64,12 +64,12 @@ def test_training_is_the_same_in_another_cache(tiny_specialists: Specialists, tm
     ],
 )
 def test_a_change_makes_again_what_depends_on_it(
-    tiny_specialists: Specialists, shared_cache: Path, override: str, made: set[str]
+    tiny_specialists: Specialists, shared_cache: Path, override: str, kinds: set[str]
 ) -> None:
     before = stages(shared_cache)
     specialists = make_specialists(shared_cache, override)
-    assert changed(shared_cache, before) == made
-    assert (specialists.fingerprint == tiny_specialists.fingerprint) == (not made)
+    assert changed(shared_cache, before) == kinds
+    assert (specialists.fingerprint == tiny_specialists.fingerprint) == (not kinds)
 
 
 def test_a_subset_of_experts_reuses_what_they_share(tiny_specialists: Specialists, shared_cache: Path) -> None:
@@ -82,10 +82,10 @@ def test_a_subset_of_experts_reuses_what_they_share(tiny_specialists: Specialist
     assert pair.fingerprint != tiny_specialists.fingerprint
 
 
-def equal(one: LoraState, two: LoraState, letter: str = "") -> bool:
-    mine, yours = one.tensors(), two.tensors()
-    keys = [key for key in mine if f"lora_{letter}" in key]
-    return bool(keys) and all(torch.equal(mine[key], yours[key]) for key in keys)
+def equal(first: LoraState, second: LoraState, letter: str = "") -> bool:
+    first_tensors, second_tensors = first.tensors(), second.tensors()
+    keys = [key for key in first_tensors if f"lora_{letter}" in key]
+    return bool(keys) and all(torch.equal(first_tensors[key], second_tensors[key]) for key in keys)
 
 
 STILL = ("specialists.lora.rate=1e-30", "specialists.lora.weight_decay=0")  # training that moves no A
@@ -100,9 +100,9 @@ def test_adapters_start_from_one_a_or_from_one_each(shared_cache: Path, shared: 
 
 def test_an_experts_own_a_does_not_depend_on_who_else_is_there(shared_cache: Path) -> None:
     options = ("specialists.shared_init=false", *STILL)
-    whole = make_specialists(shared_cache, *options)
+    trio = make_specialists(shared_cache, *options)
     pair = make_specialists(shared_cache, "specialists.experts=[cell,protein]", *options)
-    assert all(equal(state, whole.adapters[name], "A") for name, state in pair.adapters.items())
+    assert all(equal(state, trio.adapters[name], "A") for name, state in pair.adapters.items())
 
 
 def test_strong_interference_trains_other_adapters(tiny_specialists: Specialists, shared_cache: Path) -> None:

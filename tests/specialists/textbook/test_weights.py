@@ -92,7 +92,7 @@ def test_answers_do_not_depend_on_the_number_of_threads(tmp_path: Path, threads:
 def test_a_sweep_answers_alike_with_one_thread_and_with_two(tmp_path: Path) -> None:
     words = ("granularity=layer,element,joint", "tracking=disabled", "references=[base,expert,finetuned,average,ties]")
     for count in (1, 2):
-        done = subprocess.run(
+        process = subprocess.run(
             [
                 *(sys.executable, "-m", "src.sweep", "-m", *words, f"compute.threads={count}"),
                 *(f"cache={tmp_path / 'cache'}{count}", f"hydra.sweep.dir={tmp_path / str(count)}"),
@@ -102,14 +102,14 @@ def test_a_sweep_answers_alike_with_one_thread_and_with_two(tmp_path: Path) -> N
             text=True,
             check=False,
         )
-        assert done.returncode == 0 and "is trained now" not in done.stderr, done.stderr[-2000:]
+        assert process.returncode == 0 and "is trained now" not in process.stderr, process.stderr[-2000:]
     pairs = {path.relative_to(tmp_path / "1"): path for path in (tmp_path / "1").glob("*/predictions/*.csv")}
     columns = {"one": list(pairs.values()), "two": [tmp_path / "2" / name for name in pairs]}
-    one, two = (
+    single, double = (
         pd.concat([pd.read_csv(path, keep_default_na=False) for path in paths])["prediction"].to_numpy()
         for paths in columns.values()
     )
-    assert len(one) == len(two) >= 70_000 and (one == two).mean() >= AGREEMENT
+    assert len(single) == len(double) >= 70_000 and (single == double).mean() >= AGREEMENT
 
 
 @pytest.mark.slow

@@ -46,11 +46,11 @@ def benchmark(form: tuple[str, ...], train: int = 12, test: int = 4, seed: int =
     """Disjoint splits: what a held-out question asks is in no training example."""
     pool = draw(form, 40 * (train + 2 * test), seed, "x")
     twins: dict[tuple, Example] = {}
-    for one in pool:
-        twins.setdefault(tuple(sorted((e.modality, e.value) for e in one.entities())), one)
-    kept = list(twins.values())
-    test = min(test, len(kept) // 4)
-    splits = {"test": tuple(kept[:test]), "validation": tuple(kept[test : 2 * test])}
+    for candidate in pool:
+        twins.setdefault(tuple(sorted((e.modality, e.value) for e in candidate.entities())), candidate)
+    examples = list(twins.values())
+    test = min(test, len(examples) // 4)
+    splits = {"test": tuple(examples[:test]), "validation": tuple(examples[test : 2 * test])}
     return Benchmark(
-        "toy", "Toy", "cross_modal", LABELS, tuple(kept[2 * test : 2 * test + train]), **splits, checksum=""
+        "toy", "Toy", "cross_modal", LABELS, tuple(examples[2 * test : 2 * test + train]), **splits, checksum=""
     )

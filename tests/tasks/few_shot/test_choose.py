@@ -41,17 +41,17 @@ def test_equals_are_taken_in_the_order_of_their_ids() -> None:
 @pytest.mark.parametrize("pairs", [1, 100])
 def test_blocks_do_not_show(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     questions, train = draw(("molecule", "cell"), 11, 0, "q"), draw(("molecule", "cell"), 30, 1, "t")
-    whole = choose_shots(questions, train, 4, "auto", 0)
+    expected = choose_shots(questions, train, 4, "auto", 0)
     choose_shots.cache_clear()
     monkeypatch.setattr(choose, "PAIRS", pairs)
-    assert choose_shots(questions, train, 4, "auto", 0) == whole
+    assert choose_shots(questions, train, 4, "auto", 0) == expected
 
 
 def test_the_same_question_is_answered_from_memory() -> None:
     questions, train = draw(("cell",), 2, 5, "q"), draw(("cell",), 5, 6, "t")
     first = choose_shots(questions, train, 2, "auto", 0)
-    again = choose_shots(draw(("cell",), 2, 5, "q"), draw(("cell",), 5, 6, "t"), 2, "auto", 0)
-    assert again is first
+    second = choose_shots(draw(("cell",), 2, 5, "q"), draw(("cell",), 5, 6, "t"), 2, "auto", 0)
+    assert second is first
 
 
 def test_more_shots_than_training_examples_are_refused() -> None:

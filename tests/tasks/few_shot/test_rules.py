@@ -23,48 +23,49 @@ from esmerge.tasks.few_shot.similarity import compare_examples
 MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
 
 
-def tanimoto(one: str, other: str) -> float:
-    return TanimotoSimilarity(*(MORGAN.GetFingerprint(Chem.MolFromSmiles(smiles)) for smiles in (one, other)))
+def tanimoto(first: str, second: str) -> float:
+    return TanimotoSimilarity(*(MORGAN.GetFingerprint(Chem.MolFromSmiles(smiles)) for smiles in (first, second)))
 
 
-def sets(one: set, other: set) -> float:
-    return len(one & other) / len(one | other)
+def sets(first: set, second: set) -> float:
+    return len(first & second) / len(first | second)
 
 
 def triples(chain: str) -> set[str]:
     return {chain[i : i + 3] for i in range(len(chain) - 2)} or {chain}
 
 
-def chains(one: str, other: str) -> float:
-    return sets(triples(one), triples(other))
+def chains(first: str, second: str) -> float:
+    return sets(triples(first), triples(second))
 
 
-def genes(one: str, other: str) -> float:
-    return sets(set(one.split()), set(other.split()))
+def genes(first: str, second: str) -> float:
+    return sets(set(first.split()), set(second.split()))
 
 
 OWN = {"molecule": tanimoto, "protein": chains, "cell": genes}
 
 
-def values(one: Example, modality: str) -> list[str]:
-    return [entity.value for entity in one.entities(modality)]
+def values(instance: Example, modality: str) -> list[str]:
+    return [entity.value for entity in instance.entities(modality)]
 
 
-def near(one: Example, other: Example, modality: str) -> float:
-    ours, theirs = values(one, modality), values(other, modality)
+def near(first: Example, second: Example, modality: str) -> float:
+    first_values, second_values = values(first, modality), values(second, modality)
     means = [
-        sum(OWN[modality](a, b) for a, b in zip(ours, order, strict=True)) / len(ours) for order in permutations(theirs)
+        sum(OWN[modality](a, b) for a, b in zip(first_values, order, strict=True)) / len(first_values)
+        for order in permutations(second_values)
     ]
     return round(max(means), 12)
 
 
-def same(one: Example, other: Example, modality: str) -> bool:
-    return sorted(values(one, modality)) == sorted(values(other, modality))
+def same(first: Example, second: Example, modality: str) -> bool:
+    return sorted(values(first, modality)) == sorted(values(second, modality))
 
 
-def everything(one: Example, other: Example) -> tuple[float]:
-    found = sorted({entity.modality for entity in one.entities()})
-    return (sum(near(one, other, modality) for modality in found) / len(found),)
+def everything(first: Example, second: Example) -> tuple[float]:
+    modalities = sorted({entity.modality for entity in first.entities()})
+    return (sum(near(first, second, modality) for modality in modalities) / len(modalities),)
 
 
 ORACLES = {
@@ -100,8 +101,8 @@ def fits(choice: str, form: tuple[str, ...]) -> bool:
 
 
 def expected(choice: str, question: Example, train: tuple[Example, ...], count: int) -> tuple[Example, ...]:
-    def worth(one: Example) -> tuple:
-        return tuple(-float(key) for key in ORACLES[choice](question, one)), one.id
+    def worth(candidate: Example) -> tuple:
+        return tuple(-float(key) for key in ORACLES[choice](question, candidate)), candidate.id
 
     return tuple(reversed(sorted(train, key=worth)[:count]))
 
@@ -142,8 +143,8 @@ FORM = ("molecule", "protein")
 def test_an_enzyme_is_one_protein_or_one_named_group(
     proteins: tuple[str, str], groups: tuple[str, str], chosen: str
 ) -> None:
-    one, other = (example(g + p, FORM, ("CCO", p), group=g) for p, g in zip(proteins, groups, strict=True))
-    assert rule(compare_examples([one], [other], 0)) == chosen
+    first, second = (example(g + p, FORM, ("CCO", p), group=g) for p, g in zip(proteins, groups, strict=True))
+    assert rule(compare_examples([first], [second], 0)) == chosen
 
 
 def test_a_pair_is_compared_in_both_orders() -> None:

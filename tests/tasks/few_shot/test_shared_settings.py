@@ -25,31 +25,39 @@ def load(name: str, *overrides: str) -> Benchmark:
 
 def test_the_default_is_no_shots_and_whole_proteins() -> None:
     bare = load("drug_protein")
-    assert type(bare) is Benchmark and not any(isinstance(one, FewShot) for one in bare.test)
+    assert type(bare) is Benchmark and not any(isinstance(question, FewShot) for question in bare.test)
 
 
 @pytest.mark.parametrize(
     ("name", "entities"), [("drug_protein", 2), ("drug_drug_cell", 3), ("drug_drug", 2), ("cell_lineage", 1)]
 )
 def test_every_embedded_benchmark_can_have_shots(name: str, entities: int) -> None:
-    bare, asked = load(name), load(name, "benchmark.shots=2")
-    assert asked.train == bare.train and asked.checksum == bare.checksum
-    for before, after in zip((*bare.test, *bare.validation), (*asked.test, *asked.validation), strict=True):
+    bare, few_shot = load(name), load(name, "benchmark.shots=2")
+    assert few_shot.train == bare.train and few_shot.checksum == bare.checksum
+    for before, after in zip((*bare.test, *bare.validation), (*few_shot.test, *few_shot.validation), strict=True):
         assert len(after.shots) == 2 and after.prompt[-len(before.prompt) :] == before.prompt
         assert sum(not isinstance(segment, str) for segment in after.prompt) == 3 * entities
 
 
 def test_rule_and_separator_are_the_suites() -> None:
-    asked = load("drug_cell", "benchmark.shots=1", "benchmark.shot_choice=random", "benchmark.shot_separator=' ## '")
-    assert all(" ## " in one.prompt for one in asked.test)
-    assert [one.shots for one in asked.test] != [one.shots for one in load("drug_cell", "benchmark.shots=1").test]
+    benchmark = load(
+        "drug_cell", "benchmark.shots=1", "benchmark.shot_choice=random", "benchmark.shot_separator=' ## '"
+    )
+    assert all(" ## " in question.prompt for question in benchmark.test)
+    assert [question.shots for question in benchmark.test] != [
+        question.shots for question in load("drug_cell", "benchmark.shots=1").test
+    ]
 
 
 def test_a_window_comes_before_the_shots() -> None:
-    asked = load("drug_protein", "benchmark.protein_window=20", "benchmark.shots=1")
-    assert asked.shortened
-    held = [segment for one in (*asked.test, *asked.validation, *asked.train) for segment in one.prompt]
-    assert max(len(segment.value) for segment in held if getattr(segment, "modality", "") == "protein") == 20
+    benchmark = load("drug_protein", "benchmark.protein_window=20", "benchmark.shots=1")
+    assert benchmark.shortened
+    segments = [
+        segment
+        for question in (*benchmark.test, *benchmark.validation, *benchmark.train)
+        for segment in question.prompt
+    ]
+    assert max(len(segment.value) for segment in segments if getattr(segment, "modality", "") == "protein") == 20
 
 
 @pytest.mark.parametrize(
@@ -111,12 +119,12 @@ def test_jobs_of_one_process_share_their_benchmarks_until_a_setting_changes() ->
 def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
     table = tmp_path / compose_choice("benchmark", "cyp3a4_inhibition")["table"]
     table.parent.mkdir(parents=True)
-    chosen = ("benchmark=cyp3a4_inhibition", f"benchmark.root={tmp_path}", "benchmark.limit=null")
+    overrides = ("benchmark=cyp3a4_inhibition", f"benchmark.root={tmp_path}", "benchmark.limit=null")
 
     def questions(longest: int) -> int:
         table.write_text("SMILES,label\n" + "".join(f"{'C' * n}O,{n % 2}\n" for n in range(1, longest + 1)))
-        found = load("cyp3a4_inhibition", *chosen)
-        assert load("cyp3a4_inhibition", *chosen) is found
-        return len(found.train) + len(found.validation) + len(found.test)
+        benchmark = load("cyp3a4_inhibition", *overrides)
+        assert load("cyp3a4_inhibition", *overrides) is benchmark
+        return len(benchmark.train) + len(benchmark.validation) + len(benchmark.test)
 
     assert questions(30) == 30 and questions(40) == 40

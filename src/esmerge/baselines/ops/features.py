@@ -83,9 +83,9 @@ def _combine(table: csr_matrix, rows: Rows, with_spread: bool) -> csr_matrix:
 
 def _spread(table: csr_matrix, rows: Rows) -> csr_matrix:
     """Largest less smallest value of each feature among the entities of each row."""
-    most = max(map(len, rows))
-    filled = np.array([[*row, *[row[0]] * (most - len(row))] for row in rows])  # a repeated entity changes neither
-    slots = [table[filled[:, slot]] for slot in range(most)]
+    width = max(map(len, rows))
+    filled = np.array([[*row, *[row[0]] * (width - len(row))] for row in rows])  # a repeated entity changes neither
+    slots = [table[filled[:, slot]] for slot in range(width)]
     return reduce(lambda a, b: a.maximum(b), slots) - reduce(lambda a, b: a.minimum(b), slots)
 
 

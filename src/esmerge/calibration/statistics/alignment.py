@@ -133,10 +133,10 @@ def collect_targets(
     for index, expert in enumerate(specialists.adapters):
         mixed.only(index)
         prompts = calibration_prompts(material, expert, settings.samples)
-        read = list(batches(specialists, prompts, settings.batch))
-        masks = [tokens_of(batch, specialists.expert_modality[expert]) for batch in read]
+        expert_batches = list(batches(specialists, prompts, settings.batch))
+        masks = [tokens_of(batch, specialists.expert_modality[expert]) for batch in expert_batches]
         weight = 1 / (len(specialists.adapters) * sum(int(mask.sum()) for mask in masks))
-        for batch, mask in zip(read, masks, strict=True):
+        for batch, mask in zip(expert_batches, masks, strict=True):
             targets.append(Target(batch, mask, respond(specialists, batch, mask, layers), weight))
     return targets
 

@@ -64,8 +64,8 @@ def entropy(material: CalibrationData, settings: EntropySettings) -> Statistics:
 
         def losses(step: int) -> Iterator[Tensor]:
             for benchmark, examples in material.questions.items():
-                drawn = draw_questions(examples, settings.batch, material.seed, benchmark, step)
-                yield mean_entropy(label_loglikelihoods(specialists.prompt_encoder, drawn))
+                questions = draw_questions(examples, settings.batch, material.seed, benchmark, step)
+                yield mean_entropy(label_loglikelihoods(specialists.prompt_encoder, questions))
 
         start = torch.full_like(mixed.weights, settings.start)
         fit("entropy", mixed, start, _clamped, losses, settings.steps, settings.rate)

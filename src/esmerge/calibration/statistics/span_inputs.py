@@ -91,11 +91,12 @@ def span_inputs(material: CalibrationData, settings: SpanInputsSettings) -> Stat
         InputError: an expert's modality is in no prompt, or prompts that are joined are longer than the backbone reads.
     """
     specialists = material.specialists
-    read = joined(material.prompts, settings.joined)
+    joined_prompts = joined(material.prompts, settings.joined)
     if settings.joined > 1:
-        check_probe(specialists, read, lambda index: f"method.spans.joined={settings.joined}, prompt {index}")
+        check_probe(specialists, joined_prompts, lambda index: f"method.spans.joined={settings.joined}, prompt {index}")
     prompts = {
-        name: evenly(holding(read, specialists.expert_modality[name]), settings.limit) for name in specialists.adapters
+        name: evenly(holding(joined_prompts, specialists.expert_modality[name]), settings.limit)
+        for name in specialists.adapters
     }
     total, shelf = sum(map(len, prompts.values())), Shelf()
     with specialists.backbone.attached(specialists.adapters) as activate, progress("span inputs", total) as bar:

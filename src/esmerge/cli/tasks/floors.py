@@ -98,9 +98,9 @@ def floors_markdown(measured: Sequence[FloorCells]) -> str:
 
 def section(measured: Sequence[FloorCells], command: str) -> str:
     """What stands in a card, marks included."""
-    what = "**Floors**: accuracy on test questions with its 95 % bootstrap interval"
-    how = f"{what}, learnt from training examples, made by"
-    return "\n".join([BEGIN, how, "", f"    {command}", "", floors_markdown(measured), END])
+    title = "**Floors**: accuracy on test questions with its 95 % bootstrap interval"
+    heading = f"{title}, learnt from training examples, made by"
+    return "\n".join([BEGIN, heading, "", f"    {command}", "", floors_markdown(measured), END])
 
 
 def into_card(path: Path, text: str) -> str:

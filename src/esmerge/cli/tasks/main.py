@@ -68,7 +68,7 @@ def dispatch(arguments: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line around ``dispatch``: warnings and errors as one line each; exits with 1 after an error."""
     show_everywhere()
-    warnings.showwarning = lambda message, *rest, **more: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *details, **keywords: print(f"warning: {message}", file=sys.stderr)
     try:
         dispatch(sys.argv[1:] if arguments is None else arguments)
     except BenchError as error:

@@ -112,12 +112,12 @@ def _check_names(base: Checkpoint, tuned: Checkpoint, settings: Extraction) -> N
     """Refuse a fine-tune that shares no name, with the part of its names that would make them fit."""
     if set(base.stored) & set(tuned.stored):
         return
-    whole = Checkpoint(tuned.folder)
+    complete = Checkpoint(tuned.folder)
     name = next(iter(base.stored))
-    parts = [other.removesuffix(name) for other in whole.stored if other.endswith(f".{name}")]
+    parts = [stored_name.removesuffix(name) for stored_name in complete.stored if stored_name.endswith(f".{name}")]
     hint = f": say part={parts[0]}" if parts else "; are they of one architecture?"
     raise AdapterError(
-        f"tuned={settings.tuned} and the backbone share no tensor name, {some(list(whole.stored), 2)} beside {name}"
+        f"tuned={settings.tuned} and the backbone share no tensor name, {some(list(complete.stored), 2)} beside {name}"
         + hint
     )
 
@@ -151,10 +151,10 @@ def _check_rest(left_out: Mapping[str, Change], modules: Mapping[str, Placement]
             "fine-tune, or an adapter of its own beside the backbone?"
         )
     if left_out and not settings.leave_out:
-        listed = "\n  ".join(f"{name} ({describe(change)})" for name, change in left_out.items())
+        listing = "\n  ".join(f"{name} ({describe(change)})" for name, change in left_out.items())
         raise AdapterError(
             f"tuned={settings.tuned} differs from the backbone in what is not extracted, {len(left_out)} in all:\n  "
-            f"{listed}\nThe adapter would not hold these changes. Say leave_out=true to go on without them, or widen "
+            f"{listing}\nThe adapter would not hold these changes. Say leave_out=true to go on without them, or widen "
             "targets where they are linear layers of the decoder"
         )
 

@@ -128,8 +128,8 @@ def report(plan: ExtractionPlan, losses: Mapping[str, Loss]) -> pd.DataFrame:
         for module, loss in losses.items()
     ]
     for tensor, change in plan.left_out.items():
-        rest = {"module": "", "layer": "", "rank": 0, "norm": change.norm, "relative_norm": change.relative}
-        rows.append({"tensor": tensor, **rest, "residual": 1.0, "remark": change.remark or "left out"})
+        columns = {"module": "", "layer": "", "rank": 0, "norm": change.norm, "relative_norm": change.relative}
+        rows.append({"tensor": tensor, **columns, "residual": 1.0, "remark": change.remark or "left out"})
     return pd.DataFrame(rows)
 
 

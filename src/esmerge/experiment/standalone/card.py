@@ -103,5 +103,5 @@ def _serving(ranks: Mapping[str, int]) -> list[str]:
         served = f"vLLM serves no rank above {VLLM_RANKS[-1]}: merge again with method.rank=16, or with bake=true"
     else:
         served = f"vLLM: `--enable-lora --max-lora-rank {bound}`, to which it pads the factors with zeros"
-    listed = ", ".join(f"{rank} ({count} modules)" for rank, count in sorted(counts.items()))
-    return [f"- ranks: {listed}; one LoRA scale for all modules", f"- {served}"]
+    listing = ", ".join(f"{rank} ({count} modules)" for rank, count in sorted(counts.items()))
+    return [f"- ranks: {listing}; one LoRA scale for all modules", f"- {served}"]

@@ -95,8 +95,8 @@ class MergePlan:
     def passes(self) -> int:
         """Forward passes through the probe, a backward pass counted as ``BACKWARD`` of them."""
         signals = 1 + len(self.experts) * (1 + BACKWARD) if self.request.spec.uses_granularity else 0
-        each = [1 + BACKWARD * info.gradients for info, _ in self._statistics()]
-        return signals + len(self.experts) * sum(each)
+        passes_of_statistics = [1 + BACKWARD * info.gradients for info, _ in self._statistics()]
+        return signals + len(self.experts) * sum(passes_of_statistics)
 
     def is_fitted(self) -> bool:
         """Whether something is fitted step by step at the probe, which ``passes`` counts once."""
@@ -136,8 +136,8 @@ def plan_merge(request: StandaloneRequest) -> MergePlan:
     backbone = located(source.path)
     model = skeleton(backbone, source.trust_remote_code)
     named = on_backbone(opened, model, backbone)
-    whole = completed(named, settings.allow_partial)
-    experts = validate_experts(whole, str(spec.space), spec.method.settings.folds_scales())
+    adapters = completed(named, settings.allow_partial)
+    experts = validate_experts(adapters, str(spec.space), spec.method.settings.folds_scales())
     check_fit(experts, model, backbone)
     placements = _placements(request, backbone, experts) if request.output.bake else None
     lengths = _lengths(request, settings, model, backbone, experts) if request.probe else []
@@ -179,9 +179,9 @@ def _placements(request: StandaloneRequest, backbone: str, experts: Mapping[str,
         raise ConfigError(f"bake=true needs the backbone as a folder, {backbone} is a hub id: download it first")
     placements = weight_placements(backbone, request.experts.source().trust_remote_code)
     modules = next(iter(experts.values())).modules
-    lacking = [module for module in modules if module not in placements]
-    if lacking:
-        raise AdapterError(f"bake=true: {backbone} has no weights for {some(lacking)}: copy the backbone again")
+    missing = [module for module in modules if module not in placements]
+    if missing:
+        raise AdapterError(f"bake=true: {backbone} has no weights for {some(missing)}: copy the backbone again")
     return {module: placements[module] for module in modules}
 
 

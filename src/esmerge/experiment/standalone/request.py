@@ -112,8 +112,8 @@ def read_request(cfg: DictConfig) -> StandaloneRequest:
     raw = plain(cfg)
     compute = dict(raw["compute"])
     specialists = {**{key: raw[key] for key in OF_EXPERTS}, "dtype": compute.pop("dtype", "auto")}
-    rest = {key: value for key, value in raw.items() if key not in (*OF_EXPERTS, *GROUPS)}
-    output = typed(Output, rest, "merge")
+    output_settings = {key: value for key, value in raw.items() if key not in (*OF_EXPERTS, *GROUPS)}
+    output = typed(Output, output_settings, "merge")
     method = _method(raw["method"])
     sweep = Sweep(
         specialists=choose(SPECIALISTS, {"name": "custom", **specialists}, "custom"),

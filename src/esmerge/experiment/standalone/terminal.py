@@ -66,6 +66,6 @@ def _lines(plan: MergePlan) -> list[str]:
         )
     time = f"{'at least' if plan.is_fitted() else 'about'} {max(1, round(plan.seconds()))} s"
     lines.append(f"about {decimal(plan.memory())} of memory, {time}")
-    what = "model" if output.bake else "adapter"
-    lines.append(f"{what} of at least {decimal(plan.least_output())} to {output.folder}")
+    product = "model" if output.bake else "adapter"
+    lines.append(f"{product} of at least {decimal(plan.least_output())} to {output.folder}")
     return [*lines, "dry run: nothing is written"] if output.dry_run else lines

@@ -81,8 +81,8 @@ def _check_architecture(backbone: str, trusted: bool, settings: Unpacking) -> No
     """Refuse, by name, a release that is made on another language model than the backbone."""
     expected, actual = settings.layout.model_type, str(read_config(backbone, trusted).model_type)
     stored = {key: model_type(path) for key, path in settings.inputs().items()}
-    whole = {kind for kind in stored.values() if kind and not settings.layout.language_model}
-    for kind in ({expected} - {""}) | whole:
+    model_types = {kind for kind in stored.values() if kind and not settings.layout.language_model}
+    for kind in ({expected} - {""}) | model_types:
         if kind != actual:
             raise ConfigError(
                 f"release={settings.release} is made on a {kind}, backbone={backbone} is a {actual}: its weights fit "
@@ -94,9 +94,9 @@ def _check_architecture(backbone: str, trusted: bool, settings: Unpacking) -> No
 def _state(factors: Mapping[str, PlacedTensor], scales: RankAndScale, backbone: str) -> LoraState:
     """The adapter; raises ``AdapterError`` where a module lacks a factor or has another rank than its config says."""
     modules = sorted({name.rpartition(".lora_")[0] for name in factors}, key=natural)
-    lacking = [factor_name(m, half) for m in modules for half in "AB" if factor_name(m, half) not in factors]
-    if lacking:
-        raise AdapterError(f"the release lacks the LoRA factors {some(lacking)}: copy it again")
+    missing = [factor_name(m, half) for m in modules for half in "AB" if factor_name(m, half) not in factors]
+    if missing:
+        raise AdapterError(f"the release lacks the LoRA factors {some(missing)}: copy it again")
 
     def read(module: str) -> LoraFactors:
         a, b = (factors[factor_name(module, half)].read() for half in "AB")
@@ -129,9 +129,9 @@ def _added_rows(placed: list[PlacedTensor], backbone: str) -> dict[str, Tensor]:
     with base.kept_open():
         faults = list(_faults(weights, base, added))
     if faults:
-        listed = "\n  ".join(faults)
+        listing = "\n  ".join(faults)
         raise AdapterError(
-            f"the release's language model is not backbone={backbone}:\n  {listed}\nGive the model that it was made "
+            f"the release's language model is not backbone={backbone}:\n  {listing}\nGive the model that it was made "
             "on; if it was fine-tuned as a whole, take its factors out with esmerge extract"
         )
     return added

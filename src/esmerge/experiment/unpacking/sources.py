@@ -84,17 +84,17 @@ def _peft_config(path: Path, title: str) -> dict[str, Any] | None:
 
 
 def _plain_config(paths: Mapping[str, Path], layout: Layout) -> dict[str, Any]:
-    stated = {(layout.rank, layout.alpha)} if layout.rank is not None and layout.alpha is not None else set()
+    scales = {(layout.rank, layout.alpha)} if layout.rank is not None and layout.alpha is not None else set()
     for path in paths.values():
         if (path / MODEL_CONFIG).is_file():
-            stated |= set(_stated(read_json_object(path / MODEL_CONFIG)))
-    if len(stated) != 1:
-        said = " and ".join(f"r={rank}, lora_alpha={alpha}" for rank, alpha in sorted(stated)) or "nothing"
+            scales |= set(_stated(read_json_object(path / MODEL_CONFIG)))
+    if len(scales) != 1:
+        listing = " and ".join(f"r={rank}, lora_alpha={alpha}" for rank, alpha in sorted(scales)) or "nothing"
         raise AdapterError(
-            f"the scale of the LoRA factors is unknown: release and config.json say {said}. Set release.rank and "
+            f"the scale of the LoRA factors is unknown: release and config.json say {listing}. Set release.rank and "
             "release.alpha to what the specialist was trained with"
         )
-    rank, alpha = stated.pop()
+    rank, alpha = scales.pop()
     return {"r": rank, "lora_alpha": alpha}
 
 

@@ -67,7 +67,7 @@ def show_placement(plan: UnpackingPlan, console: Console | None = None) -> None:
     ranks = sorted({header.rank for header in plan.adapter.header.values()})
     scales = sorted({header.scale for header in plan.adapter.header.values()})
     lines = [f"release {plan.settings.release}: {len(plan.placed)} tensors"]
-    lines += [f"  {what}: {count}" for what, count in counts.items()]
+    lines += [f"  {part}: {count}" for part, count in counts.items()]
     lines.append(f"  rank {', '.join(map(str, ranks))}, scale {', '.join(f'{scale:g}' for scale in scales)}")
     lines += [f"  {name}: {len(rows)} rows beyond the backbone's vocabulary" for name, rows in plan.added.items()]
     lines.append("dry run: nothing is written" if plan.settings.dry_run else f"to {plan.settings.folder}")
@@ -81,13 +81,13 @@ def _write_part(tensors: Mapping[str, Tensor], folder: Path, part: str) -> None:
     if bad:
         raise AdapterError(f"part {part} holds NaN or infinite values in {', '.join(bad)}: copy the release again")
     storages = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
-    whole = {
+    unshared = {
         name: tensor.clone() if storages[tensor.untyped_storage().data_ptr()] > 1 else tensor.contiguous()
         for name, tensor in tensors.items()
     }
-    if whole:
+    if unshared:
         folder.mkdir(exist_ok=True)
-        save_file(whole, folder / part_file(part), {"format": "pt"})
+        save_file(unshared, folder / part_file(part), {"format": "pt"})
 
 
 def _write_config(plan: UnpackingPlan, folder: Path) -> None:

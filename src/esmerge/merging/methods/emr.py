@@ -70,9 +70,9 @@ def masked(deltas: Tensor, concerned: list[int]) -> Tensor:
 
 def rescaler(inputs: MergeInput, concerned: list[int]) -> float:
     """Mean over the concerned experts of ``Σ|ΔW_i|``, divided by ``Σ|masked τ|``; 0 where the mask leaves nothing."""
-    whole = remaining = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    total = remaining = torch.zeros((), dtype=torch.float64, device=inputs.device)
     for module in next(iter(inputs.experts.values())).modules:
         deltas = stacked_deltas(inputs, module)
-        whole = whole + deltas[concerned].abs().sum(dtype=torch.float64) / len(concerned)
+        total = total + deltas[concerned].abs().sum(dtype=torch.float64) / len(concerned)
         remaining = remaining + masked(deltas, concerned).abs().sum(dtype=torch.float64)
-    return float(torch.where(remaining > 0, whole / remaining, 0.0))
+    return float(torch.where(remaining > 0, total / remaining, 0.0))

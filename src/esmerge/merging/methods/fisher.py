@@ -74,7 +74,8 @@ def fisher(inputs: MergeInput, settings: FisherMergingSettings) -> Merged:
     def weight(name: str, key: str) -> Tensor:
         """F_i / Σ_j F_j at every entry; computed when asked for, so that one tensor's are in memory at a time."""
         parts = {
-            other: information[key].clamp_min(settings.floor) / norms[other] for other, information in measured.items()
+            expert: information[key].clamp_min(settings.floor) / norms[expert]
+            for expert, information in measured.items()
         }
         return parts[name] / torch.stack(list(parts.values())).sum(dim=0)
 

@@ -54,10 +54,10 @@ def nsc(inputs: MergeInput, settings: NscSettings) -> Merged:
     """
     measured = inputs.statistics["null_space"]
     for name, state in inputs.experts.items():
-        lacking = sorted(set(state.modules) - set(measured[name]))
-        if lacking:
+        missing = sorted(set(state.modules) - set(measured[name]))
+        if missing:
             raise AdapterError(
-                f"the measure 'null_space' gives expert {name!r} no coefficient for {some(lacking)}: measure with "
+                f"the measure 'null_space' gives expert {name!r} no coefficient for {some(missing)}: measure with "
                 "these experts"
             )
     weights = {

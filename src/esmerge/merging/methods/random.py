@@ -66,6 +66,6 @@ def _like(factor: Tensor, seed: int, *names: str) -> Tensor:
     return numbers * _ratio(factor.double().norm(), numbers.norm())
 
 
-def _ratio(norm: Tensor, drawn: Tensor) -> Tensor:
-    """``norm / drawn``; 0 where what was drawn has no size, as the product with an A of zeros has none."""
-    return torch.where(drawn > 0, norm / drawn, 0.0)
+def _ratio(norm: Tensor, drawn_norm: Tensor) -> Tensor:
+    """``norm / drawn_norm``; 0 where what was drawn has no size, as the product with an A of zeros has none."""
+    return torch.where(drawn_norm > 0, norm / drawn_norm, 0.0)

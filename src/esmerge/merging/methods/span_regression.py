@@ -157,8 +157,8 @@ def by_kernel(updates: Tensor, rows: Sequence[Tensor], penalty: Tensor, prior: T
     stacked = torch.cat(list(rows))
     kernel = products(stacked)
     kernel.diagonal().add_(penalty)
-    lacking = torch.cat([(update - prior) @ z.T for update, z in zip(updates, rows, strict=True)], dim=1)  # (p, n)
-    return prior + torch.cholesky_solve(lacking.T, torch.linalg.cholesky(kernel)).T @ stacked
+    residuals = torch.cat([(update - prior) @ z.T for update, z in zip(updates, rows, strict=True)], dim=1)  # (p, n)
+    return prior + torch.cholesky_solve(residuals.T, torch.linalg.cholesky(kernel)).T @ stacked
 
 
 def products(rows: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ def order_statistics(read: Batches, positions: Sequence[int]) -> Tensor:
     bins, before = _locate(upper, sorted_positions.expand(len(upper), -1))
     lower = _total(torch.stack([_count_within(_keys(row), at) for row, at in zip(batch, bins, strict=True)])
                    for batch in read())  # fmt: skip
-    rest, _ = _locate(lower, (sorted_positions - before)[..., None])
-    return _value(bins, rest[..., 0])
+    lower_bins, _ = _locate(lower, (sorted_positions - before)[..., None])
+    return _value(bins, lower_bins[..., 0])
 
 
 def _keys(row: Tensor) -> Tensor:

@@ -98,14 +98,14 @@ def _unlike(table: pd.DataFrame, a: Answers, b: Answers) -> list[str]:
     notes = [f"{letter}: {note}" for letter, source in (("A", a), ("B", b)) for note in source.notes]
     if any(title in b.methods for title in a.methods):
         for letter, source, other in (("A", a, b), ("B", b, a)):
-            alone = [title for title in source.methods if title not in other.methods]
-            notes += [f"Only in {letter}: {', '.join(alone)}."] if alone else []
+            titles = [title for title in source.methods if title not in other.methods]
+            notes += [f"Only in {letter}: {', '.join(titles)}."] if titles else []
     metrics = {
-        benchmark: each.metric
+        benchmark: answer_set.metric
         for source in (a, b)
         for sets in source.methods.values()
-        for (_, benchmark), each in sets.items()
-        if each.metric
+        for (_, benchmark), answer_set in sets.items()
+        if answer_set.metric
     }
     if metrics:
         notes.append(f"What is right, as the logs say: {', '.join(f'{name} by {by}' for name, by in metrics.items())}.")
@@ -122,8 +122,10 @@ def _settings(a: Answers, b: Answers) -> list[str]:
         first, second = a.settings[title], b.settings[title]
         for name in first.keys() | second.keys():
             differing.setdefault(name, set()).add((first.get(name, "–"), second.get(name, "–")))
-    listed = [f"{name} {x} / {y}" for name, values in sorted(differing.items()) for x, y in sorted(values) if x != y]
-    return [f"Settings that differ, A / B: {'; '.join(listed)}."] if listed else []
+    differences = [
+        f"{name} {x} / {y}" for name, values in sorted(differing.items()) for x, y in sorted(values) if x != y
+    ]
+    return [f"Settings that differ, A / B: {'; '.join(differences)}."] if differences else []
 
 
 def _listed(answers: Answers) -> str:

@@ -43,8 +43,8 @@ def harness_sample(record: Record, task: str, where: str) -> tuple[Key, Sample]:
         InputError: no such metric, or one that is neither 1 nor 0.
     """
     named = record.get("metrics")
-    others = [str(name) for name in named] if isinstance(named, list) else []
-    metric = next((name for name in (*HARNESS_METRICS, *others) if name in record), None)
+    metrics = [str(name) for name in named] if isinstance(named, list) else []
+    metric = next((name for name in (*HARNESS_METRICS, *metrics) if name in record), None)
     if metric is None:
         raise InputError(f"{where}: none of the metrics {', '.join(HARNESS_METRICS)}: the log must say what is right")
     answers_filter = str(record.get("filter", "none"))
@@ -78,10 +78,10 @@ def inspect_samples(record: Record, task: str, where: str) -> Iterator[tuple[Key
 
 def _question(record: Record) -> str:
     """The id, which is a mere place where a data set has none, and a hash of what was asked if that is a text."""
-    asked = record.get("input")
-    if not isinstance(asked, str):
+    question = record.get("input")
+    if not isinstance(question, str):
         return str(record["id"])
-    return f"{record['id']}:{hashlib.sha256(asked.encode()).hexdigest()[:12]}"
+    return f"{record['id']}:{hashlib.sha256(question.encode()).hexdigest()[:12]}"
 
 
 def _sample(question: str, record: Record, value: object, metric: str, where: str) -> Sample:

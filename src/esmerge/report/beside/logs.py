@@ -35,9 +35,9 @@ class _Log:
     unscored: int = 0
 
     def add(self, file: Path, task: str, key: Key, sample: Sample) -> None:
-        other = self.origins.setdefault(key, file)
-        if other != file:
-            raise InputError(f"{other} and {file} both hold samples of {task}: expected one file for each")
+        origin = self.origins.setdefault(key, file)
+        if origin != file:
+            raise InputError(f"{origin} and {file} both hold samples of {task}: expected one file for each")
         if (metric := self.metrics.setdefault(key, sample.metric)) != sample.metric:
             raise InputError(f"{file}: {task} is right by {metric} in one sample and by {sample.metric} in another")
         self.rows.setdefault(key, []).append(sample.row())

@@ -36,10 +36,10 @@ class Match:
 
     def shared(self) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         """The answers to the questions that both were asked; None where there are none, or labels contradict."""
-        both = self.a.merge(self.b, on=KEY, suffixes=("_a", "_b"))
-        if not self.same_tables or both.empty or (both["label_a"] != both["label_b"]).any():
+        joined = self.a.merge(self.b, on=KEY, suffixes=("_a", "_b"))
+        if not self.same_tables or joined.empty or (joined["label_a"] != joined["label_b"]).any():
             return None
-        keys = pd.MultiIndex.from_frame(both[KEY])
+        keys = pd.MultiIndex.from_frame(joined[KEY])
         a, b = (frame[pd.MultiIndex.from_frame(frame[KEY]).isin(keys)] for frame in (self.a, self.b))
         return a, b
 

@@ -56,7 +56,7 @@ def frame_table(
         heads: column -> what a reader calls it, and how its numbers are written; None for a column of text.
     """
     rows = frame[list(heads)].head(MOST_ROWS).itertuples(index=False, name=None)
-    formats = [written for _, written in heads.values()]
+    formats = [number_format for _, number_format in heads.values()]
     lines = tuple(tuple(_cell(value, form) for value, form in zip(row, formats, strict=True)) for row in rows)
     if len(frame) > MOST_ROWS:
         notes = (*notes, f"The first {MOST_ROWS} of {len(frame)} rows; the sweep folder holds all of them.")

@@ -31,16 +31,16 @@ class Pool:
 
     def likely_length_of_drawings(self) -> float:
         """Letters of all drawings, judged from a few spread over the entities."""
-        drawn = drawn_modalities(self._entities)
-        values = [value for modality, value in self._entities if modality in drawn]
-        few = values[:: max(1, len(values) // FEW)]
-        return len(values) * sum(len(drawing(value) or "") for value in few) / max(1, len(few))
+        drawable = drawn_modalities(self._entities)
+        values = [value for modality, value in self._entities if modality in drawable]
+        sample = values[:: max(1, len(values) // FEW)]
+        return len(values) * sum(len(drawing(value) or "") for value in sample) / max(1, len(sample))
 
     def data(self) -> dict[str, object]:
         """``texts``, ``entities`` (modality, value, drawing as SVG or null)."""
-        drawn = drawn_modalities(self._entities)
+        drawable = drawn_modalities(self._entities)
         entities = [
-            {"modality": modality, "value": value, "svg": drawing(value) if modality in drawn else None}
+            {"modality": modality, "value": value, "svg": drawing(value) if modality in drawable else None}
             for modality, value in self._entities
         ]
         return {"texts": list(self._texts), "entities": entities}

@@ -44,8 +44,8 @@ class BenchmarkAnswers:
     def ids(self) -> list[str]:
         """In the order of the split; those with a stored prompt, if any have one."""
         distinct = dict.fromkeys(answers.questions for answers in self.answers.values())
-        every = list(dict.fromkeys(i for questions in distinct for i in questions.ids))
-        return [i for i in every if i in self.prompts] if self.prompts else every
+        all_ids = list(dict.fromkeys(i for questions in distinct for i in questions.ids))
+        return [i for i in all_ids if i in self.prompts] if self.prompts else all_ids
 
     @cached_property
     def positions(self) -> Mapping[AskedQuestions, Mapping[str, int]]:
@@ -88,25 +88,25 @@ def question_browser(sweep: SweepResults, letters: int = BYTES) -> Browser | Non
     if not benchmarks:
         return None
     limit, text = MOST_QUESTIONS, sweep.answers.text
-    pool, shown = _collect(benchmarks, limit, text)
-    while limit > 1 and _is_too_much(pool, shown, letters):
+    pool, selection = _collect(benchmarks, limit, text)
+    while limit > 1 and _is_too_much(pool, selection, letters):
         limit //= 2
-        pool, shown = _collect(benchmarks, limit, text)
+        pool, selection = _collect(benchmarks, limit, text)
     compared = _compared(rows)
     methods = [
         {"title": row.title, "block": BLOCKS[row.kind], "compared": index in compared} for index, row in enumerate(rows)
     ]
-    data = {"methods": methods, "benchmarks": shown, **pool.data()}
-    is_whole = sum(map(len, (answers.ids for answers in benchmarks))) == _count(shown)
+    data = {"methods": methods, "benchmarks": selection, **pool.data()}
+    is_whole = sum(map(len, (answers.ids for answers in benchmarks))) == _count(selection)
     return Browser(data, tuple(_notes(sweep, len(rows), len(with_seed), seed, None if is_whole else limit)))
 
 
-def _is_too_much(pool: Pool, shown: Sequence[Mapping[str, object]], letters: int) -> bool:
+def _is_too_much(pool: Pool, selection: Sequence[Mapping[str, object]], letters: int) -> bool:
     """Judged from a few drawings first: a sweep of many benchmarks would draw thousands only to leave them out."""
-    rest = _length(json.dumps(shown)) + pool.length_of_texts()
-    if len(pool) > MOST_ENTITIES or rest + 0.8 * pool.likely_length_of_drawings() > letters:
+    length = _length(json.dumps(selection)) + pool.length_of_texts()
+    if len(pool) > MOST_ENTITIES or length + 0.8 * pool.likely_length_of_drawings() > letters:
         return True
-    return _length(json.dumps([shown, pool.data()])) > letters
+    return _length(json.dumps([selection, pool.data()])) > letters
 
 
 def _length(text: str) -> int:
@@ -114,9 +114,9 @@ def _length(text: str) -> int:
     return len(text) + 5 * sum(map(text.count, "<>&'"))
 
 
-def _count(shown: Sequence[Mapping[str, object]]) -> int:
+def _count(selection: Sequence[Mapping[str, object]]) -> int:
     """Questions of all benchmarks."""
-    return sum(len(questions) for each in shown if isinstance(questions := each["questions"], list))
+    return sum(len(questions) for benchmark in selection if isinstance(questions := benchmark["questions"], list))
 
 
 def _notes(sweep: SweepResults, methods: int, with_seed: int, seed: str, limit: int | None) -> list[str]:
@@ -178,8 +178,8 @@ def selected(ids: Sequence[str], differing: set[str], limit: int) -> list[str]:
     """At most ``limit`` ids in their order, three quarters of them differing ones if there are so many; even."""
     apart = [i for i in ids if i in differing]
     alike = [i for i in ids if i not in differing]
-    many = min(len(apart), max(round(DIFFERING * limit), limit - len(alike)))
-    picked = {*_spread(apart, many), *_spread(alike, limit - many)}
+    count = min(len(apart), max(round(DIFFERING * limit), limit - len(alike)))
+    picked = {*_spread(apart, count), *_spread(alike, limit - count)}
     return [i for i in ids if i in picked]
 
 

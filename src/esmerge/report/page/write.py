@@ -57,7 +57,7 @@ def write_page(
         *(results_table(table, index) for index, table in enumerate(tables)),
         comparisons_table(comparisons, tables),
     ]
-    more = [retained_table(retention, tables), costs_table(sweep), metrics_table(sweep)]
+    extra_tables = [retained_table(retention, tables), costs_table(sweep), metrics_table(sweep)]
     origin = [*settings_tables(sweep), *provenance_tables(sweep)]
     style, script = ((DATA / file).read_text(encoding="utf-8") for file in (STYLE, SCRIPT))
     template = _template()
@@ -69,7 +69,7 @@ def write_page(
         results=_section("results", "Results", numbers),
         figures=page_figures(drawn.paths, drawn.captions),
         later=[
-            _section("numbers", "More numbers", more),
+            _section("numbers", "More numbers", extra_tables),
             _section("runs", "Runs", [runs_table(sweep)]),
             _section("origin", "Settings and provenance", origin),
         ],

@@ -27,14 +27,14 @@ def agreement_figure(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(max(4.0, labels + cell * len(titles)), 0.6 + height * max(5, len(titles))))
     figure.set_layout_engine("constrained")
     panel = figure.subplots()
-    shown = np.where(np.eye(len(titles), dtype=bool), np.nan, shares)
-    lowest, highest = (float(np.nanmin(shown)), float(np.nanmax(shown))) if np.isfinite(shown).any() else (0.0, 100.0)
-    image = panel.imshow(shown, cmap="cividis", aspect="auto", vmin=lowest, vmax=max(highest, lowest + 1))
-    for row, column in np.ndindex(shown.shape):
-        if np.isfinite(shown[row, column]):
-            dark = shown[row, column] < (lowest + max(highest, lowest + 1)) / 2
+    cells = np.where(np.eye(len(titles), dtype=bool), np.nan, shares)
+    lowest, highest = (float(np.nanmin(cells)), float(np.nanmax(cells))) if np.isfinite(cells).any() else (0.0, 100.0)
+    image = panel.imshow(cells, cmap="cividis", aspect="auto", vmin=lowest, vmax=max(highest, lowest + 1))
+    for row, column in np.ndindex(cells.shape):
+        if np.isfinite(cells[row, column]):
+            dark = cells[row, column] < (lowest + max(highest, lowest + 1)) / 2
             colour = "white" if dark else "black"
-            panel.text(column, row, f"{shown[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
+            panel.text(column, row, f"{cells[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour)
     panel.set_yticks(range(len(titles)), names, fontsize=SIZE)
     panel.set_xticks(range(len(titles)), [str(number) for number in range(1, len(titles) + 1)], fontsize=SIZE)
     panel.tick_params(length=0)

@@ -68,6 +68,6 @@ def put_legend(figure: Figure, handles: Sequence[Artist], size: float = 8.0) -> 
 
 def _columns_width(lengths: Sequence[float], columns: int) -> float:
     """As a legend fills them: one after the other, the first ones with one entry more."""
-    whole, more = divmod(len(lengths), columns)
-    ends = [place * whole + min(place, more) for place in range(columns + 1)]
+    quotient, remainder = divmod(len(lengths), columns)
+    ends = [place * quotient + min(place, remainder) for place in range(columns + 1)]
     return sum(max(lengths[start:end]) for start, end in zip(ends, ends[1:], strict=False))

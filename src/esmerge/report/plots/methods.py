@@ -56,8 +56,8 @@ def methods_figure(table: pd.DataFrame) -> Figure:
     grid[0].set_yticks(places, names, fontsize=SIZE)
     grid[0].set_ylim(sum(heights), 0)
     grid[0].xaxis.set_major_locator(MaxNLocator(max(2, int((width - labels) / across / 0.3))))
-    said = "Accuracy (%), 95 % interval over questions; faint dots: single benchmarks"
-    figure.supxlabel(wrapped(said, width - 0.2, 9), fontsize=9)
+    label = "Accuracy (%), 95 % interval over questions; faint dots: single benchmarks"
+    figure.supxlabel(wrapped(label, width - 0.2, 9), fontsize=9)
     handles = [
         Line2D([], [], color=STYLES[kind][0], marker=STYLES[kind][1], linestyle="", markersize=5, label=BLOCKS[kind])
         for kind in dict.fromkeys(kinds)

@@ -56,8 +56,8 @@ def number_labels(positions: Sequence[Point], size: Point = (math.inf, math.inf)
     """
     labels: list[NumberLabel] = []
     for number, position in enumerate(positions, start=1):
-        near = (label for label in labels if _distance(label.position, position) < NEAR)
-        label = next(near, None) or NumberLabel(position)
+        neighbours = (label for label in labels if _distance(label.position, position) < NEAR)
+        label = next(neighbours, None) or NumberLabel(position)
         if not label.numbers:
             labels.append(label)
         label.numbers.append(number)

@@ -37,8 +37,8 @@ def retention_figure(table: pd.DataFrame) -> Figure:
     far = percent["x"] < _leftmost(percent)
     named = [f"{title}: {x:.1f} %" for title, x in zip(table["title"], percent["x"], strict=True)]
     titles = table["title"].where(~far, pd.Series(named, table.index))
-    shown = percent[~far]
-    low, high = float(shown["x_low"].clip(lower=_leftmost(percent)).min()), float(shown["x_high"].max())
+    visible = percent[~far]
+    low, high = float(visible["x_low"].clip(lower=_leftmost(percent)).min()), float(visible["x_high"].max())
     span = max(1.0, high - low)
     edge = low - 0.06 * span
     placed = percent.assign(x=percent["x"].where(~far, edge), title=titles)
@@ -53,9 +53,9 @@ def retention_figure(table: pd.DataFrame) -> Figure:
         panel.annotate("", (panel.get_xlim()[0], y), (edge, y), arrowprops=arrow)
     _number(panel, placed)
     _front(panel, percent[~far], 1)
-    said = f"Retention: accuracy on the specialists' own questions (%), {OVER}"
-    said += "; arrows: farther to the left, at what the key says" * bool(far.any())
-    panel.set_xlabel(wrapped(said, PANEL[0], 9), fontsize=9)
+    label = f"Retention: accuracy on the specialists' own questions (%), {OVER}"
+    label += "; arrows: farther to the left, at what the key says" * bool(far.any())
+    panel.set_xlabel(wrapped(label, PANEL[0], 9), fontsize=9)
     panel.set_ylabel(f"Cross-modal accuracy (%), {OVER}", fontsize=9)
     return figure
 

@@ -64,8 +64,8 @@ def left_out(sweep: SweepResults, most: int) -> str:
 
 def scored(answers: RunAnswers) -> pd.DataFrame:
     """Columns ``confidence, right`` of one benchmark's answers; those without log-likelihoods are left out."""
-    known = ~np.isnan(answers.confidence)
-    return pd.DataFrame({"confidence": answers.confidence[known], "right": answers.right[known]})
+    has_confidence = ~np.isnan(answers.confidence)
+    return pd.DataFrame({"confidence": answers.confidence[has_confidence], "right": answers.right[has_confidence]})
 
 
 def bins(frame: pd.DataFrame) -> pd.DataFrame:

@@ -61,9 +61,9 @@ def _spreads(path: Path) -> Iterator[dict[str, object]]:
     samples: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for name in tensors:
         expert = next(expert for expert in experts if name.startswith(f"{expert}."))
-        rest = name.removeprefix(f"{expert}.")
+        tensor_name = name.removeprefix(f"{expert}.")
         if not name.endswith(LAYER):
-            samples.setdefault((module_of(rest), expert, layer_of(rest)), []).append(
+            samples.setdefault((module_of(tensor_name), expert, layer_of(tensor_name)), []).append(
                 tensors.sample(name, BLOCKS, LENGTH)
             )
     ordered = sorted(samples.items(), key=lambda item: (item[0][0], experts.index(item[0][1]), item[0][2]))

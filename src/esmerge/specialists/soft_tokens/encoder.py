@@ -62,11 +62,11 @@ class SoftTokenEncoder(nn.Module):
         Raises:
             InputError: a value is invalid; the message names it.
         """
-        new = [value for value in dict.fromkeys(values) if value not in self._features]
-        size = self.feature_encoder.batch_size or max(1, len(new))
+        new_values = [value for value in dict.fromkeys(values) if value not in self._features]
+        size = self.feature_encoder.batch_size or max(1, len(new_values))
         with torch.no_grad():
-            for start in range(0, len(new), size):
-                part = new[start : start + size]
+            for start in range(0, len(new_values), size):
+                part = new_values[start : start + size]
                 prepared = self.feature_encoder.prepare(part).to(next(self.projector.parameters()).device)
                 self._features.update(zip(part, self.perceive(prepared), strict=True))
         return torch.stack([self._features[value] for value in values])

@@ -114,5 +114,5 @@ def refuse_unplaced(part: str, unplaced: Iterable[str], missing: Iterable[str], 
     faults = [f"{name} has no place" for name in sorted(unplaced)]
     faults += [f"{name} is missing" for name in sorted(missing)] + sorted(shapes)
     if faults:
-        listed = "\n  ".join(faults)
-        raise AdapterError(f"the {part} of the release does not fit its config:\n  {listed}\nUnpack or copy it again")
+        listing = "\n  ".join(faults)
+        raise AdapterError(f"the {part} of the release does not fit its config:\n  {listing}\nUnpack or copy it again")

@@ -115,10 +115,10 @@ class StoredEncoder:
             except InputError as error:
                 rejects.append(str(error))
         if rejects:
-            listed = "\n  ".join([*rejects[:SHOWN], *([f"and {len(rejects) - SHOWN} more"] if rejects[SHOWN:] else [])])
+            faults = "\n  ".join([*rejects[:SHOWN], *([f"and {len(rejects) - SHOWN} more"] if rejects[SHOWN:] else [])])
             raise InputError(
                 f"{len(rejects)} of {len(missing)} entities ({self.modality}) cannot be encoded, take them out of the "
-                f"data:\n  {listed}"
+                f"data:\n  {faults}"
             )
 
     @property

@@ -32,8 +32,8 @@ def describe_tables(tables: dict[str, UpstreamTable]) -> str:
         lines += [f"note {table.note}"] if table.note else []
         lines += [f"use {table.use}"] if table.use else []
         parts.append(textwrap.indent("\n".join(lines), "    ").strip())
-    how = "python -m src.tasks fetch NAME [NAME …] root=FOLDER   (a name, or a collection in brackets for all of it)"
-    return "\n\n".join([*parts, how])
+    usage = "python -m src.tasks fetch NAME [NAME …] root=FOLDER   (a name, or a collection in brackets for all of it)"
+    return "\n\n".join([*parts, usage])
 
 
 def fetch(names: Sequence[str], root: str | None, wheel: str | None = None, retry: RetryPolicy | None = None) -> None:
@@ -72,17 +72,17 @@ def verify(names: Sequence[str], root: str | None) -> None:
     target, tables = folder(root), upstream()
     if not target.is_dir():
         raise InputError(f"root={root} is no folder: give the one that the tables were fetched into")
-    ledger, everything = Ledger(target), _files(tables.values())
+    ledger, all_files = Ledger(target), _files(tables.values())
     recorded = ledger.records()
-    files = _files(select_tables(names, tables)) if names else everything
-    here = [file for file in files if names or file.to in recorded or (target / file.to).exists()]
-    verdicts = [_verdict(file, target, ledger) for file in here]
+    files = _files(select_tables(names, tables)) if names else all_files
+    present = [file for file in files if names or file.to in recorded or (target / file.to).exists()]
+    verdicts = [_verdict(file, target, ledger) for file in present]
     failures = [failure for failure in verdicts if failure]
-    stray = set(recorded) - {file.to for file in everything}
+    stray = set(recorded) - {file.to for file in all_files}
     failures += [f"{ledger.path} has an entry {key!r} that no source explains: delete it" for key in sorted(stray)]
     if failures:
-        raise InputError("\n".join([f"{len(failures)} of {len(here) + len(stray)} failed", *failures]))
-    if not here:
+        raise InputError("\n".join([f"{len(failures)} of {len(present) + len(stray)} failed", *failures]))
+    if not present:
         raise InputError(f"no table of a known source lies under {target}: `python -m src.tasks fetch` lists them")
 
 

@@ -46,7 +46,7 @@ def download(url: str, target: Path, retry: RetryPolicy | None = None) -> Partia
     """
     retry = retry or RetryPolicy()
     partial = Partial(target)
-    failures, most = 0, partial.size()
+    failures, size = 0, partial.size()
     with requests.Session() as session:
         session.headers.update(HEADERS)
         while True:
@@ -54,8 +54,8 @@ def download(url: str, target: Path, retry: RetryPolicy | None = None) -> Partia
                 _attempt(session, url, partial, retry, target.name)
                 return partial
             except RetryableError as error:
-                failures = 1 if partial.size() > most else failures + 1  # a transfer that gets on is not given up
-                most = max(most, partial.size())
+                failures = 1 if partial.size() > size else failures + 1  # a transfer that gets on is not given up
+                size = max(size, partial.size())
                 _wait_or_give_up(error, failures, retry, url, partial)
 
 

@@ -53,8 +53,8 @@ class EntityFeatures:
     def equal(self) -> NDArray[np.float64]:
         """1 where the entities are the same, in any order; (questions, training examples)."""
         questions, train = np.sort(self.questions, axis=1), np.sort(self.train, axis=1)
-        same: NDArray[np.float64] = (questions[:, None] == train).all(axis=2).astype(np.float64)
-        return same
+        is_equal: NDArray[np.float64] = (questions[:, None] == train).all(axis=2).astype(np.float64)
+        return is_equal
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Similarity:
         """Raise ``ConfigError`` unless a question holds at least so many entities of each modality."""
         for modality, count in minimum.items():
             if self.count(modality) < count:
-                held = ", ".join(f"{self.count(name)} {name}" for name in self.entities) or "no entities"
+                counts = ", ".join(f"{self.count(name)} {name}" for name in self.entities) or "no entities"
                 raise ConfigError(
-                    f"benchmark.shot_choice={rule} needs {count} {modality} in a question, but these hold {held}: "
+                    f"benchmark.shot_choice={rule} needs {count} {modality} in a question, but these hold {counts}: "
                     "use shot_choice=auto"
                 )
 

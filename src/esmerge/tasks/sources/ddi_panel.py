@@ -34,8 +34,8 @@ class DdiPanelSettings(DrugPairSettings, PanelSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        listed = [name for names in self.types for name in names]
-        if len(self.types) != 2 or not all(self.types) or len(set(listed)) < len(listed):
+        types = [name for names in self.types for name in names]
+        if len(self.types) != 2 or not all(self.types) or len(set(types)) < len(types):
             raise ConfigError(f"benchmark.types={self.types}: expected two lists of types, no type in both")
 
 

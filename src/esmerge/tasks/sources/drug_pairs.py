@@ -205,8 +205,8 @@ def _drugs(settings: DrugPairSettings, paths: Sequence[Path]) -> Names:
     columns = settings.columns
     if settings.drugs is not None:
         return read_names(paths[1], columns["drug"], columns["molecule"], canonical_smiles, settings.max_rejects)
-    both = [(columns[name], columns[molecule]) for name, molecule in zip(DRUGS, PAIR, strict=True)]
-    return read_names_of_pairs(paths[0], both, canonical_smiles, settings.max_rejects)
+    column_pairs = [(columns[name], columns[molecule]) for name, molecule in zip(DRUGS, PAIR, strict=True)]
+    return read_names_of_pairs(paths[0], column_pairs, canonical_smiles, settings.max_rejects)
 
 
 def same_molecules(settings: DrugPairSettings) -> dict[str, Identity]:
@@ -224,10 +224,10 @@ def _negatives(positives: pd.DataFrame, drugs: Names, settings: DdiSettings, see
     observed = np.zeros((len(molecules), len(molecules)), dtype=bool)
     observed[left, right] = observed[right, left] = True
     degrees = settings.negatives * observed.sum(axis=1)
-    drawn = molecules[unobserved(observed, degrees, generator(seed, "unobserved-pairs"))]
+    pairs = molecules[unobserved(observed, degrees, generator(seed, "unobserved-pairs"))]
     names = {molecule: name for name, molecule in drugs.values.items()}
-    rows = [f"unobserved:{names[first]}:{names[second]}" for first, second in drawn]
-    return pd.DataFrame({**dict(zip(PAIR, drawn.T, strict=True)), "row": rows, "answer": 0})
+    rows = [f"unobserved:{names[first]}:{names[second]}" for first, second in pairs]
+    return pd.DataFrame({**dict(zip(PAIR, pairs.T, strict=True)), "row": rows, "answer": 0})
 
 
 def _benchmark(

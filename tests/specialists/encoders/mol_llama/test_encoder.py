@@ -61,9 +61,9 @@ def test_from_a_trainers_checkpoint_to_soft_tokens(tmp_path: Path) -> None:
 def test_a_whole_hugging_face_folder(settings: MolLlamaSettings, tmp_path: Path) -> None:
     files = settings.files().read()
     save_file({**files, "llm.lm_head.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors", {"format": "pt"})
-    whole = mol_llama(replace(settings, path=str(tmp_path)))
-    assert torch.equal(whole.load(CPU)("CCO"), mol_llama(settings).load(CPU)("CCO"))
-    assert whole.digest() == mol_llama(settings).digest(), "content counts, not where it lies"
+    encoder = mol_llama(replace(settings, path=str(tmp_path)))
+    assert torch.equal(encoder.load(CPU)("CCO"), mol_llama(settings).load(CPU)("CCO"))
+    assert encoder.digest() == mol_llama(settings).digest(), "content counts, not where it lies"
 
 
 def test_the_parts_are_those_of_the_release() -> None:

@@ -22,8 +22,8 @@ def read(smiles: str, seed: int = 0) -> MoleculeInput:
 
 
 def test_a_seed_decides_the_conformer() -> None:
-    first, again, other = read(IBUPROFEN), read(IBUPROFEN), read(IBUPROFEN, seed=1)
-    assert torch.equal(first.distances, again.distances)
+    first, second, other = read(IBUPROFEN), read(IBUPROFEN), read(IBUPROFEN, seed=1)
+    assert torch.equal(first.distances, second.distances)
     assert (first.distances - other.distances).abs().max() > 0.1
 
 
@@ -86,9 +86,9 @@ def test_hydrogens_that_do_not_come_back_are_refused() -> None:
 
 
 def test_more_atoms_than_unimol_reads_are_refused() -> None:
-    whole = Conformer(("C",) * (MOST_ATOMS + 1), np.random.default_rng(0).standard_normal((MOST_ATOMS + 1, 3)))
+    oversized = Conformer(("C",) * (MOST_ATOMS + 1), np.random.default_rng(0).standard_normal((MOST_ATOMS + 1, 3)))
     with pytest.raises(InputError, match=r"SMILES 'C…' has 513 heavy atoms: Uni-Mol reads at most 512"):
-        unimol_input("C…", whole)
+        unimol_input("C…", oversized)
 
 
 def test_a_stereochemistry_without_a_category_is_refused() -> None:

@@ -49,8 +49,8 @@ def test_published_names_and_sizes() -> None:
     with torch.device("meta"):
         state = MolLlamaNetwork(NetworkShape()).state_dict()
     shapes = miniature.prefixed("encoder.", miniature.encoder(RELEASED)) | miniature.projector(RELEASED)
-    ours = {release_name(name): tuple(tensor.shape) for name, tensor in state.items()}
-    assert ours == {name: shape for name, shape in shapes.items() if "graph_pred_linear" not in name}
+    network_shapes = {release_name(name): tuple(tensor.shape) for name, tensor in state.items()}
+    assert network_shapes == {name: shape for name, shape in shapes.items() if "graph_pred_linear" not in name}
     stored = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     assert network_shape(stored, 8, 12) == NetworkShape()
 

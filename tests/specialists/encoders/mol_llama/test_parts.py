@@ -42,8 +42,8 @@ def agrees(output: Tensor, name: str) -> None:
 
 def read(molecule: dict[str, Any]) -> MoleculeInput:
     graph = molecular_graph(molecule["smiles"], Chem.MolFromSmiles(molecule["smiles"]))
-    whole = Conformer(tuple(molecule["symbols"]), np.array(molecule["positions"]))
-    return MoleculeInput(*unimol_input(molecule["smiles"], whole), graph)
+    conformer = Conformer(tuple(molecule["symbols"]), np.array(molecule["positions"]))
+    return MoleculeInput(*unimol_input(molecule["smiles"], conformer), graph)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,12 @@ def pair() -> Batch:
 @pytest.mark.parametrize("molecule", GOLDEN["molecules"], ids=lambda molecule: molecule["smiles"])
 def test_inputs(molecule: dict[str, Any]) -> None:
     """Stereochemistry, charge, hydrogens and an element that Uni-Mol has no symbol for are among them."""
-    ours = read(molecule)
-    assert ours.types.tolist() == molecule["types"]
-    torch.testing.assert_close(ours.distances, torch.tensor(molecule["distances"]), atol=1e-6, rtol=0)
-    assert ours.graph.atoms.tolist() == molecule["atoms"]
-    assert ours.graph.bonds.tolist() == molecule["bonds"]
-    assert ours.graph.bond_features.tolist() == molecule["bond_features"]
+    inputs = read(molecule)
+    assert inputs.types.tolist() == molecule["types"]
+    torch.testing.assert_close(inputs.distances, torch.tensor(molecule["distances"]), atol=1e-6, rtol=0)
+    assert inputs.graph.atoms.tolist() == molecule["atoms"]
+    assert inputs.graph.bonds.tolist() == molecule["bonds"]
+    assert inputs.graph.bond_features.tolist() == molecule["bond_features"]
 
 
 def test_unimol(network: MolLlamaNetwork, pair: Batch) -> None:
@@ -102,8 +102,8 @@ def test_the_whole_network(network: MolLlamaNetwork, pair: Batch) -> None:
 
 
 def test_a_molecule_is_what_it_is_beside_others(network: MolLlamaNetwork, pair: Batch) -> None:
-    alone = torch.cat([network(batched([read(molecule)])) for molecule in GOLDEN["molecules"][:PAIR]])
-    torch.testing.assert_close(alone, network(pair), atol=1e-5, rtol=0)
+    separate = torch.cat([network(batched([read(molecule)])) for molecule in GOLDEN["molecules"][:PAIR]])
+    torch.testing.assert_close(separate, network(pair), atol=1e-5, rtol=0)
 
 
 def test_what_stands_behind_a_molecule_does_not_matter(network: MolLlamaNetwork, pair: Batch) -> None:

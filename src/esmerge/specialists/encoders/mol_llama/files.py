@@ -51,10 +51,10 @@ class ReleaseFiles:
         for part, stored in open_parts(self.folder, PARTS).items():
             tensors |= {PARTS[part] + name: tensor for name, tensor in stored.items()}
         for path, network in self._networks():
-            again = sorted(tensors.keys() & network.keys())
-            if again:
+            shared = sorted(tensors.keys() & network.keys())
+            if shared:
                 raise AdapterError(
-                    f"{path} holds {len(again)} tensors that {self.folder} holds too, {again[0]} among them: give it "
+                    f"{path} holds {len(shared)} tensors that {self.folder} holds too, {shared[0]} among them: give it "
                     "only where the release lacks them"
                 )
             tensors |= network

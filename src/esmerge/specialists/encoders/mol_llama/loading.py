@@ -50,9 +50,9 @@ def load_network(
     state = network.state_dict()
     faults = list(_faults(needed, {release_name(name): tensor for name, tensor in state.items()}))
     if faults:
-        listed = "\n  ".join(faults)
+        listing = "\n  ".join(faults)
         raise AdapterError(
-            f"{title}: {len(faults)} tensors do not make a Mol-LLaMA encoder:\n  {listed}\nCopy the release again, or "
+            f"{title}: {len(faults)} tensors do not make a Mol-LLaMA encoder:\n  {listing}\nCopy the release again, or "
             "unpack it again with esmerge unpack release=mol_llama"
         )
     network.load_state_dict({name: _single(needed[release_name(name)]) for name in state}, assign=True)
@@ -65,11 +65,11 @@ def _single(tensor: Tensor) -> Tensor:
 
 def _check_networks(tensors: Mapping[str, Tensor], title: str) -> None:
     """Say which file to give where a whole network is lacking."""
-    lacking = [prefix for prefix in NETWORKS if not any(name.startswith(prefix) for name in tensors)]
-    if lacking:
+    missing = [prefix for prefix in NETWORKS if not any(name.startswith(prefix) for name in tensors)]
+    if missing:
         raise AdapterError(
-            f"{title} holds no weights {' and '.join(f'{prefix}*' for prefix in lacking)}: the release's trainer "
-            f"stores only what it trained; give their own files, {' and '.join(NETWORKS[p] for p in lacking)}"
+            f"{title} holds no weights {' and '.join(f'{prefix}*' for prefix in missing)}: the release's trainer "
+            f"stores only what it trained; give their own files, {' and '.join(NETWORKS[p] for p in missing)}"
         )
 
 

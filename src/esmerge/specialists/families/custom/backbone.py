@@ -163,9 +163,9 @@ def _refuse_random(name: str, model: PreTrainedModel, missing: set[str]) -> set[
     of_head = {
         path for path, weight in model.named_parameters() if head and any(weight is w for w in head.parameters())
     }
-    lacking = sorted(missing - of_head)
-    if lacking:
-        raise ConfigError(f"backbone={name} lacks the weights {some(lacking)}: copy or download it again")
+    missing_weights = sorted(missing - of_head)
+    if missing_weights:
+        raise ConfigError(f"backbone={name} lacks the weights {some(missing_weights)}: copy or download it again")
     if missing & of_head:
 
         def refuse(module: nn.Module, args: tuple[Tensor, ...]) -> None:

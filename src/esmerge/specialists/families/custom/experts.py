@@ -45,8 +45,8 @@ def untrained(experts: Mapping[str, LoraState]) -> list[str]:
 def missing_modules(experts: Mapping[str, LoraState]) -> dict[str, list[str]]:
     """Expert -> the modules that it lacks and another one adapts; experts that lack none are left out."""
     union = {module: None for state in experts.values() for module in state.modules}
-    lacking = {name: [module for module in union if module not in state.modules] for name, state in experts.items()}
-    return {name: modules for name, modules in lacking.items() if modules}
+    missing = {name: [module for module in union if module not in state.modules] for name, state in experts.items()}
+    return {name: modules for name, modules in missing.items() if modules}
 
 
 def completed(experts: Mapping[str, LoraState], allow_partial: bool) -> dict[str, LoraState]:
@@ -61,9 +61,9 @@ def completed(experts: Mapping[str, LoraState], allow_partial: bool) -> dict[str
     """
     missing = missing_modules(experts)
     if missing and not allow_partial:
-        listed = "; ".join(f"{name!r} lacks {some(modules)}" for name, modules in missing.items())
+        listing = "; ".join(f"{name!r} lacks {some(modules)}" for name, modules in missing.items())
         raise AdapterError(
-            f"the experts adapt different modules: {listed}. Say allow_partial=true to take them for updates of zero "
+            f"the experts adapt different modules: {listing}. Say allow_partial=true to take them for updates of zero "
             "(in sweeps specialists.allow_partial=true), or train the experts with the same target_modules"
         )
     givers = {module: state for state in reversed(list(experts.values())) for module in state.modules}

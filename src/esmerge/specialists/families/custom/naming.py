@@ -76,10 +76,10 @@ def _check_mixture(name: str, state: LoraState, path: str, mixture: SeparateExpe
     if any(layer in pair for layer in layers):
         layers = list(dict.fromkeys([*pair, *layers]))
     needed = [f"{path}.{index}.{layer}" for index in range(len(mixture)) for layer in layers]
-    lacking = [module for module in needed if module not in state.modules]
-    if lacking:
+    missing = [module for module in needed if module not in state.modules]
+    if missing:
         raise AdapterError(
-            f"expert {name!r} adapts a part of the mixture {path} only and lacks {some(lacking)}: PEFT stacks a layer "
+            f"expert {name!r} adapts a part of the mixture {path} only and lacks {some(missing)}: PEFT stacks a layer "
             f"of all experts, and {' with '.join(pair)}, so that it could not be loaded again; train all of them"
         )
     kinds = {_rank_and_scale(state.header[module]) for module in needed}

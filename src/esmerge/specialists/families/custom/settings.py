@@ -110,10 +110,10 @@ class CustomSettings(LearnerSettings):
             if expert.encoder is None:
                 continue
             modality = expert.modality or name
-            other, encoder = encoders.setdefault(modality, (name, expert.encoder))
+            owner, encoder = encoders.setdefault(modality, (name, expert.encoder))
             if encoder != expert.encoder:
                 raise ConfigError(
-                    f"experts.{other}.encoder={encoder} and experts.{name}.encoder={expert.encoder} both read "
+                    f"experts.{owner}.encoder={encoder} and experts.{name}.encoder={expert.encoder} both read "
                     f"{modality}: give both one encoder, or modalities of their own"
                 )
 

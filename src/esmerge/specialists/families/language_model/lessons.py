@@ -201,10 +201,10 @@ def _validator(name: str, settings: LessonSettings, root: Path) -> RowValidator:
 def _check_rejects(name: str, settings: LessonSettings, validator: RowValidator, total: int) -> None:
     count = len(validator.rejects)
     if count > settings.max_rejects * total:
-        shown = "; ".join(f"{reject.row}: {reject.reason}" for reject in validator.rejects[:SHOWN])
+        reasons = "; ".join(f"{reject.row}: {reject.reason}" for reject in validator.rejects[:SHOWN])
         raise InputError(
             f"lesson {name!r}: {count} of {total} rows of {settings.table} were refused, more than "
-            f"max_rejects={settings.max_rejects:g} allows. First reasons: {shown}"
+            f"max_rejects={settings.max_rejects:g} allows. First reasons: {reasons}"
         )
 
 

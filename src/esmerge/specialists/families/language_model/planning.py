@@ -74,7 +74,7 @@ class Planner:
 
         def compare(prompt_encoder: PromptEncoder, adapter: LoraState) -> Mapping[str, object]:
             figures = {"backbone": examine(prompt_encoder, None), "specialist": examine(prompt_encoder, adapter)}
-            return {f"{who}_{name}": value for who, values in figures.items() for name, value in values.items()}
+            return {f"{subject}_{name}": value for subject, values in figures.items() for name, value in values.items()}
 
         return compare
 

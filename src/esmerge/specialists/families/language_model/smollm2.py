@@ -84,8 +84,8 @@ def convert_gguf(file: Path, out: Path) -> None:
 
     if importlib.util.find_spec("gguf") is None:
         raise ConfigError(f"SmolLM2 checkpoint: reading {file.name} needs the package gguf: run `pip install gguf`")
-    where: dict[str, str] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    source: dict[str, str] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     # A model that came from a gguf file refuses save_pretrained, although its weights are no longer quantised. A new
     # one with the same weights does not.
     config = cast(LlamaConfig, loaded.config)
@@ -95,7 +95,7 @@ def convert_gguf(file: Path, out: Path) -> None:
     model.to(torch.bfloat16)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(out)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(out)
 
 
 def _installed() -> Path | None:

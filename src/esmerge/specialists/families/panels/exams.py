@@ -61,14 +61,14 @@ def grades(recorded: Mapping[str, object], reads: float) -> Exam:
     for name, value in recorded.items():
         if name.startswith("specialist "):
             expert, by_who = name.removeprefix("specialist "), cast(Mapping[str, Figures], value)
-            alone = cast(Mapping[str, Figures], recorded.get(f"projector alone {expert}", {})).get("backbone", {})
+            projector = cast(Mapping[str, Figures], recorded.get(f"projector alone {expert}", {})).get("backbone", {})
             for lesson, taught in by_who["specialist"].items():
                 label, share = f"{expert} specialist, {lesson}", taught["accuracy"]
                 figures[label], required[label] = share, LEAST_ACCURACY
-                others = {"backbone": by_who["backbone"]} | ({"projector alone": alone} if alone else {})
-                for who, theirs in others.items():
-                    figures[f"{label}, gain over {who}"] = share - theirs[lesson]["accuracy"]
-                    required[f"{label}, gain over {who}"] = LEAST_GAIN
+                baselines = {"backbone": by_who["backbone"]} | ({"projector alone": projector} if projector else {})
+                for baseline, baseline_figures in baselines.items():
+                    figures[f"{label}, gain over {baseline}"] = share - baseline_figures[lesson]["accuracy"]
+                    required[f"{label}, gain over {baseline}"] = LEAST_GAIN
     return Exam(figures, required)
 
 

@@ -54,16 +54,16 @@ class Relation:
         Of an entity with few answers of one kind few questions are asked in one sequence: if the rarer kind could run
         out, the answers that stand there already would tell those that follow.
         """
-        values, left = self.values(), count * questions
+        values, remaining = self.values(), count * questions
         sequences = []
-        while left > 0:
+        while remaining > 0:
             value = values[int(rng.integers(len(values)))]
-            known = list(self.answers[value].items())
-            yes = sum(holds for _, holds in known)
-            lines = draw_lines(known, min(questions, left, yes, len(known) - yes), rng)
-            asked = _asked([self.wording.middle + name for name, _ in lines], lines)
-            sequences.append(Taught((self.wording.head, Entity(self.modality, value), *asked)))
-            left -= len(lines)
+            answers = list(self.answers[value].items())
+            yes = sum(holds for _, holds in answers)
+            lines = draw_lines(answers, min(questions, remaining, yes, len(answers) - yes), rng)
+            segments = _asked([self.wording.middle + name for name, _ in lines], lines)
+            sequences.append(Taught((self.wording.head, Entity(self.modality, value), *segments)))
+            remaining -= len(lines)
         return sequences
 
     def doubted(self, item: Taught, yes: Mapping[str, float], share: float) -> Taught:
@@ -135,7 +135,7 @@ Lesson = Relation | Identity
 
 
 def _asked(questions: Sequence[str], lines: Sequence[Line]) -> list[PromptSegment]:
-    asked: list[PromptSegment] = []
+    segments: list[PromptSegment] = []
     for question, (_, holds) in zip(questions, lines, strict=True):
-        asked += [question, Answer(YES if holds else NO)]
-    return asked
+        segments += [question, Answer(YES if holds else NO)]
+    return segments

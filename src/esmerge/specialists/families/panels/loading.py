@@ -47,11 +47,11 @@ def read_lesson(name: str, settings: LessonSettings, root: str, language: str, s
         entities = _entities_by_name(perceived, words, wording)
         return Identity(name, modality, _with_names(wording, entities, where), entities, pairs)
     answers = _answers_by_entity(perceived.train, wording)
-    both = {value: by_name for value, by_name in answers.items() if len(set(by_name.values())) == 2}
-    if not both:
+    mixed_answers = {value: by_name for value, by_name in answers.items() if len(set(by_name.values())) == 2}
+    if not mixed_answers:
         raise InputError(f"{where} has no {modality} with both answers to teach")
     names = {name for by_name in answers.values() for name in by_name}
-    return Relation(name, modality, _with_names(wording, names, where), both, pairs)
+    return Relation(name, modality, _with_names(wording, names, where), mixed_answers, pairs)
 
 
 def _with_names(wording: Wording, names: Collection[str], where: str) -> Wording:

@@ -55,8 +55,10 @@ class Curriculum:
             believed: what the trunk makes of entities; None where there is none.
         """
         lora, texts = self.lora, round(self.lora.replay * self.lora.batch)
-        drawn = text_batch(self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step, lora.naming)
-        sequences = [Taught(sequence, imitates=sequence) for sequence in drawn]
+        text_sequences = text_batch(
+            self.wordings, texts, lora.questions, self.seed, f"{self.stream}-texts", step, lora.naming
+        )
+        sequences = [Taught(sequence, imitates=sequence) for sequence in text_sequences]
         sequences += self._foreign(round(lora.foreign * lora.batch), step)
         return sequences + self._perceived(lora.batch - len(sequences), step, believed)
 
@@ -84,10 +86,10 @@ class Curriculum:
             turn = (index + step) % shares  # what is left over goes round
             count = size * (turn + 1) // shares - size * turn // shares
             rng = generator(self.seed, f"{self.stream}-{lesson.name}", step)
-            drawn = lesson.draw(count, lora.questions, lora.naming, rng, self.seed)
+            lesson_sequences = lesson.draw(count, lora.questions, lora.naming, rng, self.seed)
             if believed is not None and isinstance(lesson, Relation):
-                drawn = believed.in_place_of_labels(drawn, lesson, index, lora.beliefs)
-            sequences += [replace(item, in_place=bool(rng.random() < lora.in_place)) for item in drawn]
+                lesson_sequences = believed.in_place_of_labels(lesson_sequences, lesson, index, lora.beliefs)
+            sequences += [replace(item, in_place=bool(rng.random() < lora.in_place)) for item in lesson_sequences]
         return sequences
 
     def _foreign(self, count: int, step: int) -> list[Taught]:

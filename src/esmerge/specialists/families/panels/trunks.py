@@ -101,9 +101,9 @@ class AnsweringTrunk(Trunk):
         self.eval()
         with torch.no_grad():
             parts = self(inputs).split(self.sizes, dim=1)
-            for readout, part, known in zip(self.readouts, parts, answers, strict=True):
-                if isinstance(readout, nn.Linear) and known is not None:
-                    weight, bias = balanced_log_odds(part, known)
+            for readout, part, known_answers in zip(self.readouts, parts, answers, strict=True):
+                if isinstance(readout, nn.Linear) and known_answers is not None:
+                    weight, bias = balanced_log_odds(part, known_answers)
                     readout.weight.copy_(weight)
                     readout.bias.copy_(bias)
 
@@ -196,8 +196,8 @@ def _relation_loss(lesson: Relation, row_of: dict[str, int], batch: int, seed: i
     answers = _known(lesson, values)
 
     def loss(logits: Callable[[list[int]], Tensor], step: int) -> Tensor:
-        drawn = generator(seed, f"trunk-{lesson.name}", step).integers(len(values), size=batch)
-        return answers_loss(logits([row_of[values[row]] for row in drawn]), answers[torch.from_numpy(drawn)])
+        rows = generator(seed, f"trunk-{lesson.name}", step).integers(len(values), size=batch)
+        return answers_loss(logits([row_of[values[row]] for row in rows]), answers[torch.from_numpy(rows)])
 
     return loss
 

@@ -85,12 +85,12 @@ def side_of(lines: Sequence[Line], seed: int) -> str:
 
 def draw_lines(lines: Sequence[Line], count: int, rng: np.random.Generator) -> list[Line]:
     """Up to ``count`` of the lines, each once; before each, a fair coin says whether a yes or a no comes next."""
-    left = {answer: [line for line in lines if line[1] is answer] for answer in (False, True)}
-    drawn: list[Line] = []
-    while len(drawn) < count and any(left.values()):
-        answer = bool(rng.integers(2)) if all(left.values()) else bool(left[True])
-        drawn.append(left[answer].pop(int(rng.integers(len(left[answer])))))
-    return drawn
+    remaining = {answer: [line for line in lines if line[1] is answer] for answer in (False, True)}
+    selection: list[Line] = []
+    while len(selection) < count and any(remaining.values()):
+        answer = bool(rng.integers(2)) if all(remaining.values()) else bool(remaining[True])
+        selection.append(remaining[answer].pop(int(rng.integers(len(remaining[answer])))))
+    return selection
 
 
 def text_batch(

@@ -48,10 +48,10 @@ def rule_questions(world: World, pools: Pools, modality: str, count: int) -> lis
     """Questions about the rules; entities of ``modality`` are shown as what they are, all others in words."""
     rng = generator(world.seed, f"exam-{modality}")
     show = perceive(pools.test, modality)
-    asked = [(form, topic) for form in PAIR_FORMS if not modality or modality in form for topic in rules_of(form)]
+    form_topics = [(form, topic) for form in PAIR_FORMS if not modality or modality in form for topic in rules_of(form)]
     examples = []
     for index in range(count):
-        (form, topic), answer = asked[index % len(asked)], index // len(asked) % 2
+        (form, topic), answer = form_topics[index % len(form_topics)], index // len(form_topics) % 2
         scene = draw_scene(world, form, show, rng)
         while solve(world, scene, topic) != answer:
             scene = draw_scene(world, form, show, rng)
