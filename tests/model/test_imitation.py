@@ -14,7 +14,7 @@ from esmerge.core.errors import InputError
 from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.model.attach import detach, init_lora, without_adapters
 from esmerge.model.imitation import (
-    RAGGED,
+    RAGGED_ON_CPU,
     SKIPPED,
     Taught,
     answer_and_imitation_loss,
@@ -116,7 +116,7 @@ def test_sequences_of_like_length_are_read_together_and_keep_their_order(ours: P
     long: Prompt = ("cell : ALB TTR ; " * 20, Answer("yes"))
     sequences = [long, SEEN[0], ("drug : ", Answer("no")), SEEN[1], long]
     lengths = [len(item.ids) for item in ours.encode(sequences)]
-    ragged = RAGGED["cpu"]
+    ragged = RAGGED_ON_CPU
     groups = groups_by_length(lengths, ragged)
     assert sorted(index for group in groups for index in group) == [0, 1, 2, 3, 4] and len(groups) > 1
     assert all(max(lengths[i] for i in group) <= ragged * min(lengths[i] for i in group) for group in groups)

@@ -29,6 +29,6 @@ def about(verb: str) -> str:
 
 
 def explain_commands_in_help() -> None:
-    """Let configs say ``${esmerge.command:VERB}`` and ``${esmerge.about:VERB}``, for Hydra's ``--help`` opens."""
+    """Let configs say ``${esmerge.command:VERB}`` and ``${esmerge.about:VERB}`` at the head of Hydra's ``--help``."""
     OmegaConf.register_new_resolver("esmerge.command", command, replace=True)
     OmegaConf.register_new_resolver("esmerge.about", about, replace=True)

@@ -22,8 +22,8 @@ from esmerge.model.attach import adapters_at, without_adapters
 from esmerge.model.prompt_encoder import IGNORED, Batch, EncodedPrompt, PromptEncoder
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
-RAGGED = {"cpu": 1.25}  # longest sequence of those read together, in lengths of the shortest: padding costs a CPU most
-RAGGED_ELSEWHERE = 2.5  # a GPU reads padding for nothing, and starts kernels for every group
+RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
+RAGGED_ON_CPU = 1.25  # where padding costs as much as words, and one more group next to nothing
 SMALLEST = 1e-6  # mean square of a state, against division by zero
 
 
@@ -88,7 +88,7 @@ def answer_and_imitation_loss(
 
 
 def _of_rows(rows: Tensor, selected: Sequence[bool]) -> Tensor:
-    """Which positions are in the rows that are meant."""
+    """Which positions are in the rows that are selected."""
     return torch.tensor(selected, device=rows.device)[rows]
 
 
@@ -183,7 +183,7 @@ def read_states(
     """
     model = prompt_encoder.backbone.model
     parts = []
-    ragged = RAGGED.get(model.device.type, RAGGED_ELSEWHERE)
+    ragged = RAGGED_ON_CPU if model.device.type == "cpu" else RAGGED
     for group in groups_by_length([len(item.ids) for item in encoded], ragged):
         batch = prompt_encoder.collate([encoded[row] for row in group])
         rows = torch.tensor([row for row, index in enumerate(group) for _ in places[index]], device=batch.mask.device)
