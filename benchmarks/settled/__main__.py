@@ -21,7 +21,7 @@ from benchmarks.settled.archive import is_archive, read_archive, write_archive
 from benchmarks.settled.figures import write_figures
 from benchmarks.settled.page import page
 from benchmarks.settled.standings import standings
-from benchmarks.settled.verdict import verdict
+from benchmarks.settled.summary import summary
 from benchmarks.settled.worlds import Part, join_worlds, read_sweep_parts
 
 from esmerge.core.errors import BenchError, InputError
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(verdict(scored, options.method)))
+    print(summary(scored, options.method))
     print("\n".join(str(options.out.parent / name) for name in [options.out.name, *figures.values()]))
     return 0
 

@@ -1,19 +1,26 @@
-"""The page: the verdict, all worlds in one table, each world in its own, and the figures."""
+"""The page: the verdict, the figures, all worlds in one table, each world in its own, and how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.settled.scores import RESAMPLES, Score
+from benchmarks.settled.markdown import ABSENT, bold, percent, table
+from benchmarks.settled.scores import RESAMPLES
 from benchmarks.settled.standings import Standings, mean_ranks, seconds, total_duels
-from benchmarks.settled.verdict import percent, verdict
+from benchmarks.settled.summary import summary
 from benchmarks.settled.worlds import Contender
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.methods import BLOCKS
 from esmerge.report.statistics import Column, family_title
 
-ABSENT = "–"
+WHAT = """\
+Every merge stands here at its published settings and, where it was tuned, at the best of twelve trials. Beside them
+stand the single experts, fine-tuned adapters, and ES-Merging's controls. A world is a family of specialists and what is
+asked of it. `textbook` is the [embedded world](../specialists/textbook/README.md): its adapters start from one random A
+and disturb each other little. In `textbook_independent` each adapter starts from an A of its own, in `textbook_strong`
+they disturb each other much. `smollm2` is [a real language model with real labels](smollm2.md)."""
+
 HOW = f"""\
 Accuracies are means over benchmarks and seeds, in %. Intervals (95 %) resample seeds and questions {RESAMPLES:,}
 times, the same for every method, so that differences are paired; with one seed they resample questions alone. A
@@ -46,17 +53,17 @@ def page(
         figures: caption -> file name.
         note: what of the commands has been run; nothing where all has been.
     """
-    first, *details = verdict(worlds, method)
     parts = [
         "# Which merge is best: every merge, published and tuned, in every world",
-        "\n".join(["```bash", *commands, "```"]),
+        WHAT,
         *([note] if note else []),
-        "\n".join([first, "", *[f"- {line}" for line in details]]),
-        HOW,
-        CHOSEN,
+        summary(worlds, method),
         *[f"![{caption}]({name})" for caption, name in figures.items()],
         _overall(worlds),
         *[_world(standing) for standing in worlds],
+        f"## How numbers are made\n\n{HOW}",
+        CHOSEN,
+        "\n".join(["## Commands", "", "```bash", *commands, "```"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -84,10 +91,10 @@ def _overall(worlds: Sequence[Standings]) -> str:
             cells += [_number(ranks[tuned].get(title)), _duel(wins[tuned].get(title))]
         rows = [(standing, standing.find(title, tuned)) for standing in worlds for tuned in (False, True)]
         cells += [
-            percent(standing.main.score(contender).value)[:-2] if contender else ABSENT for standing, contender in rows
+            f"{100 * standing.main.score(contender).value:.1f}" if contender else ABSENT for standing, contender in rows
         ]
         lines.append(cells)
-    return f"## All worlds\n\n{_markdown(head, lines, words=2)}"
+    return f"## All worlds\n\n{table(head, lines, words=2)}"
 
 
 def _world(standing: Standings) -> str:
@@ -105,7 +112,7 @@ def _world(standing: Standings) -> str:
     text = [
         f"## {world.name}",
         f"Seeds {', '.join(world.seeds)}; {questions} questions per benchmark and seed.",
-        _markdown([*head, "seconds"], lines, words=2),
+        table([*head, "seconds"], lines, words=2),
     ]
     if world.incomplete:
         text.append(f"Left out, as seeds are not finished: {'; '.join(world.incomplete)}.")
@@ -137,19 +144,11 @@ def _cell(standing: Standings, contender: Contender | None, column: Column, tune
         return ABSENT
     rivals = [standing.score(rival, column.family) for rival in standing.competing(tuned)]
     best = max((rival.value for rival in rivals if rival), default=1.0)
-    return _bold(_score(score), contender.competes and score.value == best)
-
-
-def _score(score: Score) -> str:
-    return f"{100 * score.value:.1f} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+    return bold(percent(score), contender.competes and score.value == best)
 
 
 def _heading(column: Column) -> str:
     return family_title(column.family) + (f" (mean of {len(column.benchmarks)})" if column.is_mean else "")
-
-
-def _bold(text: str, best: bool) -> str:
-    return f"**{text}**" if best else text
 
 
 def _duel(counts: tuple[int, int] | None) -> str:
@@ -162,14 +161,3 @@ def _number(value: float | None) -> str:
 
 def _seconds(contender: Contender | None) -> str:
     return _number(seconds(contender) if contender else None)
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]], words: int) -> str:
-    """A table whose first columns hold words; short lines are filled."""
-    filled = [[*line, *[""] * (len(head) - len(line))] for line in lines]
-    rule = "|" + "---|" * words + "---:|" * (len(head) - words)
-    return "\n".join([_line(head), rule, *map(_line, filled)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

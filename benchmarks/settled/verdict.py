@@ -1,53 +1,146 @@
-"""Whether a merge settles it, in words that are computed: beside every untuned rival, and beside the best tuned one."""
+"""Whether a merge settles it, computed world by world: beside every untuned rival, and beside the best tuned one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from benchmarks.settled.scores import Difference, correct
+from benchmarks.settled.scores import Difference, Score, correct
 from benchmarks.settled.standings import Standings
 from benchmarks.settled.worlds import Contender
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
-from esmerge.report.statistics import family_title
 from esmerge.report.tidy.accuracies import RETENTION
 
 TOLERATED = 0.005  # of retention, as a share
 AS_PUBLISHED = "(joint, factors)"  # how the title of ES-Merging's published form ends
 
 
-def verdict(worlds: Sequence[Standings], method: str) -> list[str]:
-    """Sentences on a merge at its published settings: all worlds together, then each.
+@dataclass(frozen=True)
+class Comparison:
+    """A merge beside one rival: the merge's accuracy minus the rival's."""
+
+    rival: Contender
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A merge at its published settings in one world.
+
+    Attributes:
+        score: on what decides.
+        untuned: beside every rival at its published settings, the strongest rival first.
+        tuned: beside the best rival with tuned settings, if one has finished.
+        retained: what it retains, if retention was asked.
+        retention: the same beside the strongest untuned rival, if both were asked.
+    """
+
+    standing: Standings
+    title: str
+    score: Score
+    untuned: tuple[Comparison, ...]
+    tuned: Comparison | None
+    retained: Score | None
+    retention: Difference | None
+
+    @property
+    def level(self) -> list[Contender]:
+        """Untuned rivals that differ in neither direction."""
+        return [comparison.rival for comparison in self.untuned if not comparison.difference.significant]
+
+    @property
+    def below(self) -> list[Contender]:
+        """Untuned rivals that the merge is behind."""
+        return [
+            comparison.rival
+            for comparison in self.untuned
+            if comparison.difference.significant and comparison.difference.value < 0
+        ]
+
+    @property
+    def unbeaten(self) -> list[Contender]:
+        """Untuned rivals that the merge is not above."""
+        return [*self.level, *self.below]
+
+    @property
+    def keeps_retention(self) -> bool:
+        """Whether it retains at most ``TOLERATED`` less than the strongest untuned rival; false if that is unknown."""
+        return self.retention is not None and self.retention.value >= -TOLERATED
+
+
+@dataclass(frozen=True)
+class Controls:
+    """ES-Merging beside what shares its form or its norms and has none of its signal, in one world."""
+
+    world: str
+    title: str
+    comparisons: tuple[Comparison, ...]
+
+
+def verdicts(worlds: Sequence[Standings], method: str) -> list[Verdict]:
+    """One for each world that has a finished run of the merge at its published settings.
 
     Raises:
-        InputError: no world has the merge.
+        InputError: no world has.
     """
-    lines, names = [], []
-    ahead: dict[bool, list[str]] = {False: [], True: []}  # of everyone; of those that stand as their authors have them
-    for standing in worlds:
-        contender = _published(standing, method)
-        if contender is None:
-            lines.append(f"{standing.world.name}: no finished run of `{method}`.")
-            continue
-        names.append(contender.title)
-        sentence, above, above_published = _world(standing, contender)
-        lines.append(f"{standing.world.name}: {sentence}")
-        ahead[False] += [standing.world.name] * above
-        ahead[True] += [standing.world.name] * above_published
-    if not names:
+    pairs = [(standing, contender) for standing in worlds if (contender := _published(standing, method))]
+    if not pairs:
         raise InputError(f"no sweep has a finished run of method={method}: give the folder of one, or another --method")
-    start = f"{names[0]} at its published settings is significantly above every untuned rival in"
-    total = f"{start} {_of(ahead[False], worlds)}"
-    if ahead[True] != ahead[False]:
-        total += f"; above every one that stands as its authors published it in {_of(ahead[True], worlds)}"
-    total += "."
-    return [total, *lines]
+    return [_verdict(standing, contender) for standing, contender in pairs]
 
 
-def _of(names: Sequence[str], worlds: Sequence[Standings]) -> str:
-    listing = f" ({', '.join(names)})" if names else ""
-    return f"{len(names)} of {len(worlds)} {'world' if len(worlds) == 1 else 'worlds'}{listing}"
+def headline(in_worlds: Sequence[Verdict]) -> str:
+    """In how many worlds the merge is above every untuned rival, in one sentence."""
+    contested = [verdict for verdict in in_worlds if verdict.untuned]
+    above_all = [verdict for verdict in contested if not verdict.unbeaten]
+    above_published = [verdict for verdict in contested if all(rival.is_ours for rival in verdict.unbeaten)]
+    text = f"{in_worlds[0].title} at its published settings is significantly above every untuned rival in "
+    text += _count(above_all, in_worlds)
+    if above_published != above_all:
+        text += f"; above every one that stands as its authors published it in {_count(above_published, in_worlds)}"
+    return f"{text}."
+
+
+def controls(standing: Standings) -> Controls | None:
+    """ES-Merging as published beside its controls; None where either is missing."""
+    published = standing.world.of(False)
+    merges = [contender for contender in published if contender.record.kind is MethodKind.ES]
+    rivals = [contender for contender in published if contender.record.kind is MethodKind.CONTROL]
+    if not merges or not rivals:
+        return None
+    form = min(merges, key=lambda contender: not contender.title.endswith(AS_PUBLISHED))
+    return Controls(standing.world.name, form.title, _compare(standing, form, rivals))
+
+
+def _verdict(standing: Standings, contender: Contender) -> Verdict:
+    untuned, tuned = (
+        [rival for rival in standing.competing(is_tuned) if rival.method != contender.method]
+        for is_tuned in (False, True)
+    )
+    comparisons = _compare(standing, contender, untuned)
+    return Verdict(
+        standing,
+        contender.title,
+        standing.main.score(contender),
+        comparisons,
+        next(iter(_compare(standing, contender, tuned[:1])), None),
+        standing.score(contender, RETENTION),
+        _retention(standing, contender, untuned[0]) if untuned else None,
+    )
+
+
+def _compare(standing: Standings, contender: Contender, rivals: Sequence[Contender]) -> tuple[Comparison, ...]:
+    """Beside each rival, corrected over all of them."""
+    differences = correct(standing.main.difference(contender, rival) for rival in rivals)
+    return tuple(Comparison(rival, difference) for rival, difference in zip(rivals, differences, strict=True))
+
+
+def _retention(standing: Standings, contender: Contender, rival: Contender) -> Difference | None:
+    if standing.score(contender, RETENTION) is None or standing.score(rival, RETENTION) is None:
+        return None
+    return standing.tables[RETENTION].difference(contender, rival)
 
 
 def _published(standing: Standings, method: str) -> Contender | None:
@@ -56,84 +149,7 @@ def _published(standing: Standings, method: str) -> Contender | None:
     return min(rows, key=lambda row: len(row.title), default=None)
 
 
-def _world(standing: Standings, contender: Contender) -> tuple[str, bool, bool]:
-    """A sentence on one world, whether the merge is above every untuned rival there, and above all published ones."""
-    table, score = standing.main, standing.main.score(contender)
-    rivals = [each for each in standing.competing(tuned=False) if each.method != contender.method]
-    title = family_title(standing.world.main.family).lower()
-    text = f"{title} {percent(score.value)} over {_seeds(standing)}"
-    if not rivals:
-        return f"{text}; there is no rival.", False, False
-    differences = correct(table.difference(contender, rival) for rival in rivals)
-    level = [rival for rival, each in zip(rivals, differences, strict=True) if not each.significant]
-    behind = [rival for rival, each in zip(rivals, differences, strict=True) if each.significant and each.value < 0]
-    above = len(rivals) - len(level) - len(behind)
-    text += f"; significantly above {above} of {len(rivals)} untuned rivals"
-    text += f", level with {_listed(level)}" if level else ""
-    text += f", significantly below {_listed(behind)}" if behind else ""
-    text += f". The strongest is {rivals[0].title}: {interval(differences[0])}."
-    sentences = [
-        text, *_retention(standing, contender, rivals[0]), *_tuned(standing, contender), *_controls(standing)
-    ]  # fmt: skip
-    unbeaten = [*level, *behind]
-    return " ".join(sentences), not unbeaten, all(rival.is_ours for rival in unbeaten)
-
-
-def _listed(rivals: Sequence[Contender]) -> str:
-    return ", ".join(rival.title + " [on this project's choice of tokens]" * rival.is_ours for rival in rivals)
-
-
-def _controls(standing: Standings) -> list[str]:
-    """ES-Merging as published, beside what shares its form or its norms and has none of its signal."""
-    published = standing.world.of(False)
-    merges = [contender for contender in published if contender.record.kind is MethodKind.ES]
-    controls = [contender for contender in published if contender.record.kind is MethodKind.CONTROL]
-    if not merges or not controls:
-        return []
-    published_form = min(merges, key=lambda contender: not contender.title.endswith(AS_PUBLISHED))
-    differences = correct(standing.main.difference(published_form, contender) for contender in controls)
-    comparisons = [
-        f"{contender.title} {interval(difference)}" for contender, difference in zip(controls, differences, strict=True)
-    ]
-    return [f"{published_form.title} beside its controls: {'; '.join(comparisons)}."]
-
-
-def _retention(standing: Standings, contender: Contender, rival: Contender) -> list[str]:
-    table = standing.tables.get(RETENTION)
-    if table is None or not {id(contender), id(rival)} <= set(map(id, table.contenders)):
-        return ["Retention was not asked of both."]
-    difference = table.difference(contender, rival)
-    lost = "lost" if difference.value < -TOLERATED else "kept"
-    return [
-        f"Retention is {lost}: {percent(table.score(contender).value)}, beside that rival {interval(difference)} "
-        f"(at most {100 * TOLERATED:.1f} points less counts as kept)."
-    ]
-
-
-def _tuned(standing: Standings, contender: Contender) -> list[str]:
-    rivals = [rival for rival in standing.competing(tuned=True) if rival.method != contender.method]
-    if not rivals:
-        return ["No tuned rival has finished."]
-    (difference,) = correct([standing.main.difference(contender, rivals[0])])
-    return [f"Untuned, it is {_beside(difference)} the best tuned rival, {rivals[0].title}: {interval(difference)}."]
-
-
-def _beside(difference: Difference) -> str:
-    if not difference.significant:
-        return "level with"
-    return "significantly above" if difference.value > 0 else "significantly below"
-
-
-def _seeds(standing: Standings) -> str:
-    return f"{len(standing.world.seeds)} seed{'s' * (len(standing.world.seeds) != 1)}"
-
-
-def percent(share: float) -> str:
-    """One decimal."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(difference: Difference) -> str:
-    """A difference in points, its interval and the corrected p."""
-    p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
-    return f"{100 * difference.value:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}], {p}"
+def _count(some: Sequence[Verdict], in_worlds: Sequence[Verdict]) -> str:
+    names = [verdict.standing.world.name for verdict in some]
+    listing = f" ({', '.join(names)})" if names else ""
+    return f"{len(names)} of {len(in_worlds)} {'world' if len(in_worlds) == 1 else 'worlds'}{listing}"

@@ -14,7 +14,8 @@ from benchmarks.settled.archive import INDEX, is_archive, write_archive
 from benchmarks.settled.figures import best_so_far
 from benchmarks.settled.scores import answers, correct
 from benchmarks.settled.standings import Standings, mean_ranks, standings, total_duels
-from benchmarks.settled.verdict import verdict
+from benchmarks.settled.summary import summary
+from benchmarks.settled.verdict import controls, headline, verdicts
 from benchmarks.settled.worlds import PROBE, TASK, WEIGHTS, World, information, is_ours, join_worlds
 from tests.report.synthetic import SUITE, add_run, predictions, seal
 
@@ -125,13 +126,33 @@ def test_wins_are_counted_and_ranks_are_means_over_worlds(scored: list[Standings
 
 
 def test_the_verdict_follows_from_the_answers(scored: list[Standings]) -> None:
-    total, mild, strong = verdict(scored, "span_regression")
-    assert "above every untuned rival in 1 of 2 worlds (mild)." in total
-    assert "significantly above 2 of 2 untuned rivals" in mild and "level with the best tuned rival, TIES" in mild
-    assert "significantly above 1 of 2 untuned rivals, level with TIES (delta)" in strong
-    assert "Retention is kept" in strong and "No tuned rival" in strong
+    mild, strong = verdicts(scored, "span_regression")
+    assert headline([mild, strong]).endswith("above every untuned rival in 1 of 2 worlds (mild).")
+    assert not mild.unbeaten and [rival.method for rival in strong.level] == ["ties"] and not strong.below
+    assert mild.tuned is not None and mild.tuned.rival.method == "ties" and not mild.tuned.difference.significant
+    assert strong.tuned is None and strong.keeps_retention
+    assert mild.untuned[0].difference.value == pytest.approx(0.15) and mild.untuned[0].difference.significant
     with pytest.raises(InputError, match="no sweep has a finished run of method=regmean"):
-        verdict(scored, "regmean")
+        verdicts(scored, "regmean")
+
+
+def test_a_merge_that_is_behind_says_so(scored: list[Standings]) -> None:
+    mild, strong = verdicts(scored, "ties")
+    assert [rival.method for rival in mild.below] == ["span_regression"] and not mild.level
+    assert [rival.method for rival in strong.level] == ["span_regression"] and not strong.below
+    text = summary(scored, "ties")
+    assert "above every untuned rival in 0 of 2 worlds." in text
+    line = next(line for line in text.splitlines() if line.startswith("| mild, 2 seeds"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:4] == ["1 of 2", "–", "Span regression (delta)"] and cells[5].startswith("**-15.0 [")
+    assert cells[6] == "–"  # another form of the merge is no rival
+
+
+def test_the_summary_names_worlds_without_the_merge(sweeps: list[Path], tmp_path: Path) -> None:
+    fill(tmp_path, "other", 5, {"ties": 0.6, "average": 0.5})
+    text = summary([standings(world) for world in worlds_of([sweeps[0], tmp_path])], "span_regression")
+    assert "No finished run of `span_regression`: other." in text and "in 1 of 2 worlds (mild)" in text
+    assert "points less: it is kept." in text and "controls" not in text
 
 
 def test_es_merging_stands_beside_its_controls(tmp_path: Path) -> None:
@@ -142,9 +163,14 @@ def test_es_merging_stands_beside_its_controls(tmp_path: Path) -> None:
     add_run(
         tmp_path, "d", "es", 0.9, seed=5, key="nested", specialists="mild", granularity="layer", merge_space="delta"
     )
-    _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
-    comparison = mild.partition("ES-Merging (joint, factors) beside its controls: ")[2]
-    assert "+5.0 points [" in comparison and "noise for responses +0.0 points [+0.0, +0.0], p = 1.000" in comparison
+    (mild,) = [standings(world) for world in worlds_of([tmp_path])]
+    beside = controls(mild)
+    assert beside is not None and beside.title == "ES-Merging (joint, factors)"
+    differences = {comparison.rival.method: comparison.difference for comparison in beside.comparisons}
+    assert differences["es_shuffled"].value == pytest.approx(0.05)
+    assert differences["es_noise"].value == 0 and differences["es_noise"].p_holm == 1
+    line = next(line for line in summary([mild], "span_regression").splitlines() if "noise for responses |" in line)
+    assert line.endswith("| +0.0 [+0.0, +0.0] |")
 
 
 def test_rivals_on_this_projects_choice_are_told_from_published_ones(tmp_path: Path) -> None:
@@ -155,10 +181,10 @@ def test_rivals_on_this_projects_choice_are_told_from_published_ones(tmp_path: P
         add_run(tmp_path, f"regmean-{tokens}", "regmean", rate, seed=5, key="nested", specialists="mild",
                 merge_space="delta", config=config, record=MethodRecord(MethodKind.MERGE, "RegMean", 3))  # fmt: skip
     fill(tmp_path, "mild", 5, {"span_regression": 0.80})
-    total, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
-    assert "every untuned rival in 0 of 1 world; above every one that stands as its authors published it in" in total
-    assert total.endswith("in 1 of 1 world (mild).")
-    assert "level with RegMean (delta) [on this project's choice of tokens]. The strongest" in mild
+    text = summary([standings(world) for world in worlds_of([tmp_path])], "span_regression")
+    assert "every untuned rival in 0 of 1 world; above every one that stands as its authors published it in" in text
+    assert "in 1 of 1 world (mild)." in text
+    assert "| RegMean (delta) (on tokens that this project chose) | – |" in text
     assert is_ours("regmean", "RegMean (delta)") and not is_ours("regmean", "RegMean (delta, gram.tokens=all)")
     assert not is_ours("ties", "TIES (delta)") and not is_ours("base", "Base model")
 
@@ -168,17 +194,21 @@ def test_another_form_of_the_merge_is_no_rival(tmp_path: Path) -> None:
     config = {"method": {"name": "span_regression", "prior": "sum"}}
     add_run(tmp_path, "sum", "span_regression", 0.8, seed=5, key="nested", specialists="mild", merge_space="delta",
             config=config, record=NEW)  # fmt: skip
-    total, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
-    assert "above every untuned rival in 1 of 1 world" in total
-    assert "cross-modal 70.0 %" in mild and "significantly above 1 of 1 untuned rivals" in mild
+    (mild,) = verdicts([standings(world) for world in worlds_of([tmp_path])], "span_regression")
+    assert mild.score.value == pytest.approx(0.7)
+    assert [comparison.rival.method for comparison in mild.untuned] == ["ties"] and not mild.unbeaten
 
 
 def test_lost_retention_is_said(tmp_path: Path) -> None:
     fill(tmp_path, "mild", 5, {"ties": 0.6})
     rates = {"drug_protein": 0.9, "drug_cell": 0.9, "drug_drug": 0.9, "molecule_class": 0.5, "cell_lineage": 0.5}
     add_run(tmp_path, "new", "span_regression", rates, seed=5, key="nested", specialists="mild", record=NEW)
-    _, mild = verdict([standings(world) for world in worlds_of([tmp_path])], "span_regression")
-    assert "Retention is lost: 50.0 %, beside that rival -10.0 points" in mild
+    worlds = [standings(world) for world in worlds_of([tmp_path])]
+    (mild,) = verdicts(worlds, "span_regression")
+    assert not mild.keeps_retention and mild.retention is not None
+    assert mild.retention.value == pytest.approx(-0.1) and "points less: it is lost in mild." in summary(
+        worlds, "span_regression"
+    )
 
 
 def test_other_settings_than_the_published_are_named(tmp_path: Path) -> None:
@@ -249,7 +279,7 @@ def test_an_archive_says_what_its_sweeps_say(sweeps: list[Path], tmp_path: Path)
     assert main([*map(str, sweeps), "--archive", str(archive), "--out", str(pages[0])]) == 0
     assert is_archive(archive) and not any(map(is_archive, sweeps))
     assert main([str(archive), "--out", str(pages[1])]) == 0
-    first, second = (page.read_text(encoding="utf-8").partition("```\n")[2] for page in pages)  # without the commands
+    first, second = (page.read_text(encoding="utf-8").partition("## Commands")[0] for page in pages)
     assert first == second and "85.0 [" in first
     index, tables = (archive / INDEX).read_text(), [pd.read_parquet(path) for path in archive.glob("*.parquet")]
     assert '"q17"' not in index and tables  # no question, label or answer: a digest of the id, and who was right
@@ -338,7 +368,7 @@ def test_the_command_writes_the_page_and_its_figures(sweeps: list[Path], tmp_pat
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[5] == "1, 1" and cells[6].startswith("**85.0 [") and cells[-1] == "1.5"
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3 and all(len({line.count("|") for line in table}) == 1 for table in tables)
+    assert len(tables) == 4 and all(len({line.count("|") for line in table}) == 1 for table in tables)
 
 
 def test_nothing_finished_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
