@@ -14,7 +14,7 @@ from tests.tasks.wording import LABELS, PROMPT
 from esmerge.core.errors import InputError
 from esmerge.tasks.api import BenchmarkRequest, SuiteRequest
 from esmerge.tasks.load import load_benchmark, terms
-from esmerge.tasks.seen import marked, read_seen, write_seen
+from esmerge.tasks.seen import marked, other_lists, read_seen, write_seen
 from esmerge.tasks.sources.cyp_panel import CypPanelSettings, cyp_panel
 from esmerge.tasks.sources.interactions import interactions
 
@@ -102,3 +102,10 @@ def test_a_changed_list_is_read_again(write: Callable, tmp_path: Path) -> None:
     after = load_benchmark(request, "human")
     assert (len(before.test), len(after.test)) == (2, 1)
     assert terms(request, "human")["seen"] == str(tmp_path / "seen")
+
+
+def test_lists_that_lay_there_before_are_named(tmp_path: Path) -> None:
+    write_seen({"molecule": ["CCO"], "cell": ["CD3D CD8A"]}, tmp_path)
+    written = write_seen({"molecule": ["CCN"]}, tmp_path)
+    assert other_lists(tmp_path, written) == [tmp_path / "cell.txt"]
+    assert not other_lists(tmp_path, [*written, tmp_path / "cell.txt"])

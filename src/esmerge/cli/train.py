@@ -34,7 +34,7 @@ from esmerge.storage.cache import Cache, digest
 from esmerge.storage.usable import check_folder
 from esmerge.tasks.api import SuiteRequest
 from esmerge.tasks.load import load_benchmark
-from esmerge.tasks.seen import write_seen
+from esmerge.tasks.seen import other_lists, write_seen
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -65,8 +65,11 @@ def job(config: DictConfig) -> None:
         if "seen" in folders:
             if not specialists.taught:
                 raise ConfigError(f"seen={raw['seen']}: specialists={selection.name} do not say what they were taught")
-            for path in write_seen(specialists.taught, folders["seen"]):
+            lists = write_seen(specialists.taught, folders["seen"])
+            for path in lists:
                 screen.print(f"{path}: what these specialists were taught, for benchmark.seen", markup=False)
+            for path in other_lists(folders["seen"], lists):
+                screen.print(f"{path}: was there before; benchmark.seen reads it too", markup=False)
         card: dict[str, object] = {}
         if "weights" in folders:
             card = write_weights(specialists, folders["weights"], made_by(raw["seed"], selection, raw["trained_on"]))

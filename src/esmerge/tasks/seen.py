@@ -49,6 +49,11 @@ def write_seen(seen: Seen, folder: Path) -> list[Path]:
     return paths
 
 
+def other_lists(folder: Path, written: Iterable[Path]) -> list[Path]:
+    """Lists that lay in a folder before, of modalities that were not written now: ``benchmark.seen`` reads them too."""
+    return sorted(set(folder.glob(f"*{SUFFIX}")) - set(written))
+
+
 def read_seen(folder: str, benchmark: str) -> dict[str, list[str]]:
     """Modality -> the entities that its file lists.
 
