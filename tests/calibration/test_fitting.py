@@ -12,7 +12,7 @@ from torch import Tensor
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.calibration.fitting import Mixture, fit, mixture
-from esmerge.core.errors import AdapterError
+from esmerge.core.errors import AdapterError, NumberError
 from esmerge.core.names import layer_of
 from esmerge.model.attach import PREFIX
 from esmerge.specialists.specialists import Specialists
@@ -49,6 +49,13 @@ def test_an_expert_alone_is_what_peft_makes_of_it(specialists: Specialists) -> N
         with mixture(specialists.backbone.model, specialists.adapters) as mixed:
             mixed.only(index)
             torch.testing.assert_close(logits(specialists), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_float16_is_refused(specialists: Specialists) -> None:
+    specialists.backbone.model.half()
+    fails = pytest.raises(NumberError, match="the backbone is in float16.*load it in bfloat16 or float32")
+    with fails, mixture(specialists.backbone.model, specialists.adapters):
+        pass
 
 
 def test_coefficients_weigh_the_dense_updates_layer_by_layer(specialists: Specialists) -> None:

@@ -25,6 +25,7 @@ from esmerge.probe import responses
 from esmerge.probe.execution import Execution
 from esmerge.probe.prompts import ProbeSettings
 from esmerge.probe.responses import collect
+from esmerge.probe.span_index import SpanIndex
 from esmerge.probe.variants.mixed import mixed
 from esmerge.probe.variants.single import single
 from esmerge.specialists.specialists import Specialists
@@ -137,6 +138,36 @@ def test_factor_scores_equal_those_of_the_whole_retained_graph(specialists: Spec
         expected = whole_graph_scores(specialists, name, prompts, 2, {"absolute": 1, "squared": 2}[score])
         assert set(signals.scores[name]) == set(expected) == set(specialists.adapters[name].tensors())
         assert max(relative(signals.scores[name][key], value) for key, value in expected.items()) <= 1e-5
+
+
+@pytest.mark.parametrize("score", ["absolute", "squared"])
+def test_a_scaled_loss_leaves_scores_as_they_are(
+    specialists: Specialists, score: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power of two is exact in float32; in float16 it is what keeps gradients from becoming zero."""
+    prompts = mixed(ProbeSettings(samples=5), specialists, seed=1)
+    plain = collect(specialists, prompts, 2, "factors", score)
+    monkeypatch.setattr(SpanIndex, "scale", lambda *_: torch.tensor(2.0**10))
+    scaled = collect(specialists, prompts, 2, "factors", score)
+    for name, by_tensor in plain.scores.items():
+        for key, values in by_tensor.items():
+            assert torch.equal(scaled.scores[name][key], values)
+
+
+def test_gradients_of_a_mean_over_many_tokens_are_numbers_in_float16() -> None:
+    tokens, hidden = 2000, 256
+    index = SpanIndex({}, {"cell": torch.arange(tokens)}, {"cell": torch.full((tokens,), 1 / tokens)})
+    still = torch.randn(1, tokens, hidden, generator=torch.Generator().manual_seed(0)).half()
+    moved = (still * 1.01).requires_grad_()
+    expected = 2 / (tokens * hidden) * (moved.detach().float() - still.float())
+    index.loss("cell", moved, still).backward()
+    assert moved.grad is not None and (moved.grad == 0)[expected != 0].float().mean() > 0.5
+    moved.grad, scale = None, index.scale("cell", moved, still)
+    assert scale is not None and scale.log2().frac() == 0
+    (scale * index.loss("cell", moved, still)).backward()
+    assert moved.grad is not None and 2.0**-4 < moved.grad.abs().max() <= 2.0**-3
+    torch.testing.assert_close(moved.grad.float() / scale, expected, rtol=1e-3, atol=float(2.0**-25 / scale))
+    assert index.scale("cell", still, still) == 1 and index.scale("cell", still.float(), still.float()) is None
 
 
 @pytest.mark.parametrize("space", ["factors", "delta"])

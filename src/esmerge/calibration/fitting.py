@@ -54,8 +54,14 @@ def mixture(
 
     Raises:
         AdapterError: the adapters do not fit each other or the backbone.
+        NumberError: the backbone is in float16, whose smallest numbers are larger than many gradients of a mean loss.
     """
     check_compatible(experts, "delta")
+    if next(model.parameters()).dtype == torch.float16:
+        raise NumberError(
+            "the backbone is in float16, which would round many of the gradients that fit these coefficients to zero: "
+            "load it in bfloat16 or float32"
+        )
     first = next(iter(experts.values()))
     columns = {module: column(module) for module in first.modules}
     mixed = Mixture(torch.zeros(len(experts), 1 + max(columns.values()), device=next(model.parameters()).device))

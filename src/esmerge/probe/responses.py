@@ -122,11 +122,14 @@ class _Recorder:
         modality = self._specialists.expert_modality[name]
         if not parameters or modality not in self._span_index.tokens:
             return
-        # loss[l] of the paper's element-wise section
-        self._span_index.loss(modality, hidden, reference).backward(inputs=list(parameters.values()))
+        loss = self._span_index.loss(modality, hidden, reference)  # loss[l] of the paper's element-wise section
+        scale = self._span_index.scale(modality, hidden, reference)
+        (loss if scale is None else scale * loss).backward(inputs=list(parameters.values()))
         _refuse_gradients(parameters)
         zero = torch.zeros((), device=hidden.device)  # the score of what nothing went through
         scores = [self._scores.by_weight.get(p, zero.expand(p.shape)) for p in parameters.values()]
+        if scale is not None:
+            scores = [values / (scale if self._score == "absolute" else scale.square()) for values in scores]
         self._scores.by_weight.clear()
         self._store.add([score_key(name, key) for key in parameters], scores)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from esmerge.core.devices import moved
 from esmerge.probe.packing import PackedBatch
 
+STEEPEST = 2.0**-3  # of a scaled loss: the layer may make it 2¹⁸ times as large, and 2⁻²¹ times as small is not zero
+
 
 @dataclass(frozen=True)
 class SpanIndex:
@@ -46,9 +48,23 @@ class SpanIndex:
 
     def loss(self, modality: str, moved: Tensor, still: Tensor) -> Tensor:
         """Σ over batches of the mean squared difference over a modality's tokens and features; (B, T, hidden) each."""
+        return self._gap(modality, moved, still).square().mean(dim=1) @ self.shares[modality]
+
+    def scale(self, modality: str, moved: Tensor, still: Tensor) -> Tensor | None:
+        """A power of two that brings a loss's gradients into the range of float16; None in other number formats.
+
+        A mean over thousands of tokens and features has gradients below 6e-8, which float16 holds as zero.
+        """
+        if moved.dtype != torch.float16:
+            return None
+        gap = self._gap(modality, moved.detach(), still)
+        steepest = 2 / gap.shape[1] * (gap.abs().amax(dim=1) * self.shares[modality]).max()
+        return torch.where(steepest > 0, torch.exp2(torch.log2(STEEPEST / steepest).floor()), 1.0)
+
+    def _gap(self, modality: str, moved: Tensor, still: Tensor) -> Tensor:
+        """(tokens, hidden), float32."""
         positions = self.tokens[modality]
-        gap = moved.flatten(0, 1)[positions].float() - still.flatten(0, 1)[positions].float()
-        return gap.square().mean(dim=1) @ self.shares[modality]
+        return moved.flatten(0, 1)[positions].float() - still.flatten(0, 1)[positions].float()
 
     def pooled(self, hidden: Tensor) -> dict[str, Tensor]:
         """Mean of each span, modality -> (S, hidden), float32."""
