@@ -35,11 +35,12 @@ CHOSEN = """\
 What was chosen where: span regression's prior, scale and joined prompts on validation questions of `textbook`, seeds
 0 to 4, its ridge on seeds 0 to 2 ([how](span_regression.md)). An earlier form, with the plain sum as prior, had been
 asked test questions of every world here before; how Core Space did on them gave the idea of its prior, so seed 5 and
-`smollm2`, seed 0, are no independent test of that. All other merges have their authors' settings, but that RegMean,
-RegMean++ and NSC measure on each expert's own tokens, which is this project's choice; RegMean and RegMean++ stand as
-published beside that (`gram.tokens=all`). Tuned settings are the best of twelve on validation questions, of whatever
-[`tuning=validation`](../../conf/tuning/validation.yaml) names: settings of a merge, not of what it measures at the
-probe."""
+`smollm2`, seed 0, are no independent test of that. All other merges have their authors' settings, but for these
+choices of this project's: RegMean, RegMean++, NSC, Fisher merging and Expert Merging measure on each expert's own
+tokens (RegMean and RegMean++ stand as published beside that, `gram.tokens=all`), and TSV-Merge keeps 1/N of an expert's
+rank (with all of it, as its code has it for a LoRA, it is Core Space). Tuned settings are the best of twelve on
+validation questions, of whatever [`tuning=validation`](../../conf/tuning/validation.yaml) names: settings of a merge,
+not of what it measures at the probe."""
 
 
 def page(

@@ -11,7 +11,7 @@ from benchmarks.settled.worlds import Contender
 
 from esmerge.report.statistics import family_title
 
-OURS = " (on tokens that this project chose)"
+OURS = " (with a default of this project's)"
 
 
 def summary(worlds: Sequence[Standings], method: str) -> str:

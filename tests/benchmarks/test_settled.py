@@ -184,7 +184,7 @@ def test_rivals_on_this_projects_choice_are_told_from_published_ones(tmp_path: P
     text = summary([standings(world) for world in worlds_of([tmp_path])], "span_regression")
     assert "every untuned rival in 0 of 1 world; above every one that stands as its authors published it in" in text
     assert "in 1 of 1 world (mild)." in text
-    assert "| RegMean (delta) (on tokens that this project chose) | – |" in text
+    assert "| RegMean (delta) (with a default of this project's) | – |" in text
     assert is_ours("regmean", "RegMean (delta)") and not is_ours("regmean", "RegMean (delta, gram.tokens=all)")
     assert not is_ours("ties", "TIES (delta)") and not is_ours("base", "Base model")
 

@@ -86,6 +86,16 @@ def test_experts_that_share_no_direction_of_the_output_are_stretched_by_what_the
     assert_same(svc(inputs, SvcSettings()).state, {MODULE: np.diag([3.0, 15.0])})
 
 
+@pytest.mark.parametrize(("first", "scale"), [("average", 1.0), ("task_arithmetic", 0.3), ("ties", 1.0), ("tsv", 1.0)])
+def test_the_first_merge_has_its_published_scale(first: str, scale: float) -> None:
+    inputs = MergeInput(random_experts([(5, 7), (8, 3)], [2], 3), "delta")
+    by_default, named = (
+        svc(inputs, SvcSettings(first=first, first_scale=value, alpha=1.0)).state for value in (None, scale)
+    )
+    for module, update in dense(named).items():
+        np.testing.assert_allclose(dense(by_default)[module].numpy(), update.numpy(), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

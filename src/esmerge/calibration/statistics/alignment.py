@@ -5,12 +5,13 @@ next-token distributions; a penalty keeps the coefficients near their start::
 
     loss = mean_k [ KL(p_k ‖ p_merged) + hidden · mean (h_k − h_merged)² ] + regulariser · Σ_i mean_l |c[i, l] − start|
 
-Differences from the authors' code: the inputs are the probe's prompts, and expert k is matched on the positions of its
-own modality; there is one coefficient per expert and layer, as the paper writes, where the code has one per weight
-matrix; the divergence stands for the soft cross-entropy, which differs by the expert's own entropy and so has the
-same gradient; every step reads all calibration prompts instead of eight, so nothing but their choice is random; the
-gradient is not clipped and the coefficients do not decay (1e-5 there). All experts' losses weigh the same, their
-default. Expert Merging++, which splits important layers into chunks, is not included.
+Differences from the authors' code: the inputs are the probe's prompts, and expert k is matched on the positions of
+its own modality; there is one coefficient per expert and layer, as the paper writes, where the code has one per
+weight matrix; the divergence stands for the soft cross-entropy, which differs by the expert's own entropy and so has
+the same gradient; every step reads all calibration prompts instead of eight, so nothing but their choice is random;
+the gradient is not clipped and the coefficients do not decay (1e-5 there). All experts' losses weigh the same, their
+default; the hidden states' loss is the paper's, which their command line leaves out unless layers are named. Expert
+Merging++, which splits important layers into chunks, is not included.
 """
 
 from __future__ import annotations

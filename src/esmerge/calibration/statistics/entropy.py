@@ -5,7 +5,7 @@ benchmarks, by Adam from coefficients of 0.3 that are clamped to [0, 1]: the lay
 the softmax over the labels' log-likelihoods, the same that decides which answer is scored.
 
 Differences from the authors' code: one coefficient per expert and decoder layer where theirs has one per parameter
-tensor, and questions are drawn without repetition at each step.
+tensor; questions are drawn without repetition at each step, and one batch of them where theirs adds up two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EntropySettings:
         steps: updates. Published: 500.
         rate: Adam's. Published: 0.001; ``steps · rate``, how far a coefficient can move, is the published 0.5.
         start: every coefficient before the fit. Published: 0.3, as here.
-        batch: questions of each benchmark per step. Published: 16.
+        batch: questions of each benchmark per step. Published: 16, of which the authors' code adds up two batches.
     """
 
     steps: int = 100

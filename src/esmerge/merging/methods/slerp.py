@@ -8,7 +8,9 @@ a shared basis, so everything happens in small cores.
 Differences from mergekit, on purpose: its `slerp` interpolates the vectors themselves, so that the longer one bends the
 direction, while directions alone are averaged here; where directions cancel out and have no mean, its `karcher` takes
 the first expert's, while the plain average is left here, whatever the order; it drops updates that are shorter than the
-tolerance, while only an update of zero lacks a direction here; and angles are computed in double precision.
+tolerance, while only an update of zero lacks a direction here; and angles are computed in double precision. Above all,
+mergekit is given whole weights, between which the angles are so small that its mean is nearly the average; here the
+mean is that of the updates.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from esmerge.merging.ops.space import dense_state, low_rank_state
 from esmerge.merging.ops.spectral import factors_of
 
 FIRST = ("average", "task_arithmetic", "ties", "tsv")
+PUBLISHED_SCALES = {"task_arithmetic": 0.3}  # λ, where it is not 1
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,27 @@ class SvcSettings(DeltaSettings):
 
     Attributes:
         first: the merge that is calibrated, at its own published settings but for its λ.
-        first_scale: that merge's λ. Published: 0.3 for task arithmetic. Where every s is above α it does not matter.
-        alpha: α, the least that a response counts as. Published: 0.1.
+        first_scale: that merge's λ; None is the published one: 0.3 for task arithmetic, 1 for the others. Where every
+            s is above α it does not matter.
+        alpha: α, the least that a response counts as. Published: 0.1; the authors' scripts have 1/N of eight experts,
+            and 1 on top of TSV-Merge.
         scale: multiplies the calibrated merge.
     """
 
     first: str = "task_arithmetic"
-    first_scale: float = 0.3
+    first_scale: float | None = None
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("first", self.first, FIRST)
-        above_zero(self, "method", "first_scale", "alpha")
+        above_zero(self, "method", "alpha")
+        if self.first_scale is not None:
+            above_zero(self, "method", "first_scale")
+
+    def scale_of_first(self) -> float:
+        """λ of the merge that is calibrated."""
+        return PUBLISHED_SCALES.get(self.first, 1.0) if self.first_scale is None else self.first_scale
 
 
 @MERGES.register(
@@ -68,7 +77,7 @@ class SvcSettings(DeltaSettings):
 def svc(inputs: MergeInput, settings: SvcSettings) -> Merged:
     """Another merge with its singular values calibrated."""
     inner = MERGES.get(settings.first)
-    merged: Update = inner.function(inputs, replace(inner.settings(), scale=settings.first_scale)).state
+    merged: Update = inner.function(inputs, replace(inner.settings(), scale=settings.scale_of_first())).state
     if isinstance(merged, LoraState):
         modules = merged.modules
 

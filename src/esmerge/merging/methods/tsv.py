@@ -6,10 +6,10 @@ again. It is all done on the cores in shared bases, which turn the singular vect
 
 Differences from the authors' code, on purpose. They keep 1/N of a weight's width, which for LoRA experts is more than
 the rank: all triplets stay, followed by the arbitrary vectors of empty directions, which the decorrelation then mixes
-in. Here the share is one of each expert's own rank (``keep: 1.0`` keeps every triplet of an expert, as theirs does),
-rounded up so that a narrow expert keeps something, and vectors without a singular value never count. Where experts
-share directions exactly, the nearest orthonormal matrix is not unique: directions that are linearly dependent are left
-out of it, so that N identical experts return themselves.
+in. Here the share is one of each expert's own rank, rounded up so that a narrow expert keeps something, and vectors
+without a singular value never count. ``keep: 1.0`` keeps every triplet, as theirs does; that is also what
+``core_space`` does by default. Where experts share directions exactly, the nearest orthonormal matrix is not unique:
+directions that are linearly dependent are left out of it. So N identical experts return what they keep of themselves.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class TsvSettings(DeltaSettings):
         source="arXiv 2412.00081",
         kind=MethodKind.MERGE,
         spaces=("delta",),
+        ours=("keep",),
     ),
 )
 def tsv(inputs: MergeInput, settings: TsvSettings) -> Merged:

@@ -2,7 +2,8 @@
 
 The folder holds one text a line, ``drug.txt``, ``protein.txt`` and ``cell_line.txt``; blank lines do not count, nor do
 lines of ``drug.txt`` that begin with ``===``. The prompt is the user's turn of a Llama 3 chat. Where the authors' code
-cuts a longer list off in silence, too few lines are refused here.
+cuts a longer list off in silence, too few lines are refused here. The authors' two scripts differ in two line breaks of
+the prompt; the one for layer-wise coefficients is taken for both.
 """
 
 from __future__ import annotations
