@@ -148,7 +148,8 @@ def test_layers_are_ordered_by_number(tmp_path: Path) -> None:
     [
         ({"use_dora": True}, "use_dora=True"),
         ({"lora_bias": True}, "lora_bias=True"),
-        ({"bias": "all"}, "bias='all'"),
+        ({"alora_invocation_tokens": [3]}, r".*applies to part of the tokens only\)$"),
+        ({"bias": "all"}, "bias='all' .biases of the backbone were trained.*full fine-tune"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save=\['lm_head'\]"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4'"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication"),
@@ -167,6 +168,11 @@ def test_configs_that_say_too_little_are_refused(tmp_path: Path) -> None:
     edit_config(tmp_path / "adapter", lora_alpha=None)
     with pytest.raises(AdapterError, match="does not say lora_alpha"):
         load_adapter(tmp_path / "adapter", "mine")
+    edit_config(tmp_path / "adapter", lora_alpha=0)
+    with pytest.raises(AdapterError, match="says 'lora_alpha': 0, expected a finite number other than 0"):
+        load_adapter(tmp_path / "adapter", "mine")
+    edit_config(tmp_path / "adapter", lora_alpha=4, bias=None)
+    assert load_adapter(tmp_path / "adapter", "mine").modules, "no bias is no trained bias"
     edit_config(tmp_path / "adapter", peft_type="IA3")
     with pytest.raises(AdapterError, match="'mine' is of type 'IA3'"):
         load_adapter(tmp_path / "adapter", "mine")

@@ -203,6 +203,7 @@ MESSAGES = {
 }
 COMBINED = {
     ("method=ties", "merge_space=factors"): r"method=ties has no merge_space=factors: it has delta",
+    ("method=es", "merge_space=factors", "method.rank=2"): r"method\.rank=2 truncates.*merge_space=delta",
     ("method=es_noise", "granularity=element"): r"method=es_noise has no granularity=element: it has layer, joint",
     (
         "method=es_magnitude",

@@ -245,3 +245,40 @@ def test_quantised_weights_are_named(backbone: Path, tmp_path: Path) -> None:
 
     with pytest.raises(AdapterError, match=r"quantised weights, model\.layers\.0\.mlp\.up_proj\.weight \(I8\)"):
         planned(backbone, tuned_folder(backbone, tmp_path / "tuned", change))
+
+
+def moved_experts(which: str) -> Change:
+    """A change of one direction in the layers of a mixture that have this in their names, of the first two experts."""
+
+    def change(name: str, weight: Tensor) -> Tensor:
+        if ".experts." not in name or which not in name:
+            return weight
+        update = torch.ones(weight.shape[-2], 1) @ torch.arange(1.0, weight.shape[-1] + 1)[None]
+        if weight.ndim == 3:
+            return weight + torch.stack([update * (expert < 2) for expert in range(len(weight))])
+        return weight + update * any(f".experts.{expert}." in name for expert in (0, 1))
+
+    return change
+
+
+def test_an_adapter_of_a_mixture_has_all_of_its_experts(tmp_path: Path) -> None:
+    """The third expert was never routed to: its part is zero, and the adapter is loaded again."""
+    mixture = save_backbone(tmp_path / "mixture", "mixtral")
+    tuned = tuned_folder(mixture, tmp_path / "tuned", moved_experts(""))
+    plan = planned(mixture, tuned, "rank=2")
+    experts = {module.split(".experts.")[1].split(".")[0] for module in plan.modules}
+    assert not plan.left_out and experts == {"0", "1", "2"}
+    assert extract(plan).residual() < 1e-5
+    adapter = load_adapter(tmp_path / "out", "tuned")
+    model = AutoModelForCausalLM.from_pretrained(mixture)
+    tokens = torch.tensor([[3, 5, 7, 2]])
+    expected = AutoModelForCausalLM.from_pretrained(tuned)(tokens).logits
+    loaded = peft.PeftModel.from_pretrained(model, str(tmp_path / "out"))
+    assert adapter.modules and torch.allclose(loaded(tokens).logits, expected, atol=1e-4)
+
+
+def test_a_part_of_a_mixture_is_refused(tmp_path: Path) -> None:
+    mixture = save_backbone(tmp_path / "mixture", "mixtral")
+    tuned = tuned_folder(mixture, tmp_path / "tuned", moved_experts(""))
+    with pytest.raises(AdapterError, match="leaves out .*widen targets"):
+        planned(mixture, tuned, "rank=2", "targets=w1", "leave_out=true")

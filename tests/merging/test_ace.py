@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.merging.matrices import ROOT, assert_same, deltas_of, expert_specs, experts_of, random_experts
+from tests.merging.matrices import ROOT, assert_same, deltas_of, dense_of, expert_specs, experts_of, random_experts
 
 from esmerge.adapters.lora import LoraState
 from esmerge.core.errors import ConfigError
@@ -43,6 +43,18 @@ def dense_formula(deltas: list[np.ndarray], epsilon: float, keep: float) -> np.n
     u, values, vt = np.linalg.svd(fused)
     count = max(1, int(keep * (values > 1e-7 * values.max()).sum()))
     return merged + values[:count].mean() * u[:, :count] @ vt[:count]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_experts_that_leave_a_module_alone_do_not_count(count: int) -> None:
+    experts = random_experts([(7, 9)], [2] * count, 3)
+    idle = random_experts([(7, 9)], [2], 4)["e0"]
+    idle = replace(idle, modules={name: replace(f, b=torch.zeros_like(f.b)) for name, f in idle.modules.items()})
+    alone = ace(MergeInput(experts, "delta"), AceSettings()).state
+    beside = ace(MergeInput({**experts, "idle": idle}, "delta"), AceSettings()).state
+    assert_same(beside, dense_of(alone))
+    silent = ace(MergeInput({"x": idle, "y": idle}, "delta"), AceSettings()).state
+    assert all(not update.any() for update in dense_of(silent).values())
 
 
 def grown(experts: dict[str, LoraState], factor: float) -> dict[str, LoraState]:

@@ -6,6 +6,7 @@ Once as ``check_merge`` checks it, and once on experts of many shapes, drawn by 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from tests.merging.builders import case_of, cases
 
 from esmerge.merging.api import MERGES
 from esmerge.testing import check_merge, invariants, refusals
-from esmerge.testing.case import Case
-from esmerge.testing.inputs import Shape
+from esmerge.testing.case import Case, dense
+from esmerge.testing.inputs import Shape, experts_of
 
 CASES = cases()
 every_case = pytest.mark.parametrize(("name", "space", "granularity"), CASES)
@@ -126,3 +127,22 @@ def test_factor_space_refuses_other_ranks_and_scales(name: str, space: str, gran
 @cases_where(invariants.in_delta_space)
 def test_delta_space_takes_any_ranks_and_scales(name: str, space: str, granularity: str | None) -> None:
     invariants.any_ranks_and_scales_merge(case_of(name, space, granularity), Shape(2))
+
+
+@every_case
+@pytest.mark.parametrize("idle", ["b", "both"])
+def test_an_expert_that_updates_nothing_does_not_blow_a_merge_up(
+    name: str, space: str, granularity: str | None, idle: str
+) -> None:
+    """As ``allow_partial`` leaves one; the experts' norms add up to a bound that none should leave far behind."""
+    case, experts = case_of(name, space, granularity), experts_of(Shape(count=3))
+    last = list(experts)[-1]
+    silent = {
+        module: replace(factors, b=torch.zeros_like(factors.b), a=factors.a * (idle == "b"))
+        for module, factors in experts[last].modules.items()
+    }
+    experts = {**experts, last: replace(experts[last], modules=silent)}
+    merged = dense(case.merged(experts))
+    for module, update in merged.items():
+        bound = sum(float(dense(state)[module].norm()) for state in experts.values())
+        assert update.isfinite().all() and float(update.norm()) <= 3 * bound

@@ -80,6 +80,13 @@ def test_copies_of_an_expert_are_counted_once(first: str) -> None:
         assert_same(merged, dense_of(expert))
 
 
+def test_an_expert_that_leaves_a_module_alone_does_not_count() -> None:
+    inputs = MergeInput(experts_of([[2, 0], [0, 5]], [[0, 0], [0, 0]]), "delta")
+    assert_same(svc(inputs, SvcSettings()).state, {MODULE: np.diag([2.0, 5.0])})
+    silent = MergeInput(experts_of([[0, 0], [0, 0]], [[0, 0], [0, 0]]), "delta")
+    assert_same(svc(silent, SvcSettings()).state, {MODULE: np.zeros((2, 2))})
+
+
 def test_experts_that_share_no_direction_of_the_output_are_stretched_by_what_the_others_count() -> None:
     # each of two directions is one expert's: its share is 0.3, the other's counts as 0.1, so 0.3 · 2 / 0.4 = 1.5
     inputs = MergeInput(experts_of([[2, 0], [0, 0]], [[0, 0], [0, 10]]), "delta")

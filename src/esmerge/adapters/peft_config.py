@@ -30,6 +30,7 @@ REFUSED = {
     "velora_config": "VeLoRA changes the forward pass",
     "monteclora_config": "MonteCLoRA samples its factors",
 }
+NO_FINE_TUNE = ("alora_invocation_tokens", "arrow_config", "monteclora_config")  # whose update depends on the input
 LARGEST_RANK = 2**20  # wider than any layer
 LARGEST_ALPHA = 1e30  # beyond, a scale times a factor is infinite in float32
 CHANGES_BACKBONE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # init_lora_weights that edit the backbone
@@ -103,16 +104,19 @@ def plain_config(facts: Mapping[str, tuple[int, float]], base_model: str | None)
 def _refuse_unmergeable(config: Mapping[str, Any], name: str, allowed: Collection[str]) -> None:
     refused = {key: reason for key, reason in REFUSED.items() if key not in allowed}
     reasons = [f"{key}={shown(config[key])} ({reason})" for key, reason in refused.items() if config.get(key)]
-    if config.get("bias", "none") != "none":
+    if (config.get("bias") or "none") != "none":
         reasons.append(f"bias={shown(config['bias'])} (biases of the backbone were trained)")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(CHANGES_BACKBONE):
         reasons.append(f"init_lora_weights={shown(start)} (the backbone was edited; save it converted to plain LoRA)")
     if reasons:
+        advice = (
+            ". Merged into its backbone (PEFT's merge_and_unload, save_pretrained) it is a full fine-tune, of which "
+            "`esmerge extract` makes a plain LoRA and says what that does not hold"
+        )
+        is_a_fine_tune = not any(config.get(key) for key in NO_FINE_TUNE)
         raise AdapterError(
-            f"adapter {name!r} is not plain LoRA and cannot be merged: {'; '.join(reasons)}. Merged into its backbone "
-            "(PEFT's merge_and_unload, save_pretrained) it is a full fine-tune, of which `esmerge extract` makes a "
-            "plain LoRA and says what that does not hold"
+            f"adapter {name!r} is not plain LoRA and cannot be merged: {'; '.join(reasons)}{advice * is_a_fine_tune}"
         )
 
 
@@ -120,7 +124,7 @@ def _check_numbers(config: Mapping[str, Any], where: str) -> None:
     """Refuse ranks and alphas that are no such numbers, and patterns that are no regular expressions."""
     for key, pattern_key, check, expected in (
         ("r", "rank_pattern", _is_rank, "a whole number from 1"),
-        ("lora_alpha", "alpha_pattern", _is_alpha, "a finite number"),
+        ("lora_alpha", "alpha_pattern", _is_alpha, "a finite number other than 0"),
     ):
         patterns = config.get(pattern_key) or {}
         if not isinstance(patterns, dict):
@@ -149,7 +153,7 @@ def _is_rank(value: object) -> bool:
 
 
 def _is_alpha(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_ALPHA
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < abs(value) <= LARGEST_ALPHA
 
 
 def _matching(patterns: Mapping[str, float] | None, path: str, default: float) -> float:

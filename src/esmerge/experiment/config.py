@@ -23,6 +23,7 @@ from esmerge.core.schema import Selection, choose, plain, typed
 from esmerge.core.validation import at_least
 from esmerge.experiment.search import Tuning
 from esmerge.merging.api import MERGES
+from esmerge.merging.ops.settings import EXACT
 from esmerge.model.scoring import MODES
 from esmerge.model.threads import AUTO, check_threads
 from esmerge.probe.api import PROBES
@@ -182,6 +183,12 @@ def check_axes(method: Selection, space: str | None, granularity: ESConfig) -> N
     spaces = method.entry.info.spaces
     if space is not None and spaces and space not in spaces:
         raise ConfigError(f"method={method.name} has no merge_space={space}: it has {', '.join(spaces)}")
+    rank = getattr(method.settings, "rank", EXACT)
+    if space == "factors" and rank != EXACT:
+        raise ConfigError(
+            f"method.rank={rank} truncates dense updates, and merge_space=factors has none: the merge has the experts' "
+            "rank; leave method.rank out, or say merge_space=delta"
+        )
     granularities = method.entry.info.granularities
     if granularities and granularity.name not in granularities:
         allowed = ", ".join(granularities)

@@ -43,6 +43,20 @@ def test_dtype_and_fingerprint(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in own.model.parameters())
 
 
+def test_a_fingerprint_depends_on_what_config_and_tokenizer_say(tmp_path: Path) -> None:
+    """Rotary frequencies and how texts are cut change what the same weights compute; a folder's name does not."""
+    folders = {name: save_backbone(tmp_path / name) for name in ("plain", "copy", "rotary", "lower")}
+    config = json.loads((folders["rotary"] / "config.json").read_text())
+    config["rope_parameters"] = {**config.get("rope_parameters", {}), "rope_type": "default", "rope_theta": 123.0}
+    (folders["rotary"] / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((folders["lower"] / "tokenizer.json").read_text())
+    (folders["lower"] / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": {"type": "Lowercase"}}))
+    prints = {
+        name: load_backbone(LoadedBackbone(str(folder)), "auto", "cpu").fingerprint for name, folder in folders.items()
+    }
+    assert prints["plain"] == prints["copy"] and len(set(prints.values())) == 3
+
+
 def test_a_device_map_is_what_transformers_makes_of_it(tmp_path: Path) -> None:
     source = LoadedBackbone(str(save_backbone(tmp_path / "backbone")), device_map={"": "cpu"})
     assert holding.holding(source, "auto", "cuda:7") == {"device_map": {"": "cpu"}}

@@ -83,7 +83,7 @@ def test_a_pool_serves_the_other_probes(made: Any, tmp_path: Path) -> None:
 
 
 def test_what_a_fingerprint_depends_on(made: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "sight.py").write_text("def encode(texts):\n    return []\n")
+    (tmp_path / "sight.py").write_text("def encode(texts):\n    return []\n\n\ndef look(texts):\n    return []\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     context = Context(0, Cache(tmp_path))
     _, experts = made
@@ -92,10 +92,12 @@ def test_what_a_fingerprint_depends_on(made: Any, tmp_path: Path, monkeypatch: A
         settings(made, experts={name: str(experts[name]) for name in ("prot", "mol")}),
         settings(made, experts={"mol": str(experts["prot"]), "prot": str(experts["prot"])}),
         settings(made, experts={"mol": expert, "prot": str(experts["prot"])}),
+        settings(made, experts={"mol": {**expert, "encoder": "sight:look"}, "prot": str(experts["prot"])}),
+        settings(made, experts={"mol": str(experts["mol"]), "prot": {**expert, "path": str(experts["prot"])}}),
         settings(made, dtype="bfloat16"),
     ]
     prints = [custom(variant, context).fingerprint for variant in (settings(made), *variants)]
-    assert len(set(prints)) == 5 and custom(settings(made), context).fingerprint == prints[0]
+    assert len(set(prints)) == 7 and custom(settings(made), context).fingerprint == prints[0]
 
 
 def test_who_perceives_what(made: Any, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from esmerge.adapters.checkpoint import Checkpoint, difference
 from esmerge.adapters.export import Placement
@@ -19,6 +20,7 @@ from esmerge.core.progress import tracked
 from esmerge.experiment.extraction.request import Extraction
 from esmerge.model.backbone import decoder_layers
 from esmerge.specialists.families.custom.backbone import located, skeleton
+from esmerge.specialists.families.custom.naming import completing
 from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.source import BackboneSource
 from esmerge.storage.usable import check_folder
@@ -82,22 +84,27 @@ def plan_extraction(source: BackboneSource, settings: Extraction) -> ExtractionP
     backbone = located(source.path)
     base = Checkpoint(user_path(backbone, "backbone"))
     tuned = Checkpoint(settings.tuned_folder, settings.part)
-    placements = _targets(source, backbone, settings)
+    model = skeleton(backbone, source.trust_remote_code)
+    placements = _targets(source, backbone, model, settings)
     _check_names(base, tuned, settings)
     for checkpoint in (base, tuned):
         checkpoint.check_plain(placement.tensor for placement in placements.values())
     with base.kept_open(), tuned.kept_open():
         changes = dict(_changes(base, tuned))
-    modules = {module: placed for module, placed in placements.items() if _is_whole(changes.get(placed.tensor))}
+    changed = {module for module, placed in placements.items() if _is_whole(changes.get(placed.tensor))}
+    chosen = changed | _completing(changed, placements, model, settings)
+    modules = {module: placed for module, placed in placements.items() if module in chosen}
     extracted = {placement.tensor for placement in modules.values()}
     left_out = {name: change for name, change in changes.items() if name not in extracted}
     _check_rest(left_out, modules, settings)
     return ExtractionPlan(backbone, settings, base, tuned, modules, left_out)
 
 
-def _targets(source: BackboneSource, backbone: str, settings: Extraction) -> dict[str, Placement]:
+def _targets(
+    source: BackboneSource, backbone: str, model: PreTrainedModel, settings: Extraction
+) -> dict[str, Placement]:
     """Where the weights of all linear layers stand that may be extracted, in the backbone's order."""
-    inside = f"{decoder_layers(skeleton(backbone, source.trust_remote_code))[0]}."
+    inside = f"{decoder_layers(model)[0]}."
     placements = weight_placements(backbone, source.trust_remote_code)
     paths = {module: module.removeprefix(PREFIX) for module in sorted(placements, key=natural)}
     chosen = [module for module, path in paths.items() if path.startswith(inside) and settings.is_target(path)]
@@ -106,6 +113,19 @@ def _targets(source: BackboneSource, backbone: str, settings: Extraction) -> dic
             f"targets={settings.targets!r} matches no linear layer of {inside}…, which are {some(list(paths.values()))}"
         )
     return {module: placements[module] for module in chosen}
+
+
+def _completing(
+    changed: Collection[str], placements: Mapping[str, Placement], model: PreTrainedModel, settings: Extraction
+) -> set[str]:
+    """Layers of a mixture's experts that did not change, and belong into one stack with some that did."""
+    unchanged = completing(changed, model)
+    if excluded := [module.removeprefix(PREFIX) for module in unchanged if module not in placements]:
+        raise AdapterError(
+            f"targets={settings.targets!r} leaves out {some(excluded)}: PEFT stacks a layer of all of a mixture's "
+            "experts, and gate with up, so an adapter of a part could not be loaded again; widen targets to all of them"
+        )
+    return set(unchanged)
 
 
 def _check_names(base: Checkpoint, tuned: Checkpoint, settings: Extraction) -> None:

@@ -12,8 +12,10 @@ divided by the trace of Σ_i, c by the mean of t, and W₀ gets a spectral refin
 ε is not relative: of updates that are small against it, the merge is their mean less the mean row. All of it is done on
 cores in shared bases, to which the vector of ones is added; the result lies in the joint row space of the updates.
 
-Difference from the authors' code, on purpose: k is a share of the singular values that F has, as in Iso-C; theirs is of
-the weight's whole width, whose empty directions have arbitrary vectors.
+Differences from the authors' code, on purpose: k is a share of the singular values that F has, as in Iso-C; theirs is
+of the weight's whole width, whose empty directions have arbitrary vectors. Experts that leave a module alone do not
+count there: ε over a trace of zero would be the merge. Of an expert whose update is a thousand times smaller than the
+others', ε over its trace still is, as published.
 """
 
 from __future__ import annotations
@@ -90,25 +92,29 @@ def covariance_merge(basis: SharedBasis, epsilon: float, keep: float) -> Tensor:
     cores, ones = basis.cores, basis.left.sum(dim=0) / len(basis.left) ** 0.5  # a unit vector: the left basis has it
     centred = cores - ones[:, None] * (ones @ cores)[:, None, :]
     energies = cores.square().sum(dim=(1, 2))
+    count = (energies > 0).sum().clamp_min(1)  # experts that update the module
     differ = is_heterogeneous(energies)
     traces = torch.where(differ, centred.square().sum(dim=(1, 2)) + TINY, 1.0)
     covariances = (centred.mT @ centred) / traces[:, None, None]
-    ridges = epsilon / traces
+    ridges = torch.where((energies > 0) | ~energies.any(), epsilon / traces, 0.0)
     unit = torch.eye(cores.shape[-1], dtype=cores.dtype, device=cores.device)
     total = covariances.sum(dim=0)
     columns = basis.right.sum(dim=0)  # the vector of ones, as far as the right basis has it
-    prior = total @ columns / len(basis.right) / torch.where(differ, energies.mean() + TINY, 1.0)
+    prior = total @ columns / len(basis.right) / torch.where(differ, energies.sum() / count + TINY, 1.0)
     numerator = (centred @ (covariances + ridges[:, None, None] * unit)).sum(dim=0)
     denominator = total + ridges.sum() * unit + torch.outer(columns, prior)
     merged: Tensor = torch.linalg.solve(denominator.mT, numerator.mT).mT
-    mean = (total + ridges.sum() * unit) / len(cores)
+    mean = (total + ridges.sum() * unit) / count
     return merged + torch.where(differ, refinement(merged + (cores @ (covariances - mean)).sum(dim=0), keep), 0.0)
 
 
 def is_heterogeneous(energies: Tensor) -> Tensor:
-    """Whether the logarithms of the experts' squared norms, (N,), differ much; a single truth value."""
-    logs = (energies + TINY).log()
-    heterogeneous: Tensor = logs.var() / (logs.mean().square() + TINY) > HETEROGENEOUS
+    """Whether the logarithms of the experts' squared norms, (N,), zeros apart, differ much; a single truth value."""
+    logs, is_active = (energies + TINY).log(), energies > 0
+    count = is_active.sum()
+    mean = (logs * is_active).sum() / count
+    variance = ((logs - mean).square() * is_active).sum() / (count - 1)
+    heterogeneous: Tensor = (count > 1) & (variance / (mean.square() + TINY) > HETEROGENEOUS)
     return heterogeneous
 
 

@@ -6,7 +6,8 @@ direction of the output, and expert i responds in it by ``a_r^i = u_rᵀ ΔW_i``
     s_r^i = ⟨u_rᵀ M, a_r^i⟩ / ‖a_r^i‖²,    and    σ_r ← σ_r · N / Σ_i max(α, s_r^i):
 
 where experts agree M has counted their response several times (s > 1) and is turned down; where it lost some (s < 1) it
-is turned up, by 1/α at most. An expert without a response in a direction counts as α.
+is turned up, by 1/α at most. An expert without a response in a direction counts as α; one that leaves the whole module
+alone does not count there.
 
 It is computed on cores in shared bases where the merge has a low rank, on whole updates, one module at a time, where it
 has none. Merges that leave equal singular values (Iso-C) have no directions of their own and are not offered.
@@ -103,11 +104,13 @@ def core_of(factors: LoraFactors, basis: SharedBasis) -> Tensor:
 
 def calibrated(merged: Tensor, updates: Tensor, alpha: float) -> Tensor:
     """The merged update with calibrated singular values: (p, q), (N, p, q) -> (p, q)."""
+    is_active = updates.flatten(1).any(dim=1)
     u, values, vt = torch.linalg.svd(merged, full_matrices=False)
     responses = u.mT @ updates  # (N, m, q)
     squares = responses.square().sum(dim=-1)
     along = torch.einsum("mq,nmq->nm", values[:, None] * vt, responses)  # u_rᵀ M is σ_r v_rᵀ
     shares = torch.where(squares > 0, along / squares, 0.0)
-    factors = len(updates) / shares.clamp_min(alpha).sum(dim=0)
+    counted = shares.clamp_min(alpha) * is_active[:, None]
+    factors = torch.where(is_active.any(), is_active.sum() / counted.sum(dim=0), 1.0)
     turned: Tensor = (u * (values * factors)) @ vt
     return turned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import typing
 from collections.abc import Callable, Iterable
@@ -37,6 +38,8 @@ from esmerge.specialists.families.custom.source import LoadedBackbone
 from esmerge.storage.tensor_digest import tensors_digest
 
 Loaded = TypeVar("Loaded")
+OF_THE_COPY = ("_name_or_path", "transformers_version")  # keys of a config that say nothing of what the model computes
+OF_A_CALL = ("truncation", "padding")  # what a tokenizer remembers of its last call
 
 
 def located(name: str) -> str:
@@ -128,10 +131,24 @@ def load_backbone(
     if source.on_one_device:
         typing.cast(nn.Module, model).to(device)
     weights = {key: weight for key, weight in model.named_parameters() if key not in random_head}
-    fingerprint = tensors_digest(weights, sorted(tokenizer.get_vocab().items()))
+    fingerprint = tensors_digest(weights, [_shape(model), _wording(tokenizer)])
     replace_conv1d(model)
     separate_experts(model, adapted)
     return Backbone(model, tokenizer, name, fingerprint, placeholders)
+
+
+def _shape(model: PreTrainedModel) -> dict[str, object]:
+    """What a config says beside the weights: rotary frequencies, epsilons, activations …"""
+    recorded: dict[str, object] = json.loads(model.config.to_json_string(use_diff=False))
+    return {key: value for key, value in recorded.items() if key not in OF_THE_COPY}
+
+
+def _wording(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """How a tokenizer cuts texts: its words and, where it is a fast one, its rules."""
+    if not tokenizer.is_fast:
+        return dict(tokenizer.get_vocab())
+    rules: dict[str, object] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in rules.items() if key not in OF_A_CALL}
 
 
 def _load_weights(source: LoadedBackbone, dtype: str | torch.dtype, device: str) -> tuple[PreTrainedModel, set[str]]:

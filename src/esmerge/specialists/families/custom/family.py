@@ -88,12 +88,16 @@ def custom(settings: CustomSettings, context: Context) -> Specialists:
     backbone = load_backbone(source, settings.dtype, context.device, adapted, settings.tokens)
     specialists = assembled(settings, backbone, adapters, context)
     released = [e.released.digest() for e in specialists.encoders.values() if isinstance(e, StoredEncoder)]
-    entries = [expert.encoder for expert in settings.described().values() if expert.encoder]
+    encoders = {
+        name: [expert.encoder, source_digest(expert.encoder)]
+        for name, expert in settings.described().items()
+        if expert.encoder
+    }
     parts = [
         backbone.fingerprint,
         specialists.expert_modality,
         *map(adapter_digest, adapters.values()),
-        *map(source_digest, entries),
+        *([encoders] if encoders else []),
         *released,
         *([asdict(settings.tokens)] if backbone.placeholders else []),
     ]

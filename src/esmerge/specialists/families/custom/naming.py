@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from transformers import PreTrainedModel
@@ -41,6 +41,16 @@ def check_mixtures(experts: Mapping[str, LoraState], model: PreTrainedModel) -> 
             _check_beside(name, state, mixture)
 
 
+def completing(modules: Collection[str], model: PreTrainedModel) -> list[str]:
+    """What an adapter of these modules lacks to be loaded again: PEFT stacks the layers of a mixture's experts."""
+    return [
+        module
+        for path, mixture in routed_layers(model)
+        for module in _needed(modules, PREFIX + path, mixture)
+        if module not in modules
+    ]
+
+
 def _renamed(state: LoraState, names: ModuleNames, name: str) -> LoraState:
     backbone_names = {
         module: PREFIX + (_find(names, module) or module.removeprefix(PREFIX)) for module in state.modules
@@ -66,16 +76,19 @@ def _find(names: ModuleNames, module: str) -> str | None:
     return names.find(module.removeprefix(PREFIX))
 
 
-def _check_mixture(name: str, state: LoraState, path: str, mixture: SeparateExperts) -> None:
+def _needed(modules: Collection[str], path: str, mixture: SeparateExperts) -> list[str]:
+    """Every expert's layer of each kind that some expert of a mixture has among the modules, gate and up together."""
     layers = [
-        layer
-        for layer in mixture.layer_names()
-        if any(f"{path}.{i}.{layer}" in state.modules for i in range(len(mixture)))
+        layer for layer in mixture.layer_names() if any(f"{path}.{i}.{layer}" in modules for i in range(len(mixture)))
     ]
     pair = (mixture.names.gate, mixture.names.up)
     if any(layer in pair for layer in layers):
         layers = list(dict.fromkeys([*pair, *layers]))
-    needed = [f"{path}.{index}.{layer}" for index in range(len(mixture)) for layer in layers]
+    return [f"{path}.{index}.{layer}" for index in range(len(mixture)) for layer in layers]
+
+
+def _check_mixture(name: str, state: LoraState, path: str, mixture: SeparateExperts) -> None:
+    needed, pair = _needed(state.modules, path, mixture), (mixture.names.gate, mixture.names.up)
     missing = [module for module in needed if module not in state.modules]
     if missing:
         raise AdapterError(
