@@ -142,7 +142,7 @@ def test_samples_without_a_score_are_left_out_and_counted(tmp_path: Path) -> Non
     write_log(tmp_path / "b.json", [inspect_sample(i, "I") for i in range(4)])
     text = compare_sources([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "out").text
     assert "- A: 1 samples (all samples) have no score and are left out." in text
-    assert "binding: 3 questions of 3 in A and 4 in B are shared." in text
+    assert "binding: answers compared are 3 of 3 in A; 3 of 4 in B, 0.0 % of all right." in text
 
 
 def test_an_archive_of_inspect_says_how_to_open_it(tmp_path: Path) -> None:
@@ -222,6 +222,49 @@ def test_without_a_hash_the_documents_of_the_harness_tell_questions_apart(tmp_pa
         pairs = zip(lines, docs, strict=True)
         sides.append([{**{k: v for k, v in line.items() if k != "doc_hash"}, "doc": doc} for line, doc in pairs])
     assert [pairs_of_questions(tmp_path, sides[0], side) for side in sides] == [4, 4, 0, 0]
+    assert "- binding: not paired, no question is in both." not in (tmp_path / "out" / "comparison.md").read_text()
+    assert "- samples: not paired, no question is in both." in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_epochs_of_one_log_only_are_named_and_all_its_answers_counted(tmp_path: Path) -> None:
+    grades = {1: "CIII", 2: "CCCC", 3: "CCCI"}
+    samples = [inspect_sample(i, value, epoch=e) for e, values in grades.items() for i, value in enumerate(values)]
+    logs = [
+        write_log(tmp_path / "a.json", samples),
+        write_log(tmp_path / "b.json", [inspect_sample(i, "C") for i in range(4)]),
+    ]
+    comparison = compare_sources(logs, tmp_path / "out")
+    row = comparison.table.iloc[0]
+    assert (row["n"], row["accuracy_a"], row["total_a"]) == (4, 1 / 4, 12)
+    assert "- Only in A: seeds or epochs 2, 3." in comparison.text
+    assert "- binding: answers compared are 4 of 12 in A, 66.7 % of all right; 4 of 4 in B." in comparison.text
+
+
+def test_epochs_that_are_not_paired_are_said_to_repeat_questions(tmp_path: Path) -> None:
+    sides = [
+        [inspect_sample(i, "C", epoch=e, input=f"{text} {i}") for e in (1, 2) for i in range(4)]
+        for text in ("Q", "Another")
+    ]
+    assert pairs_of_questions(tmp_path, *sides) == 0
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "no question is in both; p takes answers to a question that returns under seeds or epochs for ind" in text
+
+
+def test_other_targets_are_counted(tmp_path: Path) -> None:
+    sides = [[inspect_sample(i, "C", target=target if i else "B") for i in range(4)] for target in "BA"]
+    assert pairs_of_questions(tmp_path, *sides) == 0
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "- binding: not paired, 3 of 4 shared questions have another target." in text
+
+
+def test_tasks_of_one_folder_only_are_named_and_no_metric_is_given_for_them(tmp_path: Path) -> None:
+    for source, tasks in {"a": ("binding", "killing"), "b": ("binding", "clashing", "lasting")}.items():
+        for task in tasks:
+            lines = [harness_line(i, i > 0) for i in range(4)]
+            write_lines(tmp_path / source / f"samples_{task}_{STAMP}.jsonl", lines)
+    text = compare_sources([tmp_path / "a", tmp_path / "b"], tmp_path / "out").text
+    assert "- Only in A: benchmarks killing.\n- Only in B: benchmarks clashing, lasting.\n" in text
+    assert "- What is right, as the logs say: binding by acc.\n" in text
 
 
 def test_logs_of_two_models_in_one_folder_are_two_methods(tmp_path: Path) -> None:
