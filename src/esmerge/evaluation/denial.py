@@ -32,9 +32,10 @@ _PHRASES = (
 )
 _ANY = "|".join([*" ".join(_WORDS).split(), *_PHRASES])
 _SIGNS = "[✗✘✖❌❎🚫¬≠]"
-_PREFIX = rf"(?:un|in|anti|dis|de)-(?={MASK})"  # "un-sensitive"; what has no hyphen is another word and no label
+# "un-sensitive", "!sensitive"; a prefix without a hyphen makes another word, which is no label
+_PREFIX = rf"(?:(?:un|in|anti|dis|de)-|!)(?={MASK})"
 
-DENIAL = re.compile(rf"(?<!\w)(?:(?:{_ANY})(?!\w)|{_PREFIX})|n't(?!\w)|{_SIGNS}", re.IGNORECASE)
+DENIAL = re.compile(rf"(?<!\w)(?:{_ANY})(?!\w)|n't(?!\w)|{_SIGNS}", re.IGNORECASE)
 FALSEHOOD = re.compile(
     r"(?<!\w)(?:false|untrue|incorrect|wrong|mistaken|not\s+(?:true|correct|right|so|the\s+case))(?!\w)", re.IGNORECASE
 )

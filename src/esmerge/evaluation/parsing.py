@@ -168,7 +168,7 @@ def _checked(labels: list[str]) -> list[str]:
 
 def _plain(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).translate(TYPOGRAPHY)
-    return without_contractions(plain.replace(MASK, " ").replace(DENIED_MASK, " "))
+    return without_contractions(plain.replace(MASK, " ").replace(DENIED_MASK, " ").replace("!=", "≠"))
 
 
 def _answer_line(prompt: str, text: str) -> str:
