@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
-from tests.report.synthetic import add_run
+from tests.report.synthetic import add_run, fail_run
 
 from esmerge.cli.report import with_list
 from esmerge.core.errors import InputError, StoreError
@@ -59,14 +59,70 @@ def test_equal_questions_are_paired_by_mcnemars_test(tmp_path: Path) -> None:
 def test_questions_of_one_sweep_only_are_left_out_and_counted(tmp_path: Path) -> None:
     row = both(tmp_path, n=150).iloc[0]
     assert row["paired"] and (row["n"], row["n_a"], row["n_b"]) == (100, 100, 150)
-    assert "d: 100 questions of 100 in A and 150 in B are shared" in (tmp_path / "out" / "comparison.md").read_text()
+    assert (
+        "Drug: answers compared are 100 of 100 in A; 100 of 150 in B, 80.0 % of all right."
+        in (tmp_path / "out" / "comparison.md").read_text()
+    )
 
 
 def test_other_tables_are_never_paired(tmp_path: Path) -> None:
     row = both(tmp_path, terms={"checksum": "1"}).iloc[0]
     assert not row["paired"] and row["n"] == 0
+    assert "- Drug: not paired, the tables differ." in (tmp_path / "out" / "comparison.md").read_text()
     expected = unpaired_difference(60, 100, 80, 100)
     assert row["p"] == pytest.approx(expected.p_value) and row["detectable"] == pytest.approx(expected.detectable)
+
+
+def test_seeds_and_benchmarks_of_one_sweep_only_are_named(tmp_path: Path) -> None:
+    more = {**ONE, "p": ("Protein", "cross_modal")}
+    for seed, rate in enumerate((0.5, 0.8, 0.8)):
+        add_run(tmp_path / "A", f"average_{seed}", "average", rate, seed=seed, n=100, suite=more)
+    for seed in (0, 7):
+        add_run(tmp_path / "B", f"average_{seed}", "average", 0.6, seed=seed, n=100, suite=ONE)
+    comparison = compare_sources([tmp_path / "A", tmp_path / "B"], tmp_path / "out")
+    row = comparison.table.iloc[0]
+    assert len(comparison.table) == 1
+    assert (row["benchmark"], row["n"], row["total_a"], row["total_b"]) == ("d", 100, 300, 200)
+    assert row["accuracy_a"] == 0.5 and row["total_accuracy_a"] == pytest.approx(0.7)
+    assert "- Only in A: benchmarks Protein; seeds or epochs 1, 2." in comparison.text
+    assert "- Only in B: seeds or epochs 7." in comparison.text
+    assert (
+        "- Drug: answers compared are 100 of 300 in A, 70.0 % of all right; 100 of 200 in B, 60.0 % of all right."
+        in comparison.text
+    )
+
+
+def test_what_one_method_alone_lacks_is_said_of_that_method(tmp_path: Path) -> None:
+    more = {**ONE, "p": ("Protein", "cross_modal")}
+    for method in ("average", "ties"):
+        for seed in (0, 1):
+            add_run(tmp_path / "A", f"{method}_{seed}", method, 0.6, seed=seed, n=20, suite=more)
+            suite = more if (method, seed) == ("average", 0) else ONE
+            if (method, seed) != ("ties", 1):
+                add_run(tmp_path / "B", f"{method}_{seed}", method, 0.6, seed=seed, n=20, suite=suite)
+    text = compare_sources([tmp_path / "A", tmp_path / "B"], tmp_path / "out").text
+    assert "- Only in A, Average: seeds or epochs 1 of Protein." in text
+    assert "- Only in A, TIES: benchmarks Protein; seeds or epochs 1." in text
+    assert "Only in B" not in text
+    assert "- Protein (Average): answers compared are 20 of 40 in A, 60.0 % of all right; 20 of 20 in B." in text
+    assert "- Drug (TIES): answers compared are 20 of 40 in A, 60.0 % of all right; 20 of 20 in B." in text
+
+
+def test_equal_sweeps_have_no_note_on_what_is_left_out(tmp_path: Path) -> None:
+    both(tmp_path)
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert not any(word in text for word in ("Only in", "answers compared", "not paired", "What is right", "left out"))
+
+
+def test_runs_that_are_not_finished_are_named(tmp_path: Path) -> None:
+    fail_run(tmp_path / "A", "ties_0", ValueError("no"))
+    both(tmp_path)
+    assert "- A: not finished and left out: ties_0." in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_sources_without_a_common_seed_say_their_seeds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"on d \(seeds or epochs 0\), the second .* on d \(seeds or epochs 3\)"):
+        both(tmp_path, seed=3)
 
 
 def test_methods_of_one_sweep_only_and_settings_are_listed(tmp_path: Path) -> None:
@@ -86,6 +142,8 @@ def test_foreign_logs_are_paired(form: Callable[[np.ndarray], list[dict[str, obj
     logs = [write_log(tmp_path / k / name, form(r)).parent for k, r in (("a", right), ("b", better))]
     row = compare_sources(logs, tmp_path / "out").table.iloc[0]
     assert row["benchmark"] == "pubmedqa" and row["paired"] and row["n"] == 40
+    by_number = "paired by number and target alone" in (tmp_path / "out" / "comparison.md").read_text()
+    assert by_number == (form is inspect)  # these lines of Inspect hold no question
     assert row["difference"] == pytest.approx(-6 / 40) and row["p"] == pytest.approx(binomtest(0, 6).pvalue)
 
 

@@ -1,8 +1,8 @@
 """From what a model wrote to the label it meant, or to nothing.
 
 The answer is what follows ``Final answer:``, to the end of that line. It is read leniently in form (case, quotes,
-punctuation, emphasis) and strictly in content: a line that repeats the choices, mentions several labels in a sentence,
-or denies the one it mentions, gives no answer.
+punctuation, emphasis, contractions) and strictly in content: a line that affirms several labels, or denies or doubts
+the one that it names, before it or after it, gives no answer. What cannot be told is wrong, never the opposite label.
 """
 
 from __future__ import annotations
@@ -10,14 +10,65 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from esmerge.core.errors import InputError
+from esmerge.evaluation.denial import (
+    CORRECTION,
+    DENIAL,
+    DENIED_MASK,
+    DIRECT_DENIAL,
+    FALSEHOOD,
+    MASK,
+    SCORE,
+    SHARED_DENIAL,
+    VERDICT,
+    without_confirmations,
+    without_contractions,
+)
 
 MARKER = re.compile(r"final\s+answer\W*?:", re.IGNORECASE)
-DENIAL = re.compile(r"(?<!\w)(not|never|neither|nor|cannot|non)(?!\w)|n't(?!\w)", re.IGNORECASE)
-CHOICE = re.compile(r"\0+[\s\"'*_`.)\]]*(/|\||,?\s*(?<!\w)(or|and)(?!\w))[\s\"'*_`(\[]*\0", re.IGNORECASE)
+# a reason ends what is answered as a full stop does
+END = re.compile(
+    r"[;!?]+|[.]+(?!\w)|(?<!\w)(?:because|since|due\s+to|given\s+that|owing\s+to)(?!\w)|,\s+as(?!\w)", re.I
+)
 DRESS = " \t\"'*_`"  # what may stand around an answer without being one
 TYPOGRAPHY = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "‐": "-", "‑": "-", "–": "-", "：": ":"})
+# "no" before another word belongs to that word ("no evidence") and is no answer
+DETERMINER = (
+    r"(?!-\w|\.?\s*\d|\s+(?!(?:no|it|this|that|these|those|they|there|the|he|she|i|we|because|since|as|is|and|or|but)"
+    r"(?!\w))\w)"
+)
+
+
+@dataclass(frozen=True, order=True)
+class Mention:
+    """A label that a line names.
+
+    Attributes:
+        start, end: in letters of the line.
+        label: as the caller spells it.
+    """
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """An answer's line.
+
+    Attributes:
+        masked: the line with every label made ``MASK``, or ``DENIED_MASK`` where a denial stands directly before it.
+        affirmed: mentions that no such denial and no question mark touches, in order.
+        denied: labels of mentions that a denial touches.
+    """
+
+    masked: str
+    affirmed: tuple[Mention, ...]
+    denied: frozenset[str]
 
 
 def parse_answer(text: str, labels: Sequence[str], prompt: str = "") -> str:
@@ -31,20 +82,79 @@ def parse_answer(text: str, labels: Sequence[str], prompt: str = "") -> str:
 
     Returns:
         The label as it stands in ``labels``, without blanks around it: the one the line begins with, or else the only
-        one that it names without denying it.
+        one that it names, in both cases unless the line denies it, doubts it or affirms another one beside it.
 
     Raises:
         InputError: two labels differ in case only, or one is blank.
     """
-    line = _answer_line(_plain(prompt), _plain(text))
-    mentions, remainder = _mentions(line, _checked([label.strip() for label in labels]))
-    if not mentions:
+    line = without_confirmations(_answer_line(_plain(prompt), _plain(text)))
+    mentions, masked = _mentions(line, _checked([label.strip() for label in labels]))
+    answer = _read(masked, mentions)
+    return _answer(answer) if answer else ""
+
+
+def _answer(line: Line) -> str:
+    """The first label that the line affirms, unless something else in it speaks against it."""
+    if not line.affirmed:
         return ""
-    first, label = min(mentions)
-    several = len({name for _, name in mentions}) > 1
-    if re.search(r"\w", line[:first]):  # the answer is somewhere in a sentence
-        return "" if several or DENIAL.search(remainder) else label
-    return "" if several and CHOICE.match(remainder[first:]) else label
+    first, others = line.affirmed[0], [mention for mention in line.affirmed if mention.label != line.affirmed[0].label]
+    end = END.search(line.masked, first.end)
+    sentence_end = end.start() if end else len(line.masked)
+    before, after = line.masked[: first.start], line.masked[first.end : sentence_end]
+    is_first_word = not re.search(r"\w", before.replace(DENIED_MASK, "x"))
+    rivals = [mention for mention in others if mention.start < sentence_end or not is_first_word]
+    if rivals or first.label in line.denied or DENIAL.search(before) or _speaks_against(after, first.label):
+        return ""
+    starts = [match.end() for match in END.finditer(line.masked, sentence_end)]
+    for start, stop in pairwise([*starts, len(line.masked)]):
+        rivals = [mention for mention in others if start <= mention.start < stop]
+        if _takes_back(line.masked[start:stop], first.label, start, rivals):
+            return ""
+    return first.label
+
+
+def _speaks_against(after: str, label: str) -> bool:
+    """Whether the rest of a label's sentence denies it; ``No, it does not`` denies nothing."""
+    if SCORE.match(after):
+        return True
+    if not _is_denial(label):
+        return bool(DENIAL.search(after))
+    return bool(re.search(r"\w", DENIAL.sub("", label)) and (VERDICT.match(after) or FALSEHOOD.search(after)))
+
+
+def _takes_back(sentence: str, label: str, start: int, rivals: Sequence[Mention]) -> bool:
+    """Whether a later sentence, which starts at a letter of the line, takes the label back; most only explain it."""
+    rival_leads = any(not re.search(r"\w", sentence[: mention.start - start]) for mention in rivals)
+    denial = DENIAL.search(sentence)
+    denial_leads = denial is not None and not re.search(r"\w", sentence[: denial.start()])
+    if rival_leads or (CORRECTION.match(sentence) and rivals):
+        return True
+    if _is_denial(label):
+        return bool(FALSEHOOD.search(sentence) and re.search(r"\w", DENIAL.sub("", label)))
+    return denial_leads or bool(FALSEHOOD.search(sentence)) or bool(denial and CORRECTION.match(sentence))
+
+
+def _is_denial(label: str) -> bool:
+    return DENIAL.search(_plain(label)) is not None
+
+
+def _read(masked: str, mentions: Sequence[Mention]) -> Line | None:
+    """What a line affirms and denies; None if it is a question, or a denial of which nobody can say how far it goes."""
+    denied_starts = {match.start(1) for match in DIRECT_DENIAL.finditer(masked)}
+    masked = DIRECT_DENIAL.sub(lambda match: DENIED_MASK * len(match[0]), masked)
+    if SHARED_DENIAL.search(masked):
+        return None
+    affirmed = []
+    for mention in sorted(mentions):
+        if mention.start in denied_starts:
+            continue
+        end = END.search(masked, mention.end)
+        if end is None or "?" not in end[0]:
+            affirmed.append(mention)
+        elif not re.search(r"\w", masked[: mention.start]) and re.search(r"\w", masked[mention.end : end.start()]):
+            return None  # the line begins with a label and goes on to a question: which of them it answers is open
+    denied = frozenset(mention.label for mention in mentions if mention.start in denied_starts)
+    return Line(masked, tuple(affirmed), denied)
 
 
 def _checked(labels: list[str]) -> list[str]:
@@ -57,7 +167,8 @@ def _checked(labels: list[str]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).translate(TYPOGRAPHY).replace("\0", " ")
+    plain = unicodedata.normalize("NFKC", text).translate(TYPOGRAPHY)
+    return without_contractions(plain.replace(MASK, " ").replace(DENIED_MASK, " ").replace("!=", "≠"))
 
 
 def _answer_line(prompt: str, text: str) -> str:
@@ -69,13 +180,13 @@ def _answer_line(prompt: str, text: str) -> str:
     return next((line for line in lines if line.strip(DRESS)), "")
 
 
-def _mentions(line: str, labels: Sequence[str]) -> tuple[list[tuple[int, str]], str]:
-    """Start and name of each label in the line, the longest first, and the line with every match made ``\\0``."""
+def _mentions(line: str, labels: Sequence[str]) -> tuple[list[Mention], str]:
+    """Each label in the line, the longest first, and the line with every match made ``MASK``."""
     mentions = []
     for label in sorted(labels, key=len, reverse=True):
         for match in _pattern(label).finditer(line):
-            mentions.append((match.start(), label))
-        line = _pattern(label).sub(lambda match: "\0" * len(match[0]), line)
+            mentions.append(Mention(match.start(), match.end(), label))
+        line = _pattern(label).sub(lambda match: MASK * len(match[0]), line)
     return mentions, line
 
 
@@ -83,4 +194,5 @@ def _pattern(label: str) -> re.Pattern[str]:
     # only between words do blanks and dashes mean the same; at an end, a dash may be all that tells labels apart
     words = re.split(r"(?<=\w)[\s_-]+(?=\w)", _plain(label))
     pattern = r"[\s_-]+".join(map(re.escape, words))
-    return re.compile(rf"(?<!\w){pattern}(?!\w)", re.IGNORECASE)
+    determiner = DETERMINER if label.casefold() == "no" else ""
+    return re.compile(rf"(?<!\w){pattern}(?!\w){determiner}", re.IGNORECASE)

@@ -11,6 +11,7 @@ import pandas as pd
 from esmerge.core.errors import InputError, StoreError
 from esmerge.evaluation.power import POWER
 from esmerge.report.beside.logs import read_log_answers
+from esmerge.report.beside.notes import notes_on, repeats_named
 from esmerge.report.beside.pairing import compare_matches, matches
 from esmerge.report.beside.sweeps import read_sweep_answers
 from esmerge.report.beside.types import Answers
@@ -49,7 +50,7 @@ def compare_sources(sources: Sequence[Path], out: Path) -> SideBySide:
     """Write ``comparison.csv`` and ``comparison.md`` of two sources into ``out``.
 
     Raises:
-        StoreError, InputError: a source cannot be read, or both have no method and benchmark in common.
+        StoreError, InputError: a source cannot be read, or both have no method, benchmark and seed in common.
     """
     a, b = (read_answers(path) for path in sources)
     matched = matches(a, b)
@@ -78,7 +79,7 @@ def markdown(table: pd.DataFrame, a: Answers, b: Answers, sources: Sequence[Path
         cells = [row["method"], titles.get(row["benchmark"], row["benchmark"]), *shares, difference]
         cells += ["< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}", n, f"{100 * row['detectable']:.1f}"]
         rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    notes = [f"- {note}" for note in [f"A: {sources[0]}. B: {sources[1]}.", *_legend(table), *_unlike(table, a, b)]]
+    notes = [f"- {note}" for note in [f"A: {sources[0]}. B: {sources[1]}.", *_legend(table), *notes_on(table, a, b)]]
     return "\n".join([f"# {a.name} and {b.name}", "", *head, *rows, "", *notes, ""])
 
 
@@ -93,41 +94,8 @@ def _legend(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _unlike(table: pd.DataFrame, a: Answers, b: Answers) -> list[str]:
-    """What is in one source only, what was left out of pairs, and in which settings the two differ."""
-    notes = [f"{letter}: {note}" for letter, source in (("A", a), ("B", b)) for note in source.notes]
-    if any(title in b.methods for title in a.methods):
-        for letter, source, other in (("A", a, b), ("B", b, a)):
-            titles = [title for title in source.methods if title not in other.methods]
-            notes += [f"Only in {letter}: {', '.join(titles)}."] if titles else []
-    metrics = {
-        benchmark: answer_set.metric
-        for source in (a, b)
-        for sets in source.methods.values()
-        for (_, benchmark), answer_set in sets.items()
-        if answer_set.metric
-    }
-    if metrics:
-        notes.append(f"What is right, as the logs say: {', '.join(f'{name} by {by}' for name, by in metrics.items())}.")
-    partly = table[table["paired"] & ((table["n"] < table["n_a"]) | (table["n"] < table["n_b"]))]
-    for row in partly.drop_duplicates("benchmark").to_dict("records"):
-        notes.append(f"{row['benchmark']}: {row['n']} questions of {row['n_a']} in A and {row['n_b']} in B are shared.")
-    return notes + _settings(a, b)
-
-
-def _settings(a: Answers, b: Answers) -> list[str]:
-    """Settings whose value differs between A and B in every method that has them."""
-    differing: dict[str, set[tuple[str, str]]] = {}
-    for title in a.settings.keys() & b.settings.keys():
-        first, second = a.settings[title], b.settings[title]
-        for name in first.keys() | second.keys():
-            differing.setdefault(name, set()).add((first.get(name, "–"), second.get(name, "–")))
-    differences = [
-        f"{name} {x} / {y}" for name, values in sorted(differing.items()) for x, y in sorted(values) if x != y
-    ]
-    return [f"Settings that differ, A / B: {'; '.join(differences)}."] if differences else []
-
-
 def _listed(answers: Answers) -> str:
-    benchmarks = dict.fromkeys(benchmark for sets in answers.methods.values() for _, benchmark in sets)
-    return f"{', '.join(answers.methods)} on {', '.join(benchmarks)}"
+    keys = [key for sets in answers.methods.values() for key in sets]
+    benchmarks = dict.fromkeys(benchmark for _, benchmark in keys)
+    repeats = repeats_named(keys)
+    return f"{', '.join(answers.methods)} on {', '.join(benchmarks)}{f' ({repeats})' if repeats else ''}"

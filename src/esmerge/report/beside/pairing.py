@@ -16,45 +16,76 @@ from esmerge.report.paired import RESAMPLES
 from esmerge.report.statistics import LEVEL
 
 COLUMNS = ("method", "benchmark", "paired", "n", "n_a", "n_b", "accuracy_a", "accuracy_b", "difference", "ci_low",
-           "ci_high", "p", "p_holm", "detectable")  # fmt: skip
+           "ci_high", "p", "p_holm", "detectable", "total_a", "total_b", "total_accuracy_a", "total_accuracy_b",
+           "has_text", "obstacle", "questions_return")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Side:
+    """One source's part of a match.
+
+    Attributes:
+        answers: over the seeds that both sources have; columns ``repeat, id, label, prediction``.
+        total, total_right: answers to the benchmark over all seeds of this source, and the right ones among them.
+    """
+
+    answers: pd.DataFrame
+    total: int
+    total_right: int
 
 
 @dataclass(frozen=True)
 class Match:
-    """One method of both sources on one benchmark, over the seeds that both have.
+    """One method of both sources on one benchmark.
 
     Attributes:
-        a, b: columns ``repeat, id, label, prediction``.
         same_tables: False where it is known that the ids point into different tables.
+        has_text: False where a source has ids without the questions.
     """
 
     method: str
     benchmark: str
-    a: pd.DataFrame
-    b: pd.DataFrame
+    a: Side
+    b: Side
     same_tables: bool
+    has_text: bool
 
-    def shared(self) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-        """The answers to the questions that both were asked; None where there are none, or labels contradict."""
-        joined = self.a.merge(self.b, on=KEY, suffixes=("_a", "_b"))
-        if not self.same_tables or joined.empty or (joined["label_a"] != joined["label_b"]).any():
-            return None
-        keys = pd.MultiIndex.from_frame(joined[KEY])
-        a, b = (frame[pd.MultiIndex.from_frame(frame[KEY]).isin(keys)] for frame in (self.a, self.b))
+    def obstacle(self) -> str:
+        """Why answers cannot be paired; empty where they can."""
+        if not self.same_tables:
+            return "the tables differ"
+        joined = self._joined()
+        if joined.empty:
+            return "no question is in both" + ("" if self.has_text else ", and a log does not hold what was asked")
+        contradicting = int((joined["label_a"] != joined["label_b"]).sum())
+        return f"{contradicting} of {len(joined)} shared questions have another target" if contradicting else ""
+
+    def shared(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The answers to the questions that both were asked."""
+        keys = pd.MultiIndex.from_frame(self._joined()[KEY])
+        a, b = (frame[pd.MultiIndex.from_frame(frame[KEY]).isin(keys)] for frame in (self.a.answers, self.b.answers))
         return a, b
+
+    def _joined(self) -> pd.DataFrame:
+        return self.a.answers.merge(self.b.answers, on=KEY, suffixes=("_a", "_b"))
+
+
+def method_pairs(a: Answers, b: Answers) -> list[tuple[str, str]]:
+    """Methods of a and b that are compared: of one title; two sources of one method each whatever it is called."""
+    pairs = [(title, title) for title in a.methods if title in b.methods]
+    if not pairs and len(a.methods) == len(b.methods) == 1:
+        pairs = [(next(iter(a.methods)), next(iter(b.methods)))]
+    return pairs
 
 
 def matches(a: Answers, b: Answers) -> list[Match]:
-    """What both sources have; two sources of one method each are compared whatever the methods are called.
+    """What both sources have, over the seeds that both have; ``notes.only_in_one`` names the rest.
 
     Raises:
         InputError: other programs' logs that say by different metrics what is right.
     """
-    pairs = [(title, title) for title in a.methods if title in b.methods]
-    if not pairs and len(a.methods) == len(b.methods) == 1:
-        pairs = [(next(iter(a.methods)), next(iter(b.methods)))]
     matched = []
-    for first, second in pairs:
+    for first, second in method_pairs(a, b):
         method = first if first == second else f"{first} / {second}"
         common = [key for key in a.methods[first] if key in b.methods[second]]
         for benchmark in dict.fromkeys(name for _, name in common):
@@ -79,29 +110,57 @@ def _match(
             raise InputError(
                 f"{benchmark}: A says what is right by {a[key].metric}, B by {b[key].metric}: log both with one metric"
             )
-    first, second = (stack_predictions({key: sets[key].answers for key in keys}) for sets in (a, b))
     sums = [(a[key].checksum, b[key].checksum) for key in keys]
-    return Match(method, benchmark, first, second, all(x == y or not x or not y for x, y in sums))
+    return Match(
+        method=method,
+        benchmark=benchmark,
+        a=_side(benchmark, keys, a),
+        b=_side(benchmark, keys, b),
+        same_tables=all(x == y or not x or not y for x, y in sums),
+        has_text=all(sets[key].has_text for sets in (a, b) for key in keys),
+    )
+
+
+def _side(benchmark: str, keys: Sequence[Key], sets: Mapping[Key, AnsweredSet]) -> Side:
+    frames = [answer_set.answers for (_, name), answer_set in sets.items() if name == benchmark]
+    return Side(
+        answers=stack_predictions({key: sets[key].answers for key in keys}),
+        total=sum(map(len, frames)),
+        total_right=sum(map(_right, frames)),
+    )
 
 
 def _compared(match: Match, level: float) -> dict[str, object]:
-    shared = match.shared()
-    a, b = shared or (match.a, match.b)
-    right = [int((frame["label"] == frame["prediction"]).sum()) for frame in (a, b)]
-    facts = {"method": match.method, "benchmark": match.benchmark, "paired": shared is not None}
-    facts |= {
-        "n_a": len(match.a),
-        "n_b": len(match.b),
+    obstacle = match.obstacle()
+    a, b = (match.a.answers, match.b.answers) if obstacle else match.shared()
+    right = [_right(frame) for frame in (a, b)]
+    facts = {
+        "method": match.method,
+        "benchmark": match.benchmark,
+        "paired": not obstacle,
+        "obstacle": obstacle,
+        "questions_return": any(side.answers["id"].duplicated().any() for side in (match.a, match.b)),
+        "has_text": match.has_text,
+        "n_a": len(match.a.answers),
+        "n_b": len(match.b.answers),
+        "total_a": match.a.total,
+        "total_b": match.b.total,
+        "total_accuracy_a": match.a.total_right / match.a.total,
+        "total_accuracy_b": match.b.total_right / match.b.total,
         "accuracy_a": right[0] / len(a),
         "accuracy_b": right[1] / len(b),
     }
-    if shared is None:
+    if obstacle:
         unpaired = unpaired_difference(right[0], len(a), right[1], len(b), level)
         return {**facts, **_numbers(unpaired.difference, unpaired.ci_low, unpaired.ci_high, unpaired.p_value),
                 "detectable": unpaired.detectable, "n": 0}  # fmt: skip
     result = paired_difference(a, b, seed=0, resamples=RESAMPLES)
     return {**facts, **_numbers(result.difference, result.ci_low, result.ci_high, result.p_value),
             "detectable": minimum_detectable(result, level), "n": result.n}  # fmt: skip
+
+
+def _right(answers: pd.DataFrame) -> int:
+    return int((answers["label"] == answers["prediction"]).sum())
 
 
 def _numbers(difference: float, low: float, high: float, p: float) -> dict[str, object]:

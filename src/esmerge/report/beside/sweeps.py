@@ -16,11 +16,13 @@ def read_sweep_answers(folder: Path) -> Answers:
         StoreError: the folder is absent or damaged.
     """
     sweep = load_sweep(folder)
+    unfinished = [*sweep.failures, *sweep.awaited]
     return Answers(
         name=folder.resolve().name,
         methods={row.title: _answered(sweep, row.runs) for row in sweep.rows},
         settings={row.title: flatten(sweep.run(row.key).read_config()) for row in sweep.rows},
         titles={benchmark.name: benchmark.title for benchmark in sweep.benchmarks},
+        notes=(f"not finished and left out: {', '.join(unfinished)}.",) if unfinished else (),
     )
 
 

@@ -19,11 +19,13 @@ class AnsweredSet:
         answers: columns ``id, label, prediction``; right where the last two are equal.
         checksum: of the tables that the ids point into; empty where nothing is known of them.
         metric: that says what is right, where another program's did.
+        has_text: False where an id is a mere number of which nobody knows what it asked.
     """
 
     answers: pd.DataFrame
     checksum: str = ""
     metric: str = ""
+    has_text: bool = True
 
 
 @dataclass(frozen=True)
