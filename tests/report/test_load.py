@@ -25,7 +25,7 @@ def test_granularities_are_rows_of_their_own(one_seed: Path) -> None:
 def test_seeds_make_one_row_and_settings_make_two(tmp_path: Path) -> None:
     for seed in (0, 1):
         for scale in (1.0, 2.1):
-            config = {"method": {"name": "average", "scale": scale}, "world": {"seed": seed}}
+            config = {"method": {"name": "average", "scale": scale}}
             add_run(tmp_path, f"average_{scale}_{seed}", "average", 0.6, seed=seed, config=config, n=20)
     rows = load_sweep(tmp_path).rows
     assert sorted(row.title for row in rows) == ["Average (scale=1.0)", "Average (scale=2.1)"]
@@ -75,6 +75,16 @@ def test_failures_are_kept_by_name(tmp_path: Path) -> None:
 def test_settings_are_flattened_without_places_and_seeds() -> None:
     config = {"seed": 1, "method": {"name": "es", "scale": 2, "inner": {"p": None}}, "tracking": {"mode": "offline"}}
     assert flatten(config) == {"method.scale": "2", "method.inner.p": "None"}
+
+
+def test_names_folders_and_seeds_inside_a_setting_tell_rows_apart(tmp_path: Path) -> None:
+    for place, (name, folder, seed) in enumerate([("a", "x", 0), ("b", "x", 0), ("b", "y", 0), ("b", "y", 1)]):
+        encoder = {"name": name, "seed": seed}
+        config = {"specialists": {"name": "s", "encoders": {"molecule": encoder}}, "probe": {"folder": folder}}
+        add_run(tmp_path, f"average-{place}", "average", 0.6, config=config, n=20)
+    rows = load_sweep(tmp_path).rows
+    assert len(rows) == 4 and all(list(row.runs) == ["0"] for row in rows)
+    assert flatten(config)["specialists.encoders.molecule.seed"] == "1"
 
 
 def test_a_run_whose_accuracy_is_no_number_never_ranks(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ VARIANT_AXES = ("specialists", "method", "granularity", "probe", "merge_space")
 FINENESS = {"layer": 1, "element": 2, "joint": 3}
 PUBLISHED, TUNED = "Published settings", "Settings tuned on the validation split"
 ASKED = ("benchmark.split", "benchmark.limit", "benchmark.root")  # settings that decide which questions are asked
-NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")
+NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")  # of a run
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,13 @@ def _without_broken_runs(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str,
 
 
 def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """Dotted name -> value as text, without what says where a run lives or which seed it has."""
+    """Dotted name -> value as text, without what says where a run lives or which seed it has, and a group's own name.
+
+    Below that a name, a folder or a seed is a setting: of an encoder, of a probe.
+    """
     flat: dict[str, str] = {}
     for key, value in config.items():
-        if key in NOT_A_SETTING:
+        if (not prefix and key in NOT_A_SETTING) or (prefix.count(".") == 1 and key == "name"):
             continue
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
