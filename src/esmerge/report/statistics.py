@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
+from esmerge.evaluation.intervals import mean_of_shares
 from esmerge.evaluation.significance import PairedDifference, holm
 from esmerge.report.evaluated import FAMILIES, EvaluatedBenchmark
 from esmerge.report.load import Accuracy, Row, SweepResults
-from esmerge.report.paired import RESAMPLES, paired_rows
+from esmerge.report.paired import paired_rows
 
 LEVEL = 0.05
 PUBLISHED_MEANS = {
@@ -46,7 +46,7 @@ class Cell:
     """Accuracy of a row in a column: the mean over seeds.
 
     Attributes:
-        low, high: 95 % interval over examples (of the mean over seeds).
+        low, high: 95 % interval over examples (of the mean over seeds): Wilson's, of several benchmarks combined.
         sd: sample standard deviation over seeds; None for one seed.
     """
 
@@ -133,12 +133,12 @@ def _cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
     if any(len(accuracies) < len(column.benchmarks) for accuracies in by_seed):
         return None
     values = np.array([[accuracy.value for accuracy in run] for run in by_seed], dtype=float)  # (seeds, benchmarks)
+    n = np.array([[accuracy.n for accuracy in run] for run in by_seed], dtype=int)
     means = values.mean(axis=1)
     sd = float(means.std(ddof=1)) if len(means) > 1 else None
-    if values.size == 1:
-        low, high = by_seed[0][0].low, by_seed[0][0].high
-    else:
-        low, high = _mean_interval(values, np.array([[accuracy.n for accuracy in run] for run in by_seed], dtype=int))
+    low, high = mean_of_shares(  # the same examples may return under every seed, so further seeds do not narrow it
+        values.mean(axis=0).tolist(), n.min(axis=0).tolist()
+    )
     return Cell(float(means.mean()), low, high, sd, len(means))
 
 
@@ -204,21 +204,3 @@ def _accuracies(sweep: SweepResults, run: str, column: Column) -> list[Accuracy]
     """Accuracies of a run on the benchmarks of a column that it has."""
     accuracies = (sweep.accuracy(run, benchmark) for benchmark in column.benchmarks)
     return [accuracy for accuracy in accuracies if accuracy is not None]
-
-
-def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of a mean of accuracies.
-
-    The same examples may return under every seed, so further seeds do not narrow it.
-
-    values, n: (seeds, benchmarks).
-    """
-    return _binomial_interval(tuple(values.mean(axis=0).tolist()), tuple(n.min(axis=0).tolist()))
-
-
-@lru_cache(maxsize=1024)
-def _binomial_interval(shares: tuple[float, ...], n: tuple[int, ...]) -> tuple[float, float]:
-    """Of the mean of ``shares``; resampling n right-or-wrong answers is drawing a binomial."""
-    samples = np.random.default_rng(0).binomial(n, shares, size=(RESAMPLES, len(n))) / np.array(n)
-    low, high = np.percentile(samples.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
