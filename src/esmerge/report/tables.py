@@ -152,7 +152,7 @@ def markdown(table: ReportTable) -> str:
 
 def legend(table: ReportTable, marks: str) -> list[str]:
     """How to read the table, one sentence or two per line."""
-    spread = "95 % bootstrap interval in brackets"
+    spread = "95 % interval in brackets (Wilson's; of a mean, those of its benchmarks combined)"
     if table.seeds > 1:
         spread = "mean \N{PLUS-MINUS SIGN} standard deviation over seeds"
     notes = [
@@ -182,7 +182,8 @@ def _tested(table: ReportTable) -> str:
         )
     else:
         meaning = "significantly above / below the best merge of the column"
-    test = "paired exact test on the same examples, p < 0.05 after Holm's correction over"
+    means = "in a mean each benchmark counts equally, " * any(column.is_mean for column in table.columns)
+    test = f"paired exact test on the same examples, {means}p < 0.05 after Holm's correction over"
     count = f"the table's {table.comparisons} comparisons" if table.comparisons > 1 else "one comparison"
     return f"{meaning}: {test} {count}."
 

@@ -129,7 +129,7 @@ def _difference(comparison: Comparison) -> str:
     text = f"{100 * result.difference:+.1f} points {bounds}, {_p(comparison.p_holm)}, n = {result.n}, "
     if not comparison.significant:
         return text + "not significant"
-    return text + ("significant" if result.difference > 0 else "significant, but in favour of the latter when pooled")
+    return text + ("significant" if result.difference > 0 else "significant, in favour of the latter")
 
 
 def _floor_note(sweep: SweepResults, column: Column, score: Cell | None) -> str:

@@ -43,8 +43,9 @@ RETAINED = {
     "kept": ("kept, %", places(1, scale=100)),
 }
 COMPARED = (
-    "Paired on the same examples: McNemar's exact test, Holm's correction over the table. Detectable: the smallest "
-    "difference that so many questions could have shown.",
+    "Paired on the same examples, each benchmark of a mean counting equally: McNemar's exact test, Holm's correction "
+    "over the table. Intervals: Tango's score interval, of means the bootstrap's. Detectable: the smallest difference "
+    "that so many questions could have shown.",
 )
 
 
