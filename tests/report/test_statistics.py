@@ -112,9 +112,10 @@ def test_a_mean_column_tests_the_difference_that_it_shows(tmp_path: Path) -> Non
 def test_rows_without_a_common_seed_are_not_compared(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=20, seed=1)
     add_run(tmp_path, "es", "es", 0.6, n=20, seed=2)
-    comparisons, notes = against_baseline(load_sweep(tmp_path))
-    assert comparisons == [] and len(notes) == len(columns(load_sweep(tmp_path)))
-    assert "share no seed" in notes[0]
+    sweep = load_sweep(tmp_path)
+    assert against_baseline(sweep) == ([], [])  # the verdict names the row
+    with pytest.raises(InputError, match="share no seed"):
+        compare(sweep, sweep.rows[1], sweep.rows[0], columns(sweep)[0])
 
 
 def test_other_examples_are_not_compared(tmp_path: Path) -> None:

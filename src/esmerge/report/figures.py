@@ -24,6 +24,7 @@ from esmerge.report.plots.methods import methods_figure
 from esmerge.report.plots.sensitivity import sensitivity_figure
 from esmerge.report.plots.style import save
 from esmerge.report.plots.tradeoffs import cost_figure, retention_figure
+from esmerge.report.seeds import seed_notes
 from esmerge.report.tidy.accuracies import cost_points, methods_table, retention_table, sensitivity_table
 from esmerge.report.tidy.answers import MOST_AGREEING, MOST_CALIBRATED, agreement_table, calibration_table
 from esmerge.report.tidy.answers import left_out as answers_left_out
@@ -54,9 +55,17 @@ class Recipe:
 
 
 def _front_note(sweep: SweepResults, table: Callable[[SweepResults], pd.DataFrame], side: str) -> str:
-    """What the dashed line is; empty where no merge stands in the figure."""
+    """What the dashed line is, where a merge stands in the figure, and what is left out."""
     merges = table(sweep)["kind"].isin([kind.value for kind in MERGED]).any()
-    return f" Dashed: no merge lies above this line or to its {side}." if merges else ""
+    front = f" Dashed: no merge lies above this line or to its {side}." if merges else ""
+    return front + _without(sweep)
+
+
+def _without(sweep: SweepResults) -> str:
+    """Which rows a figure of means leaves out, since they are over other seeds; empty where none."""
+    titles = {row.key: row.title for row in sweep.rows}
+    texts = [f"{titles[key]} ({note})" for key, note in seed_notes(sweep).items()]
+    return f" Without {', '.join(texts)}." if texts else ""
 
 
 RECIPES = (
@@ -98,6 +107,7 @@ RECIPES = (
         "runs that differ in one number of the formulas or of the merge (T, tau, scale …)",
         sensitivity_table,
         sensitivity_figure,
+        _without,
     ),
     Recipe(
         "agreement",

@@ -58,6 +58,11 @@ class Row:
         """Unique and stable: the first run's name."""
         return next(iter(self.runs.values()))
 
+    @property
+    def seeds(self) -> frozenset[str]:
+        """What its means are over; a seed that was run twice counts once."""
+        return frozenset(name.split(" ")[0] for name in self.runs)
+
 
 @dataclass(frozen=True)
 class Accuracy:

@@ -14,6 +14,7 @@ from esmerge.evaluation.significance import PairedDifference, holm
 from esmerge.report.evaluated import FAMILIES, EvaluatedBenchmark
 from esmerge.report.load import Accuracy, Row, SweepResults
 from esmerge.report.paired import paired_rows
+from esmerge.report.seeds import has_all, ranked_rows
 
 LEVEL = 0.05
 PUBLISHED_MEANS = {
@@ -129,9 +130,9 @@ def cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
 
 
 def _cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
-    by_seed = [_accuracies(sweep, run, column) for run in row.runs.values()]
-    if any(len(accuracies) < len(column.benchmarks) for accuracies in by_seed):
+    if not has_all(sweep, row, column.benchmarks):
         return None
+    by_seed = [_accuracies(sweep, run, column) for run in row.runs.values()]
     values = np.array([[accuracy.value for accuracy in run] for run in by_seed], dtype=float)  # (seeds, benchmarks)
     n = np.array([[accuracy.n for accuracy in run] for run in by_seed], dtype=int)
     means = values.mean(axis=1)
@@ -168,9 +169,13 @@ def correct(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def best_row(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None:
-    """The row with the highest accuracy in a column, the earlier of equals; None if none is complete."""
-    scored = [(score.value, -index) for index, row in enumerate(rows) if (score := cell(sweep, row, column))]
-    return rows[-max(scored)[1]] if scored else None
+    """The row with the highest accuracy in a column, the earlier of equals; None if none is complete.
+
+    Rows that lack seeds which others in the table have are left out: a mean over easier seeds is no better mean.
+    """
+    ranked = ranked_rows(sweep, rows, column.benchmarks)
+    scored = [(score.value, -index) for index, row in enumerate(ranked) if (score := cell(sweep, row, column))]
+    return ranked[-max(scored)[1]] if scored else None
 
 
 def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
@@ -182,7 +187,7 @@ def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
 def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     """Every ES row against the best baseline of each column, corrected over all of them.
 
-    In a sweep without ES rows it is every merge against the best one.
+    In a sweep without ES rows it is every merge against the best one. Rows that lack seeds are not compared.
 
     Returns:
         The comparisons, and a note for each that could not be made.
@@ -190,8 +195,9 @@ def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     comparisons, notes = [], []
     for column in columns(sweep):
         baseline = best_baseline(sweep, column)
-        for row in sweep.of_kind(MethodKind.ES) or sweep.of_kind(MethodKind.MERGE):
-            if baseline is None or row is baseline or cell(sweep, row, column) is None:
+        rows = sweep.of_kind(MethodKind.ES) or sweep.of_kind(MethodKind.MERGE)
+        for row in ranked_rows(sweep, rows, column.benchmarks):
+            if baseline is None or row is baseline:
                 continue
             try:
                 comparisons.append(compare(sweep, row, baseline, column))
