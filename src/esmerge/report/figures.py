@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ RECIPES = (
         partial(answers_left_out, most=MOST_CALIBRATED),
     ),
 )
+LONGEST_NAME = 160  # bytes of a world's part of a file's name
 METHODS_CAPTION = "Accuracy of every method by family of benchmarks."
 LAYER_CAPTION = "Each expert's share of every layer, beside an equal share."
 
@@ -189,8 +191,12 @@ def _figures(sweep: SweepResults) -> dict[str, tuple[Callable[[Any], Figure], An
 
 
 def file_name(title: str) -> str:
-    """A title as part of a file's name: letters, digits, ``_``, ``.`` and ``=`` stay."""
-    return re.sub(r"[^\w.=]+", "-", title).strip("-")
+    """A title as part of a file's name: letters, digits, ``_``, ``.`` and ``=`` stay; of a long one the beginning and a
+    hash, since systems take no name beyond 255 bytes."""
+    name = re.sub(r"[^\w.=]+", "-", title).strip("-")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(title.encode()).hexdigest()[:12]}"
 
 
 def write_layer_map(shares: LayerShares, title: str, path: Path) -> Path:
