@@ -20,7 +20,8 @@ from benchmarks.settled.worlds import Contender, World
 from numpy.typing import NDArray
 
 from esmerge.core.errors import InputError
-from esmerge.evaluation.significance import holm, sign_flip_p
+from esmerge.evaluation.sign_flips import sign_flip_p
+from esmerge.evaluation.significance import holm
 from esmerge.report.statistics import LEVEL, Column
 
 RESAMPLES = 2000

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     accuracy_score,
@@ -144,14 +145,32 @@ def test_saturated_probabilities_still_rank_by_log_odds() -> None:
     assert point_values(read_answers(only_probability, ["no", "yes"]))["auroc"] == pytest.approx(2.5 / 3)
 
 
-def test_interval_of_accuracy_matches_the_binomial() -> None:
-    truth = [1] * 400
-    predicted = [1] * 300 + [0] * 100
-    data = frame(truth, predicted, np.zeros((400, 2)), ["no", "yes"])
-    row = metric_rows(data, ["no", "yes"], seed=3, resamples=4000)[0]
-    half_width = 1.96 * np.sqrt(0.75 * 0.25 / 400)
-    assert row["ci_low"] == pytest.approx(0.75 - half_width, abs=0.006)
-    assert row["ci_high"] == pytest.approx(0.75 + half_width, abs=0.006)
+def intervals(right: int, unparsed: int, n: int) -> dict[str, tuple[float, float]]:
+    predicted = [1] * right + [2] * unparsed + [0] * (n - right - unparsed)
+    data = frame([1] * n, predicted, np.zeros((n, 2)), ["no", "yes"])
+    return {row["metric"]: (row["ci_low"], row["ci_high"]) for row in metric_rows(data, ["no", "yes"], 3, 200)}
+
+
+def test_shares_of_answers_have_wilsons_interval() -> None:
+    by_metric = intervals(right=290, unparsed=8, n=300)
+    for metric, (count, n) in {"accuracy": (290, 300), "unparsable": (8, 300), "accuracy_parsed": (290, 292)}.items():
+        theirs = binomtest(count, n).proportion_ci(method="wilson")
+        assert by_metric[metric] == pytest.approx((theirs.low, theirs.high)), metric
+
+
+def test_all_right_is_not_certain() -> None:
+    by_metric = intervals(right=50, unparsed=0, n=50)
+    assert by_metric["accuracy"] == (pytest.approx(50 / (50 + 1.96**2), abs=1e-4), 1.0)
+    assert by_metric["unparsable"][0] == 0.0 < by_metric["unparsable"][1]
+
+
+def test_the_other_metrics_keep_the_bootstraps() -> None:
+    data, labels = random_frame(120, 3, seed=7)
+    rows = {row["metric"]: row for row in metric_rows(data, labels, seed=3, resamples=200)}
+    values = bootstrap_values(read_answers(data, labels), 3, 200)
+    for metric in ("balanced_accuracy", "macro_f1", "auroc", "auprc", "mcc", "ece", "macro_f1_parsed"):
+        low, high = np.percentile(values[metric], [2.5, 97.5])
+        assert (rows[metric]["ci_low"], rows[metric]["ci_high"]) == pytest.approx((low, high)), metric
 
 
 def test_same_seed_same_interval_other_seed_other() -> None:

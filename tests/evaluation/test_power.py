@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binom
 
 from esmerge.evaluation.power import fewest_one_way, minimum_detectable
-from esmerge.evaluation.significance import paired_difference, sign_flip_p
+from esmerge.evaluation.sign_flips import sign_flip_p
+from esmerge.evaluation.significance import paired_difference
 
 
 def frame(right: np.ndarray) -> pd.DataFrame:

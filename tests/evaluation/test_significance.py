@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 
 from esmerge.core.errors import InputError
-from esmerge.evaluation.significance import holm, paired_difference, sign_flip_p, stack_predictions
+from esmerge.evaluation.intervals import paired_interval
+from esmerge.evaluation.significance import holm, paired_difference, stack_predictions
 
 
 def answers(right: list[int], prefix: str = "q") -> pd.DataFrame:
@@ -27,29 +26,59 @@ def test_mcnemar_by_hand() -> None:
     assert result.p_value == pytest.approx(2 * (1 + 6) / 2**6)  # 2 P(at most one of six coins)
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_single_examples_give_the_exact_mcnemar_test(only_a: int, only_b: int) -> None:
-    differences = np.array([1] * only_a + [-1] * only_b + [0] * 3)
-    expected = binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
-    assert sign_flip_p(differences) == pytest.approx(expected)
+def stacked(parts: dict[str, list[int]]) -> pd.DataFrame:
+    return stack_predictions({("0", benchmark): answers(right) for benchmark, right in parts.items()})
 
 
-@given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
-def test_clusters_give_the_sign_flip_test(differences: list[int]) -> None:
-    sums = [abs(np.dot(signs, np.abs(differences))) for signs in itertools.product([-1, 1], repeat=len(differences))]
-    expected = np.mean([value >= abs(sum(differences)) for value in sums])
-    assert sign_flip_p(np.array(differences)) == pytest.approx(expected)
+def test_one_benchmark_has_the_score_interval() -> None:
+    a, b = answers([1] * 34 + [0] * 6), answers([1] * 30 + [0] * 10)
+    result = paired_difference(a, b, seed=0)
+    assert (result.ci_low, result.ci_high) == paired_interval(4, 0, 40)
+    assert result.p_value == pytest.approx(0.125) and result.ci_low < 0 < result.ci_high
 
 
-def test_interval_agrees_with_scipy() -> None:
+def test_the_interval_of_several_benchmarks_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
-    right_a, right_b = rng.random(300) < 0.7, rng.random(300) < 0.6
-    ours = paired_difference(answers(list(right_a)), answers(list(right_b)), seed=1)
-    data = (right_a.astype(float), right_b.astype(float))
+    right = {name: (rng.random(150) < 0.7, rng.random(150) < 0.6) for name in ("x", "y")}
+    a, b = (stacked({name: list(sides[side]) for name, sides in right.items()}) for side in (0, 1))
+    ours = paired_difference(a, b, seed=1)
+    data = tuple(np.concatenate([sides[side] for sides in right.values()]).astype(float) for side in (0, 1))
     theirs = bootstrap(
         data, lambda x, y, axis: (x - y).mean(axis=axis), paired=True, method="percentile", rng=2, vectorized=True
     ).confidence_interval
     assert (ours.ci_low, ours.ci_high) == pytest.approx((theirs.low, theirs.high), abs=0.008)
+
+
+def test_benchmarks_of_unequal_size_count_equally() -> None:
+    """Ahead by 6 points on 2,000 questions and behind by 30 on 100: behind in the mean, ahead of all answers pooled."""
+    a = stacked({"large": [1] * 1120 + [0] * 880, "small": [1] * 50 + [0] * 50})
+    b = stacked({"large": [1] * 1000 + [0] * 1000, "small": [1] * 80 + [0] * 20})
+    result = paired_difference(a, b, seed=0, equal_sets=True)
+    assert result.difference == pytest.approx((0.06 - 0.30) / 2) and result.n == 2100
+    assert paired_difference(a, b, seed=0).difference == pytest.approx((120 - 30) / 2100)
+    data = ([1.0] * 120 + [0.0] * 1880, [-1.0] * 30 + [0.0] * 70)
+    theirs = bootstrap(
+        data,
+        lambda x, y, axis: (x.mean(axis=axis) + y.mean(axis=axis)) / 2,
+        method="percentile",
+        rng=2,
+        vectorized=True,
+    ).confidence_interval
+    assert (result.ci_low, result.ci_high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
+    assert result.ci_high < 0 and result.p_value < 1e-5
+    assert result.null_error == pytest.approx(np.sqrt(120 / 2000**2 + 30 / 100**2) / 2)
+
+
+def test_benchmarks_of_equal_size_are_as_if_pooled() -> None:
+    rng = np.random.default_rng(5)
+    sides = [stacked({name: list(rng.random(60) < rate) for name in "xyz"}) for rate in (0.7, 0.6)]
+    assert paired_difference(*sides, seed=0, equal_sets=True) == paired_difference(*sides, seed=0)
+
+
+def test_seeds_of_unequal_size_count_equally() -> None:
+    a = stack_predictions({("0", "x"): answers([1] * 30), ("1", "x"): answers([1] * 9 + [0], "r")})
+    b = stack_predictions({("0", "x"): answers([1] * 27 + [0] * 3), ("1", "x"): answers([1] * 4 + [0] * 6, "r")})
+    assert paired_difference(a, b, seed=0, equal_sets=True).difference == pytest.approx((0.1 + 0.5) / 2)
 
 
 def test_order_does_not_matter_and_swapping_changes_the_sign() -> None:
@@ -63,7 +92,8 @@ def test_order_does_not_matter_and_swapping_changes_the_sign() -> None:
 
 def test_equal_methods_differ_by_nothing() -> None:
     result = paired_difference(answers([1, 0, 1]), answers([1, 0, 1]), seed=0)
-    assert (result.difference, result.ci_low, result.ci_high, result.p_value) == (0, 0, 0, 1)
+    assert (result.difference, result.p_value) == (0, 1)
+    assert result.ci_low == -result.ci_high < 0  # three questions prove little
 
 
 def test_an_unparsable_answer_is_wrong() -> None:

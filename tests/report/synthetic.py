@@ -75,7 +75,7 @@ def add_run(
     accuracy: Mapping[str, float] | float,
     *,
     seed: int = 0,
-    n: int = 200,
+    n: int | Mapping[str, int] = 200,
     suite: Mapping[str, tuple[str, str]] = SUITE,
     key: str = "",
     config: Mapping[str, Any] | None = None,
@@ -84,14 +84,15 @@ def add_run(
     record: MethodRecord | None = None,
     **axes: str,
 ) -> RunFolder:
-    """Store one finished run; ``accuracy`` is one number or one per benchmark, ``terms`` how all were asked."""
+    """Store one finished run; ``accuracy`` and ``n``: one number or one per benchmark; ``terms``: how it was asked."""
     run = RunFolder(sweep / name)
     run.write_method(record or RECORDS[method])
     rows, benchmarks = [], {}
     with run.lock(), run.working({"seed": seed, **(config or {})}, "hash"):
         for benchmark, (title, family) in suite.items():
             rate = accuracy if isinstance(accuracy, float) else accuracy[benchmark]
-            frame = predictions(rate, n, f"{benchmark} {seed} {key}")
+            questions = n if isinstance(n, int) else n[benchmark]
+            frame = predictions(rate, questions, f"{benchmark} {seed} {key}")
             run.write_predictions(benchmark, frame)
             facts = {
                 "run": name,
@@ -102,7 +103,7 @@ def add_run(
                 **axes,
             }
             rows += [{**facts, **row} for row in metric_rows(frame, LABELS, seed=0, resamples=200)]
-            facts = {"title": title, "family": family, "labels": LABELS, "n": n, "checksum": "0"}
+            facts = {"title": title, "family": family, "labels": LABELS, "n": questions, "checksum": "0"}
             benchmarks[benchmark] = {**facts, **(terms or {})}
         run.write_metrics(rows)
         run.write_benchmarks(benchmarks)

@@ -23,8 +23,14 @@ def answered(sweep: Path, method: str, labels: list[str], answers: list[str], **
 
 def test_refused_rows_are_counted(tmp_path: Path) -> None:
     add_run(tmp_path, "ties", "ties", 0.7, terms={"rejects": 12}, merge_space="delta")
-    add_run(tmp_path, "average", "average", 0.6, terms={"rejects": 3})
+    add_run(tmp_path, "average", "average", 0.6, terms={"rejects": 12})
     assert "Rows that were refused, so that nobody was asked: Drug–protein 12," in verdict(load_sweep(tmp_path))
+
+
+def test_counts_that_differ_between_seeds_are_given_as_they_are(tmp_path: Path) -> None:
+    for seed, rejects in enumerate((12, 3, 7)):
+        add_run(tmp_path, f"ties_{seed}", "ties", 0.7, seed=seed, suite=ONE, n=20, terms={"rejects": rejects})
+    assert "asked: Drug–protein 3 to 12 by seed or settings; rejects/" in verdict(load_sweep(tmp_path))
 
 
 def test_nothing_is_said_where_there_is_nothing_to_say(tmp_path: Path) -> None:

@@ -34,14 +34,24 @@ def test_published_means_appear_where_all_their_parts_are(tmp_path: Path) -> Non
     assert [column.name for column in columns(load_sweep(tmp_path / "some"))] == ["human"]
 
 
-def test_a_mean_is_plain_over_benchmarks_with_a_binomial_interval(tmp_path: Path) -> None:
-    rates = {"drug_protein": 0.5, "drug_cell": 0.9, "drug_drug": 0.5, "molecule_class": 0.5, "cell_lineage": 0.5}
+def test_a_mean_is_plain_over_benchmarks_with_an_interval_of_its_parts(tmp_path: Path) -> None:
+    rates = {"drug_protein": 0.5, "drug_cell": 0.9, "drug_drug": 1.0, "molecule_class": 1.0, "cell_lineage": 1.0}
     add_run(tmp_path, "base", "base", rates, n=400)
     sweep = load_sweep(tmp_path)
-    mean = cell(sweep, sweep.rows[0], headline(sweep)[0])
+    mean, _, all_right = (cell(sweep, sweep.rows[0], column) for column in headline(sweep))
     assert mean is not None and mean.value == pytest.approx(0.7) and mean.sd is None
     half = 1.96 * np.sqrt(0.5 * 0.5 / 400 + 0.9 * 0.1 / 400) / 2
     assert (mean.low, mean.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.003)
+    assert all_right is not None and all_right.low < 0.995 < all_right.high == 1.0
+
+
+def test_seeds_do_not_narrow_an_interval_over_questions(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        add_run(tmp_path, f"base_{seed}", "base", 0.9, seed=seed, n=100)
+    sweep = load_sweep(tmp_path)
+    accuracy = cell(sweep, sweep.rows[0], columns(sweep)[0])
+    theirs = binomtest(90, 100).proportion_ci(method="wilson")
+    assert accuracy is not None and (accuracy.low, accuracy.high) == pytest.approx((theirs.low, theirs.high))
 
 
 def test_a_single_benchmark_keeps_the_stored_interval(one_seed: Path) -> None:
@@ -81,12 +91,31 @@ def test_a_comparison_is_the_exact_paired_test(tmp_path: Path) -> None:
     assert comparison.result.p_value == pytest.approx(binomtest(12, 12).pvalue)
 
 
+def test_a_mean_column_tests_the_difference_that_it_shows(tmp_path: Path) -> None:
+    """Ahead on many questions of one benchmark, far behind on few of another."""
+    suite = {"large": ("Large", "cross_modal"), "small": ("Small", "cross_modal")}
+    for method, rates in {"average": {"large": 0.5, "small": 0.8}, "es": {"large": 0.56, "small": 0.5}}.items():
+        add_run(tmp_path, method, method, rates, n={"large": 1000, "small": 50}, suite=suite)
+    sweep = load_sweep(tmp_path)
+    average, es = sweep.rows
+    mean = headline(sweep)[0]
+    comparison = compare(sweep, es, average, mean)
+    scores = [cell(sweep, row, mean) for row in (es, average)]
+    assert scores[0] and scores[1] and scores[0].value - scores[1].value == pytest.approx(-0.12)
+    assert comparison.result.difference == pytest.approx(-0.12) and comparison.result.ci_high < 0
+    marks = [tested for tested in against_baseline(sweep)[0] if tested.column == mean]
+    assert [(tested.other.method, tested.significant, tested.result.difference < 0) for tested in marks] == [
+        ("average", True, True)
+    ]
+
+
 def test_rows_without_a_common_seed_are_not_compared(tmp_path: Path) -> None:
     add_run(tmp_path, "average", "average", 0.5, n=20, seed=1)
     add_run(tmp_path, "es", "es", 0.6, n=20, seed=2)
-    comparisons, notes = against_baseline(load_sweep(tmp_path))
-    assert comparisons == [] and len(notes) == len(columns(load_sweep(tmp_path)))
-    assert "share no seed" in notes[0]
+    sweep = load_sweep(tmp_path)
+    assert against_baseline(sweep) == ([], [])  # the verdict names the row
+    with pytest.raises(InputError, match="share no seed"):
+        compare(sweep, sweep.rows[1], sweep.rows[0], columns(sweep)[0])
 
 
 def test_other_examples_are_not_compared(tmp_path: Path) -> None:

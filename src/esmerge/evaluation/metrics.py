@@ -1,4 +1,4 @@
-"""From predictions to headline numbers with 95 % bootstrap intervals.
+"""From predictions to headline numbers with 95 % intervals: Wilson's of shares of answers, the bootstrap's of the rest.
 
 An answer that could not be parsed (an empty ``prediction``) is wrong in every number but those named ``…_parsed``,
 which leave it out, as the paper does. Metrics are defined as in scikit-learn and computed for many samples at once,
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from esmerge.evaluation.answers import Answers, Floats, read_answers
+from esmerge.evaluation.intervals import wilson
 from esmerge.evaluation.ranking import resampled_areas
 
 METRICS = (
@@ -42,22 +43,24 @@ def metric_rows(
             log-likelihood) per label.
         labels: the benchmark's labels; index 1 is the positive class of a binary set.
         seed: fixes the resamples.
-        resamples: number of bootstrap resamples behind the intervals.
+        resamples: number of bootstrap resamples behind the intervals of metrics that are no shares of answers.
 
     Returns:
-        One row per name in ``METRICS``. A number that is not defined is NaN, and so an empty cell in a table: the areas
-        where the examples hold one class only; areas and calibration error without scores; the ``…_parsed`` ones
-        where no answer could be parsed.
+        One row per name in ``METRICS``. Intervals of accuracies and of the share that could not be parsed are Wilson's,
+        which hold near 0 and 1 as well, where resamples hardly differ. A number that is not defined is NaN, and so an
+        empty cell in a table: the areas where the examples hold one class only; areas and calibration error without
+        scores; the ``…_parsed`` ones where no answer could be parsed.
 
     Raises:
         InputError: no examples, a missing column, an unknown label, or scores for only some examples.
     """
     answers = read_answers(predictions, labels)
     point = point_values(answers)
-    resampled = bootstrap_values(answers, seed, resamples)
+    resampled, shares = bootstrap_values(answers, seed, resamples), share_intervals(answers)
     rows: list[dict[str, str | float]] = []
     for metric in METRICS:
-        low, high = _percentiles(resampled[metric]) if np.isfinite(point[metric]) else (np.nan, np.nan)
+        interval = shares[metric] if metric in shares else _percentiles(resampled[metric])
+        low, high = interval if np.isfinite(point[metric]) else (np.nan, np.nan)
         rows.append({"metric": metric, "value": point[metric], "ci_low": low, "ci_high": high, "n": len(answers.truth)})
     return rows
 
@@ -66,6 +69,14 @@ def point_values(answers: Answers) -> dict[str, float]:
     """The value of every metric on all examples: those of the sample in which each was drawn once."""
     values = resampled_values(answers, np.ones((1, len(answers.truth))))
     return {metric: float(values[metric][0]) for metric in METRICS}
+
+
+def share_intervals(answers: Answers) -> dict[str, tuple[float, float]]:
+    """Wilson's interval of every metric that is a share of answers; those of parsed ones only where there are any."""
+    n, right = len(answers.truth), int((answers.predicted == answers.truth).sum())
+    parsed = int((answers.predicted < answers.classes).sum())
+    shares = {"accuracy": (right, n), "unparsable": (n - parsed, n), "accuracy_parsed": (right, parsed)}
+    return {metric: wilson(count, total) for metric, (count, total) in shares.items() if total}
 
 
 def bootstrap_values(answers: Answers, seed: int, resamples: int, entries: int = ENTRIES) -> dict[str, Floats]:

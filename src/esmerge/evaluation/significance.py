@@ -1,9 +1,11 @@
-"""Is one method better than another on the same questions? Paired bootstrap interval, exact test, Holm's correction.
+"""Is one method better than another on the same questions? Paired interval, exact test, Holm's correction.
 
-Several benchmarks and seeds are pooled by stacking their predictions. An example that returns under several seeds is
-one cluster: its outcomes are not independent, so the interval resamples clusters and the test flips the sign of whole
-clusters. With one seed every cluster is one example and the test is McNemar's exact one. The result speaks about
-new examples, given the trained models; it says nothing about models from other seeds.
+Several benchmarks and seeds are compared at once by stacking their predictions; every set of questions, of a benchmark
+under a seed, can be made to count equally, as in a mean over them. An example that returns under several seeds is one
+cluster: its outcomes are not independent, so the test flips the sign of whole clusters, and the interval is that of as
+many answers as the clusters are worth; of several benchmarks it resamples clusters. With one seed every cluster is one
+example and the test is McNemar's exact one. The result speaks about new examples, given the trained models; it says
+nothing about models from other seeds.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from esmerge.core.errors import InputError
+from esmerge.evaluation.intervals import paired_interval
+from esmerge.evaluation.sign_flips import sets_sign_flip_p
 
 KEY = ["repeat", "id"]
-NEGLIGIBLE = 1e-60
+SETS = ("repeat", "benchmark")
+DIGITS = 12  # behind the point, to which weighed clusters are told apart
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,9 @@ class PairedDifference:
     """Accuracy of method a minus accuracy of method b on the same n answers.
 
     Attributes:
-        difference: in [-1, 1].
-        ci_low, ci_high: 95 % percentile interval of the paired bootstrap.
+        difference: in [-1, 1]; of several sets that count equally, the mean of theirs.
+        ci_low, ci_high: 95 % interval: of one benchmark Tango's score interval, of several the percentile interval of
+            the paired bootstrap.
         p_value: two-sided, of the exact test that right and wrong are exchangeable between a and b.
         n: answers compared.
         only_a, only_b: answers that only a, or only b, got right.
@@ -47,7 +54,9 @@ class PairedDifference:
     null_error: float
 
 
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: int = 10_000) -> PairedDifference:
+def paired_difference(
+    a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: int = 10_000, equal_sets: bool = False
+) -> PairedDifference:
     """Compare two methods answer by answer.
 
     Args:
@@ -55,6 +64,8 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
             order.
         seed: fixes the resamples.
         resamples: number of bootstrap resamples.
+        equal_sets: whether each benchmark under each seed counts equally, as in a mean over them, rather than each
+            answer.
 
     Raises:
         InputError: the ids or the labels of a and b differ; the message names the first that does.
@@ -63,27 +74,39 @@ def paired_difference(a: pd.DataFrame, b: pd.DataFrame, seed: int, resamples: in
     _check_same(outcome_a, outcome_b)
     signed = outcome_a["right"].astype(int) - outcome_b["right"].astype(int)  # aligned by index
     clusters, _ = pd.factorize(signed.index.get_level_values("id"))
-    return signed_difference(np.asarray(signed, dtype=np.int64), clusters.astype(np.int64), seed, resamples)
+    groups = outcome_a.loc[signed.index].reset_index()
+    sets = groups.groupby(list(SETS)).ngroup() if equal_sets else np.zeros(len(groups))
+    benchmarks = groups.groupby("benchmark").ngroup()
+    columns = [np.asarray(column, dtype=np.int64) for column in (signed, clusters, sets, benchmarks)]
+    return signed_difference(*columns, seed=seed, resamples=resamples)
 
 
 def signed_difference(
-    signed: NDArray[np.int64], clusters: NDArray[np.int64], seed: int, resamples: int = 10_000
+    signed: Integers, clusters: Integers, sets: Integers, benchmarks: Integers, *, seed: int, resamples: int = 10_000
 ) -> PairedDifference:
     """The comparison once it is known who was right.
 
     Args:
         signed: (n,) 1 where a alone was right, -1 where b alone was, else 0.
         clusters: (n,) number of the question that each answer is to, from 0 without a gap.
+        sets: (n,) number of the set that each answer belongs to, from 0 without a gap; every set counts equally.
+        benchmarks: (n,) number of the benchmark of each answer, from 0 without a gap.
         seed: fixes the resamples.
         resamples: number of bootstrap resamples.
     """
-    sums, sizes = np.bincount(clusters, weights=signed).astype(np.int64), np.bincount(clusters)
-    low, high = _interval(np.column_stack([sums, sizes]), seed, resamples)
+    sizes = np.bincount(sets)
+    weights: Floats = (len(signed) / (len(sizes) * sizes))[sets]  # 1 on average, and each where sets are equally large
+    sums = np.bincount(clusters, weights=signed * weights).astype(np.float64)
+    if benchmarks.any():
+        strata = benchmarks if len(set(sizes.tolist())) > 1 else np.zeros_like(benchmarks)
+        low, high = _resampled(signed, clusters, weights, strata, seed, resamples)
+    else:
+        low, high = _score_interval(signed, weights, sums)
     return PairedDifference(
-        difference=float(signed.mean()),
+        difference=float((signed * weights).mean()),
         ci_low=low,
         ci_high=high,
-        p_value=sign_flip_p(sums),
+        p_value=sets_sign_flip_p(signed, clusters, sets),
         n=len(signed),
         only_a=int((signed > 0).sum()),
         only_b=int((signed < 0).sum()),
@@ -97,38 +120,12 @@ def stack_predictions(parts: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataF
     if not parts:
         raise InputError("there are no predictions to pool: expected at least one benchmark")
     frames = [
-        frame[["label", "prediction"]].assign(id=[f"{benchmark}/{i}" for i in frame["id"]], repeat=seed)
+        frame[["label", "prediction"]].assign(
+            id=[f"{benchmark}/{i}" for i in frame["id"]], repeat=seed, benchmark=benchmark
+        )
         for (seed, benchmark), frame in parts.items()
     ]
     return pd.concat(frames, ignore_index=True)
-
-
-def sign_flip_p(differences: NDArray[np.int64]) -> float:
-    """Exact two-sided p of ``|Σ ± d_c| >= |Σ d_c|`` when every cluster's sign is a fair coin.
-
-    The null distribution of the sum is the convolution of one binomial per size of |d|; if all |d| are 0 or 1, it is
-    McNemar's exact test. Where there are several sizes, tails below ``NEGLIGIBLE`` are left out, which keeps thousands
-    of clusters quick.
-    """
-    sizes, numbers = np.unique(np.abs(differences[differences != 0]), return_counts=True)
-    distribution, reach = np.ones(1), 0  # probabilities of the sum, from -reach to reach
-    for size, number in zip(sizes, numbers, strict=True):
-        step = binom.pmf(np.arange(number + 1), number, 0.5)
-        if len(sizes) > 1:
-            step = step[step >= NEGLIGIBLE]  # symmetric, so that the middle stays in the middle
-        distribution = _stretched_convolution(distribution, step, 2 * int(size))
-        reach += int(size) * (len(step) - 1)
-    extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(differences.sum()))
-    return float(min(1.0, distribution[extreme].sum()))
-
-
-def _stretched_convolution(a: NDArray[np.float64], b: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
-    """``np.convolve(a, c)`` where c holds b at every ``stride``-th place and zeros between."""
-    convolved = np.zeros(len(a) + stride * (len(b) - 1))
-    for start in range(min(stride, len(a))):
-        part = np.convolve(a[start::stride], b)
-        convolved[start : start + stride * len(part) : stride] = part
-    return convolved
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -142,15 +139,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _outcomes(predictions: pd.DataFrame, which: str) -> pd.DataFrame:
-    """Label and right-or-wrong, indexed by (repeat, id)."""
-    frame = predictions if "repeat" in predictions else predictions.assign(repeat="")
+    """Benchmark, label and right-or-wrong, indexed by (repeat, id)."""
+    frame = predictions.assign(**{name: "" for name in SETS if name not in predictions})
     frame = frame.assign(id=frame["id"].astype(str), right=frame["label"] == frame["prediction"]).set_index(KEY)
     if frame.empty:
         raise InputError(f"{which} method has no predictions: expected at least one")
     doubled = frame.index[frame.index.duplicated()]
     if len(doubled):
         raise InputError(f"{which} method answers example {doubled[0][1]!r} twice: expected each id once")
-    return frame[["label", "right"]]
+    return frame[["benchmark", "label", "right"]]
 
 
 def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
@@ -171,14 +168,40 @@ def _check_same(a: pd.DataFrame, b: pd.DataFrame) -> None:
         )
 
 
-def _interval(clusters: NDArray[np.int64], seed: int, resamples: int) -> tuple[float, float]:
-    """Percentile interval of Σ sum / Σ size. Equal clusters are drawn together, by one multinomial.
+def _score_interval(signed: Integers, weights: Floats, sums: Floats) -> tuple[float, float]:
+    """Of one benchmark: that of as many independent answers as the clusters are worth.
 
-    clusters: (k, 2) sum and size of each.
+    Variances add up over clusters, so that answers of which several are to one question, or which weigh unequally,
+    are worth as many as if each stood alone divided by the design effect (Rao and Scott, Biometrics 48, 1992).
+
+    Args:
+        signed, weights: (n,) of each answer.
+        sums: (clusters,) of the weighed differences in each.
     """
-    width = int(clusters[:, 1].max()) + 1
-    codes, numbers = np.unique(clusters[:, 0] * width + clusters[:, 1], return_counts=True)  # in the order of the pairs
-    kinds = np.column_stack([codes // width, codes % width])
-    counts = np.random.default_rng(seed).multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
-    low, high = np.percentile((counts @ kinds[:, 0]) / (counts @ kinds[:, 1]), [2.5, 97.5])
+    only_a, only_b = (float(weights[signed == side].sum()) for side in (1, -1))
+    disagreements, n = only_a + only_b, float(weights.sum())
+    effect = max(1.0, float((sums**2).sum()) / disagreements if disagreements else n / len(sums))
+    return paired_interval(only_a / effect, only_b / effect, n / effect)
+
+
+def _resampled(
+    signed: Integers, clusters: Integers, weights: Floats, strata: Integers, seed: int, resamples: int
+) -> tuple[float, float]:
+    """Percentile interval of the weighed mean, clusters drawn within each stratum.
+
+    The clusters of one stratum with equal sums and weights are drawn together, by one multinomial.
+
+    Args:
+        signed, clusters, weights, strata: (n,) of each answer; a cluster lies in one stratum.
+    """
+    of_cluster = np.zeros(clusters.max() + 1, dtype=np.int64)
+    of_cluster[clusters] = strata
+    totals = np.column_stack([np.bincount(clusters, weights=column) for column in (signed * weights, weights)])
+    rng, differences = np.random.default_rng(seed), np.zeros(resamples)
+    for stratum in range(int(strata.max()) + 1):
+        members = totals[of_cluster == stratum].round(DIGITS)
+        kinds, numbers = np.unique(members, axis=0, return_counts=True)
+        counts = rng.multinomial(numbers.sum(), numbers / numbers.sum(), size=resamples)
+        differences += members[:, 1].sum() / len(signed) * (counts @ kinds[:, 0]) / (counts @ kinds[:, 1])
+    low, high = np.percentile(differences, [2.5, 97.5])
     return float(low), float(high)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from scipy.stats import fisher_exact, norm
 
+from esmerge.evaluation.intervals import wilson
+
 
 @dataclass(frozen=True)
 class UnpairedDifference:
@@ -40,12 +42,3 @@ def unpaired_difference(
         p_value=float(fisher_exact(table)[1]),
         detectable=min(1.0, float(norm.ppf(1 - level / 2) + norm.ppf(power)) * error),
     )
-
-
-def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
-    z = float(norm.ppf((1 + confidence) / 2))
-    share, scale = right / n, 1 + z**2 / n
-    middle = (share + z**2 / (2 * n)) / scale
-    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
-    return max(0.0, middle - reach), min(1.0, middle + reach)

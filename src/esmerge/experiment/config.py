@@ -51,7 +51,7 @@ class Compute:
         device: where models run and merges are computed: ``cpu``, ``cuda``, …
         threads: CPU threads of torch; ``auto`` measures and chooses, None is torch's own choice.
         batch_size: prompts scored at once.
-        resamples: of the bootstrap behind every interval.
+        resamples: of the bootstrap behind the intervals of every metric that is no share of answers.
         scoring: how a question is answered: by the label of the highest log-likelihood (``loglik``), of the highest
             mean per token (``loglik_normalised``), or by the label in the text that the model writes (``generate``).
         max_new_tokens: where ``generate`` cuts a text off.

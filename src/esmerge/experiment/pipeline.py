@@ -88,7 +88,7 @@ def execute_run(spec: RunSpec, run: RunFolder) -> None:
     try:
         with run.working(spec.config, spec.hash), noted_steps(run.path):
             suite = load_suite(spec.sweep)
-            write_rejects(run.path.parent, suite)
+            write_rejects(run.path.parent, suite, spec.sweep.seed)
             models = load_models(spec.sweep, suite) if spec.uses_model else None
             if models is not None:
                 check_lengths(spec, suite, models.context.specialists)

@@ -10,7 +10,7 @@ from esmerge.core.compose import compose_choice
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import typed
-from esmerge.evaluation.unpaired import wilson
+from esmerge.evaluation.intervals import wilson
 from esmerge.experiment.config import Compute
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.finetuner import FineTuner

@@ -15,10 +15,18 @@ MARGIN = 0.05  # by which it must exceed that answer's share of the truth
 
 def refused_rows(sweep: SweepResults) -> list[str]:
     """One sentence that counts the rows nobody was asked about; none where there are no such rows."""
-    counts = [f"{benchmark.title} {benchmark.rejects}" for benchmark in sweep.benchmarks if benchmark.rejects]
+    counts = [
+        f"{benchmark.title} {_between(benchmark.fewest_rejects, benchmark.rejects)}"
+        for benchmark in sweep.benchmarks
+        if benchmark.rejects
+    ]
     if not counts:
         return []
     return [f"Rows that were refused, so that nobody was asked: {', '.join(counts)}; rejects/ says why."]
+
+
+def _between(fewest: int, most: int) -> str:
+    return str(most) if fewest == most else f"{fewest} to {most} by seed or settings"
 
 
 def one_answer_questions(sweep: SweepResults) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from esmerge.report.plots.methods import methods_figure
 from esmerge.report.plots.sensitivity import sensitivity_figure
 from esmerge.report.plots.style import save
 from esmerge.report.plots.tradeoffs import cost_figure, retention_figure
+from esmerge.report.seeds import seed_notes
 from esmerge.report.tidy.accuracies import cost_points, methods_table, retention_table, sensitivity_table
 from esmerge.report.tidy.answers import MOST_AGREEING, MOST_CALIBRATED, agreement_table, calibration_table
 from esmerge.report.tidy.answers import left_out as answers_left_out
@@ -54,9 +56,17 @@ class Recipe:
 
 
 def _front_note(sweep: SweepResults, table: Callable[[SweepResults], pd.DataFrame], side: str) -> str:
-    """What the dashed line is; empty where no merge stands in the figure."""
+    """What the dashed line is, where a merge stands in the figure, and what is left out."""
     merges = table(sweep)["kind"].isin([kind.value for kind in MERGED]).any()
-    return f" Dashed: no merge lies above this line or to its {side}." if merges else ""
+    front = f" Dashed: no merge lies above this line or to its {side}." if merges else ""
+    return front + _without(sweep)
+
+
+def _without(sweep: SweepResults) -> str:
+    """Which rows a figure of means leaves out, since they are over other seeds; empty where none."""
+    titles = {row.key: row.title for row in sweep.rows}
+    texts = [f"{titles[key]} ({note})" for key, note in seed_notes(sweep).items()]
+    return f" Without {', '.join(texts)}." if texts else ""
 
 
 RECIPES = (
@@ -98,6 +108,7 @@ RECIPES = (
         "runs that differ in one number of the formulas or of the merge (T, tau, scale …)",
         sensitivity_table,
         sensitivity_figure,
+        _without,
     ),
     Recipe(
         "agreement",
@@ -116,6 +127,7 @@ RECIPES = (
         partial(answers_left_out, most=MOST_CALIBRATED),
     ),
 )
+LONGEST_NAME = 160  # bytes of a world's part of a file's name
 METHODS_CAPTION = "Accuracy of every method by family of benchmarks."
 LAYER_CAPTION = "Each expert's share of every layer, beside an equal share."
 
@@ -179,8 +191,12 @@ def _figures(sweep: SweepResults) -> dict[str, tuple[Callable[[Any], Figure], An
 
 
 def file_name(title: str) -> str:
-    """A title as part of a file's name: letters, digits, ``_``, ``.`` and ``=`` stay."""
-    return re.sub(r"[^\w.=]+", "-", title).strip("-")
+    """A title as part of a file's name: letters, digits, ``_``, ``.`` and ``=`` stay; of a long one the beginning and a
+    hash, since systems take no name beyond 255 bytes."""
+    name = re.sub(r"[^\w.=]+", "-", title).strip("-")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(title.encode()).hexdigest()[:12]}"
 
 
 def write_layer_map(shares: LayerShares, title: str, path: Path) -> Path:

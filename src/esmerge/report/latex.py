@@ -90,7 +90,7 @@ def _table(table: ReportTable, caption: str) -> str:
     body = [" & ".join(["", *families]) + r" \\", "".join(rules), " & ".join(heads) + r" \\"]
     for block, lines in groupby(table.lines, key=lambda line: line.block):
         body += [r"\midrule", rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{_tex(block)}}}}} \\"]
-        rows = [[_tex(line.title), *table_cells(table, line, _entry_tex)] for line in lines]
+        rows = [[_tex(line.heading), *table_cells(table, line, _entry_tex)] for line in lines]
         body += [" & ".join(row).replace(NOTHING, "--") + r" \\" for row in rows]
     top = [
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from esmerge.core.methods import MethodKind, MethodRecord
 from esmerge.report.evaluated import EvaluatedBenchmark, evaluated_benchmarks
 from esmerge.report.methods import row_rank, row_title
 from esmerge.report.stored_answers import StoredAnswers
+from esmerge.report.worlds import Worlds, setting
 from esmerge.tracking.planned import read_plan
 from esmerge.tracking.results import CollectedRuns, collect_runs, run_folders
 from esmerge.tracking.store import RunFolder, Status
@@ -23,7 +24,6 @@ from esmerge.tracking.store import RunFolder, Status
 VARIANT_AXES = ("specialists", "method", "granularity", "probe", "merge_space")
 FINENESS = {"layer": 1, "element": 2, "joint": 3}
 PUBLISHED, TUNED = "Published settings", "Settings tuned on the validation split"
-ASKED = ("benchmark.split", "benchmark.limit", "benchmark.root")  # settings that decide which questions are asked
 NOT_A_SETTING = ("seed", "run", "out", "folder", "tracking", "hydra", "name")  # of a run
 
 
@@ -36,7 +36,7 @@ class Row:
         runs: seed -> run name.
         tuned: whether its settings were chosen on the validation split.
         world: of its specialists and questions, where a sweep has several; see ``SweepResults.worlds``.
-        title_in_world: without the specialists' name, for what shows one world alone.
+        title_in_world: without what tells worlds apart, for what shows one world alone.
     """
 
     method: str
@@ -57,6 +57,11 @@ class Row:
     def key(self) -> str:
         """Unique and stable: the first run's name."""
         return next(iter(self.runs.values()))
+
+    @property
+    def seeds(self) -> frozenset[str]:
+        """What its means are over; a seed that was run twice counts once."""
+        return frozenset(name.split(" ")[0] for name in self.runs)
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,7 @@ def _rows(
     runs = results.drop_duplicates("run")
     runs = runs.assign(tuned=["tuning.trials" in configs[name] for name in runs["run"]])
     several = [axis for axis in ("specialists", "probe") if len(set(runs[axis]) - {""}) > 1]
-    world_of, rows = _worlds(runs, configs), []
+    worlds, rows = Worlds(results, configs), []
     for axes, group_runs in runs.groupby([*VARIANT_AXES, "tuned"], sort=False):
         named = dict(zip(VARIANT_AXES, (str(axis) for axis in axes[:-1]), strict=True))
         tuned = bool(axes[-1])
@@ -221,33 +226,23 @@ def _rows(
         labels = (*(named[axis] for axis in several if axis != "specialists"), *(["tuned"] if tuned else []))
         extra = (named["specialists"], *labels) if "specialists" in several else labels
         groups: dict[tuple[str, ...], dict[str, str]] = {}
+        in_world: dict[tuple[str, ...], tuple[str, ...]] = {}
         order: dict[tuple[str, ...], list[tuple[int, float, str]]] = {}
         for run, seed in zip(group_runs["run"], group_runs["seed"], strict=True):
-            values = {key: same_axes[run].get(key, "?") for key in telling}
+            values = {key: setting(same_axes[run], key) or "?" for key in telling}
             settings = tuple(_setting(key, value) for key, value in values.items())
+            in_world[settings] = tuple(_setting(key, values[key]) for key in telling if key not in worlds.settings)
             order[settings] = [_order(value) for value in values.values()]
             runs_of = groups.setdefault(settings, {})
             runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
         for settings, by_seed in sorted(groups.items(), key=lambda group: order[group[0]]):
             space, fine = named["merge_space"], named["granularity"]
             record = records[next(iter(by_seed.values()))]
-            title, short = (row_title(record.title, fine, space, *words, *settings) for words in (extra, labels))
-            world = world_of(next(iter(by_seed.values())))
+            title = row_title(record.title, fine, space, *extra, *settings)
+            short = row_title(record.title, fine, space, *labels, *in_world[settings])
+            world = worlds.heading(next(iter(by_seed.values())))
             rows.append(Row(named["method"], record, fine, space, title, by_seed, tuned, world, short))
     return sorted(rows, key=lambda row: (row_rank(row.record, row.method), FINENESS.get(row.granularity, 0), row.tuned))
-
-
-def _worlds(runs: pd.DataFrame, configs: Mapping[str, Mapping[str, str]]) -> Callable[[str], str]:
-    """Run -> its specialists and what decides its questions, as far as these differ between the runs of a sweep."""
-    families = dict(zip(runs["run"], runs["specialists"], strict=True))
-    varied = [key for key in ASKED if len({configs[run].get(key) for run in families}) > 1]
-    is_one = len(set(families.values()) - {""}) < 2
-
-    def world(run: str) -> str:
-        settings = [f"{key}={configs[run].get(key, '?')}" for key in varied]
-        return ", ".join([*([families[run] or "no specialists"] if not is_one else []), *settings])
-
-    return world
 
 
 def _setting(key: str, value: str) -> str:

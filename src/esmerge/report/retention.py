@@ -10,6 +10,7 @@ import pandas as pd
 from esmerge.core.methods import MethodKind
 from esmerge.report.detectable import detectable_note
 from esmerge.report.load import Row, SweepResults
+from esmerge.report.seeds import ranked_rows
 from esmerge.report.statistics import Column, best_row, cell, columns
 from esmerge.report.tables import ReportTable
 from esmerge.storage.files import write_table
@@ -18,7 +19,7 @@ RETENTION = "retention"
 COLUMNS = ("table", "method", "benchmark", "title", "accuracy", "best_single", "best_accuracy", "kept")
 NOTE = (
     "Accuracy in % of the accuracy of the best single model, base or specialist, on the same questions; 100 keeps all "
-    "that one of them knew. Means over seeds."
+    "that one of them knew. Means over seeds; empty where a method lacks seeds that others have."
 )
 
 
@@ -71,7 +72,9 @@ def _lines(sweep: SweepResults, column: Column) -> list[dict[str, object]]:
     best_score = cell(sweep, best, column) if best else None
     if best is None or best_score is None or best_score.value == 0:
         return []
-    scores = {row.title: cell(sweep, row, column) for row in sweep.rows if row.kind is not MethodKind.FLOOR}
+    methods = [row for row in sweep.rows if row.kind is not MethodKind.FLOOR]
+    ranked = {row.title for row in ranked_rows(sweep, methods, column.benchmarks)}
+    scores = {row.title: cell(sweep, row, column) for row in methods}
     return [
         {
             "method": title,
@@ -80,7 +83,7 @@ def _lines(sweep: SweepResults, column: Column) -> list[dict[str, object]]:
             "accuracy": score.value,
             "best_single": best.title,
             "best_accuracy": best_score.value,
-            "kept": score.value / best_score.value,
+            "kept": score.value / best_score.value if title in ranked else None,
         }
         for title, score in scores.items()
         if score

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from esmerge.core.errors import InputError
 from esmerge.core.methods import MethodKind
+from esmerge.evaluation.intervals import mean_of_shares
 from esmerge.evaluation.significance import PairedDifference, holm
 from esmerge.report.evaluated import FAMILIES, EvaluatedBenchmark
 from esmerge.report.load import Accuracy, Row, SweepResults
-from esmerge.report.paired import RESAMPLES, paired_rows
+from esmerge.report.paired import paired_rows
+from esmerge.report.seeds import has_all, ranked_rows
 
 LEVEL = 0.05
 PUBLISHED_MEANS = {
@@ -46,7 +47,7 @@ class Cell:
     """Accuracy of a row in a column: the mean over seeds.
 
     Attributes:
-        low, high: 95 % interval over examples (of the mean over seeds).
+        low, high: 95 % interval over examples (of the mean over seeds): Wilson's, of several benchmarks combined.
         sd: sample standard deviation over seeds; None for one seed.
     """
 
@@ -129,16 +130,16 @@ def cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
 
 
 def _cell(sweep: SweepResults, row: Row, column: Column) -> Cell | None:
-    by_seed = [_accuracies(sweep, run, column) for run in row.runs.values()]
-    if any(len(accuracies) < len(column.benchmarks) for accuracies in by_seed):
+    if not has_all(sweep, row, column.benchmarks):
         return None
+    by_seed = [_accuracies(sweep, run, column) for run in row.runs.values()]
     values = np.array([[accuracy.value for accuracy in run] for run in by_seed], dtype=float)  # (seeds, benchmarks)
+    n = np.array([[accuracy.n for accuracy in run] for run in by_seed], dtype=int)
     means = values.mean(axis=1)
     sd = float(means.std(ddof=1)) if len(means) > 1 else None
-    if values.size == 1:
-        low, high = by_seed[0][0].low, by_seed[0][0].high
-    else:
-        low, high = _mean_interval(values, np.array([[accuracy.n for accuracy in run] for run in by_seed], dtype=int))
+    low, high = mean_of_shares(  # the same examples may return under every seed, so further seeds do not narrow it
+        values.mean(axis=0).tolist(), n.min(axis=0).tolist()
+    )
     return Cell(float(means.mean()), low, high, sd, len(means))
 
 
@@ -168,9 +169,13 @@ def correct(comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def best_row(sweep: SweepResults, rows: Sequence[Row], column: Column) -> Row | None:
-    """The row with the highest accuracy in a column, the earlier of equals; None if none is complete."""
-    scored = [(score.value, -index) for index, row in enumerate(rows) if (score := cell(sweep, row, column))]
-    return rows[-max(scored)[1]] if scored else None
+    """The row with the highest accuracy in a column, the earlier of equals; None if none is complete.
+
+    Rows that lack seeds which others in the table have are left out: a mean over easier seeds is no better mean.
+    """
+    ranked = ranked_rows(sweep, rows, column.benchmarks)
+    scored = [(score.value, -index) for index, row in enumerate(ranked) if (score := cell(sweep, row, column))]
+    return ranked[-max(scored)[1]] if scored else None
 
 
 def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
@@ -182,7 +187,7 @@ def best_baseline(sweep: SweepResults, column: Column) -> Row | None:
 def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     """Every ES row against the best baseline of each column, corrected over all of them.
 
-    In a sweep without ES rows it is every merge against the best one.
+    In a sweep without ES rows it is every merge against the best one. Rows that lack seeds are not compared.
 
     Returns:
         The comparisons, and a note for each that could not be made.
@@ -190,8 +195,9 @@ def against_baseline(sweep: SweepResults) -> tuple[list[Comparison], list[str]]:
     comparisons, notes = [], []
     for column in columns(sweep):
         baseline = best_baseline(sweep, column)
-        for row in sweep.of_kind(MethodKind.ES) or sweep.of_kind(MethodKind.MERGE):
-            if baseline is None or row is baseline or cell(sweep, row, column) is None:
+        rows = sweep.of_kind(MethodKind.ES) or sweep.of_kind(MethodKind.MERGE)
+        for row in ranked_rows(sweep, rows, column.benchmarks):
+            if baseline is None or row is baseline:
                 continue
             try:
                 comparisons.append(compare(sweep, row, baseline, column))
@@ -204,21 +210,3 @@ def _accuracies(sweep: SweepResults, run: str, column: Column) -> list[Accuracy]
     """Accuracies of a run on the benchmarks of a column that it has."""
     accuracies = (sweep.accuracy(run, benchmark) for benchmark in column.benchmarks)
     return [accuracy for accuracy in accuracies if accuracy is not None]
-
-
-def _mean_interval(values: np.ndarray, n: np.ndarray) -> tuple[float, float]:
-    """Bootstrap interval of a mean of accuracies.
-
-    The same examples may return under every seed, so further seeds do not narrow it.
-
-    values, n: (seeds, benchmarks).
-    """
-    return _binomial_interval(tuple(values.mean(axis=0).tolist()), tuple(n.min(axis=0).tolist()))
-
-
-@lru_cache(maxsize=1024)
-def _binomial_interval(shares: tuple[float, ...], n: tuple[int, ...]) -> tuple[float, float]:
-    """Of the mean of ``shares``; resampling n right-or-wrong answers is drawing a binomial."""
-    samples = np.random.default_rng(0).binomial(n, shares, size=(RESAMPLES, len(n))) / np.array(n)
-    low, high = np.percentile(samples.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from esmerge.core.methods import MethodKind
 from esmerge.report.detectable import detectable, detectable_note
-from esmerge.report.load import SweepResults
+from esmerge.report.load import Row, SweepResults
 from esmerge.report.methods import BLOCKS, MERGED
 from esmerge.report.published import (
     CAVEAT,
@@ -20,6 +20,7 @@ from esmerge.report.published import (
     shown,
     sources,
 )
+from esmerge.report.seeds import MEANING, ranked_rows, seed_notes, with_note
 from esmerge.report.statistics import Cell, Column, Comparison, cell, columns, family_title
 
 NOTHING = "\N{EN DASH}"
@@ -49,11 +50,22 @@ class TableEntry:
 
 @dataclass(frozen=True)
 class Line:
-    """One row: its block, its title, and one entry per column."""
+    """One row.
+
+    Attributes:
+        entries: one per column.
+        seeds: over how many seeds its means are, if over fewer than others.
+    """
 
     block: str
     title: str
     entries: tuple[TableEntry, ...]
+    seeds: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title as the table shows it."""
+        return with_note(self.title, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -92,18 +104,19 @@ def build_table(sweep: SweepResults, comparisons: Sequence[Comparison], title: s
     assignment, orphans = assign(sweep.rows, shown(names, reported))
     marks = {(comparison.row.key, comparison.column.name): _mark(comparison) for comparison in comparisons}
     tops = {column.name: _tops(sweep, column) for column in across}
-    origins = read_sources()
+    ranked_keys = {column.name: {row.key for row in _ranked(sweep, column)} for column in across}
+    notes, origins = seed_notes(sweep), read_sources()
     lines = []
     for row in sweep.rows:
         entries = []
         for column in across:
             measured = cell(sweep, row, column)
-            ranked = row.kind in MERGED and measured is not None
+            ranked = row.key in ranked_keys[column.name] and measured is not None
             best, second = (ranked and _percent(measured.value) == top for top in tops[column.name])  # type: ignore[union-attr]
             entry = _published_entry(assignment.get(row.key), column.name, reported, origins)
             mark = marks.get((row.key, column.name), 0)
             entries.append(replace(entry, cell=measured, best=best, second=second, mark=mark))
-        lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries)))
+        lines.append(Line(BLOCKS[row.kind], row.title, tuple(entries), notes.get(row.key, "")))
     for method in orphans:
         entries = [_published_entry(method, name, reported, origins) for name in names]
         lines.append(Line("Published only", published_title(method), tuple(entries)))
@@ -146,18 +159,19 @@ def markdown(table: ReportTable) -> str:
     for block, lines in groupby(table.lines, key=lambda line: line.block):
         parts.append(f"| *{_md(block)}* |" + " |" * (len(heads) - 1))
         for line in lines:
-            parts.append("| " + " | ".join([_md(line.title), *table_cells(table, line, _entry_md)]) + " |")
+            parts.append("| " + " | ".join([_md(line.heading), *table_cells(table, line, _entry_md)]) + " |")
     return "\n".join([*parts, "", *[f"- {note}" for note in legend(table, f"{ABOVE} / {BELOW}")], ""])
 
 
 def legend(table: ReportTable, marks: str) -> list[str]:
     """How to read the table, one sentence or two per line."""
-    spread = "95 % bootstrap interval in brackets"
+    spread = "95 % interval in brackets (Wilson's; of a mean, those of its benchmarks combined)"
     if table.seeds > 1:
         spread = "mean \N{PLUS-MINUS SIGN} standard deviation over seeds"
     notes = [
         f"Accuracy in %, {spread}; an answer that could not be parsed counts as wrong.",
         "Bold: the best merge of a column, underlined: the second best, controls and references aside.",
+        *([MEANING] if any(line.seeds for line in table.lines) else []),
         *([f"{marks}: {_tested(table)}"] if table.comparisons else []),
     ]
     for family, group in groupby(table.columns, key=lambda column: column.family):
@@ -182,7 +196,8 @@ def _tested(table: ReportTable) -> str:
         )
     else:
         meaning = "significantly above / below the best merge of the column"
-    test = "paired exact test on the same examples, p < 0.05 after Holm's correction over"
+    means = "in a mean each benchmark counts equally, " * any(column.is_mean for column in table.columns)
+    test = f"paired exact test on the same examples, {means}p < 0.05 after Holm's correction over"
     count = f"the table's {table.comparisons} comparisons" if table.comparisons > 1 else "one comparison"
     return f"{meaning}: {test} {count}."
 
@@ -219,9 +234,14 @@ def _entry_md(entry: TableEntry) -> str:
 
 def _tops(sweep: SweepResults, column: Column) -> tuple[str, str]:
     """The two highest accuracies of merges as they are displayed; empty where there are none."""
-    values = [score.value for row in sweep.of_kind(*MERGED) if (score := cell(sweep, row, column))]
+    values = [score.value for row in _ranked(sweep, column) if (score := cell(sweep, row, column))]
     first, second, *_ = [*dict.fromkeys(_percent(value) for value in sorted(values, reverse=True)), "", ""]
     return first, second
+
+
+def _ranked(sweep: SweepResults, column: Column) -> list[Row]:
+    """The merges that compete for the best of a column."""
+    return ranked_rows(sweep, sweep.of_kind(*MERGED), column.benchmarks)
 
 
 def _mark(comparison: Comparison) -> int:

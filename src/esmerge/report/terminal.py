@@ -46,7 +46,7 @@ def _grid(table: ReportTable) -> Grid:
     measured = [line for line in table.lines if any(entry.cell for entry in line.entries)]
     for _, lines in groupby(measured, key=lambda line: line.block):
         for line in lines:
-            grid.add_row(escape(line.title), *[_text(line.entries[index]) for index in indices])
+            grid.add_row(escape(line.heading), *[_text(line.entries[index]) for index in indices])
         grid.add_section()
     return grid
 

@@ -11,6 +11,7 @@ from esmerge.evaluation.significance import PairedDifference
 from esmerge.report.cautions import one_answer_questions, one_sided_methods, refused_rows
 from esmerge.report.load import Row, SweepResults
 from esmerge.report.methods import MERGED
+from esmerge.report.seeds import seed_notes
 from esmerge.report.statistics import (
     Cell,
     Column,
@@ -26,7 +27,7 @@ from esmerge.report.statistics import (
     headline,
 )
 
-NAMED = 5  # of the runs that are still to come
+NAMED = 5  # of the runs that are still to come, and of the rows that are not ranked
 
 
 def verdict(sweep: SweepResults) -> str:
@@ -54,6 +55,7 @@ def _part(sweep: SweepResults) -> str:
     if corrected:
         over = f"Holm's correction over {count} comparisons" if count > 1 else "one comparison, not corrected"
         sentences.append(f"Which two are compared follows from these answers; p: {over}.")
+    sentences += _lacking_seeds(sweep)
     if not families:
         sentences.append("No run has finished, so there is nothing to compare.")
     named = {column: [row for row in rivals[column.name] if row] for column in families}
@@ -110,7 +112,7 @@ def _family(
 ) -> str:
     name = heading(column)
     if first is None:
-        return f"{name}: no merge has results on all of its benchmarks."
+        return f"{name}: no merge has results on all of its benchmarks and seeds."
     score = cell(sweep, first, column)
     text = f"{name}: {first.title} is the best merge with {_percent(score)}"
     if column.name in refusals:
@@ -129,7 +131,7 @@ def _difference(comparison: Comparison) -> str:
     text = f"{100 * result.difference:+.1f} points {bounds}, {_p(comparison.p_holm)}, n = {result.n}, "
     if not comparison.significant:
         return text + "not significant"
-    return text + ("significant" if result.difference > 0 else "significant, but in favour of the latter when pooled")
+    return text + ("significant" if result.difference > 0 else "significant, in favour of the latter")
 
 
 def _floor_note(sweep: SweepResults, column: Column, score: Cell | None) -> str:
@@ -138,6 +140,16 @@ def _floor_note(sweep: SweepResults, column: Column, score: Cell | None) -> str:
     if floor is None or floor_score is None or score is None or score.value > floor_score.value:
         return ""
     return f" It does not beat the floor {floor.title} ({_percent(floor_score)})."
+
+
+def _lacking_seeds(sweep: SweepResults) -> list[str]:
+    """Name the rows that are not ranked, since their means are over other seeds."""
+    titles = {row.key: row.title for row in sweep.rows}
+    texts = [f"{titles[key]} ({note})" for key, note in seed_notes(sweep).items()]
+    if not texts:
+        return []
+    named = [*texts[:NAMED], *([f"and {len(texts) - NAMED} more"] if len(texts) > NAMED else [])]
+    return [f"Not ranked, for lack of seeds that other rows have: {', '.join(named)}."]
 
 
 def _control_notes(sweep: SweepResults, families: list[Column]) -> list[str]:

@@ -64,7 +64,7 @@ def report_floors(names: Sequence[str], options: DictConfig) -> None:
 
 
 def measure_floors(benchmark: Benchmark, seed: int) -> dict[str, str]:
-    """Floor -> ``accuracy [low, high]`` on the test split, 95 % bootstrap interval; a dash where it does not apply.
+    """Floor -> ``accuracy [low, high]`` on the test split, Wilson's 95 % interval; a dash where it does not apply.
     Before them, how many examples either split has.
 
     Args:
@@ -98,7 +98,7 @@ def floors_markdown(measured: Sequence[FloorCells]) -> str:
 
 def section(measured: Sequence[FloorCells], command: str) -> str:
     """What stands in a card, marks included."""
-    title = "**Floors**: accuracy on test questions with its 95 % bootstrap interval"
+    title = "**Floors**: accuracy on test questions with Wilson's 95 % interval"
     heading = f"{title}, learnt from training examples, made by"
     return "\n".join([BEGIN, heading, "", f"    {command}", "", floors_markdown(measured), END])
 

@@ -10,6 +10,7 @@ from esmerge.report.costs import COLUMNS, HEADS, NOTE, cost_number, cost_table
 from esmerge.report.load import SweepResults
 from esmerge.report.page.cells import NOTHING, PageCell, PageTable, frame_table, places
 from esmerge.report.retention import NOTE as NOTE_ON_RETENTION
+from esmerge.report.seeds import seed_notes, with_note
 from esmerge.report.tables import ABOVE, BELOW, MARKS, ReportTable, TableEntry, interval, legend, number
 
 SMALLEST = 0.0001  # p values below are not told apart
@@ -43,8 +44,9 @@ RETAINED = {
     "kept": ("kept, %", places(1, scale=100)),
 }
 COMPARED = (
-    "Paired on the same examples: McNemar's exact test, Holm's correction over the table. Detectable: the smallest "
-    "difference that so many questions could have shown.",
+    "Paired on the same examples, each benchmark of a mean counting equally: McNemar's exact test, Holm's correction "
+    "over the table. Intervals: Tango's score interval, of means the bootstrap's. Detectable: the smallest difference "
+    "that so many questions could have shown.",
 )
 
 
@@ -57,7 +59,7 @@ def results_table(table: ReportTable, index: int) -> PageTable:
         numeric += [True] * (1 + len(quoted))
     rows = []
     for line in table.lines:
-        cells = [PageCell(line.block, line.block), PageCell(line.title, line.title)]
+        cells = [PageCell(line.block, line.block), PageCell(line.heading, line.title)]
         for column, entry in zip(table.columns, line.entries, strict=True):
             cells += [_measured(entry), *([_published(entry)] if column.name in table.quoted else [])]
         rows.append(tuple(cells))
@@ -92,7 +94,8 @@ def _cost(value: object) -> str:
 
 def metrics_table(sweep: SweepResults) -> PageTable:
     """Every metric of every row on every benchmark, means over seeds."""
-    titles = {run: row.title for row in sweep.rows for run in row.runs.values()}
+    notes = seed_notes(sweep)
+    titles = {run: with_note(row.title, notes.get(row.key, "")) for row in sweep.rows for run in row.runs.values()}
     names = {benchmark.name: benchmark.title for benchmark in sweep.benchmarks}
     long = sweep.results.assign(
         method=sweep.results["run"].map(titles),

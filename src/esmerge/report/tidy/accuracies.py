@@ -11,6 +11,7 @@ import pandas as pd
 from esmerge.core.methods import MethodKind
 from esmerge.report.costs import cost_table
 from esmerge.report.load import Row, SweepResults, as_number
+from esmerge.report.seeds import ranked_rows, seed_notes, with_note
 from esmerge.report.statistics import Cell, Column, cell, heading, headline
 
 CROSS_MODAL, RETENTION = "cross_modal", "retention"
@@ -37,17 +38,19 @@ def best_rows(sweep: SweepResults, rows: Sequence[Row], most: int) -> list[Row]:
     column = main_column(sweep)
     if len(rows) <= most or column is None:
         return list(rows)[:most]
-    scores = {row.key: score.value for row in rows if (score := cell(sweep, row, column))}
-    best = sorted(scores, key=lambda key: -scores[key])[:most]
+    ranked = {row.key for row in ranked_rows(sweep, rows, column.benchmarks)}
+    scores = {row.key: (row.key in ranked, score.value) for row in rows if (score := cell(sweep, row, column))}
+    best = sorted(scores, key=lambda key: scores[key], reverse=True)[:most]
     return [row for row in rows if row.key in best]
 
 
 def methods_table(sweep: SweepResults) -> pd.DataFrame:
     """Columns ``panel, title, kind, benchmark, value, low, high``: every row on every family, and on its benchmarks."""
-    points = []
+    points, notes = [], seed_notes(sweep)
     for column in headline(sweep):
         for row in sweep.rows:
-            facts = {"panel": heading(column), "title": row.title, "kind": row.kind.value}
+            title = with_note(row.title, notes.get(row.key, ""))
+            facts = {"panel": heading(column), "title": title, "kind": row.kind.value}
             score = cell(sweep, row, column)
             value, low, high = (score.value, score.low, score.high) if score else (np.nan,) * 3
             points.append({**facts, "benchmark": "", "value": value, "low": low, "high": high})
@@ -59,11 +62,15 @@ def methods_table(sweep: SweepResults) -> pd.DataFrame:
 
 
 def retention_table(sweep: SweepResults) -> pd.DataFrame:
-    """Columns ``title, kind, x, x_low, x_high, y, y_low, y_high``: retention and cross-modal accuracy of each row."""
+    """Columns ``title, kind, x, x_low, x_high, y, y_low, y_high``: retention and cross-modal accuracy of each row.
+
+    This and the two tables below leave out rows that lack seeds.
+    """
     by_family = {column.family: column for column in headline(sweep)}
     points = []
     if {CROSS_MODAL, RETENTION} <= by_family.keys():
-        for row in sweep.rows:
+        benchmarks = [name for family in (CROSS_MODAL, RETENTION) for name in by_family[family].benchmarks]
+        for row in ranked_rows(sweep, sweep.rows, benchmarks):
             y, x = (cell(sweep, row, by_family[family]) for family in (CROSS_MODAL, RETENTION))
             if x and y:
                 points.append({"title": row.title, "kind": row.kind.value, **_axis("x", x), **_axis("y", y)})
@@ -77,7 +84,7 @@ def cost_points(sweep: SweepResults) -> pd.DataFrame:
     total = costs["measuring_seconds"].fillna(0.0) + costs["merging_seconds"].fillna(0.0)
     seconds = dict(zip(costs["method"], total.astype(float), strict=True))
     points = []
-    for row in sweep.rows if column else []:
+    for row in ranked_rows(sweep, sweep.rows, column.benchmarks) if column else []:
         score = cell(sweep, row, column) if column else None
         if score and row.title in seconds:
             points.append({"title": row.title, "kind": row.kind.value, "x": seconds[row.title], **_axis("y", score)})
@@ -87,7 +94,8 @@ def cost_points(sweep: SweepResults) -> pd.DataFrame:
 def sensitivity_table(sweep: SweepResults) -> pd.DataFrame:
     """Columns ``setting, method, value, y, y_low, y_high``: rows that differ in one number only, setting by setting."""
     column = main_column(sweep)
-    scored = [(row, score) for row in sweep.rows if column and (score := cell(sweep, row, column))]
+    rows = ranked_rows(sweep, sweep.rows, column.benchmarks) if column else []
+    scored = [(row, score) for row in rows if column and (score := cell(sweep, row, column))]
     numbers = {row.key: _numbers(sweep, row) for row, _ in scored}
     points = []
     for setting in sorted({name for values in numbers.values() for name in values}):
