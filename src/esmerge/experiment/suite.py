@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -13,11 +14,13 @@ from esmerge.data.splits import sample
 from esmerge.experiment.config import Sweep
 from esmerge.specialists.soft_tokens.refusals import EncoderRefusals
 from esmerge.storage.cache import Cache
-from esmerge.tasks.load import load_benchmark
+from esmerge.tasks.load import load_benchmark, terms
 
 
 def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
     """The suite's benchmarks with the split that the sweep names as their test split.
+
+    ``benchmark.limit`` holds for the validation split as well: a seeded, label-stratified sample.
 
     Tables are read once per process, so that every run may ask for its suite. Questions about entities that the
     specialists' released encoders refuse are rejects, for runs without a model as well: all are asked the same.
@@ -27,7 +30,8 @@ def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
         benchmarks = tuple(load_benchmark(request, name, refusals) for name in request.names)
     if sweep.split != "validation":
         return benchmarks
-    return tuple(on_validation(benchmark) for benchmark in benchmarks)
+    limits = {name: cast("int | None", terms(request, name)["limit"]) for name in request.names}
+    return tuple(on_validation(benchmark, limits[benchmark.name], sweep.seed) for benchmark in benchmarks)
 
 
 def on_validation(benchmark: Benchmark, limit: int | None = None, seed: int = 0) -> Benchmark:
