@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pandas as pd
 
+from esmerge.core.compose import compose_choices
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.data.splits import sample
@@ -32,6 +34,21 @@ def load_suite(sweep: Sweep) -> tuple[Benchmark, ...]:
         return benchmarks
     limits = {name: cast("int | None", terms(request, name)["limit"]) for name in request.names}
     return tuple(on_validation(benchmark, limits[benchmark.name], sweep.seed) for benchmark in benchmarks)
+
+
+def families(names: Sequence[str], benchmark: Mapping[str, object]) -> dict[str, str]:
+    """Name of each benchmark that is asked -> the family that its config says; no table is read.
+
+    Args:
+        names: of the suite.
+        benchmark: the settings of all of them, or the whole config of one that is asked in their place.
+
+    Raises:
+        ConfigError: there is no benchmark of that name.
+    """
+    if (own := benchmark.get("name")) is not None:
+        return {str(own): str(benchmark.get("family"))}
+    return {name: str(config.get("family")) for name, config in compose_choices("benchmark", names).items()}
 
 
 def on_validation(benchmark: Benchmark, limit: int | None = None, seed: int = 0) -> Benchmark:
