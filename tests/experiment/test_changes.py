@@ -103,6 +103,10 @@ def test_a_table_that_holds_the_same_is_compared_once_and_nothing_is_made_again(
     for _ in range(2):
         sweep(monkeypatch, place)
         assert len(readings) == 1, "one reading for all runs of the job, and its result is noted"
+    for run in run_folders(place / "sweep"):
+        (run.path / "inputs.json").write_text('{"files": {"a": 1}, "folders": 2}')
+    sweep(monkeypatch, place)
+    assert len(readings) == 2, "a damaged note says nothing, so that the table is compared"
     assert stamps(place) == before and "made again" not in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from esmerge.core.compose import compose_choices
@@ -34,11 +34,42 @@ CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.gguf", "*.whl", "*.mo
 
 Stamp = list[int]
 """Size in bytes, and the times of the last change of content and of the entry, in ns: equal ones mean one file."""
-FileNotes = dict[str, dict[str, object]]
-"""Path -> ``what`` it is in words, its ``stamp`` and its ``sha256``."""
+
+
+@dataclass(frozen=True)
+class FileNote:
+    """A file that a run was made of: what it is in words, its stamp and its content."""
+
+    what: str
+    stamp: Stamp
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run's ``inputs.json`` holds.
+
+    Attributes:
+        files: path -> note.
+        folders: path of a folder with tables -> digest of the stamps of all files in it.
+    """
+
+    files: Mapping[str, FileNote] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_inputs(run: RunFolder) -> Inputs:
+    """What a run notes; nothing where its note is damaged, or of an earlier version that wrote none."""
+    try:
+        record = run.read_inputs()
+        files = {str(path): FileNote(**note) for path, note in record.get("files", {}).items()}
+        return Inputs(files, dict(record.get("folders", {})))
+    except (StoreError, AttributeError, TypeError, ValueError):
+        return Inputs()
+
 
 _SHA256: dict[tuple[str, ...], str] = {}  # path and stamp -> checksum: large files are read once per process
-_LOADED: FileNotes = {}  # the specialists' files as they were when this process first came to them
+_LOADED: dict[str, FileNote] = {}  # the specialists' files as they were when this process first came to them
 
 
 @dataclass
@@ -54,7 +85,8 @@ class CurrentData:
         specialists = _present(specialist_files(spec))
         _LOADED.update(_notes({path: what for path, what in specialists.items() if _name(path) not in _LOADED}))
         loaded = {_name(path): _LOADED[_name(path)] for path in specialists}
-        run.write_inputs({"files": {**loaded, **_notes(probe_files(spec))}, "folders": self._stamps(spec.sweep)})
+        files = {**loaded, **_notes(probe_files(spec))}
+        run.write_inputs(asdict(Inputs(files, self._stamps(spec.sweep))))
 
     def changes(self, spec: RunSpec, run: RunFolder) -> list[str]:
         """What a finished run was made of that is something else now, in words; empty where all is as it was.
@@ -62,23 +94,17 @@ class CurrentData:
         What is not there any more cannot be compared, and counts as unchanged. Of a run that notes nothing, as earlier
         versions left them, the benchmarks alone are compared.
         """
-        try:
-            noted = run.read_inputs()
-        except StoreError:
-            noted = {}
-        files: FileNotes = noted.get("files", {})
-        changed = list(dict.fromkeys(str(note["what"]) for path, note in files.items() if _has_changed(path, note)))
+        noted = read_inputs(run)
+        changed = list(dict.fromkeys(note.what for path, note in noted.files.items() if _has_changed(path, note)))
         if changed:
             forget_specialists()  # those in memory are of the files before
             _LOADED.clear()
         stamps = self._stamps(spec.sweep)
-        if stamps == noted.get("folders", {}) and spec.sweep.split == "test":
+        if stamps == noted.folders and spec.sweep.split == "test":
             return changed
         benchmarks = self._changed_benchmarks(spec, run)
-        if (
-            stamps != noted.get("folders", {}) and not changed and not benchmarks
-        ):  # so that the next command need not read the tables
-            run.write_inputs({**noted, "folders": stamps})
+        if stamps != noted.folders and not changed and not benchmarks:  # so that the next command reads no table
+            run.write_inputs(asdict(replace(noted, folders=stamps)))
         return [*changed, *benchmarks]
 
     def _stamps(self, sweep: Sweep) -> dict[str, str]:
@@ -174,9 +200,8 @@ def _present(files: Mapping[Path, str]) -> dict[Path, str]:
     return {path: what for path, what in files.items() if path.is_file()}
 
 
-def _notes(files: Mapping[Path, str]) -> FileNotes:
-    present = _present(files).items()
-    return {_name(path): {"what": what, "stamp": _stamp(path), "sha256": _sha256(path)} for path, what in present}
+def _notes(files: Mapping[Path, str]) -> dict[str, FileNote]:
+    return {_name(path): FileNote(what, _stamp(path), _sha256(path)) for path, what in _present(files).items()}
 
 
 def _name(path: Path) -> str:
@@ -184,11 +209,11 @@ def _name(path: Path) -> str:
     return str(path.absolute())
 
 
-def _has_changed(path: str, note: Mapping[str, object]) -> bool:
+def _has_changed(path: str, note: FileNote) -> bool:
     file = Path(path)
-    if not file.is_file() or _stamp(file) == note["stamp"]:
+    if not file.is_file() or _stamp(file) == note.stamp:
         return False
-    return _sha256(file) != note["sha256"]
+    return _sha256(file) != note.sha256
 
 
 def _sha256(path: Path) -> str:
