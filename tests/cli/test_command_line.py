@@ -58,10 +58,18 @@ def test_a_comma_in_one_value_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="add -m; .*quote it, 'out=\"a,b\"'; for a list, 'out=\\[a,b\\]'"):
         readable(["out=a,b"])
     assert readable(["-m", "granularity=layer,joint"]) == ["-m", "granularity=layer,joint"]
-    assert readable(["method.scale=choice(1,2)"]) == ["method.scale=choice(1,2)"]
     (tmp_path / "a,b").mkdir()
     with pytest.raises(ConfigError, match="there is such a path: quote it"):
         readable(["-m", f"benchmark.root={tmp_path}/a,b"])
+
+
+@pytest.mark.parametrize("values", ["choice(1,2)", "interval(0.3,3)", "range(1,4)", "glob(*)", "shuffle(1,2)"])
+def test_several_values_need_a_sweep(values: str) -> None:
+    word = f"method.scale={values}"
+    with pytest.raises(ConfigError, match=r"method\.scale=.*one for each job of a sweep or search: add -m"):
+        readable([word])
+    for option in ("-m", "--multirun", "hydra.mode=MULTIRUN"):
+        assert readable([option, word]) == [option, word]
 
 
 @pytest.mark.parametrize("value", ["1e3", "true", "007", "1_000", "3.0"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from omegaconf import OmegaConf
 from tests.front_door import run_sweep
 
 import esmerge.cli.sweep
+import esmerge.experiment.pipeline
 from esmerge.tracking.results import run_folders
 from esmerge.tracking.store import RunFolder
 
@@ -115,7 +118,7 @@ def test_a_search_without_a_trial_that_ran_ends_with_one_line_and_a_report(
     search = (*SEARCH, *VALIDATION, "hydra.sweeper.n_trials=2", "granularity.tau=interval(-2.0,-1.0)")
     with pytest.warns(UserWarning, match="must be greater than 0"):
         code = sweep(monkeypatch, tmp_path / "s", *search)
-    assert "No trials are completed" in code and "\n" not in code
+    assert "no trial of the search was completed" in code and "\n" not in code
     assert states(tmp_path / "s") == ["job failed", "job failed"] and (tmp_path / "s" / "table.md").exists()
 
 
@@ -125,6 +128,11 @@ def test_a_search_without_a_trial_that_ran_ends_with_one_line_and_a_report(
         (["hydra.sweeper.direction=maximize"], "split=test: a search must not see test questions"),
         (["split=validation"], "direction=minimize"),
         ([*VALIDATION, "granularity=choice(layer,deep)"], "granularity=deep does not exist"),
+        (
+            [*VALIDATION, "tuning=validation"],
+            "tuning.objective='cross_modal': expected all or one of retention, the families of molecule_class: add "
+            "tuning.objective=all",
+        ),
     ],
 )
 def test_a_search_that_could_not_find_anything_is_refused(
@@ -132,3 +140,93 @@ def test_a_search_that_could_not_find_anything_is_refused(
 ) -> None:
     code = sweep(monkeypatch, tmp_path / "s", *SEARCH, *overrides, "granularity.tau=interval(0.1,0.5)")
     assert message in code and "\n" not in code and not (tmp_path / "s").exists()
+
+
+def test_a_search_without_a_range_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = sweep(monkeypatch, tmp_path / "s", *SEARCH, *VALIDATION)
+    assert "nothing is searched, so every trial would be the same" in code and not (tmp_path / "s").exists()
+
+
+def test_a_trial_whose_objective_has_no_benchmark_fails_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives = "tuning.objective=choice(cross_modal,retention)"
+    search = (*SEARCH, *VALIDATION, "tuning=validation", "hydra.sweeper.n_trials=5", "benchmark.limit=8")
+    with pytest.warns(UserWarning, match="failed: job .: tuning.objective='cross_modal'.*molecule_class"):
+        assert sweep(monkeypatch, tmp_path / "s", *search, objectives) == 1
+    assert states(tmp_path / "s") == ["job failed", "majority done"]
+
+
+def test_tuning_for_what_no_benchmark_asks_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("suite.benchmarks=[drug_drug,cell_lineage]", "method=average,majority", "tuning=validation")
+    with pytest.warns(UserWarning, match="failed: job 0: tuning.objective"):
+        assert sweep(monkeypatch, tmp_path / "s", *words, "benchmark.limit=8") == 1
+    assert (
+        "job 0 (method=average): tuning.objective='cross_modal': expected all or one of drug_drug, retention, the "
+        "families of drug_drug, cell_lineage: add tuning.objective=all" in capsys.readouterr().err
+    )
+    assert states(tmp_path / "s") == ["job failed", "majority done"], "what is not tuned has no objective"
+
+
+def test_a_suite_and_a_benchmark_on_one_command_line_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(globals(), "COMMON", [word for word in COMMON if not word.startswith("suite.")])
+    assert sweep(monkeypatch, tmp_path / "s", "benchmark=drug_drug", "suite=real") == 1
+    assert "benchmark=drug_drug and suite=real both say what is asked: leave one of them out" in capsys.readouterr().err
+    words = ["suite.benchmarks=[molecule_class]", "benchmark=drug_drug", f"hydra.run.dir={tmp_path}/s"]
+    code = run_sweep(monkeypatch, *COMMON, *words)
+    assert code == (
+        "error: benchmark=drug_drug and suite.benchmarks=[molecule_class] both say what is asked: leave one of them out"
+    )
+    assert not (tmp_path / "s").exists()
+
+
+def test_failures_of_an_earlier_command_are_named_apart_and_decide_no_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = esmerge.experiment.pipeline.answer_suite
+
+    def broken(spec: Any, *rest: Any) -> Any:
+        if spec.label == "partner_only":
+            raise RuntimeError("on fire")
+        return real(spec, *rest)
+
+    monkeypatch.setattr(esmerge.experiment.pipeline, "answer_suite", broken)
+    with pytest.warns(UserWarning):
+        assert sweep(monkeypatch, tmp_path / "s", "references=[partner_only]", "benchmark.limit=8,0") == 1
+    assert states(tmp_path / "s") == ["job failed", "majority done", "partner_only failed"]
+    assert "of an earlier command" not in capsys.readouterr().out
+    assert sweep(monkeypatch, tmp_path / "s", "benchmark.limit=8") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("of an earlier command: ")]
+    (run,) = (tmp_path / "s").glob("partner_only-*")
+    assert f"of an earlier command: {run.name} failed (RuntimeError: on fire); delete {run} or run it again" in lines
+    assert any("job 1: benchmark.limit=0" in line for line in lines) and len(lines) == 2
+    with pytest.warns(UserWarning):
+        assert sweep(monkeypatch, tmp_path / "s", "references=[partner_only]", "benchmark.limit=8") == 1
+    search = (*SEARCH, *VALIDATION, "hydra.sweeper.n_trials=2", "benchmark.limit=choice(8,12)")
+    assert sweep(monkeypatch, tmp_path / "s", *search) == 0
+    with pytest.warns(UserWarning):
+        assert sweep(monkeypatch, tmp_path / "s", *search, "references=[partner_only]") == 1
+
+
+def test_jobs_that_could_start_are_told_apart_from_what_cannot_be_composed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("tuning=none,validation", "tuning.trials=choice(3)")
+    assert sweep(monkeypatch, tmp_path / "s", *words) == 1
+    output = capsys.readouterr().err
+    assert "job 0 (tuning=none): tuning.trials is no setting of what is chosen here: --cfg job" in output
+    assert "the other job starts once nothing that cannot be composed stands beside" in output
+
+
+def test_a_search_prints_plain_lines(tmp_path: Path) -> None:
+    words = [*COMMON, *SEARCH, *VALIDATION, "hydra.sweeper.n_trials=4", "benchmark.limit=choice(8,0)"]
+    places = [f"hydra.sweep.dir={tmp_path}/s", f"cache={tmp_path}/cache"]
+    run = subprocess.run(
+        [sys.executable, "-m", "src.sweep", "-m", *words, *places], capture_output=True, text=True, check=False
+    )
+    assert "warning: failed: job" in run.stderr and "UserWarning" not in run.stderr and "fail_job(" not in run.stderr
+    assert "study" not in run.stderr and "\x1b" not in run.stderr

@@ -44,8 +44,22 @@ def test_a_run_is_another_one_where_a_suite_says_what_its_panels_perceive() -> N
 def test_only_a_specialist_asked_alone_has_a_name_in_its_label() -> None:
     specs = plan_runs(read_sweep(composed("references=[expert,base]", "method=expert", "method.expert=cell")))
     labels = [spec.label for spec in specs]
-    assert labels == ["expert:molecule", "expert:protein", "expert:cell", "base"]
-    assert [spec.expert for spec in specs] == ["molecule", "protein", "cell", None]
+    assert labels == ["expert:molecule", "expert:protein", "base", "expert:cell"]
+    assert [spec.expert for spec in specs] == ["molecule", "protein", None, "cell"]
+
+
+@pytest.mark.parametrize("reference", [name for name in composed().references if name != "expert"])
+def test_a_jobs_own_run_stands_last_where_it_is_a_reference_too(reference: str) -> None:
+    method, _, space = reference.partition("@")
+    specs = plan_runs(read_sweep(composed("split=validation", f"method={method}", f"merge_space={space or 'null'}")))
+    assert specs[-1].label == method and (not space or specs[-1].space == space)
+    assert sorted(spec.name for spec in specs) == sorted(names("split=validation")[:-1])  # without method=es
+
+
+def test_each_specialist_stands_last_where_it_is_asked_alone() -> None:
+    for expert in ("molecule", "protein", "cell"):
+        specs = plan_runs(read_sweep(composed("split=validation", "method=expert", f"method.expert={expert}")))
+        assert specs[-1].expert == expert and len(specs) == len(set(names("split=validation"))) - 1
 
 
 def test_a_specialist_that_is_not_there_is_refused() -> None:

@@ -190,6 +190,17 @@ def test_a_sample_of_validation_questions_has_the_answers_of_the_whole() -> None
     assert on_validation(benchmark, 20, 1).test == samples[1]
 
 
+def test_the_limit_of_benchmarks_holds_for_validation_questions_and_keeps_the_answers_shares() -> None:
+    suites = {
+        limit: load_suite(read_sweep(composed(*COMMON, "split=validation", f"benchmark.limit={limit}", "seed=1")))
+        for limit in ("6", "null")
+    }
+    for limited, whole in zip(*suites.values(), strict=True):
+        counts = pd.Series([example.answer for example in limited.test]).value_counts()
+        assert limited.test == on_validation(whole, 6, 1).test and len(limited.test) == 6 < len(whole.test)
+        assert counts.max() - counts.min() <= 1, "answers of the embedded world come in equal numbers"
+
+
 def test_bad_ranges_are_refused() -> None:
     with pytest.raises(ConfigError, match="low=1, high=1"):
         SearchRange(1, 1)
@@ -208,7 +219,7 @@ def test_a_search_of_hydras_sees_the_validation_split_alone(
     predictions = RunFolder(tmp_path / spec.name).read_predictions("drug_cell")
     other = prepare(shared_cache, "method=average")
     validation = {e.id for b in load_suite(other.sweep) if b.name == "drug_cell" for e in b.validation}
-    assert set(predictions["id"]) == validation and validation
+    assert set(predictions["id"]) < validation and len(predictions) == 12, "benchmark.limit holds here, too"
     values = RunFolder(tmp_path / spec.name).read_metrics().query("metric == 'accuracy'")["value"]
     assert score == pytest.approx(values.mean())
     execute_all([other], tmp_path)

@@ -79,6 +79,7 @@ def test_a_limit_keeps_the_first_questions_and_leaves_the_training_split() -> No
     assert part.test == benchmark.test[:10] and part.train == benchmark.train
     assert Counter(example.answer for example in part.test) == {0: 5, 1: 5}
     assert load("drug_protein", limit=10_000).test == benchmark.test
+    assert part.checksum == benchmark.checksum, "answers under two limits are about the same questions"
 
 
 def test_the_seed_decides_and_shows_in_the_checksum() -> None:

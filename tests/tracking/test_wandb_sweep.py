@@ -142,3 +142,12 @@ def test_every_panel_of_the_page_has_a_key_that_is_logged(tmp_path: Path) -> Non
         keys = logged_keys["merge" if kind == "reference" else kind]
         assert any(re.fullmatch(pattern, name) for name in keys), f"{kind}: {key}"
     assert len(panels()) > 20
+
+
+def test_a_search_has_an_overview_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    search = (*("hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2"),
+              *("hydra.sweeper.direction=maximize", "split=validation", "benchmark.limit=choice(8,12)"))  # fmt: skip
+    killed = killed_run(tmp_path / "main")
+    assert sweep(monkeypatch, tmp_path / "main", "method=majority", *search) == 0
+    assert len(shown(tmp_path / "main", "overview")) == 1
+    assert killed.name in shown(tmp_path / "main", "merge")

@@ -18,6 +18,7 @@ from esmerge.core.paths import CONF, user_path
 
 HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # which Hydra makes, and takes ~ for a folder's name in
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
+SWEEP = re.compile(r"(choice|shuffle|sort)\(")  # what Hydra's grammar makes several values of, beside a plain list
 TEXTS = re.compile(  # settings whose values are texts, whatever they look like
     r"\+*(out|tuned|part|targets|checkpoint|adapter|coefficients(\.layer|\.element)?|(coefficients\.)?roles\.\w+|cache|backbone(\.path)?|folder|outputs|sweep"
     r"|tracking\.(folder|project|entity)|hydra\.(run|sweep)\.dir"
@@ -39,7 +40,7 @@ def readable(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a word that Hydra cannot read, or reads as something else, with its quoted form.
     """
-    several = any(word in ("-m", "--multirun") for word in words)
+    several = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in words)
     before = ["", *words]  # an option's value is no override
     return [
         _readable(word, several) if "=" in word and not word.startswith("-") and option not in WITH_VALUE else word
@@ -57,8 +58,10 @@ def _readable(word: str, several: bool) -> str:
     except HydraException as error:
         raise ConfigError(_unreadable(key, value)) from error
     _check_group(key, override)
-    if override.is_choice_sweep() and "," in value and not value.startswith("choice("):
+    if override.is_choice_sweep() and "," in value and not SWEEP.match(value):
         _check_commas(word, several)
+    elif override.is_sweep_override() and not several:
+        raise ConfigError(f"{word}: this stands for several values, one for each job of a sweep or search: add -m")
     elif isinstance(override.value(), str) and value != value.strip():
         raise ConfigError(f"{word!r}: Hydra drops blanks around a value: quote it, {shlex.quote(quoted(key, value))}")
     elif isinstance(override.value(), bool | int | float) and TEXTS.fullmatch(key):

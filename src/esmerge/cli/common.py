@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from esmerge.core.command import explain_commands_in_help
 from esmerge.core.config_files import read_configs_in_any_encoding
-from esmerge.core.terminal import show_everywhere
+from esmerge.core.terminal import show_everywhere, warn_in_plain_lines
 from esmerge.core.timing import seconds
 from esmerge.report.build import build_report
 from esmerge.report.terminal import show
@@ -22,6 +23,7 @@ from esmerge.specialists.families.custom.settings import open_experts_node
 from esmerge.storage.files import write_json
 from esmerge.tracking.results import run_folders
 from esmerge.tracking.resume import name_sweep_folders
+from esmerge.tracking.store import RunFolder
 
 open_experts_node()  # before any config is composed
 explain_commands_in_help()
@@ -30,6 +32,9 @@ read_configs_in_any_encoding()
 # Here, where worker processes come by too.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 name_sweep_folders()
+warn_in_plain_lines()
+for _name in ("optuna.study", "optuna.storages"):  # a coloured line on each search, with a name that nobody gave
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 def quiet() -> None:
@@ -51,14 +56,22 @@ def sweep_folder() -> Path:
     return Path(config.sweep.dir if config.mode == RunMode.MULTIRUN else config.run.dir)
 
 
-def finish(folder: Path) -> int:
-    """Report on a sweep; returns the exit code: 1 if a run failed."""
+def finish(folder: Path, is_own: Callable[[RunFolder], bool]) -> int:
+    """Report on a sweep; returns the exit code: 1 if a run of this command failed.
+
+    Args:
+        is_own: whether a run or job that failed is this command's; those of earlier ones are named apart.
+    """
     report = build_report(folder)
     stage_seconds = seconds()
     write_json(folder / "timings.json", stage_seconds)
     _show_stages(stage_seconds)
     show(report.tables, report.paths, report.verdict)
-    return int(any(run.outcome().state == "failed" for run in run_folders(folder)))
+    failed = [run for run in run_folders(folder) if run.outcome().state == "failed"]
+    earlier = [run for run in failed if not is_own(run)]
+    for run in earlier:
+        print(f"of an earlier command: {run.name} failed ({run.outcome().reason}); delete {run.path} or run it again")
+    return int(len(failed) > len(earlier))
 
 
 def _show_stages(stage_seconds: dict[str, float]) -> None:

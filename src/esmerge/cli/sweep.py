@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 from esmerge.cli.command_line import prepare_command_line
 from esmerge.cli.common import finish, quiet, sweep_folder
 from esmerge.cli.composing import handing_on
-from esmerge.cli.jobs import explain, fail_job, planned_runs, read_job
-from esmerge.cli.live import stop_showing
+from esmerge.cli.job_configs import explain
+from esmerge.cli.jobs import fail_job, planned_tracking, read_job
+from esmerge.cli.live import started_command, stop_showing
 from esmerge.core.errors import BenchError
 from esmerge.core.paths import CONF
 from esmerge.core.stopping import stoppable
@@ -25,6 +26,9 @@ from esmerge.tracking.callback import started_folder
 from esmerge.tracking.failed_jobs import forget_failed_job
 from esmerge.tracking.results import run_folders
 from esmerge.tracking.resume import resuming_command
+
+OPTUNAS = "No trials are completed"  # how its study says so
+NO_TRIAL = "no trial of the search was completed, so there are no best values; the verdict says why each failed"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sweep")
@@ -70,7 +74,7 @@ def _ending(jobs: Callable[[], object]) -> int | str | None:
         except Exception as error:
             if full_error:
                 raise
-            return f"error: {explain(error)}"
+            return f"error: {NO_TRIAL if str(error).startswith(OPTUNAS) else explain(error)}"
     return 0
 
 
@@ -79,9 +83,9 @@ def _report(folder: Path) -> int | str:
     try:
         if not (folder.is_dir() and run_folders(folder)):
             return 0
-        code = finish(folder)
-        for spec in list(planned_runs().values())[:1]:  # all jobs are tracked alike; a search has no seeds to compare
-            log_sweep(folder, spec.sweep.tracking)
+        code = finish(folder, started_command().made)
+        if (tracking := planned_tracking()) is not None:
+            log_sweep(folder, tracking)
         return code
     except BenchError as error:
         return f"error: {error}"

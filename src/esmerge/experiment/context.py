@@ -46,3 +46,8 @@ def load_specialists(sweep: Sweep) -> Specialists:
             _SPECIALISTS.clear()
             _SPECIALISTS[key] = selection.entry.function(selection.settings, context)
     return _SPECIALISTS[key]
+
+
+def forget_specialists() -> None:
+    """Let go of the specialists in memory, so that they are loaded again."""
+    _SPECIALISTS.clear()

@@ -1,7 +1,8 @@
 """From a sweep's config to stored, tracked results.
 
 specialists -> suite -> for each run: probe -> signals -> coefficients -> merge -> predict -> score -> store -> track.
-Specialists, benchmarks and everything measured are made once and shared; a run that is done is skipped.
+Specialists, benchmarks and everything measured are made once and shared; a run that is done is skipped, unless its data
+changed since.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from esmerge.core.secrets import redacted
 from esmerge.core.stopping import stop_on_signals
 from esmerge.core.timing import stage
 from esmerge.evaluation.metrics import metric_rows
+from esmerge.experiment.changes import CurrentData, make_again
 from esmerge.experiment.config import Sweep
 from esmerge.experiment.familiar import warn_of_familiar_questions
 from esmerge.experiment.lengths import check_lengths
@@ -73,20 +75,22 @@ def run_job(sweep: Sweep, folder: Path) -> float | None:
 
 
 def execute_all(specs: Sequence[RunSpec], folder: Path) -> list[str]:
-    """Carry out every run that is not done yet; returns the names of those that failed.
+    """Carry out every run that is not done yet, or whose data changed since; returns the names of those that failed.
 
     A run that another process is working on is left for last, so that processes share the work.
     """
-    waiting = [spec for spec in specs if not _try(spec, folder, timeout=0)]
+    data = CurrentData()
+    waiting = [spec for spec in specs if not _try(spec, folder, data, timeout=0)]
     for spec in waiting:
-        _try(spec, folder, timeout=-1)
+        _try(spec, folder, data, timeout=-1)
     return [spec.name for spec in specs if RunFolder(folder / spec.name).status().state == "failed"]
 
 
-def execute_run(spec: RunSpec, run: RunFolder) -> None:
+def execute_run(spec: RunSpec, run: RunFolder, data: CurrentData) -> None:
     """One run from its inputs to its records; a failure is recorded in ``status.json``, and the other runs go on."""
     try:
         with run.working(spec.config, spec.hash), noted_steps(run.path):
+            data.note(spec, run)
             suite = load_suite(spec.sweep)
             write_rejects(run.path.parent, suite, spec.sweep.seed)
             models = load_models(spec.sweep, suite) if spec.uses_model else None
@@ -170,14 +174,18 @@ def track(spec: RunSpec, run: RunFolder, rows: ResultRows, summary: CoefficientS
     log_run(spec.sweep.tracking, run, spec.config, group, spec.name, job_type(spec), rows, images, coefficients)
 
 
-def _try(spec: RunSpec, folder: Path, timeout: float) -> bool:
+def _try(spec: RunSpec, folder: Path, data: CurrentData, timeout: float) -> bool:
     """False if another process holds the run."""
     run = RunFolder(folder / spec.name)
     try:
         with run.lock(timeout=timeout):
             run.write_method(spec.record)
-            if not run.is_done(spec.hash):
-                execute_run(spec, run)
+            is_done = run.is_done(spec.hash)
+            if is_done and (changed := data.changes(spec, run)):
+                make_again(spec, run, changed)
+                is_done = False
+            if not is_done:
+                execute_run(spec, run, data)
     except Timeout:
         return False
     return True

@@ -130,16 +130,21 @@ def _shots(benchmark: Mapping[str, object]) -> list[str]:
 def plan_runs(sweep: Sweep) -> list[RunSpec]:
     """The references in the order of the config, then the job's own run; each once.
 
+    A job's own run that is a reference as well stands last all the same, since a search judges a trial by it.
+
     Raises:
         ConfigError: a reference is unknown or lacks its merge space, or the specialists cannot make the probe that a
             run reads.
     """
     configs = reference_configs(sweep.references)
-    specs = [spec for name, node in configs.items() for spec in _reference(sweep, name, node)]
-    specs += _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
-    if sweep.probe.settings.own_entities and any(spec.uses_probe for spec in specs):
+    references = [spec for name, node in configs.items() for spec in _reference(sweep, name, node)]
+    own = _runs(sweep, sweep.method, sweep.raw["method"], sweep.merge_space, tune=sweep.tuning.trials > 0)
+    specs = {spec.name: spec for spec in [*references, *own]}
+    for spec in own:  # a key of a dict that is set again keeps its first place
+        specs[spec.name] = specs.pop(spec.name)
+    if sweep.probe.settings.own_entities and any(spec.uses_probe for spec in specs.values()):
         sweep.specialists.settings.check_probe(sweep.probe.name)
-    return list({spec.name: spec for spec in specs}.values())
+    return list(specs.values())
 
 
 def reference_configs(references: Sequence[str]) -> dict[str, dict[str, object]]:

@@ -80,14 +80,30 @@ def _attempt(
 
 def tuning_benchmarks(suite: Sequence[Benchmark], tuning: Tuning, seed: int = 0) -> list[Benchmark]:
     """The benchmarks whose validation questions decide, a sample of them drawn by the seed."""
+    check_objective(tuning.objective, {benchmark.name: benchmark.family for benchmark in suite})
     benchmarks = [benchmark for benchmark in suite if tuning.objective in (benchmark.family, EVERYTHING)]
-    if not benchmarks:
-        families = ", ".join(sorted({benchmark.family for benchmark in suite}))
-        raise ConfigError(f"tuning.objective={tuning.objective!r}: expected {EVERYTHING} or one of {families}")
     empty = [benchmark.name for benchmark in benchmarks if not benchmark.validation]
     if empty:
         raise ConfigError(f"{', '.join(empty)} has no validation split to tune on: leave it out, or use tuning=none")
     return [on_validation(benchmark, tuning.limit, seed) for benchmark in benchmarks]
+
+
+def check_objective(objective: str, families: Mapping[str, str]) -> None:
+    """Refuse an objective that none of the benchmarks could decide.
+
+    Args:
+        objective: a family, or ``all``.
+        families: name of each benchmark that is asked -> its family.
+
+    Raises:
+        ConfigError: with the families that there are, and what to add.
+    """
+    if objective not in (EVERYTHING, *families.values()):
+        expected = ", ".join(sorted(set(families.values())))
+        raise ConfigError(
+            f"tuning.objective={objective!r}: expected {EVERYTHING} or one of {expected}, the families of "
+            f"{', '.join(families)}: add tuning.objective={EVERYTHING}"
+        )
 
 
 def objective(run: RunFolder, spec: RunSpec) -> float | None:

@@ -22,14 +22,19 @@ def write_questions(sweep: Path, benchmark: Benchmark, limit: int = LIMIT) -> st
     Returns:
         The file's name in ``questions/``, which ends in a hash of what it holds: equal questions are stored once.
     """
-    step = max(1, -(-len(benchmark.test) // limit))
-    lines = [json.dumps(_record(example), ensure_ascii=False) for example in benchmark.test[::step]]
-    text = "".join(f"{line}\n" for line in lines)
-    name = f"{benchmark.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    name, text = questions_file(benchmark, limit)
     path = sweep / FOLDER / name
     if not path.exists():
         write_text(path, text)
     return name
+
+
+def questions_file(benchmark: Benchmark, limit: int = LIMIT) -> tuple[str, str]:
+    """The name and the text of the file that ``write_questions`` writes."""
+    step = max(1, -(-len(benchmark.test) // limit))
+    lines = [json.dumps(_record(example), ensure_ascii=False) for example in benchmark.test[::step]]
+    text = "".join(f"{line}\n" for line in lines)
+    return f"{benchmark.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl", text
 
 
 def read_questions(sweep: Path, name: str) -> dict[str, Prompt]:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -138,6 +138,15 @@ class RunFiles:
     def read_provenance(self) -> dict[str, object]:
         """Where the results came from; empty if nothing was stored."""
         path = self.path / "provenance.json"
+        return read_json(path) if path.exists() else {}
+
+    def write_inputs(self, record: Mapping[str, object]) -> Path:
+        """Store what the run is made of, by content, so that a later command can tell whether that changed."""
+        return write_json(self.path / "inputs.json", record)
+
+    def read_inputs(self) -> dict[str, Any]:
+        """What was stored by ``write_inputs``; empty if nothing was."""
+        path = self.path / "inputs.json"
         return read_json(path) if path.exists() else {}
 
     def read_config(self) -> dict[str, object]:

@@ -29,7 +29,7 @@ KILLED = "stopped half-way; the same command with resume=latest, or sweep=NAME o
 AGAIN = "the same command makes it again"
 RESULTS_OF_A_RUN = ("predictions", "metrics.csv", "benchmarks.json", "coefficients.safetensors",
                     "layer_coefficients.csv", "layer_distances.csv", "adapter", "adapters", "costs.json",
-                    "tuning.csv", "lineage.json", "wandb.json")  # fmt: skip
+                    "tuning.csv", "lineage.json", "inputs.json", "wandb.json")  # fmt: skip
 REPORTED = ("config.yaml", "predictions", "metrics.csv", "benchmarks.json", "layer_coefficients.csv",
             "layer_distances.csv", "costs.json", "tuning.csv")  # fmt: skip
 
@@ -135,8 +135,7 @@ class RunFolder(RunFiles):
         """
         remove_partial(self.path)
         if self.status().config_hash != config_hash:
-            self._write(Status())  # first: a kill while deleting must not leave half a result under the old hash
-            self._clear()
+            self.discard()
         write_text(self.path / "config.yaml", redacted(OmegaConf.to_yaml(OmegaConf.create(dict(config)), resolve=True)))
         clock = time.perf_counter()
         self._write(Status(state="running", config_hash=config_hash, started=utc_now()))
@@ -146,6 +145,11 @@ class RunFolder(RunFiles):
             self._end("failed", clock, redacted(f"{type(error).__name__}: {error}".removesuffix(": ")))
             raise
         self._end("done", clock)
+
+    def discard(self) -> None:
+        """Delete the run's results, so that it is made again. Call it while holding the lock."""
+        self._write(Status())  # first: a kill while deleting must not leave half a result under the old hash
+        self._clear()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

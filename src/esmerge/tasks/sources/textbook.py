@@ -40,24 +40,27 @@ class TextbookQuestions(SourceConfig):
 
 @SOURCES.register("textbook", TextbookQuestions)
 def textbook_questions(settings: TextbookQuestions, request: BenchmarkRequest) -> Benchmark:
-    """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows)."""
+    """Questions on unseen entities, answers in equal numbers (for rules, as far as the draw allows).
+
+    A limit takes the first ones. The checksum is of all of them, as a table's is, so that answers under two limits are
+    compared question by question.
+    """
     if not isinstance(request.world, WorldSettings):
         raise ConfigError(f"benchmark {request.name} needs specialists that live in the embedded world: textbook")
     if request.seen is not None:
         raise ConfigError(f"benchmark.seen={request.seen}: {request.name} asks about new entities alone: leave it out")
     world, pools = world_and_pools(request.seed, request.world)
-    sizes = request.world
-    test_size = min(sizes.questions, request.limit or sizes.questions)
     count = request.world.train_questions
 
     def split(name: str, pool: dict[str, Pool], size: int) -> tuple[Example, ...]:
         return _questions(world, settings, pool, f"{request.name}-{name}", size)
 
     train, validation = split("train", pools.train, count), split("validation", pools.validation, count)
-    test = split("test", pools.test, test_size)
+    test = split("test", pools.test, request.world.questions)
     labels = kind_answers(settings.topic) if settings.topic in HEADS else (NO, YES)
     checksum = hashlib.sha256(repr((train, validation, test)).encode()).hexdigest()
-    return Benchmark(request.name, request.title, request.family, labels, train, validation, test, checksum)
+    limited = test[: request.limit]
+    return Benchmark(request.name, request.title, request.family, labels, train, validation, limited, checksum)
 
 
 def _questions(

@@ -1,0 +1,158 @@
+"""A finished run is made again where its table, probe or adapters hold something else under the same name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file, save_file
+from tests.front_door import run_sweep
+from tests.specialists.tiny_language_model import write_tables
+from tests.standalone.tiny import save_backbone, train_experts, write_probe
+
+import esmerge.experiment.changes
+from esmerge.tracking.results import run_folders
+
+CONFIG = """defaults:
+  - base@_here_: interactions
+name: assay
+title: Our assay
+table: assay.csv
+columns: {molecule: SMILES, protein: target_sequence, label: binds}
+label_values: [inactive, active]
+split: random
+"""
+FLOORS = ("references=[majority]", "method=drug_only", "benchmark=assay", "compute.resamples=20", "tracking=disabled")
+
+pytestmark = pytest.mark.filterwarnings("ignore:benchmark 'assay' has few")
+
+
+def write_table(folder: Path, flipped: bool = False, bad_rows: int = 1) -> None:
+    labels = ["inactive", "active"][:: -1 if flipped else 1]
+    rows = [f"{'C' * (1 + i % 60)}O,{'MKTAYIAKQR' * (1 + i // 60)},{labels[(i % 60) % 3 > 0]}" for i in range(240)]
+    rows += [f"no molecule {i},MKT,active" for i in range(bad_rows)]
+    (folder / "assay.csv").write_text("\n".join(["SMILES,target_sequence,binds", *rows, ""]), encoding="utf-8")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reader's folder with a config and a table of their own."""
+    (tmp_path / "mine" / "benchmark").mkdir(parents=True)
+    (tmp_path / "mine" / "benchmark" / "assay.yaml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "tables").mkdir()
+    write_table(tmp_path / "tables")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sweep(monkeypatch: pytest.MonkeyPatch, place: Path, *words: str) -> None:
+    places = ("benchmark.root=tables", f"cache={place}/cache", f"hydra.sweep.dir={place}/sweep")
+    assert run_sweep(monkeypatch, "-m", "--config-dir", f"{place}/mine", *FLOORS, *places, *words) == 0
+
+
+def stamps(place: Path) -> dict[str, int]:
+    """Run -> when its answers were written."""
+    return {run.name: (run.path / "metrics.csv").stat().st_mtime_ns for run in run_folders(place / "sweep")}
+
+
+def right_answers(place: Path) -> pd.Series:
+    (answers,) = {
+        tuple(zip(run.read_predictions("assay")["id"], run.read_predictions("assay")["label"], strict=True))
+        for run in run_folders(place / "sweep")
+    }
+    return pd.Series(dict(answers))
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_other_labels_under_the_same_name_make_every_run_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    sweep(monkeypatch, place, f"split={split}")
+    before, labels = stamps(place), right_answers(place)
+    capsys.readouterr()
+    write_table(place / "tables", flipped=True, bad_rows=2)
+    sweep(monkeypatch, place, f"split={split}")
+    told = [line for line in capsys.readouterr().err.splitlines() if "changed since; made again" in line]
+    assert sorted(told) == sorted(f"{name}: the table of assay changed since; made again" for name in before)
+    assert set(stamps(place)) == set(before) and all(stamps(place)[name] != before[name] for name in before)
+    assert (right_answers(place) != labels.reindex(right_answers(place).index)).all()
+    assert len(pd.read_csv(place / "sweep" / "rejects" / "assay.csv")) == 2
+    sweep(monkeypatch, place, f"split={split}")
+    assert "made again" not in capsys.readouterr().err
+
+
+def test_a_table_that_holds_the_same_is_compared_once_and_nothing_is_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(monkeypatch, place)
+    before = stamps(place)
+    readings: list[object] = []
+    real = esmerge.experiment.changes.load_suite
+
+    def counted(job: Any) -> Any:
+        readings.append(job)
+        return real(job)
+
+    monkeypatch.setattr(esmerge.experiment.changes, "load_suite", counted)
+    sweep(monkeypatch, place)
+    assert not readings, "where no file changed, no table is read"
+    os.utime(place / "tables" / "assay.csv", ns=(1, 1))
+    for _ in range(2):
+        sweep(monkeypatch, place)
+        assert len(readings) == 1, "one reading for all runs of the job, and its result is noted"
+    for run in run_folders(place / "sweep"):
+        (run.path / "inputs.json").write_text('{"files": {"a": 1}, "folders": 2}')
+    sweep(monkeypatch, place)
+    assert len(readings) == 2, "a damaged note says nothing, so that the table is compared"
+    assert stamps(place) == before and "made again" not in capsys.readouterr().err
+
+
+def test_a_table_that_is_gone_leaves_what_is_done(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(monkeypatch, place)
+    before = stamps(place)
+    (place / "tables" / "assay.csv").unlink()
+    sweep(monkeypatch, place)
+    assert stamps(place) == before
+    assert "its benchmarks cannot be compared (benchmark 'assay': no file" in capsys.readouterr().err
+
+
+def test_another_probe_or_adapter_makes_those_runs_again_that_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone = save_backbone(tmp_path / "backbone")
+    experts, probe = train_experts(backbone, tmp_path), write_probe(tmp_path / "probe.jsonl")
+    write_tables(tmp_path / "data")
+    words = [
+        *("-m", "specialists=custom", f"specialists.backbone={backbone}", "granularity=layer", "method=es"),
+        f"specialists.experts.mol={{path: {experts['mol']}, modality: molecule}}",
+        f"specialists.experts.prot={experts['prot']}",
+        *("probe=text", f"probe.file={probe}", "granularity.projections=8", "benchmark=human", "benchmark.limit=8"),
+        *(f"benchmark.root={tmp_path / 'data'}", "references=[majority,average]", "tracking=disabled"),
+        *("compute.threads=1", "compute.resamples=10", f"cache={tmp_path / 'c'}", f"hydra.sweep.dir={tmp_path / 's'}"),
+    ]
+
+    def told() -> set[str]:
+        assert run_sweep(monkeypatch, *words) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.endswith("changed since; made again")]
+        return {
+            line.split("-")[0] + line.partition(":")[2].removesuffix(" changed since; made again") for line in lines
+        }
+
+    def coefficients() -> bytes:
+        (file,) = (tmp_path / "s").glob("es-*/coefficients.safetensors")
+        return file.read_bytes()
+
+    assert told() == set()
+    first = coefficients()
+    probe.write_text("\n".join(probe.read_text().splitlines()[1:]), encoding="utf-8")
+    assert told() == {"es the probe file"} and coefficients() != first
+    assert told() == set()
+    second, weights = coefficients(), experts["mol"] / "adapter_model.safetensors"
+    save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    assert told() == {"es the adapter of mol", "average the adapter of mol"} and coefficients() != second
+    assert told() == set()
