@@ -149,7 +149,7 @@ def make_again(spec: RunSpec, run: RunFolder, changed: Iterable[str]) -> None:
     """
     say(f"{spec.name}: {', '.join(changed)} changed since; made again")
     for benchmark in run.read_benchmarks():
-        (run.path.parent / "rejects" / f"{benchmark}.csv").unlink(missing_ok=True)  # which is written only once
+        (run.path.parent / "rejects" / f"{benchmark}.csv").unlink(missing_ok=True)  # of the table as it was
     run.discard()
 
 
