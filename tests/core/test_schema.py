@@ -90,6 +90,13 @@ def test_values_take_the_type_of_their_field(key: str, setting: Any, expected: A
         ({"encoder": {"width": "wide"}}, r"training\.encoder\.width: .*'wide'.*Integer"),
         ({"labels": {"english": "a"}}, r"training\.labels.*: "),
         ({"rank": [1]}, r"training\.rank: .*\[1\]"),
+        (
+            {"labels": {"english": [False, True]}},
+            r"training\.labels\.english\[0\]=False: expected text, quote it: YAML",
+        ),
+        ({"encoder": {"names": {"cell": True}}}, r"training\.encoder\.names\.cell=True: expected text, quote it"),
+        ({"encoder": {"names": {0: "a"}}}, r"training\.encoder\.names has the key 0: expected text, quote it: YAML"),
+        ({"backbone": False}, r"training\.backbone=False: expected text, quote it: YAML reads no, yes, on and off"),
         ({"rate": 0}, r"^training\.rate=0\.0 must be greater than 0$"),
     ],
 )

@@ -43,6 +43,17 @@ def test_a_stray_quote_costs_its_own_row_only(write: Writer, closing: str) -> No
     ]
 
 
+@pytest.mark.parametrize("closing", [41, 42, 45])
+@pytest.mark.parametrize("column", [0, 1])
+def test_two_stray_quotes_swallow_no_row_between_fields_in_quotes(write: Writer, column: int, closing: int) -> None:
+    rows = [[f"{number}", f"M{number}K", f'"{number},{number}"' if number % 2 else "7"] for number in range(200)]
+    rows[40][column], rows[closing][column] = '"' + rows[40][column], rows[closing][column] + '"'
+    validator = validated(write("t.csv", "\n".join(["a,b,c", *map(",".join, rows)])), "a", "b", "c")
+    lines = [int(row.removeprefix("t.csv:")) for row in [*refused(validator), *validator.frame["row"]]]
+    assert sorted(lines) == list(range(2, 202)), "each line is a row or a reject"
+    assert set(refused(validator)) == {"t.csv:42"} and "a quote opens a field" in refused(validator)["t.csv:42"]
+
+
 def test_a_line_break_in_a_quoted_field_is_read_and_counted(write: Writer) -> None:
     text = 'name,SMILES\n"two\nlines","CCO"\nplain,\n"a\r\n\r\nb",CC\nlast,\n'
     validator = validated(write("t.csv", text), "name", "SMILES")

@@ -9,7 +9,7 @@ from datasets import Value
 
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.data.molecules import canonical_smiles
-from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
+from esmerge.data.tables import UNREAD, RowValidator, checksum, one_of, read_columns, table_names, table_path
 
 Writer = Callable[[str, str], Path]
 
@@ -20,7 +20,10 @@ def reasons(validator: RowValidator) -> dict[str, str]:
 
 def test_columns_are_typed_and_rows_know_their_line(write: Writer) -> None:
     table = read_columns(write("t.csv", "a,unused,b\n x ,1,2.5\nNA,2,oops\n\n,3,\n"), ["a"], ["b"])
-    assert dict(table.features) == {"a": Value("string"), "b": Value("float64"), "row": Value("string")}
+    columns = {"a": Value("string"), "b": Value("float64"), "row": Value("string")}
+    assert dict(table.features) == {**columns, f"{UNREAD}b": Value("string")}
+    assert table[f"{UNREAD}b"][:] == [None, "oops", None, None]
+    assert dict(read_columns(write("u.csv", "a,b\nx,2.5\n"), ["a"], ["b"]).features) == columns
     assert table["row"][:] == ["t.csv:2", "t.csv:3", "t.csv:4", "t.csv:5"]
     assert table["a"][:] == ["x", "NA", None, None]
     assert table["b"][0] == 2.5 and table["b"][1:] == [None, None, None]
@@ -78,6 +81,33 @@ def test_every_bad_row_is_set_aside_with_its_reason(write: Writer) -> None:
         ("CCC", 1, "t.csv:8"),
         ("CCCC", 0, "t.csv:10"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2,5", "b '2,5' is not a finite number: is its comma a decimal one? Write a point"),
+        ("-,5e3", "b '-,5e3' is not a finite number: is its comma a decimal one? Write a point"),
+        ("high", "b 'high' is not a finite number"),
+        ("1,2,3", "b '1,2,3' is not a finite number"),
+        ("inf", "b 'inf' is not a finite number"),
+        ("", "b is missing or cannot be read"),
+    ],
+)
+def test_what_is_no_number_is_shown_with_the_likely_cause(write: Writer, text: str, reason: str) -> None:
+    validator = RowValidator(read_columns(write("t.tsv", f"a\tb\nx\t{text}\ny\t1\n"), ["a"], ["b"]))
+    validator.require(["a", "b"])
+    assert reasons(validator) == {"t.tsv:2": reason}
+    assert validator.frame.to_dict("records") == [{"a": "y", "b": 1.0, "row": "t.tsv:3"}]
+
+
+def test_tables_are_named_apart_only_where_their_files_share_a_name(tmp_path: Path) -> None:
+    def names(*files: str) -> list[str]:
+        return table_names([tmp_path / file for file in files])
+
+    assert names("a/train.csv", "b/test.csv") == ["train.csv", "test.csv"]
+    assert names("x/train/data.csv", "x/test/data.csv", "x/more.csv") == ["train/data.csv", "test/data.csv", "more.csv"]
+    assert names("a/1/t.csv", "b/1/t.csv") == ["a/1/t.csv", "b/1/t.csv"] and names("t.csv") == ["t.csv"]
 
 
 def test_too_many_rejects_fail_with_count_and_first_reasons(write: Writer) -> None:

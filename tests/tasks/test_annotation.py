@@ -66,6 +66,26 @@ def test_rows_of_another_kind_are_left_out(write: Callable, ask: Callable[..., B
     assert {reject.reason for reject in benchmark.rejects} == {"its age is not new"}
 
 
+def test_a_selection_that_no_row_meets_names_the_values_there_are(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    rows = "".join(f"{'C' * n}O,{n % 7},{1.0 if n % 3 else 0.0},{n}\n" for n in range(1, 31))
+    write("t.csv", "SMILES,logP,binds,number\n" + rows)
+    message = r"benchmark\.rows\.binds='1' selects none of 30 rows: binds holds '1\.0' \(20\), '0\.0' \(10\); write the"
+    with pytest.raises(InputError, match=message):
+        annotation(replace(SETTINGS, rows={"binds": "1"}), ask())
+    with pytest.raises(InputError, match=r"rows\.number='x' selects none of 20 rows: .* and others; write the value"):
+        annotation(replace(SETTINGS, rows={"binds": "1.0", "number": "x"}), ask())
+
+
+def test_rows_that_are_all_left_out_are_not_called_refused(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    write("t.csv", "SMILES,kind\nCCO,x\nCCC,x\n")
+    with pytest.raises(InputError, match="none of the 2 rows is of the kind that this benchmark asks about"):
+        annotation(replace(KINDS, labels=THREE), ask())
+
+
 def test_bad_rows_are_named(write: Callable, ask: Callable[..., BenchmarkRequest]) -> None:
     table(write, extra="C1CC,1,a,old\nOCC,0,a,old\nOC,9,a,old\nCCF,much,a,old\n,1,a,old\n")
     reasons = {reject.row: reject.reason for reject in annotation(replace(SETTINGS, max_rejects=0.1), ask()).rejects}

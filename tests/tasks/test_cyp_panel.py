@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,24 @@ def pairs(examples: tuple[Example, ...]) -> pd.DataFrame:
 
 def sides(benchmark: Benchmark) -> dict[str, tuple[Example, ...]]:
     return {"train": benchmark.train, "validation": benchmark.validation, "test": benchmark.test}
+
+
+def test_tables_of_one_name_have_ids_of_their_own_and_one_table_twice_is_refused(
+    answers: dict, write: Callable, ask: Callable[..., BenchmarkRequest], tmp_path: Path
+) -> None:
+    for enzyme in ENZYMES:
+        write(f"{enzyme}/data.csv", (tmp_path / f"{enzyme}.csv").read_text())
+    expected, benchmark = (
+        cyp_panel(replace(SETTINGS, tables={name: file.format(name) for name in ENZYMES}), ask())
+        for file in ("{}.csv", "{}/data.csv")
+    )
+    for side, examples in sides(benchmark).items():
+        assert len({example.id for example in examples}) == len(examples)
+        names = [example.id.replace("/data.csv", ".csv") for example in examples]
+        assert names == [example.id for example in sides(expected)[side]]
+    twice = {"CYP1A2": "CYP1A2.csv", "CYP2C9": "CYP1A2.csv", "CYP3A4": "CYP3A4.csv"}
+    with pytest.raises(InputError, match=r"rows have the id of another, e\.g\. CYP1A2\.csv:\d+ is '.*' with .* and '"):
+        cyp_panel(replace(SETTINGS, tables=twice, training="every"), ask())
 
 
 def test_every_molecule_and_every_enzyme_has_as_many_yes_as_no(

@@ -49,6 +49,20 @@ def test_one_file_per_split_reads_the_same(write: Callable, ask: Callable[..., B
     assert benchmark.train[0].id == "train.csv:2" and benchmark.test[1].id == "test.csv:3"
 
 
+def test_tables_of_one_name_in_several_folders_have_ids_of_their_own(
+    write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    for number, split in enumerate(("train", "val", "test")):
+        rows = "".join(f"{'C' * (number * 9 + place)}O,MKV,{place % 2}\n" for place in range(1, 10))
+        write(f"{split}/data.csv", "SMILES,sequence,label\n" + rows)
+    for split in ("published", "random"):
+        benchmark = interactions(replace(SETTINGS, table="{split}/data.csv", split=split), ask())
+        ids = [example.id for side in (benchmark.train, benchmark.validation, benchmark.test) for example in side]
+        assert len(set(ids)) == len(ids) == 27 and set(ids) == {
+            f"{folder}/data.csv:{line}" for folder in ("train", "val", "test") for line in range(2, 11)
+        }
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

@@ -173,6 +173,18 @@ def test_cells_without_molecules_have_no_chemistry() -> None:
     assert "| toy       | cell    | 0        | \N{EN DASH}     |" in leakage_markdown([report])
 
 
+def test_long_entities_are_cut_with_their_length() -> None:
+    chain, other = "M" * 60 + "K" * 90, "W" * 100
+    report = measure_leakage(
+        benchmark([pair(1, "CCO.Cl", chain), pair(0, "C", other)], [pair(1, "CCO", chain), pair(1, "C.Cl", other)])
+    )
+    table = leakage_markdown([report])
+    assert chain not in table and chain[:41] not in table
+    cut = f"protein {chain[:40]}… (150 letters)"
+    assert f"molecule CCO + {cut} is molecule CCO.Cl + {cut}; molecule C.Cl + protein {other} is molecule C + " in table
+    assert "CCO is CCO.Cl; C.Cl is C" in table
+
+
 CONFIG = """\
 name: toy
 title: Toy

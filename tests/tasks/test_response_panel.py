@@ -60,6 +60,20 @@ def test_drugs_and_lines_have_as_many_yes_as_no_and_test_lines_are_new(
     assert len(benchmark.test) > 20 and not set(rows_of(benchmark.train)["line"]) & set(rows["line"])
 
 
+def test_a_drug_without_two_different_responses_is_left_out_by_name(
+    pairs: pd.DataFrame, write: Callable, ask: Callable[..., BenchmarkRequest]
+) -> None:
+    expected = response_panel(SETTINGS, ask())
+    flat, single = [f"{line},flat,1.5\n" for line in LINES[:20]], f"{LINES[0]},single,2\n"
+    write("pairs.csv", pairs.to_csv(index=False) + "".join(flat) + single)
+    write("drugs.csv", "drug,SMILES\nflat,CCN\nsingle,CCS\n" + "".join(f"{n},{s}\n" for n, s in DRUGS.items()))
+    benchmark = response_panel(SETTINGS, ask())
+    assert (benchmark.train, benchmark.test) == (expected.train, expected.test)
+    first = len(pairs) + 2
+    assert {reject.row for reject in benchmark.rejects} == {f"pairs.csv:{line}" for line in range(first, first + 21)}
+    assert {reject.reason for reject in benchmark.rejects} == {"its drug has no two different responses to compare"}
+
+
 def test_the_answer_is_the_sign_of_a_clear_departure(pairs: pd.DataFrame, ask: Callable[..., BenchmarkRequest]) -> None:
     # With numpy, on the whole table as a matrix of drugs and lines.
     table = pairs.pivot(index="drug", columns="line", values="ic50")

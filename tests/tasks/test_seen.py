@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.tasks.test_interactions import GOOD, HEAD, SETTINGS, pairs
 from tests.tasks.wording import LABELS, PROMPT
@@ -14,7 +15,7 @@ from tests.tasks.wording import LABELS, PROMPT
 from esmerge.core.errors import InputError
 from esmerge.tasks.api import BenchmarkRequest, SuiteRequest
 from esmerge.tasks.load import load_benchmark, terms
-from esmerge.tasks.seen import marked, other_lists, read_seen, write_seen
+from esmerge.tasks.seen import marked, other_lists, read_seen, unseen, write_seen
 from esmerge.tasks.sources.cyp_panel import CypPanelSettings, cyp_panel
 from esmerge.tasks.sources.interactions import interactions
 
@@ -38,9 +39,76 @@ def test_a_question_is_left_out_if_nothing_of_it_is_new(
     assert all("benchmark.seen" in reject.reason for reject in benchmark.rejects)
 
 
-def test_a_modality_without_a_list_is_new(table: None, ask: Callable[..., BenchmarkRequest], tmp_path: Path) -> None:
+@pytest.mark.parametrize("proteins", [["mkv", "mxu"], ["MKV*", "MXU*"], [" M-K V", "MX.U"]])
+def test_a_list_may_have_any_form_that_a_table_may_have(
+    table: None, ask: Callable[..., BenchmarkRequest], write: Callable, proteins: list[str]
+) -> None:
+    write("seen/protein.txt", "\r\n\n".join(proteins))
+    write("seen/molecule.txt", "OCC\nC(C)C\n[CH3:1]CS\n[Na+].CC([O-])=O\n")
+    benchmark = interactions(SETTINGS, ask(seen=str(write("seen/cell.txt", "").parent)))
+    assert pairs(benchmark, "validation") == [("CCS", "MLL", 0)] and pairs(benchmark, "test") == [("CCC", "MLL", 0)]
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("molecules", "molecule"), ("Molecule", "molecule"), ("cells", "cell")])
+def test_a_list_that_is_named_after_no_modality_is_refused(
+    table: None, ask: Callable[..., BenchmarkRequest], write: Callable, name: str, nearest: str
+) -> None:
+    folder = write(f"seen/{name}.txt", "CCO\n").parent
+    message = rf"{name}\.txt is named after no modality, those are molecule, protein, cell.* mean {nearest}\.txt\?"
+    with pytest.raises(InputError, match=message):
+        interactions(SETTINGS, ask(seen=str(folder)))
+    with pytest.raises(InputError, match=message):
+        read_seen(str(folder), "toy")
+    if name == "cells":
+        assert read_seen(str(folder), "toy", ["molecule", "cells"]) == {"cells": ["CCO"]}, "a modality of its own"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "line", "reason"),
+    [
+        ("molecule.txt", "CCO\n\nCCC\tpropane\n", 3, "is not a valid molecule"),
+        ("molecule.txt", "SMILES\nCCO\n", 1, "'SMILES' is not a valid molecule"),
+        ("molecule.txt", "CCO,ethanol\n", 1, "is not a valid molecule"),
+        ("protein.txt", "MKV\n>sp|P1\nMKV\n", 2, "has '>' at position 1"),
+        ("protein.txt", "MKV\nM1V\n", 2, "has '1' at position 2"),
+        ("cell.txt", "TP53 EGFR\nTP53 1-Sep\n", 2, "gene list has '1-Sep' at position 2"),
+    ],
+)
+def test_a_line_that_is_no_entity_is_refused_by_file_and_number(
+    write: Callable, file: str, text: str, line: int, reason: str
+) -> None:
+    path = write(f"seen/{file}", text)
+    with pytest.raises(InputError, match=f"'toy': {path}, line {line}: .*{reason}.* Expected one {path.stem} a line"):
+        read_seen(str(path.parent), "toy")
+
+
+def test_a_cell_is_listed_if_its_genes_are_the_first_of_a_list(write: Callable, tmp_path: Path) -> None:
+    write("seen/cell.txt", "TP53  EGFR CD4 ALB\nGFAP\n")
+    frame = pd.DataFrame(
+        {"cell": ["TP53 EGFR", "TP53 EGFR CD4 ALB", "EGFR TP53", "GFAP TP53", "TP53 EGFR CD4", "TP53 CD4"]}
+    )
+    frame = frame.assign(side="test", row=frame["cell"])
+    request = BenchmarkRequest("toy", "english", 0, seen=str(tmp_path / "seen"))
+    remaining, rejects = unseen(frame, {"cell": "cell"}, request)
+    assert list(remaining["cell"]) == ["EGFR TP53", "GFAP TP53", "TP53 CD4"]
+    assert [reject.row for reject in rejects] == ["TP53 EGFR", "TP53 EGFR CD4 ALB", "TP53 EGFR CD4"]
+
+
+def test_what_no_question_can_hold_is_not_listed(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="1 of 3 entities under molecule are not listed, .* e.g. 'C1CC'"):
+        write_seen({"molecule": ["CCO", "C1CC", "CCN"], "other": ["anything at all"]}, tmp_path / "seen")
+    lists = read_seen(str(tmp_path / "seen"), "toy", ["other"])
+    assert lists == {"molecule": ["CCO", "CCN"], "other": ["anything at all"]}
+
+
+def test_a_modality_without_a_list_is_new_and_named(
+    table: None, ask: Callable[..., BenchmarkRequest], tmp_path: Path
+) -> None:
     write_seen({"molecule": ["CCO", "CCC", "CCS", "CC(=O)O"]}, tmp_path / "seen")
-    benchmark = interactions(SETTINGS, ask(seen=str(tmp_path / "seen")))
+    with pytest.warns(
+        UserWarning, match=r"'toy': benchmark\.seen=.* has no protein\.txt, so each protein counts as new"
+    ):
+        benchmark = interactions(SETTINGS, ask(seen=str(tmp_path / "seen")))
     assert not benchmark.rejects and len(benchmark.test) == 3
 
 

@@ -65,6 +65,32 @@ def test_a_no_is_of_a_family_that_the_molecule_does_not_bind(
     assert sum("too few molecules" in reject.reason for reject in benchmark.rejects) == 3
 
 
+def test_what_contradicts_or_repeats_is_a_reject_and_unsettled_pairs_are_neither_yes_nor_no(
+    binding_pairs: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest], write: Callable
+) -> None:
+    settings = replace(SETTINGS, training="every", max_rejects=0.2, validation_limit=None)
+    before = target_panel(settings, ask())
+    observed = [example for example in before.train if not example.id.startswith("unobserved")]
+    doubted = observed[:12]
+    rows = [[entity.value for entity in example.entities()] for example in doubted]
+    write("three.csv", "SMILES,sequence,label\n" + "".join(f"{m},{p},0\n" for m, p in rows) + "CCCCCCO,MKV,1\n" * 2)
+    after = target_panel(replace(settings, tables=[*SETTINGS.tables, "three.csv"], max_rejects=0.9), ask())
+    reasons = {reject.row: reject.reason for reject in after.rejects}
+    contradicted = {example.id for example in doubted} | {f"three.csv:{line}" for line in range(2, 14)}
+    assert all("different labels between" in reasons[row] for row in contradicted)
+    assert "same molecule and protein and label as in three.csv:14" in reasons["three.csv:15"]
+    repeats = [row for row, reason in reasons.items() if row.startswith("two.csv") and "as in one.csv" in reason]
+    assert len(repeats) >= 50, "positive rows 100 to 149 stand in both tables, and ten negative ones"
+    examples = (*after.train, *after.validation, *after.test)
+    assert not {example.id for example in examples} & contradicted
+    families = protein_families(sorted({protein for _, protein in binding_pairs}), SETTINGS.shared)
+    bound = {(molecule, families[protein]) for molecule, protein in binding_pairs}
+    for row in rows_of(examples).itertuples():
+        assert row.answer or (row.molecule, families[row.protein]) not in bound, "an unsettled family is never a no"
+    others = {example.id for example in examples if example.id not in contradicted}
+    assert {example.id for example in (*before.train,)} - contradicted <= others, "all other training rows stay"
+
+
 def test_in_words_a_molecule_is_its_families_and_a_protein_its_own(
     binding_pairs: set[tuple[str, str]], ask: Callable[..., BenchmarkRequest]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from esmerge.core.names import check_name
 from esmerge.core.registry import Entry, Registry
 
 Settings = TypeVar("Settings")
+QUOTE = "expected text, quote it: YAML reads no, yes, on and off as false and true, and digits as a number"
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def _values(schema: type, node: Mapping[str, object], path: str, base: object) -
     flat = _flat(schema)
     start = flat if base is None else flat(**{name: getattr(base, name) for name in _fields(flat)})
     flat_values = {key: value for key, value in node.items() if key in _fields(flat)}
+    for name, value in flat_values.items():
+        _check_quoted(value, _hints(schema)[name], f"{path}.{name}")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(start), flat_values)
         return typing.cast(dict[str, object], OmegaConf.to_container(merged, resolve=True, throw_on_missing=True))
@@ -114,6 +118,25 @@ def _values(schema: type, node: Mapping[str, object], path: str, base: object) -
     except OmegaConfBaseException as error:
         where = ".".join(str(part) for part in (path, error.full_key or error.key) if part is not None)
         raise ConfigError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def _check_quoted(value: object, hint: object, where: str) -> None:
+    """Raise ``ConfigError`` where text belongs and YAML read a word as true or false, or a key as a number."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        others = [part for part in parts if part is not types.NoneType]
+        if len(others) == 1:  # of several kinds, another one may fit
+            _check_quoted(value, others[0], where)
+    elif typing.get_origin(hint) is list and isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            _check_quoted(item, parts[0], f"{where}[{position}]")
+    elif typing.get_origin(hint) is dict and isinstance(value, Mapping):
+        for key, item in value.items():
+            if parts[0] is str and not isinstance(key, str):
+                raise ConfigError(f"{where} has the key {key!r}: {QUOTE}")
+            _check_quoted(item, parts[1], f"{where}.{key}")
+    elif hint is str and isinstance(value, bool):
+        raise ConfigError(f"{where}={value!r}: {QUOTE}")
 
 
 @cache

@@ -15,7 +15,7 @@ import pandas as pd
 from esmerge.core.prompts import Reject
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.splits import uniform
-from esmerge.data.tables import RowValidator, Same, one_of, read_columns
+from esmerge.data.tables import RowValidator, Same, one_of, read_columns, table_names
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def read_labels(
     """
     molecule, label = columns
     frames, rejects = [], list[Reject]()
-    for name, path in paths.items():
-        validator = RowValidator(read_columns(path, columns))
+    for (name, path), table in zip(paths.items(), table_names(list(paths.values())), strict=True):
+        validator = RowValidator(read_columns(path, columns, name=table))
         validator.require(columns)
         validator.convert(label, one_of(label, label_values))
         validator.convert(molecule, canonical_smiles)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ SEPARATORS = {".tsv": "\t", ".tab": "\t", ".txt": "\t"}  # by ending, before one
 OTHERS = (",", "\t", ";", "|")  # tried in this order where the header lacks columns under the ending's separator
 MOST_MALFORMED = 0.05  # of the rows; a file with a larger share of malformed ones is no table
 NOT_CLOSED = "a quote opens a field and is not closed as one: double it, or remove it"
+WHOLE = re.compile(r'"(?:[^"]|"")*"')  # a field between quotes
 DECLARED = "sep="  # Excel's first line that names the separator
 
 csv.field_size_limit(sys.maxsize)  # Python's own is 131,072 letters: long enough for titin, not for every column
@@ -150,15 +153,46 @@ def _fault(fields: Sequence[str], lines: Sequence[str], separator: str, width: i
     """Why these lines are not one row of ``width`` fields; None for a sound or blank one."""
     if not any(line.strip() for line in lines):
         return None
-    if len(lines) > 1 and all(line.count(separator) == width - 1 for line in lines):
+    if len(lines) > 1 and _holds_rows(lines, separator, width):
         return (
-            f"a quote opens a field and closes {len(lines) - 1} lines further down, and each of these lines is a row "
-            "by itself: double the quote, or remove it"
+            f"a quote opens a field and closes {len(lines) - 1} lines further down, and what lies between holds rows "
+            "by themselves: double the quote, or remove it"
         )
     if len(fields) != width:
         hint = f"quote fields with {separator!r}" if len(fields) > width else "is the row cut off?"
         return f"has {len(fields)} fields, but the header {width}: {hint}"
     return None
+
+
+def _holds_rows(lines: Sequence[str], separator: str, width: int) -> bool:
+    """Whether a quote that opens in the first line swallowed rows: a line after it is a row without a quote out of
+    place, or each line is a row once the quotes that have no partner in it count as letters."""
+    fields = [_fields_of_line(line, separator) for line in lines]
+    below = (fields_of_line for fields_of_line in fields[1:] if any(fields_of_line))
+    return any(len(texts) == width and all(map(_is_whole, texts)) for texts in below) or all(
+        len(texts) == width for texts in fields
+    )
+
+
+def _fields_of_line(line: str, separator: str) -> list[str]:
+    """The fields of a line by itself, in their quotes; a quote that is not closed before a separator is a letter."""
+    text, fields, start = line.rstrip("\r\n"), list[str](), 0
+    while True:
+        match = _field(separator).match(text, start)
+        fields.append(match.group() if match else "")
+        start += len(fields[-1]) + 1
+        if start > len(text):
+            return fields
+
+
+@lru_cache(maxsize=8)
+def _field(separator: str) -> re.Pattern[str]:
+    mark = re.escape(separator)
+    return re.compile(rf"{WHOLE.pattern}(?={mark}|$)|[^{mark}]*")
+
+
+def _is_whole(field: str) -> bool:
+    return '"' not in field or WHOLE.fullmatch(field) is not None
 
 
 def _check_share(rows: Sequence[Record], path: Path, header: Sequence[str], separator: str) -> None:

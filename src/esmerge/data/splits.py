@@ -1,4 +1,5 @@
-"""Splits and samples, fixed by a seed and by the content of a row, not by its position."""
+"""Splits and samples, fixed by a seed: a row's side follows from its content and not from its position; which rows a
+sample draws follows from their positions, so a table in another order is sampled differently."""
 
 from __future__ import annotations
 
@@ -131,7 +132,7 @@ def check_disjoint(frame: pd.DataFrame, key: str, benchmark: str) -> None:
 
 
 def sample(frame: pd.DataFrame, limit: int | None, seed: int, stream: str) -> pd.DataFrame:
-    """At most ``limit`` rows with the labels in the frame's proportions; in the frame's order.
+    """At most ``limit`` rows with the labels in the frame's proportions; in the frame's order, on which it depends.
 
     Args:
         frame: rows with the column ``answer``.

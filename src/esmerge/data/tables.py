@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.errors import ConfigError, InputError, shown
 from esmerge.core.paths import user_path
 from esmerge.core.prompts import Reject
 from esmerge.data.records import read_records
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # reasons that an error quotes
 FAULT = "malformed row"  # a column of why; no table's own, since its rows would have to be malformed as well
+UNREAD = "no number in "  # with a column of numbers: a column of what stands there in place of one
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 
 _LOOKED_UP: list[Path] = []
@@ -62,32 +68,49 @@ def table_path(root: str | None, file: str, benchmark: str) -> Path:
     return folder / file
 
 
-def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> Dataset:
+def table_names(paths: Sequence[Path]) -> list[str]:
+    """A name of each table, which the ids of its rows begin with: that of its file, and where several tables share
+    one, as ``train/data.csv`` and ``test/data.csv`` do, the path from the folder that holds all of them."""
+    counts = Counter(path.name for path in paths)
+    folder = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return [path.name if counts[path.name] == 1 else path.relative_to(folder).as_posix() for path in paths]
+
+
+def read_columns(path: Path, texts: Sequence[str], numbers: Sequence[str] = (), name: str | None = None) -> Dataset:
     """Read columns of a CSV or TSV file into memory, under a typed schema.
 
     Args:
         path: a file with a header line, in any form that ``read_records`` reads.
         texts: columns read as text, blanks at either end removed; an empty cell becomes null.
         numbers: columns read as float64; what is not a finite number becomes null.
+        name: what rows call the file, where several tables are read (``table_names``); None for the file's name.
 
     Returns:
         These columns and ``row``, the file and the line of it that a row begins in (the first is 1); where rows are
-        malformed, ``FAULT`` too, which is null in the others. ``RowValidator`` refuses those that are.
+        malformed, ``FAULT`` too, which is null in the others. ``RowValidator`` refuses those that are. Of a column of
+        numbers that holds anything else, ``UNREAD`` and its name is a column of the texts that are no numbers.
 
     Raises:
         InputError: a missing column, or a file that is not a table.
     """
     from datasets import Dataset, Features, Value  # a second of imports that embedded benchmarks do not need
 
-    frame = _read_text(path, [*texts, *numbers])
+    frame = _read_text(path, [*texts, *numbers], path.name if name is None else name)
     for column in texts:
         stripped = frame[column].astype("string").str.strip()
         frame[column] = stripped.mask(stripped == "")
+    unread = []
     for column in numbers:
         values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
-        frame[column] = values.where(np.isfinite(values))
+        values = values.where(np.isfinite(values))
+        texts_in_place = frame[column].astype("string").str.strip().where(values.isna())
+        if (texts_in_place.fillna("") != "").any():
+            unread.append(UNREAD + column)
+            frame[unread[-1]] = texts_in_place.mask(texts_in_place == "")
+        frame[column] = values
     faults = [FAULT] * (FAULT in frame)
-    schema = {**dict.fromkeys([*texts, "row", *faults], Value("string")), **dict.fromkeys(numbers, Value("float64"))}
+    words = [*texts, "row", *faults, *unread]
+    schema = {**dict.fromkeys(words, Value("string")), **dict.fromkeys(numbers, Value("float64"))}
     return Dataset.from_pandas(frame, features=Features(schema), preserve_index=False)
 
 
@@ -135,8 +158,11 @@ class RowValidator:
         self.frame = self.frame[~bad]
 
     def require(self, columns: Sequence[str]) -> None:
-        """Refuse rows in which a column is empty."""
+        """Refuse rows in which a column is empty, or holds no number where numbers are read."""
         for column in columns:
+            if UNREAD + column in self.frame:
+                self.refuse(self.frame[UNREAD + column].map(partial(_no_number, column), na_action="ignore"))
+                self.frame = self.frame.drop(columns=UNREAD + column)
             missing = self.frame[column].isna()
             self.refuse(missing.map({True: f"{column} is missing or cannot be read", False: None}))
 
@@ -171,12 +197,20 @@ class RowValidator:
     def finish(self, max_rejects: float) -> None:
         """Raise ``InputError`` if no row is left or more than this share was refused."""
         count = len(self.rejects)
+        if self.frame.empty and not count:
+            raise InputError(f"none of the {self._total} rows is of the kind that this benchmark asks about")
         if count > max_rejects * self._total or self.frame.empty:
             reasons = "; ".join(f"{reject.row}: {reject.reason}" for reject in self.rejects[:SHOWN])
             raise InputError(
                 f"{count} of {self._total} rows were refused, more than benchmark.max_rejects={max_rejects:g} allows. "
                 f"First reasons: {reasons}"
             )
+
+
+def _no_number(column: str, text: str) -> str:
+    """Why a text is no number, with the likely cause."""
+    comma = ": is its comma a decimal one? Write a point" if DECIMAL_COMMA.fullmatch(text) else ""
+    return f"{column} {shown(text)} is not a finite number{comma}"
 
 
 def shared(frame: pd.DataFrame, same: Same) -> pd.DataFrame:
@@ -202,7 +236,7 @@ def one_of(column: str, values: Sequence[str]) -> Callable[[str], int]:
     return index
 
 
-def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_text(path: Path, columns: Sequence[str], name: str) -> pd.DataFrame:
     """The columns as text, null where a cell is empty or the row malformed; ``row`` and, if there are any, faults."""
     table = read_records(path, columns)
     empty = ("",) * len(table.header)
@@ -211,7 +245,7 @@ def _read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame(
         {column: [row[position] or None for row in cells] for column, position in positions.items()}, dtype=object
     )
-    frame["row"] = [f"{path.name}:{row.line}" for row in table.rows]
+    frame["row"] = [f"{name}:{row.line}" for row in table.rows]
     if any(row.fault for row in table.rows):
         frame[FAULT] = [row.fault for row in table.rows]
     return frame

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from esmerge.core.prompts import Entity
 from esmerge.core.registry import Registry
+from esmerge.data.identity import STRICTEST
 
 MAX_REJECTS = 0.05  # share of rows
 
@@ -22,6 +23,10 @@ class SourceConfig:
     def split_kind(self) -> str | None:
         """How rows are divided into sides, e.g. ``published`` or ``random``; None where there is nothing to choose."""
         return None
+
+    def shot_identity(self) -> str:
+        """Which molecules are one (``esmerge.data.identity``) when a solved example is told from its question."""
+        return STRICTEST
 
     def reject_limit(self) -> float:
         """Largest share of the examples that may be refused before a load fails."""

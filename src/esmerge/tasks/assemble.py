@@ -11,9 +11,9 @@ from typing import ClassVar, TypeVar
 
 import pandas as pd
 
-from esmerge.core.errors import ConfigError, InputError
+from esmerge.core.errors import ConfigError, InputError, shown
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
-from esmerge.data.identity import EXACT, Identity, check_rule, identity
+from esmerge.data.identity import EXACT, STRICTEST, Identity, check_rule, identity
 from esmerge.data.splits import PUBLISHED, SIDES, check_disjoint, check_kind, sample, side_rule, split_rows
 from esmerge.data.templates import Filling, answers, fill, in_language, worded_language
 from esmerge.tasks.api import MAX_REJECTS, BenchmarkRequest, SourceConfig
@@ -37,7 +37,8 @@ class TableSettings(SourceConfig):
         sha256: checksum that the tables must have; None to accept any.
         identity: which molecules and cell lines are one (``esmerge.data.identity``): ``exact``, ``parent`` or
             ``connectivity``, for duplicates and between the sides of a split. None is ``exact`` for duplicates and
-            random splits, and ``connectivity`` between the sides of all others that are made here.
+            random splits, and ``connectivity`` between the sides of all others that are made here, and between a
+            question and the solved examples before it.
     """
 
     prompt: dict[str, str]
@@ -67,6 +68,9 @@ class TableSettings(SourceConfig):
     def split_settings(self) -> dict[str, str | float]:
         """Name -> value of the settings that decide on which side a row stands."""
         return {}
+
+    def shot_identity(self) -> str:
+        return self.identity or STRICTEST
 
     def reject_limit(self) -> float:
         return self.max_rejects
@@ -157,7 +161,7 @@ def assemble_benchmark(
     Raises:
         ConfigError: no wording for the language, a template that does not fit, or answers that are not those of the
             rows.
-        InputError: the splits are not disjoint, or no row is left for training or for the test.
+        InputError: the splits are not disjoint, two rows have one id, or no row is left for training or for the test.
 
     Warns of a side of fewer than ``FEW`` rows, by name and with their number, and of a wording that is not the
     specialists' own.
@@ -168,6 +172,7 @@ def assemble_benchmark(
         frame, {column: modality for column, modality in names if column not in described}, request
     )
     check_disjoint(frame, "key", request.name)
+    _check_ids(frame, entity_column_names(modalities), request)
     check_sides(frame["side"], settings, request)
     template, labels = _wording(settings, request, frame["answer"], labels)
     limits = {"train": settings.train_limit, "validation": settings.validation_limit, "test": request.limit}
@@ -186,6 +191,19 @@ def assemble_benchmark(
         checksum=checksum,
         rejects=(*rejects, *seen_rejects),
     )
+
+
+def _check_ids(frame: pd.DataFrame, columns: Sequence[str], request: BenchmarkRequest) -> None:
+    """Raise ``InputError`` naming two rows of one ``row``: answers are stored, paired and tested by it."""
+    repeated = frame["row"].duplicated()
+    if repeated.any():
+        name = frame.loc[repeated, "row"].iloc[0]
+        pair = frame.loc[frame["row"] == name, list(columns)].head(2).itertuples(index=False, name=None)
+        first, second = (" with ".join(map(shown, entities)) for entities in pair)
+        raise InputError(
+            f"benchmark {request.name!r}: {int(repeated.sum())} rows have the id of another, e.g. {name} is {first} "
+            f"and {second}: read each table once, from a file of its own"
+        )
 
 
 def _wording(

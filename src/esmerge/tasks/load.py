@@ -86,7 +86,8 @@ def load_benchmark(suite: SuiteRequest, name: str, refusals: Refusals | None = N
         with recorded_lookups() as tables:
             benchmark = marked(selection.entry.function(selection.settings, request), request)
         cut = windowed(benchmark, request.protein_window)
-        complete = with_shots(perceivable(cut, refusals, selection.settings.reject_limit()), request)
+        answerable = perceivable(cut, refusals, selection.settings.reject_limit())
+        complete = with_shots(answerable, request, selection.settings.shot_identity())
         _LOADED[name] = cached = _Loaded(key, _stamps(tables), complete)
     return cached.benchmark
 

@@ -8,7 +8,7 @@ in words in place of the entity: in English by a sentence, in the brief wording 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -131,7 +131,8 @@ def assemble_panel(
             columns[names[side]] = _in_words(words[side], questions, names[side])
     questions = questions.assign(**columns)  # by index: a record is of a question, not of an entity
     rejects = [*rejects, *seen_rejects, *left_out]
-    return assemble_benchmark(questions, modalities, settings, request, checksum, rejects, described=list(columns))
+    bare_request = replace(request, seen=None)  # what was seen is gone by now
+    return assemble_benchmark(questions, modalities, settings, bare_request, checksum, rejects, described=list(columns))
 
 
 def _records(

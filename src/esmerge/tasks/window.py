@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from esmerge.core.errors import InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, PromptSegment, Reject
-from esmerge.tasks.few_shot.few_shot import content
+from esmerge.tasks.few_shot.content import content
 
 PROTEIN = "protein"
 
@@ -21,8 +22,13 @@ def windowed(benchmark: Benchmark, window: int | None) -> Benchmark:
     """Keep the first ``window`` residues of every protein in every split; None keeps all.
 
     Proteins may become equal: an example that then asks the same as one of the test split, or one of the validation
-    split, is refused, with its reason in ``rejects``. Within a split such repeated questions stay. ``shortened`` has
-    one note per protein that was cut.
+    split, is refused, with its reason in ``rejects``. Two splits that shared no protein before, as under
+    ``cold_target``, share none after: validation examples with a protein of the test, and training examples with one of
+    either, are refused as well. Within a split repeated questions and proteins stay. ``shortened`` has one note per
+    protein that was cut.
+
+    Raises:
+        InputError: a split has no example left that it had.
     """
     if window is None:
         return benchmark
@@ -30,12 +36,22 @@ def windowed(benchmark: Benchmark, window: int | None) -> Benchmark:
     shortened = tuple(note for examples in splits.values() for note in _notes(examples, window))
     if not shortened:
         return benchmark
-    cut = {side: tuple(_cut(example, window) for example in examples) for side, examples in splits.items()}
+    whole = {side: set(_proteins(examples)) for side, examples in splits.items()}
+    cut: dict[str, tuple[Example, ...]] = {}
     rejects = list(benchmark.rejects)
-    validation = _apart(cut["validation"], cut["test"], window, rejects)
-    train = _apart(cut["train"], (*cut["test"], *validation), window, rejects)
+    for side, examples in splits.items():
+        shorter = tuple(_cut(example, window) for example in examples)
+        held_out = [example for other in cut.values() for example in other]
+        apart = [example for other in cut if whole[other].isdisjoint(whole[side]) for example in cut[other]]
+        cut[side] = _apart(shorter, held_out, apart, window, rejects)
+        if examples and not cut[side]:
+            raise InputError(
+                f"benchmark {benchmark.name!r}: benchmark.protein_window={window} leaves no {side} example, since the "
+                "cut proteins are those of other splits: keep more residues"
+            )
+    train, validation, test = (cut[side] for side in ("train", "validation", "test"))
     return replace(
-        benchmark, train=train, validation=validation, test=cut["test"], rejects=tuple(rejects), shortened=shortened
+        benchmark, train=train, validation=validation, test=test, rejects=tuple(rejects), shortened=shortened
     )
 
 
@@ -58,16 +74,33 @@ def _shorter(segment: PromptSegment, window: int) -> PromptSegment:
     return segment
 
 
+def _proteins(examples: Iterable[Example]) -> dict[str, str]:
+    """Protein -> the first example that holds it."""
+    proteins: dict[str, str] = {}
+    for example in examples:
+        for protein in example.entities(PROTEIN):
+            proteins.setdefault(protein.value, example.id)
+    return proteins
+
+
 def _apart(
-    examples: Iterable[Example], held_out: Iterable[Example], window: int, rejects: list[Reject]
+    examples: Iterable[Example],
+    held_out: Iterable[Example],
+    strangers: Iterable[Example],
+    window: int,
+    rejects: list[Reject],
 ) -> tuple[Example, ...]:
-    """The examples that ask what no held-out one asks; the others are added to ``rejects``."""
+    """The examples that ask what no held-out one asks and hold no protein of the strangers, of whose proteins none was
+    theirs before; the others are added to ``rejects``."""
     twins = {content(example): example.id for example in held_out}
-    distinct = []
+    owners = _proteins(strangers)
+    remaining = []
     for example in examples:
         twin = twins.get(content(example))
-        if twin is None:
-            distinct.append(example)
+        owner = next((owners[protein.value] for protein in example.entities(PROTEIN) if protein.value in owners), None)
+        if twin is None and owner is None:
+            remaining.append(example)
         else:
-            rejects.append(Reject(example.id, f"asks the same as {twin} once proteins are cut to {window} residues"))
-    return tuple(distinct)
+            shared = f"asks the same as {twin}" if twin is not None else f"holds the same protein as {owner}"
+            rejects.append(Reject(example.id, f"{shared} once proteins are cut to {window} residues"))
+    return tuple(remaining)

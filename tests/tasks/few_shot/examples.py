@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from esmerge.core.prompts import Benchmark, Entity, Example
+from esmerge.data.molecules import canonical_smiles
 
 MOLECULES = ("CCO", "CCN", "CCCO", "CCCN", "c1ccccc1", "Cc1ccccc1", "Oc1ccccc1", "CC(=O)O", "CC(=O)N", "OCC", "CCCCCO")
 PROTEINS = ("MKTAYIAK", "MKTAYIAKQ", "MKTAYWWW", "GAVLIGAVLI", "GAVLI", "WWYHP", "MK", "GAVLIGAVLIGAVLI")
@@ -47,7 +48,11 @@ def benchmark(form: tuple[str, ...], train: int = 12, test: int = 4, seed: int =
     pool = draw(form, 40 * (train + 2 * test), seed, "x")
     twins: dict[tuple, Example] = {}
     for candidate in pool:
-        twins.setdefault(tuple(sorted((e.modality, e.value) for e in candidate.entities())), candidate)
+        forms = (
+            (e.modality, canonical_smiles(e.value) if e.modality == "molecule" else e.value)
+            for e in candidate.entities()
+        )
+        twins.setdefault(tuple(sorted(forms)), candidate)
     examples = list(twins.values())
     test = min(test, len(examples) // 4)
     splits = {"test": tuple(examples[:test]), "validation": tuple(examples[test : 2 * test])}

@@ -1,24 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rdkit import Chem
 from tests import small
 from tests.baselines.toys import predict
 from tests.tasks.few_shot.examples import FORMS, LABELS, benchmark, example
 
 from esmerge.calibration.statistics.entropy import label_loglikelihoods
-from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.prompts import Answer, Benchmark, Entity
+from esmerge.core.compose import compose_choice
+from esmerge.core.errors import ConfigError
+from esmerge.core.prompts import Answer, Benchmark, Entity, Example
 from esmerge.model.prompt_encoder import IGNORED, PromptEncoder
 from esmerge.model.scoring import score
 from esmerge.probe.responses import collect
-from esmerge.tasks.api import BenchmarkRequest
-from esmerge.tasks.few_shot.few_shot import FewShot, content, with_shots
+from esmerge.tasks.api import BenchmarkRequest, SuiteRequest
+from esmerge.tasks.few_shot.content import content
+from esmerge.tasks.few_shot.few_shot import FewShot, with_shots
+from esmerge.tasks.load import load_benchmark
 
 TOP = ("molecule", "cell")
 
@@ -57,18 +64,17 @@ def test_every_question_follows_solved_training_examples(form: tuple[str, ...], 
     bare = benchmark(form, train=3, seed=seed)
     few_shot = add_shots(bare, shots=min(count, len(bare.train)), shot_separator=" ## ")
     solved = {instance.id: instance for instance in bare.train}
-    held_out = {content(instance) for instance in (*bare.test, *bare.validation)}
     assert few_shot.train == bare.train
     for before, after in zip((*bare.test, *bare.validation), (*few_shot.test, *few_shot.validation), strict=True):
         segments = after.prompt
         for name in after.shots:
             shot = solved[name]
-            assert content(shot) not in held_out
+            assert content(shot) != content(before)
             start = (*shot.prompt, shot.labels[shot.answer], " ## ")
             assert segments[: len(start)] == start
             segments = segments[len(start) :]
         assert segments == before.prompt and len(set(after.shots)) == len(after.shots) == min(count, len(bare.train))
-        assert after.entities() == before.entities() and content(after) == content(before)
+        assert after.entities() == before.entities() and after.question == before.prompt
         assert not any(isinstance(segment, Answer) for segment in after.prompt)
 
 
@@ -85,16 +91,66 @@ def test_languages_have_their_separators() -> None:
     assert " | " in add_shots(benchmark(TOP), language="latin", shot_separator=" | ").test[0].prompt
 
 
-def test_a_training_example_that_asks_a_held_out_question_is_never_shown() -> None:
-    bare = benchmark(("molecule", "molecule"))
-    first, second = (entity.value for entity in bare.test[0].entities())
-    leak = example("leak", ("molecule", "molecule"), (second, first))
-    with pytest.raises(InputError, match=f"'toy': training example leak asks the same as .* {bare.test[0].id}"):
-        add_shots(replace(bare, train=(*bare.train, leak)), shots=1)
-    first, second = (entity.value for entity in bare.validation[0].entities())
-    leak = example("leak", ("molecule", "molecule"), (first, second))
-    with pytest.raises(InputError, match=f"leak asks the same as held-out question {bare.validation[0].id}"):
-        add_shots(replace(bare, train=(*bare.train, leak)), shots=1)
+def test_a_training_example_that_asks_the_question_in_another_form_is_not_shown_before_it() -> None:
+    form = ("molecule", "protein")
+    train = (
+        *(
+            example(name, form, (drug, "MKTAYIAK"))
+            for name, drug in (("a", "CCN.Cl"), ("b", "C[C@H](N)O"), ("c", "CCC"))
+        ),
+        *(example(name, form, (drug, "GAVLI")) for name, drug in (("d", "CCN"), ("e", "CC(N)O"))),
+    )
+    questions = (example("q", form, ("CCN", "MKTAYIAK")), example("r", form, ("C[C@@H](N)O", "MKTAYIAK")))
+    bare = Benchmark("toy", "Toy", "cross_modal", LABELS, train, (), questions, "")
+
+    def shown(rule: str, shots: int) -> list[set[str]]:
+        return [set(question.shots) for question in with_shots(bare, ask(shots), rule).test]
+
+    assert shown("connectivity", 4) == [{"b", "c", "d", "e"}, {"a", "c", "d", "e"}]
+    assert shown("parent", 4) == [{"b", "c", "d", "e"}, {"a", "b", "c", "e"}], "b is another isomer"
+    assert shown("exact", 5) == [set("abcde")] * 2
+    with pytest.raises(
+        ConfigError, match="'toy': benchmark.shots=5, but of 5 training examples 1 ask the same as .* q"
+    ):
+        shown("connectivity", 5)
+
+
+def test_a_twin_is_left_out_in_any_order_and_told_by_its_words() -> None:
+    pair = ("molecule", "molecule")
+    train = tuple(example(name, pair, values) for name, values in (("a", ("CCN", "CCO")), ("b", ("CCO", "CCO"))))
+    bare = Benchmark("toy", "Toy", "cross_modal", LABELS, train, (), (example("q", pair, ("CCO", "CCN.Cl")),), "")
+    assert with_shots(bare, ask(1)).test[0].shots == ("b",)  # type: ignore[attr-defined]
+    described = tuple(
+        Example(name, (f"{drug} binds ", Entity("protein", "MKTAY"), " ?"), LABELS, 0)
+        for name, drug in (("a", "aspirin"), ("b", "ibuprofen"))
+    )
+    bare = replace(bare, train=described, test=(replace(described[0], id="q"),))
+    assert with_shots(bare, ask(1)).test[0].shots == ("b",)  # type: ignore[attr-defined]
+
+
+def test_no_form_of_a_question_is_solved_before_it(write: Callable[[str, str], Path]) -> None:
+    # The rule's own answer to "same molecule", parent, beside InChI's: the first block of its key, of the free base.
+    rng = np.random.default_rng(0)
+    chains = [f"{'C' * length}{tail}" for length in range(1, 25) for tail in ("N", "OC", "CC(N)C", "CNC")]
+    rows = [
+        f"{smiles}{salt},{protein},{rng.integers(2)}\n"
+        for smiles in chains
+        for protein in ("MKTAYIAK", "GAVLIGAV")
+        for salt in ("", ".Cl")
+    ]
+    path = write("dti_human/human_random.csv", "SMILES,sequence,label\n" + "".join(rows))
+    settings = {**compose_choice("benchmark", "human"), "root": str(path.parents[1]), "split": "random", "shots": 3}
+    loaded = load_benchmark(SuiteRequest(("human",), settings, "english", 0), "human")
+    solved = {entry.id: entry for entry in loaded.train}
+
+    def key(entry: Example) -> tuple[str, str]:
+        molecule, protein = (entity.value for entity in entry.entities())
+        return Chem.MolToInchiKey(Chem.MolFromSmiles(molecule.removesuffix(".Cl").removeprefix("Cl.")))[:14], protein
+
+    assert len(loaded.test) > 40
+    assert len({key(entry) for entry in loaded.test} & {key(entry) for entry in loaded.train}) > 10
+    for question in loaded.test:
+        assert isinstance(question, FewShot) and key(question) not in {key(solved[name]) for name in question.shots}
 
 
 def test_an_error_names_the_benchmark() -> None:

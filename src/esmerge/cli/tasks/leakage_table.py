@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from esmerge.tasks.leakage import EntityBaseline, Leakage, Overlap
+from esmerge.tasks.leakage import QUESTION, EntityBaseline, Leakage, Overlap
 
 NOTHING = "\N{EN DASH}"
+MOST, SHOWN = 100, 40  # letters of an entity that stands whole in a cell, and of a longer one
 OVERLAP = """\
 ## Seen in training
 
@@ -64,11 +65,19 @@ def _merged(reports: Sequence[Leakage]) -> list[list[str]]:
     return [
         [
             *(report.benchmark, row.kind, row.rule, str(row.shared), _number(row.any_share)),
-            "; ".join(" is ".join(pair).replace("\n", " + ") for pair in row.pairs) or NOTHING,
+            "; ".join(" is ".join(_short(value, row.kind) for value in pair) for pair in row.pairs) or NOTHING,
         ]
         for report in reports
         for row in report.merged
     ]
+
+
+def _short(value: str, kind: str) -> str:
+    """A molecule, or the entities of a question after their modalities, each cut with its total length."""
+    if kind == QUESTION:
+        parts = (line.partition(" ") for line in value.split("\n"))
+        return " + ".join(f"{modality} {_short(entity, modality)}" for modality, _, entity in parts)
+    return value if len(value) <= MOST else f"{value[:SHOWN]}… ({len(value)} letters)"
 
 
 def _near(reports: Sequence[Leakage]) -> list[list[str]]:

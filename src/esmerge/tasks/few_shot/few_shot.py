@@ -18,11 +18,11 @@ window of the backbone (``benchmark.protein_window`` shortens proteins that are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from esmerge.core.errors import BenchError, ConfigError, InputError
+from esmerge.core.errors import BenchError, ConfigError
 from esmerge.core.prompts import Benchmark, Entity, Example, Prompt
+from esmerge.data.identity import STRICTEST
 from esmerge.data.templates import BRIEF, ENGLISH, few_shot
 from esmerge.tasks.api import BenchmarkRequest
 from esmerge.tasks.few_shot.choose import choose_shots
@@ -48,46 +48,32 @@ class FewShot(Example):
         return tuple(entity for entity in entities if modality in (None, entity.modality))
 
 
-def with_shots(benchmark: Benchmark, request: BenchmarkRequest) -> Benchmark:
+def with_shots(benchmark: Benchmark, request: BenchmarkRequest, rule: str = STRICTEST) -> Benchmark:
     """Put ``request.shots`` solved training examples before every test and validation question.
 
     Examples come from ``benchmark.train``: where ``train_limit`` sampled it, from the sample, which holds fewer near
-    examples than the whole split. Training questions stay bare.
+    examples than the whole split. Training questions stay bare. An example that asks the same as a question, in any
+    form of its molecules, is not shown before it, since its answer would be the question's.
+
+    Args:
+        rule: which molecules are one (``esmerge.data.identity``).
 
     Raises:
-        ConfigError: more shots than training examples, or a rule or language that does not fit.
-        InputError: a training example asks what a held-out question asks.
+        ConfigError: more shots than training examples that differ from a question, or a rule of choice or language
+            that does not fit.
+        InputError: examples that cannot be compared.
     """
     if not request.shots:
         return benchmark
     separator = _separator(request)
     questions = (*benchmark.test, *benchmark.validation)
     try:
-        selection = choose_shots(questions, benchmark.train, request.shots, request.shot_choice, request.seed)
-        check_apart((shot for shots in selection for shot in shots), questions)
+        selection = choose_shots(questions, benchmark.train, request.shots, request.shot_choice, request.seed, rule)
     except BenchError as error:
         raise type(error)(f"benchmark {benchmark.name!r}: {error}") from error
     examples = [_few_shot(question, shots, separator) for question, shots in zip(questions, selection, strict=True)]
     cut = len(benchmark.test)
     return replace(benchmark, test=tuple(examples[:cut]), validation=tuple(examples[cut:]))
-
-
-def check_apart(shots: Iterable[Example], questions: Iterable[Example]) -> None:
-    """Raise ``InputError`` if an example to be shown has the same entities as a held-out question."""
-    held_out = {content(question): question.id for question in questions}
-    for shot in shots:
-        twin = held_out.get(content(shot))
-        if twin is not None:
-            raise InputError(
-                f"training example {shot.id} asks the same as held-out question {twin}, so it "
-                "must not be shown with its answer: correct the split, or use benchmark.shots=0"
-            )
-
-
-def content(example: Example) -> Prompt:
-    """The entities of a question, sorted, so that order and wording do not count; the prompt where there are none."""
-    entities = sorted(example.entities(), key=lambda entity: (entity.modality, entity.value))
-    return tuple(entities) or example.prompt
 
 
 def _few_shot(question: Example, shots: tuple[Example, ...], separator: str) -> FewShot:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from esmerge.core.errors import ConfigError
+from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.data import rules
 from esmerge.data.identity import STRICTEST, identity
@@ -20,7 +20,7 @@ from esmerge.data.joining import leave_out
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import canonical_sequence, gene_list
 from esmerge.data.splits import hashed_sides
-from esmerge.data.tables import RowValidator, checksum, read_columns, shared, table_path
+from esmerge.data.tables import SHOWN, RowValidator, checksum, read_columns, shared, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import TableSettings, assemble_benchmark
 
@@ -118,11 +118,22 @@ def annotation(settings: AnnotationSettings, request: BenchmarkRequest) -> Bench
 
 
 def _other_rows(validator: RowValidator, settings: AnnotationSettings) -> list[Reject]:
+    """The rows without the values that ``rows`` asks for, which are left out.
+
+    Raises:
+        InputError: no row has one of them.
+    """
     left_out = []
     for column, expected in settings.rows.items():
-        left_out += leave_out(
-            validator, ~(validator.frame[column] == expected).fillna(False), f"its {column} is not {expected}"
-        )
+        values = validator.frame[column]
+        if not (values == expected).any():
+            counts = values.value_counts()
+            listing = ", ".join(f"{value!r} ({count})" for value, count in counts[:SHOWN].items()) or "nothing"
+            raise InputError(
+                f"benchmark.rows.{column}={expected!r} selects none of {len(values)} rows: {column} holds {listing}"
+                f"{' and others' if len(counts) > SHOWN else ''}; write the value as the table does"
+            )
+        left_out += leave_out(validator, ~(values == expected).fillna(False), f"its {column} is not {expected}")
     return left_out
 
 

@@ -16,7 +16,7 @@ from esmerge.data.identity import MOLECULE
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import canonical_sequence
 from esmerge.data.splits import PUBLISHED, SIDES
-from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, shared, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, shared, table_names, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
 
@@ -116,7 +116,7 @@ def _read(
         return [path], RowValidator(read_columns(path, [*texts, split]).rename_column(split, "side"))
     names = [settings.splits[side] for side in SIDES]
     paths = [table_path(request.root, settings.table.replace(SPLIT_MARK, name), request.name) for name in names]
-    tables = [read_columns(path, texts) for path in paths]
+    tables = [read_columns(path, texts, name=table) for path, table in zip(paths, table_names(paths), strict=True)]
     sided = [table.add_column("side", [name] * len(table)) for table, name in zip(tables, names, strict=True)]
     return paths, RowValidator(concatenate_datasets(sided))
 

@@ -12,7 +12,7 @@ import pandas as pd
 from esmerge.core.errors import ConfigError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
-from esmerge.data.joining import average_replicates, read_names, resolve
+from esmerge.data.joining import average_replicates, leave_out, read_names, resolve
 from esmerge.data.label_tables import relation_in_words
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
@@ -97,7 +97,7 @@ def departures(responses: pd.Series, molecules: pd.Series, lines: pd.Series) -> 
 
     ``z - mean(z of the line)``, ``z = (response - mean of the drug) / standard deviation of the drug``. Some lines are
     sensitive to most drugs; what is left says which drug acts on which line. Taken over all pairs, whatever their
-    side: it defines the answer, which must not change with the seed.
+    side: it defines the answer, which must not change with the seed. NaN where a drug has no two different responses.
 
     Args:
         responses: (n,) log IC50.
@@ -140,6 +140,8 @@ def _responses(settings: ResponsePanelSettings, paths: list[Path]) -> tuple[pd.D
     validator.finish(settings.max_rejects)
     validator.frame = validator.frame.rename(columns={line: "line", drug: "drug", response: "response"})
     replicates = average_replicates(validator, ["molecule", "line"], "response", "mean")
-    frame = validator.frame
-    frame = frame.assign(departure=departures(frame["response"], frame["molecule"], frame["line"]))
-    return frame[frame["departure"].notna()], [*molecules.rejects, *cells.rejects, *validator.rejects, *replicates]
+    measured = validator.frame
+    measured = measured.assign(departure=departures(measured["response"], measured["molecule"], measured["line"]))
+    validator.frame = measured
+    alike = leave_out(validator, measured["departure"].isna(), "its drug has no two different responses to compare")
+    return validator.frame, [*molecules.rejects, *cells.rejects, *validator.rejects, *replicates, *alike]

@@ -13,16 +13,18 @@ from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Reject
 from esmerge.core.validation import at_least
 from esmerge.data.families import protein_families
+from esmerge.data.identity import MOLECULE
 from esmerge.data.label_tables import relation_in_words
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import canonical_sequence
 from esmerge.data.splits import uniform
-from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
+from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, shared, table_names, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
 from esmerge.tasks.assemble import split_as
 from esmerge.tasks.panel import Described, Named, PanelSettings, assemble_panel
 
 VERB = "binds"
+PAIR = ["molecule", "protein"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,8 @@ class TargetPanelSettings(PanelSettings):
     """Settings of the panel of targets.
 
     Attributes:
-        tables: files under the benchmark's root, whose positive rows are joined.
+        tables: files under the benchmark's root, whose positive rows are joined; pairs that contradict each other in
+            one of them or between them are left out.
         columns: ``molecule``, ``protein`` and ``label`` -> the tables' column.
         label_values: the tables' labels, negative first.
         shared: share of 4-mers above which two proteins are of one family (``esmerge.data.families``).
@@ -61,6 +64,8 @@ class TargetPanelSettings(PanelSettings):
 @SOURCES.register("target_panel", TargetPanelSettings)
 def target_panel(settings: TargetPanelSettings, request: BenchmarkRequest) -> Benchmark:
     """Does this molecule bind this protein? Unobserved pairs count as no, as in the sets that these tables come from.
+    A pair of which rows say yes and no is unsettled: it is not asked about, and none of its protein's family counts as
+    unobserved with the molecule.
 
     In words a protein is its family, ``family 7`` (numbered by how many molecules bind it, the most first), and a
     molecule the families that it is known to bind and those of the proteins drawn against it: ``binds family 3, but
@@ -75,9 +80,11 @@ def target_panel(settings: TargetPanelSettings, request: BenchmarkRequest) -> Be
     positives, rejects = _positives(settings, paths)
     families = family_names(positives, settings)
     rare = ~positives["protein"].isin(list(families))
-    rejects += [Reject(row, "too few molecules bind its protein's family") for row in positives.loc[rare, "row"]]
-    observed = positives[~rare].assign(answer=1)
-    pairs = pd.concat([observed, _negatives(observed, families, settings.negatives, request.seed)], ignore_index=True)
+    few = positives.loc[rare & positives["settled"], "row"]
+    rejects += [Reject(row, "too few molecules bind its protein's family") for row in few]
+    bound = positives[~rare]
+    observed = bound[bound["settled"]].drop(columns="settled").assign(answer=1)
+    pairs = pd.concat([observed, _negatives(bound, families, settings.negatives, request.seed)], ignore_index=True)
     pairs = pairs.assign(family=pairs["protein"].map(families))
     frame = split_as(pairs[["row", "molecule", "answer"]], settings, request)
     frame = frame.assign(
@@ -123,20 +130,31 @@ def binding_in_words(pairs: pd.DataFrame, seed: int) -> dict[str, str]:
 
 
 def _positives(settings: TargetPanelSettings, paths: list[Path]) -> tuple[pd.DataFrame, list[Reject]]:
-    """Known pairs, each once: ``row``, ``molecule`` and ``protein``; and what was refused."""
-    molecule, protein, label = (settings.columns[name] for name in ("molecule", "protein", "label"))
-    frames, rejects = [], list[Reject]()
-    for path in paths:
-        validator = RowValidator(read_columns(path, [molecule, protein, label]))
-        validator.require([molecule, protein, label])
+    """Pairs with a row that says yes, each once: ``row``, ``molecule``, ``protein`` and ``settled``, whether no row
+    says no; and the rows that were refused, those among them that repeat or contradict one of any table."""
+    from datasets import Dataset, concatenate_datasets  # a second of imports that embedded benchmarks do not need
+
+    columns = {settings.columns[name]: name for name in ("molecule", "protein", "label")}
+    molecule, protein, label = columns
+    same = settings.identities(molecule=MOLECULE)
+    listed, accepted, rejects = [], [], list[Reject]()
+    for path, name in zip(paths, table_names(paths), strict=True):
+        validator = RowValidator(read_columns(path, list(columns), name=name))
+        validator.require(list(columns))
         validator.convert(label, one_of(label, settings.label_values))
         validator.convert(protein, canonical_sequence)
         validator.convert(molecule, canonical_smiles)
+        validator.frame = validator.frame.rename(columns=columns)
+        listed.append(validator.frame[validator.frame["label"] == 1])
+        validator.distinct(PAIR, "label", same)
         validator.finish(settings.max_rejects)
-        frames.append(validator.frame[validator.frame[label] == 1][["row", molecule, protein]])
+        accepted.append(Dataset.from_pandas(validator.frame, preserve_index=False))
         rejects += validator.rejects
-    pairs = pd.concat(frames, ignore_index=True).set_axis(["row", "molecule", "protein"], axis=1)
-    return pairs.drop_duplicates(["molecule", "protein"]), rejects
+    across = RowValidator(concatenate_datasets(accepted))
+    across.distinct(PAIR, "label", same)
+    positives = pd.concat(listed, ignore_index=True).drop(columns="label")
+    positives = positives[~shared(positives, same).duplicated(PAIR)]
+    return positives.assign(settled=positives["row"].isin(across.frame["row"])), [*rejects, *across.rejects]
 
 
 def _negatives(observed: pd.DataFrame, families: Mapping[str, str], count: int, seed: int) -> pd.DataFrame:
