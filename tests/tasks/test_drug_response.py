@@ -95,7 +95,8 @@ def test_random_pairs_share_drugs_and_lines_but_no_pair(write: Callable, ask: Ca
     [
         ({"extra": "LINE1,unknown,1\n"}, "pairs.csv:578: drug 'unknown' has no valid row in drugs.csv"),
         ({"extra": "NOWHERE,drug1,1\n"}, "pairs.csv:578: cell_line 'NOWHERE' has no valid row in cells.csv"),
-        ({"extra": "LINE1,drug1,high\n"}, "pairs.csv:578: LN_IC50 is missing"),
+        ({"extra": "LINE1,drug1,\n"}, "pairs.csv:578: LN_IC50 is missing"),
+        ({"extra": 'LINE1,drug1,"2,5"\n'}, "pairs.csv:578: LN_IC50 '2,5' is not a finite number: is its comma"),
         ({"extra": "LINE1,drug1,99\n"}, "different answers between pairs.csv:3 and pairs.csv:578"),
         ({"drugs": "bad,C1CC\n"}, "drugs.csv:26: SMILES 'C1CC'"),
         ({"cells": "EMPTY,\n"}, "cells.csv:26: top200_by_expression is missing"),

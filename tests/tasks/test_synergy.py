@@ -103,7 +103,7 @@ def test_bad_rows_are_named(write: Callable, ask: Callable[..., BenchmarkRequest
     tables(write, extra="d1,d1,Line-0,20\nd1,dx,Line-0,20\nd1,d2,Line-x,20\nd1,d2,Line-1,high\n")
     rejects = reasons(synergy(SETTINGS, ask()))
     assert list(rejects.values()) == [
-        "loewe is missing or cannot be read",
+        "loewe 'high' is not a finite number",
         "cid_b 'dx' has no valid row in drugs.csv",
         "cell_line 'Line-x' has no valid row in lines.csv",
         "both drugs are one molecule",
