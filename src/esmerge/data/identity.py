@@ -5,14 +5,12 @@ maps; proteins by their residues, whatever the case, blanks, alignment gaps or a
 ``parent``: molecules without salts, counter-ions, solvents, isotope labels and charges that a proton can settle
 (RDKit's MolStandardize); cell lines by the letters and digits of their name in any case (MCF-7 is MCF7).
 ``connectivity``: parents whose atoms are connected alike: stereochemistry left out, tautomers one, keto and enol too
-(InChI with mobile hydrogens under its KET and 15T options: Heller et al., J. Cheminform. 7 (2015) 23), and protonated
-forms too, those that only another resonance structure shows to have a proton to lose.
+(InChI with mobile hydrogens under its KET and 15T options: Heller et al., J. Cheminform. 7 (2015) 23).
 Each rule merges all that the one before it merges.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -29,7 +27,6 @@ EXACT, PARENT, STRICTEST = RULES
 Identity = Callable[[str], str]  # a value -> what equal entities share
 MOLECULE, PROTEIN, LINE = "molecule", "protein", "line"
 TAUTOMERS = "-KET -15T -SNon"  # InChI's options: mobile hydrogens of carbon too, no stereochemistry
-PROTONS = re.compile(r"/p[+-]\d+")  # an InChI's layer of protons that were added or removed
 MOBILE = "(H"  # in an InChI: a group of atoms that shares hydrogens
 HIDDEN = tuple(map(Chem.MolFromSmarts, ("[OX2H][CX3]=[CX3]", "[CX4;!H0][NX2]=[OX1]")))  # from InChI: enols, nitroso
 SULFOXIDE = Chem.MolFromSmarts("[#16X3]=[OX1]")  # which may be written with charges as well
@@ -86,8 +83,8 @@ def parent(smiles: str) -> str:
 
 @lru_cache(maxsize=200_000)
 def connectivity(smiles: str) -> str:
-    """InChI of the parent without stereochemistry and protonation, with mobile hydrogens; what has none is written as
-    SMILES, which for most molecules is the canonical one, so that their side of a split is the same under every rule.
+    """InChI of the parent without stereochemistry, with mobile hydrogens; what has none is written as SMILES, which for
+    most molecules is the canonical one, so that their side of a split is the same under every rule.
 
     Raises:
         InputError: not a molecule.
@@ -97,7 +94,7 @@ def connectivity(smiles: str) -> str:
     with BlockLogs():
         if any(map(molecule.HasSubstructMatch, HIDDEN)):
             molecule = _canonical_tautomer(molecule)
-        inchi = PROTONS.sub("", str(Chem.MolToInchi(molecule, options=TAUTOMERS)))
+        inchi = str(Chem.MolToInchi(molecule, options=TAUTOMERS))
         readable = None if MOBILE in inchi else Chem.MolFromInchi(inchi) if inchi else molecule
         return inchi if readable is None else str(Chem.MolToSmiles(readable))
 
