@@ -8,10 +8,11 @@ import pytest
 from esmerge.core.errors import ConfigError, InputError
 from esmerge.core.prompts import Benchmark, Entity, Example, Reject
 from esmerge.tasks.api import BenchmarkRequest
-from esmerge.tasks.assemble import FEW, TableSettings, assemble_benchmark, entity_column_names, quoted_list
+from esmerge.tasks.assemble import FEW, assemble_benchmark, entity_column_names, quoted_list
 from esmerge.tasks.sources.annotation import AnnotationSettings
 from esmerge.tasks.sources.cyp import CypSettings, cyp
 from esmerge.tasks.sources.interactions import InteractionSettings
+from esmerge.tasks.table_settings import TableSettings
 
 SETTINGS = TableSettings(prompt={"english": "{molecule}:"}, labels={"english": ["No", "Yes"]})
 

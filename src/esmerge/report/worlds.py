@@ -14,9 +14,7 @@ SAME_QUESTIONS = (  # settings of benchmarks with which the questions, their ids
 OTHER_QUESTIONS = ("benchmark.", "specialists.world.")  # begin all others, those that a package of one's own has too
 SPLIT, TEST, VALIDATION = "split", "test", "validation"  # of a sweep: stored where it is not the test split
 LANGUAGE = "specialists.language"
-WHOLE = (
-    "benchmark.source"  # stored by ``benchmark=NAME``, whose whole config the run holds; a suite's holds what it sets
-)
+WHOLE = "benchmark.source"  # stored by ``benchmark=NAME``, whose whole config a run holds; a suite's holds what it sets
 Config = Mapping[str, str]
 """Dotted name of a setting -> its value as text."""
 
@@ -38,9 +36,8 @@ class Worlds:
         self._families = dict(zip(runs["run"], runs["specialists"], strict=True))
         self._several_families = len(set(self._families.values()) - {""}) > 1
         together = ["specialists", "benchmark"] if self._several_families else ["benchmark"]
-        groups = [
-            list(names.unique()) for _, names in results.groupby(together)["run"]
-        ]  # that would be ranked together
+        # runs that would be ranked together
+        groups = [list(names.unique()) for _, names in results.groupby(together)["run"]]
         self._benchmarks = results.groupby("run")["benchmark"].first().to_dict()
         self._two_forms = any(len({WHOLE in configs[name] for name in names}) > 1 for names in groups)
         self.settings = [key for key in _candidates(configs) if any(_differs(key, names, configs) for names in groups)]

@@ -19,9 +19,10 @@ from esmerge.data.matching import matched_rows
 from esmerge.data.splits import SIDES, uniform
 from esmerge.data.templates import BRIEF, ENGLISH, in_language, worded_language
 from esmerge.tasks.api import BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, entity_column_names
+from esmerge.tasks.assemble import assemble_benchmark, entity_column_names
 from esmerge.tasks.records import question_records
 from esmerge.tasks.seen import unseen
+from esmerge.tasks.table_settings import SplitSettings
 
 PERCEIVE = {"both": (), "molecule": (1,), "partner": (0,), "none": (0, 1)}  # -> the sides that are given in words
 TRAINING = ("matched", "every")

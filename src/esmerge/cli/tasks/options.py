@@ -13,8 +13,8 @@ from esmerge.core.paths import user_path
 from esmerge.core.prompts import Benchmark
 from esmerge.core.schema import choose
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, TableSettings, without_limits
 from esmerge.tasks.load import COMMON
+from esmerge.tasks.table_settings import SplitSettings, TableSettings, without_limits
 
 DEFAULTS = {
     "root": None,

@@ -22,7 +22,8 @@ from esmerge.data.sequences import canonical_sequence, gene_list
 from esmerge.data.splits import hashed_sides
 from esmerge.data.tables import SHOWN, RowValidator, checksum, read_columns, shared, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import TableSettings, assemble_benchmark
+from esmerge.tasks.assemble import assemble_benchmark
+from esmerge.tasks.table_settings import TableSettings
 
 CHECKS: dict[str, Callable[[str], str]] = {
     "molecule": canonical_smiles,

@@ -11,7 +11,8 @@ from esmerge.data.identity import MOLECULE
 from esmerge.data.molecules import canonical_smiles
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
+from esmerge.tasks.assemble import assemble_benchmark, split_as
+from esmerge.tasks.table_settings import SplitSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from esmerge.data.splits import left_out
 from esmerge.data.tables import RowValidator, checksum, read_columns, shared, table_path
 from esmerge.data.templates import worded_language
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
+from esmerge.tasks.assemble import assemble_benchmark, split_as
+from esmerge.tasks.table_settings import SplitSettings
 
 DRUGS = ("drug_1", "drug_2")
 ALONE = ("drug", "molecule")  # in a table of drugs

@@ -18,7 +18,8 @@ from esmerge.data.molecules import canonical_smiles
 from esmerge.data.sequences import gene_list
 from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
+from esmerge.tasks.assemble import assemble_benchmark, split_as
+from esmerge.tasks.table_settings import SplitSettings
 
 EXPERIMENT = ["molecule", "line"]  # rows of one experiment are its replicates
 

@@ -18,7 +18,8 @@ from esmerge.data.sequences import canonical_sequence
 from esmerge.data.splits import PUBLISHED, SIDES
 from esmerge.data.tables import RowValidator, checksum, one_of, read_columns, shared, table_names, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
+from esmerge.tasks.assemble import assemble_benchmark, split_as
+from esmerge.tasks.table_settings import SplitSettings
 
 SPLIT_MARK = "{split}"
 

@@ -17,7 +17,8 @@ from esmerge.data.sequences import gene_list
 from esmerge.data.splits import left_out
 from esmerge.data.tables import RowValidator, checksum, read_columns, table_path
 from esmerge.tasks.api import SOURCES, BenchmarkRequest
-from esmerge.tasks.assemble import SplitSettings, assemble_benchmark, split_as
+from esmerge.tasks.assemble import assemble_benchmark, split_as
+from esmerge.tasks.table_settings import SplitSettings
 
 EXPERIMENT = [*PAIR, "line"]  # rows of one experiment are its replicates
 
