@@ -46,6 +46,19 @@ def test_a_second_report_changes_nothing_and_the_text_stays(tmp_path: Path) -> N
     assert card.split("---\n", 2)[2].strip() == before.split("---\n", 2)[2].strip()
 
 
+@pytest.mark.parametrize("broken_by", ["", "# mine\n", "\n"])
+def test_results_that_stand_in_a_card_are_replaced_whatever_stands_among_them(tmp_path: Path, broken_by: str) -> None:
+    path = make_card(tmp_path, "org/backbone")
+    write_cards(load_sweep(tmp_path))
+    card = path.read_text()
+    (line,) = (line for line in card.splitlines(keepends=True) if "results:" in line)
+    head = "---\nextra: 1\n"
+    path.write_text(card.replace(line, broken_by + line).replace("0.7\n", "0.1\n").replace("---\n", head, 1))
+    write_cards(load_sweep(tmp_path))
+    data = ModelCard.load(path).data
+    assert data.to_dict()["extra"] == 1 and data.eval_results == ModelCard(card).data.eval_results
+
+
 def test_a_folder_is_no_base_model_of_a_hub(tmp_path: Path) -> None:
     path = make_card(tmp_path, "/data/backbone")
     write_cards(load_sweep(tmp_path))

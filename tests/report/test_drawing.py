@@ -21,7 +21,7 @@ def failing_figure(table: pd.DataFrame) -> Figure:
 
 def test_other_processes_write_the_same_bytes(one_seed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = methods_table(load_sweep(one_seed))
-    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
     paths = {}
     for name, rows in (("here", MANY_ROWS - 1), ("beside", MANY_ROWS)):
         sketches = [Sketch(methods_figure, table, tmp_path / name / f"methods{number}") for number in range(3)]
@@ -34,6 +34,6 @@ def test_other_processes_write_the_same_bytes(one_seed: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("rows", [1, MANY_ROWS])
 def test_a_figure_that_fails_fails_the_report(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
     with pytest.raises(ValueError, match="a table of 2 rows cannot be drawn"):
         begin_drawing([Sketch(failing_figure, pd.DataFrame({"a": [1, 2]}), tmp_path / "figure")], rows).paths()

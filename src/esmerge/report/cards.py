@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,8 @@ try:  # the compiled reader and writer of YAML, where there are any
 except ImportError:
     from yaml import SafeDumper as DUMPER
     from yaml import SafeLoader as LOADER
+# Results of an earlier report, as written here: they are made anew, and reading them takes as long as writing them.
+STALE_RESULTS = re.compile(r"^model-index:[ \t]*\n(?:(?:[ \t]+|-[ \t]).*\n|\n)*", re.MULTILINE)
 LINE = 1_000_000  # letters, so that none is broken
 TASK = "text-classification"  # what the hub calls answering with one of a set of labels
 
@@ -75,11 +77,19 @@ def read_card(path: Path) -> tuple[ModelCardData, str]:
         return ModelCardData(), content
     head, text = parts
     try:
-        facts = LOADER(head).get_single_data()  # a safe one: plain values alone
+        facts = _front_matter(head)
         facts.pop("model-index", None)
         return ModelCardData(**facts), text
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise StoreError(f"{path} has a front matter that cannot be read ({error}): {remedy}") from error
+
+
+def _front_matter(head: str) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = LOADER(STALE_RESULTS.sub("", head)).get_single_data()  # safe: plain values alone
+    except yaml.YAMLError:  # by another hand, e.g. with comments among the results
+        facts = LOADER(head).get_single_data()
+    return facts
 
 
 def card(data: ModelCardData, text: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from matplotlib.figure import Figure
 
 from esmerge.report.plots.style import save_both
@@ -49,7 +48,7 @@ def begin_drawing(sketches: Sequence[Sketch], rows: int) -> Drawing:
     Args:
         rows: methods that they show.
     """
-    if rows < MANY_ROWS or (os.cpu_count() or 1) == 1:
+    if rows < MANY_ROWS or cpu_count() == 1:
         return Drawing([_write(sketch) for sketch in sketches])
     tasks = (delayed(_write)(sketch) for sketch in sketches)
     return Drawing(Parallel(n_jobs=PROCESSES, return_as="generator")(tasks))
