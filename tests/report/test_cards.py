@@ -122,6 +122,9 @@ def test_a_card_that_somebody_emptied_is_filled_and_a_broken_one_is_named(tmp_pa
     path.write_text("# My own words\n")
     write_cards(load_sweep(tmp_path))
     assert ModelCard.load(path).data.eval_results and path.read_text().endswith("# My own words\n")
+    path.write_text("---\nmodel-index:\n- name: ties\n---\n# My own words\n")
+    write_cards(load_sweep(tmp_path))
+    assert ModelCard.load(path).data.eval_results and path.read_text().endswith("# My own words\n")
     path.write_text("---\n: [\n---\n")
     with pytest.raises(StoreError, match="README.md has a front matter that cannot be read"):
         write_cards(load_sweep(tmp_path))

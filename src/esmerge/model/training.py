@@ -95,11 +95,7 @@ def train(
     with progress(title, schedule.steps, start) as bar, deferred_signals() as signals, observed(training) as tell:
         for step in range(start, schedule.steps):
             loss = loss_at(step)
-            if not torch.isfinite(loss):
-                raise NumberError(
-                    f"{title}: the loss is {float(loss.detach())} at step {step}; lower the learning rate, or train "
-                    f"in a wider number format than {number_format(trained[0].dtype)}"
-                )
+            _check_loss(title, step, loss, trained[0].dtype)
             _update(loss, trained, optimisers, schedule.factor(step))
             losses.append(float(loss.detach()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
@@ -114,6 +110,14 @@ def train(
         raise NumberError(f"{title}: weights are not finite after step {schedule.steps - 1}; lower the learning rate")
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / max(1, len(tail))
+
+
+def _check_loss(title: str, step: int, loss: Tensor, dtype: torch.dtype) -> None:
+    if not torch.isfinite(loss):
+        raise NumberError(
+            f"{title}: the loss is {float(loss.detach())} at step {step}; lower the learning rate, or train "
+            f"in a wider number format than {number_format(dtype)}"
+        )
 
 
 def _optimisers(parameters: Sequence[nn.Parameter], matrices: Sequence[nn.Parameter], schedule: Schedule) -> Optimisers:

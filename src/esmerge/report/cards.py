@@ -86,10 +86,10 @@ def read_card(path: Path) -> tuple[ModelCardData, str]:
 
 def _front_matter(head: str) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = LOADER(STALE_RESULTS.sub("", head)).get_single_data()  # safe: plain values alone
+        facts = LOADER(STALE_RESULTS.sub("", head)).get_single_data()  # a safe one: plain values alone
     except yaml.YAMLError:  # by another hand, e.g. with comments among the results
         facts = LOADER(head).get_single_data()
-    return facts
+    return {} if facts is None else facts
 
 
 def card(data: ModelCardData, text: str) -> str:
