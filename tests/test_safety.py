@@ -14,7 +14,7 @@ from esmerge.experiment.config import read_sweep
 
 PACKAGE = Path(__file__).parents[1] / "src" / "esmerge"
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
-PROCESSES = {"Parallel", "delayed"}  # of joblib: they carry work to processes of ours and read no file
+CARRIERS = {"Parallel", "cpu_count", "delayed"}  # of joblib: they carry work to processes of ours, and read no file
 CALLS = {
     "eval",
     "exec",
@@ -34,7 +34,7 @@ def dangers(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["UnpicklingError"]:
             continue  # what torch raises where it refuses
-        if isinstance(node, ast.ImportFrom) and node.module == "joblib" and {a.name for a in node.names} <= PROCESSES:
+        if isinstance(node, ast.ImportFrom) and node.module == "joblib" and {a.name for a in node.names} <= CARRIERS:
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
