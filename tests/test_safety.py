@@ -14,7 +14,8 @@ from esmerge.experiment.config import read_sweep
 
 PACKAGE = Path(__file__).parents[1] / "src" / "esmerge"
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
-CARRIERS = {"Parallel", "cpu_count", "delayed"}  # of joblib: they carry work to processes of ours, and read no file
+CARRYING = {"joblib", "joblib.externals.loky"}
+CARRIERS = {"Parallel", "cpu_count", "delayed", "get_reusable_executor"}  # to processes of ours; they read no file
 CALLS = {
     "eval",
     "exec",
@@ -34,7 +35,7 @@ def dangers(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and [alias.name for alias in node.names] == ["UnpicklingError"]:
             continue  # what torch raises where it refuses
-        if isinstance(node, ast.ImportFrom) and node.module == "joblib" and {a.name for a in node.names} <= CARRIERS:
+        if isinstance(node, ast.ImportFrom) and node.module in CARRYING and {a.name for a in node.names} <= CARRIERS:
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]

@@ -12,6 +12,7 @@ from esmerge.core.errors import StoreError
 from esmerge.evaluation.power import minimum_detectable
 from esmerge.report.cards import write_cards
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
+from esmerge.report.drawing import drawers
 from esmerge.report.figures import write_figures
 from esmerge.report.load import load_sweep
 from esmerge.report.page.write import write_page
@@ -63,11 +64,13 @@ def build_report(folder: Path | str) -> Report:
     Raises:
         StoreError: the folder is absent, damaged, or holds no run of a sweep.
     """
-    if not run_folders(folder) and read_plan(Path(folder)) is None:
+    runs = len(run_folders(folder))
+    if not runs and read_plan(Path(folder)) is None:
         raise StoreError(f"{folder} holds no run of a sweep: give the folder that holds the runs, outputs/NAME")
+    beside = drawers(runs, first=_nothing)
     stored, collected = store_results(folder)
     paths, sweep = [stored], load_sweep(folder, collected)
-    figures = write_figures(sweep)  # drawn beside what follows
+    figures = write_figures(sweep, beside)  # drawn beside what follows
     comparisons: list[list[Comparison]] = []  # those of one table are corrected together
     notes, tables, parts = [], [], sweep.parts()
     for title, part in parts.items():
@@ -86,6 +89,10 @@ def build_report(folder: Path | str) -> Report:
     page = write_page(sweep, tables, compared, retention, figures, text)
     paths += [*figures.paths, page]
     return Report(sweep.folder, tuple(tables), tuple(paths), text, tuple(notes))
+
+
+def _nothing() -> None:
+    """What another process does first: by then it has imported this module, and so what draws."""
 
 
 def comparison_frame(by_table: Sequence[Sequence[Comparison]]) -> pd.DataFrame:

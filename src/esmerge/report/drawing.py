@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
+from joblib.externals.loky import get_reusable_executor
 from matplotlib.figure import Figure
 
 from esmerge.report.plots.style import save_both
 
-PROCESSES = 2
-MANY_ROWS = 30  # of methods; fewer are drawn before another process has imported what it needs
+PROCESSES = 2  # at most, beside this one
+MANY_RUNS = 100  # of a sweep; the figures of fewer are drawn before another process has imported what it needs
 
 
 @dataclass(frozen=True)
@@ -30,29 +31,75 @@ class Sketch:
     table: Any
     stem: Path
 
+    def write(self) -> list[Path]:
+        """Draw it, as PNG and as SVG; its two files."""
+        return save_both(self.draw(self.table), self.stem)
 
-class Drawing:
-    """Figures in the making; ``paths`` waits for them."""
 
-    def __init__(self, written: Iterable[list[Path]]) -> None:
-        self._written = written
+class Drawing(Protocol):
+    """A figure in the making."""
 
     def paths(self) -> list[Path]:
-        """The files, a PNG and an SVG of each figure, once all are written; asked for once."""
-        return [path for paths in self._written for path in paths]
+        """Its two files, once they are written. What failed in another process is raised here."""
 
 
-def begin_drawing(sketches: Sequence[Sketch], rows: int) -> Drawing:
-    """Draw figures here and now, or where they show many rows in processes beside this one.
+class Drawers(Protocol):
+    """Where figures are drawn."""
+
+    def begin(self, sketch: Sketch) -> Drawing:
+        """Have a figure drawn, at the latest when its files are asked for."""
+
+
+class ThisProcess:
+    """Draws figures when their files are asked for."""
+
+    def begin(self, sketch: Sketch) -> Drawing:
+        """See ``Drawers``."""
+        return _Later(sketch)
+
+
+class OtherProcesses:
+    """Draws figures in other processes, which import what they need while this one reads the sweep.
 
     Args:
-        rows: methods that they show.
+        first: what they do first, a function of a module that imports what draws.
     """
-    if rows < MANY_ROWS or cpu_count() == 1:
-        return Drawing([_write(sketch) for sketch in sketches])
-    tasks = (delayed(_write)(sketch) for sketch in sketches)
-    return Drawing(Parallel(n_jobs=PROCESSES, return_as="generator")(tasks))
+
+    def __init__(self, processes: int, first: Callable[[], None]) -> None:
+        self._executor = get_reusable_executor(max_workers=processes)
+        for _ in range(processes):
+            self._executor.submit(first)
+
+    def begin(self, sketch: Sketch) -> Drawing:
+        """See ``Drawers``."""
+        return _Beside(self._executor.submit(sketch.write))
 
 
-def _write(sketch: Sketch) -> list[Path]:
-    return save_both(sketch.draw(sketch.table), sketch.stem)
+@dataclass(frozen=True)
+class _Later:
+    sketch: Sketch
+
+    def paths(self) -> list[Path]:
+        return self.sketch.write()
+
+
+@dataclass(frozen=True)
+class _Beside:
+    written: Any  # a future of paths
+
+    def paths(self) -> list[Path]:
+        paths: list[Path] = self.written.result()
+        return paths
+
+
+def drawers(runs: int, first: Callable[[], None]) -> Drawers:
+    """Where the figures of a report are drawn.
+
+    Args:
+        runs: of the sweep.
+        first: see ``OtherProcesses``.
+    """
+    cores = cpu_count()  # that may be used; this process needs one itself
+    if runs < MANY_RUNS or cores == 1:
+        return ThisProcess()
+    return OtherProcesses(min(PROCESSES, cores - 1), first)

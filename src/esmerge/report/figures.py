@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from esmerge.report.drawing import Drawing, Sketch, begin_drawing
+from esmerge.report.drawing import Drawers, Drawing, Sketch, ThisProcess
 from esmerge.report.load import SweepResults
 from esmerge.report.methods import MERGED
 from esmerge.report.plots.agreement import agreement_figure
@@ -139,12 +139,12 @@ class Drawn:
     Attributes:
         captions: name of a figure -> what it shows.
         absent: name of a figure -> what it would need.
-        drawing: its files, in the order of the captions.
+        drawings: of the figures, in the order of the captions.
     """
 
     captions: Mapping[str, str]
     absent: Mapping[str, str]
-    drawing: Drawing
+    drawings: tuple[Drawing, ...]
 
     def lines(self) -> list[str]:
         """Captions and absences as Markdown; nothing where nothing was drawn."""
@@ -157,37 +157,39 @@ class Drawn:
     @cached_property
     def paths(self) -> tuple[Path, ...]:
         """The files; waits until all are drawn."""
-        return tuple(self.drawing.paths())
+        return tuple(path for drawing in self.drawings for path in drawing.paths())
 
 
-def write_figures(sweep: SweepResults) -> Drawn:
+def write_figures(sweep: SweepResults, drawers: Drawers | None = None) -> Drawn:
     """Begin to write every figure that the stored results allow into ``figures/``, as PNG and as SVG, each world's
     apart. All are there once ``paths`` has been read.
+
+    Args:
+        drawers: where they are drawn; None for this process, when ``paths`` is read.
     """
-    sketches, captions, absent = list[Sketch](), dict[str, str](), dict[str, str]()
+    drawers = drawers or ThisProcess()
+    drawings, captions, absent = list[Drawing](), dict[str, str](), dict[str, str]()
     for world, part in sweep.worlds().items():
         ending, heading = (f"-{file_name(world)}", f"{world}: ") if world else ("", "")
-        for name, (draw, table, caption) in _figures(part.with_titles_in_world() if world else part).items():
-            sketches.append(Sketch(draw, table, sweep.folder / "figures" / f"{name}{ending}"))
+        for name, draw, table, caption in _figures(part.with_titles_in_world() if world else part):
+            drawings.append(drawers.begin(Sketch(draw, table, sweep.folder / "figures" / f"{name}{ending}")))
             captions[f"{name}{ending}"] = heading + caption
         absent |= {
             f"{recipe.name}{ending}": recipe.needs for recipe in RECIPES if f"{recipe.name}{ending}" not in captions
         }
-    return Drawn(captions, absent, begin_drawing(sketches, len(sweep.rows)))
+    return Drawn(captions, absent, tuple(drawings))
 
 
-def _figures(sweep: SweepResults) -> dict[str, tuple[Callable[[Any], Figure], Any, str]]:
-    """Name -> how it is drawn, of what, and its caption."""
-    figures: dict[str, tuple[Callable[[Any], Figure], Any, str]] = {}
+def _figures(sweep: SweepResults) -> Iterator[tuple[str, Callable[[Any], Figure], Any, str]]:
+    """Name of a figure, how it is drawn, of what, and its caption; each as soon as its table is made."""
     if len(sweep.rows):
-        figures["methods"] = methods_figure, methods_table(sweep), METHODS_CAPTION
+        yield "methods", methods_figure, methods_table(sweep), METHODS_CAPTION
     if panels := layer_panels(sweep):
-        figures["layer_weights"] = layer_figure, panels, LAYER_CAPTION + weights_left_out(sweep, MOST_MAPS)
+        yield "layer_weights", layer_figure, panels, LAYER_CAPTION + weights_left_out(sweep, MOST_MAPS)
     for recipe in RECIPES:
         table = recipe.table(sweep)
         if len(table):
-            figures[recipe.name] = recipe.draw, table, recipe.caption + recipe.note(sweep)
-    return figures
+            yield recipe.name, recipe.draw, table, recipe.caption + recipe.note(sweep)
 
 
 def file_name(title: str) -> str:

@@ -67,7 +67,6 @@ def write_page(
         version=__version__,
         verdict=verdict,
         results=_section("results", "Results", numbers),
-        figures=page_figures(drawn.paths, drawn.captions),
         later=[
             _section("numbers", "More numbers", extra_tables),
             _section("runs", "Runs", [runs_table(sweep)]),
@@ -76,6 +75,7 @@ def write_page(
         style=style,
         script=script,
         hashes={"style": _hash(style), "script": _hash(script)},
+        figures=page_figures(drawn.paths, drawn.captions),  # last: they may still be in the making
     )
     free = MOST_LETTERS - len(template.render(browser=None, **facts))  # what tables and figures leave for questions
     browser = question_browser(sweep, min(BYTES, max(LEAST_LETTERS, free)))
