@@ -9,12 +9,17 @@ from typing import Any
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
+from tests.conftest import composed
 from tests.front_door import run_sweep
 from tests.specialists.tiny_language_model import write_tables
 from tests.standalone.tiny import save_backbone, train_experts, write_probe
 
 import esmerge.experiment.changes
+from esmerge.experiment.changes import CurrentData, specialist_files
+from esmerge.experiment.config import read_sweep
+from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.tracking.results import run_folders
+from esmerge.tracking.store import RunFolder
 
 CONFIG = """defaults:
   - base@_here_: interactions
@@ -156,3 +161,33 @@ def test_another_probe_or_adapter_makes_those_runs_again_that_read_it(
     save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
     assert told() == {"es the adapter of mol", "average the adapter of mol"} and coefficients() != second
     assert told() == set()
+
+
+def spec(*words: str) -> RunSpec:
+    return plan_runs(read_sweep(composed("references=[]", *words)))[-1]
+
+
+def test_tables_that_specialists_are_taught_are_noted_and_another_one_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    tables = [f"cyp/cyp{enzyme}_inhibitor.csv" for enzyme in ("1a2", "2c9", "2c19", "2d6", "3a4")]
+    tables += ["gdsc/gdsc2_pairs.csv", "dti_human/human_random.csv"]
+    for name in [*tables, "of_no_lesson.csv"]:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("a,b\n", encoding="utf-8")
+    words = ("specialists=smollm2", f"specialists.root={data}", "specialists.checkpoint=org/model")
+    assert specialist_files(spec(*words, "method=drug_only")) == {}  # asks no specialist
+    merge, run = spec(*words, "method=average"), RunFolder(tmp_path / "run")
+    assert {str(path.relative_to(data)) for path in specialist_files(merge)} == set(tables)
+    CurrentData().note(merge, run)
+    (data / "of_no_lesson.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    (data / tables[1]).touch()
+    assert CurrentData().changes(merge, run) == []
+    (data / tables[0]).write_text("a,b\n1,2\n", encoding="utf-8")
+    assert CurrentData().changes(merge, run) == [f"{tables[0]}, which specialists are taught,"]
+
+
+def test_a_table_that_a_lesson_itself_names_is_noted(tmp_path: Path) -> None:
+    table = tmp_path / "molecule" / "drugbank_approved_properties.csv"
+    table.parent.mkdir()
+    table.write_text("SMILES,logP\n", encoding="utf-8")
+    assert list(specialist_files(spec("specialists=smollm2_aligned", f"specialists.root={tmp_path}"))) == [table]

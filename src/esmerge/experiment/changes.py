@@ -8,7 +8,7 @@ where they are read anyway.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from esmerge.tracking.store import RunFolder
 
 FOLDERS = ("root", "seen")  # settings of benchmarks that name a folder with what is read
 ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
+LONGEST_NAME = 255  # of a file, in bytes; a longer text names none
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.gguf", "*.whl", "*.model")
 
 Stamp = list[int]
@@ -169,15 +170,16 @@ def probe_files(spec: RunSpec) -> dict[Path, str]:
 
 
 def specialist_files(spec: RunSpec) -> dict[Path, str]:
-    """The files of a run's specialists on this machine -> what each is of, in words; none of those trained here.
+    """The files of a run's specialists on this machine -> what each is of, in words.
 
-    Who trains here keeps all stages by content, with all that decides it, in the cache.
+    Of those trained here they are the checkpoint and the lessons' tables: stages lie in the cache by what decides them.
     """
     settings = spec.sweep.specialists.settings
     if not spec.uses_model:
         return {}
     if not isinstance(settings, CustomSettings):
-        return _checkpoint(getattr(settings, "checkpoint", None), "specialists.checkpoint")
+        checkpoint = _checkpoint(getattr(settings, "checkpoint", None), "specialists.checkpoint")
+        return checkpoint | lesson_tables(settings)
     files = _checkpoint(settings.source().path, "specialists.backbone")
     for name, expert in settings.described().items():
         folder = user_path(expert.path, f"experts.{name}")
@@ -185,6 +187,29 @@ def specialist_files(spec: RunSpec) -> dict[Path, str]:
     if settings.pool is not None:
         files[user_path(settings.pool, "specialists.pool")] = "the pool"
     return files
+
+
+def lesson_tables(settings: object) -> dict[Path, str]:
+    """The tables that specialists are taught from -> each in words. A lesson names its table, or a benchmark whose
+    config does.
+    """
+    root, lessons = getattr(settings, "root", None), getattr(settings, "lessons", {})
+    if root is None:
+        return {}
+    folder, lesson_nodes = user_path(root, "specialists.root"), [vars(lesson) for lesson in lessons.values()]
+    benchmarks = dict.fromkeys(str(node["benchmark"]) for node in lesson_nodes if "benchmark" in node)
+    nodes = [*lesson_nodes, *compose_choices("benchmark", benchmarks).values()]
+    texts = {text for node in nodes for text in _texts(node) if len(text.encode()) <= LONGEST_NAME}
+    return _present({folder / text: f"{text}, which specialists are taught," for text in sorted(texts)})
+
+
+def _texts(node: object) -> Iterator[str]:
+    """All texts in a config, however deep."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list | tuple):
+        for child in node.values() if isinstance(node, Mapping) else node:
+            yield from _texts(child)
 
 
 def _checkpoint(source: str | None, key: str) -> dict[Path, str]:
