@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -68,24 +69,38 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def adapters_at(model: nn.Module, where: torch.Tensor) -> Iterator[None]:
-    """Adapters act at some positions alone for a while; at the others the backbone is bare.
+def masked_adapters(model: nn.Module) -> Iterator[Callable[[torch.Tensor], AbstractContextManager[None]]]:
+    """Adapters can be made to act at some positions alone; at the others the backbone is bare.
 
-    Args:
-        where: 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile.
+    Yields:
+        From 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile, to what makes it hold for a
+        while, in the thread that asks for it.
     """
 
     def masked(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
-        return output * where.to(output.dtype)[..., None]
+        where = _ACTING.get()
+        return output if where is None else output * where.to(output.dtype)[..., None]
 
     hooks = [
         linear.register_forward_hook(masked) for _, layer in _lora_layers(model) for linear in layer.lora_A.values()
     ]
     try:
-        yield
+        yield _acting_at
     finally:
         for hook in hooks:
             hook.remove()
+
+
+_ACTING: ContextVar[torch.Tensor | None] = ContextVar("positions at which adapters act", default=None)
+
+
+@contextmanager
+def _acting_at(where: torch.Tensor) -> Iterator[None]:
+    token = _ACTING.set(where)
+    try:
+        yield
+    finally:
+        _ACTING.reset(token)
 
 
 def init_lora(

@@ -8,6 +8,7 @@ read, and a merge of them answers nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from torch.nn import functional
 
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
-from esmerge.model.attach import adapters_at, without_adapters
+from esmerge.model.attach import masked_adapters, without_adapters
 from esmerge.model.prompt_encoder import IGNORED, Batch, EncodedPrompt, PromptEncoder
+from esmerge.model.side_by_side import Part, run_side_by_side, threads_for_parts
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
 RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
 RAGGED_ON_CPU = 1.25  # where padding costs as much as words, and one more group next to nothing
+SHARES = 2  # parts of a batch for each of the threads that share it: more even, and each less efficient
 SMALLEST = 1e-6  # mean square of a state, against division by zero
 
 
@@ -182,24 +185,40 @@ def read_states(
         in_place: for each sequence, whether adapters act on its entities alone; None: on everything.
     """
     model = prompt_encoder.backbone.model
-    parts = []
     ragged = RAGGED_ON_CPU if model.device.type == "cpu" else RAGGED
-    for group in groups_by_length([len(item.ids) for item in encoded], ragged):
-        batch = prompt_encoder.collate([encoded[row] for row in group])
-        rows = torch.tensor([row for row, index in enumerate(group) for _ in places[index]], device=batch.mask.device)
-        columns = torch.tensor([place for index in group for place in places[index]], device=batch.mask.device)
-        group_in_place = [in_place is not None and in_place[row] for row in group]
-        with adapters_at(model, _acting(batch, group_in_place)) if any(group_in_place) else nullcontext():
-            hidden = model.get_decoder()(
-                inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
-            ).hidden_states
-        states = torch.stack([state[rows, columns] for state in hidden[1:]])
-        parts.append((states, torch.tensor(group, device=rows.device)[rows], batch.targets[rows, columns]))
-    states, rows, targets = (
-        torch.cat(part, dim=dim) for part, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True)
+    threads, lengths = threads_for_parts(model.device), [len(item.ids) for item in encoded]
+    groups = in_shares(groups_by_length(lengths, ragged), lengths, threads)[::-1]  # the longest sequences first
+    batches = [prompt_encoder.collate([encoded[index] for index in group]) for group in groups]
+    device = batches[0].mask.device
+    rows, rows_in_group, columns = (
+        [torch.tensor(numbers, device=device) for numbers in lists]
+        for lists in (
+            [[index for index in group for _ in places[index]] for group in groups],
+            [[row for row, index in enumerate(group) for _ in places[index]] for group in groups],
+            [[place for index in group for place in places[index]] for group in groups],
+        )
     )
-    order = rows.argsort(stable=True)
-    return States(states[:, order], rows[order], targets[order])
+
+    with masked_adapters(model) if in_place is not None else nullcontext() as acting:
+
+        def reading(number: int) -> Part:
+            batch, where = batches[number], (rows_in_group[number], columns[number])
+            entities_only = [in_place is not None and in_place[index] for index in groups[number]]
+
+            def read(embeds: Tensor) -> Tensor:
+                with acting(_acting(batch, entities_only)) if acting and any(entities_only) else nullcontext():
+                    hidden = model.get_decoder()(
+                        inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
+                    ).hidden_states
+                return torch.stack([state[where] for state in hidden[1:]])
+
+            return read
+
+        parts = [reading(number) for number in range(len(groups))]
+        states = torch.cat(run_side_by_side(parts, [batch.embeds for batch in batches], threads), dim=1)
+    targets = torch.cat([batch.targets[r, c] for batch, r, c in zip(batches, rows_in_group, columns, strict=True)])
+    order = torch.cat(rows).argsort(stable=True)
+    return States(states[:, order], torch.cat(rows)[order], targets[order])
 
 
 def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:
@@ -211,6 +230,24 @@ def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
+
+
+def in_shares(groups: Sequence[Sequence[int]], lengths: Sequence[int], threads: int) -> list[list[int]]:
+    """Groups cut so that threads that take one after the other end at about the same time.
+
+    Args:
+        lengths: of each sequence.
+        threads: that share them; with one, nothing is cut.
+    """
+    if threads == 1:
+        return [list(group) for group in groups]
+    most = sum(lengths) / (SHARES * threads)
+    parts: list[list[int]] = []
+    for group in groups:
+        count = max(1, math.ceil(sum(lengths[index] for index in group) / most))
+        size = math.ceil(len(group) / count)
+        parts += [list(group[start : start + size]) for start in range(0, len(group), size)]
+    return parts
 
 
 def _acting(batch: Batch, in_place: Sequence[bool]) -> Tensor:
