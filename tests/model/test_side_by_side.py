@@ -73,6 +73,23 @@ def test_loss_and_gradients_are_those_of_one_part_after_the_other(
         assert gradient.abs().max() > 0 and torch.allclose(gradient, other, rtol=1e-3, atol=1e-5)
 
 
+def test_gradients_are_the_same_bit_by_bit_however_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = loss_and_gradients(3, monkeypatch)
+    for _ in range(5):
+        _, again = loss_and_gradients(3, monkeypatch)
+        assert all(torch.equal(gradient, other) for gradient, other in zip(first, again, strict=True))
+
+
+def test_a_parameter_that_one_part_reads_gets_its_gradient_and_an_unread_one_none() -> None:
+    weight, unread = torch.tensor(3.0, requires_grad=True), torch.tensor(1.0, requires_grad=True)
+    value, constant = torch.tensor(2.0, requires_grad=True), torch.tensor(5.0)
+    parts = [lambda number: weight * number, lambda number: number * 4]
+    first, second = run_side_by_side(parts, [value, constant], [weight, unread], threads=2)
+    (first + 7 * second).backward()
+    assert (float(first.detach()), float(second.detach())) == (6.0, 20.0)
+    assert (weight.grad, value.grad, unread.grad) == (torch.tensor(2.0), torch.tensor(3.0), None)
+
+
 def test_the_order_of_sequences_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = PromptEncoder(small.backbone(), {"molecule": small.TableEncoder("molecule", 16)})
     encoded = ours.encode([item.sequence for item in taught(9)])
@@ -95,7 +112,7 @@ def test_parts_run_at_the_same_time_with_a_thread_of_torch_each() -> None:
         return value * torch.get_num_threads()
 
     before = torch.get_num_threads()
-    outputs = run_side_by_side([part, part], [torch.tensor(1.0), torch.tensor(2.0)], threads=2)
+    outputs = run_side_by_side([part, part], [torch.tensor(1.0), torch.tensor(2.0)], [], threads=2)
     assert [float(output.detach()) for output in outputs] == [1.0, 2.0] and torch.get_num_threads() == before
 
 
@@ -105,7 +122,7 @@ def test_what_fails_in_a_part_is_raised(needs_gradients: bool) -> None:
         raise ValueError("no such token")
 
     with torch.set_grad_enabled(needs_gradients), pytest.raises(ValueError, match="no such token"):
-        run_side_by_side([part, part], [torch.zeros(1)] * 2, threads=2)
+        run_side_by_side([part, part], [torch.zeros(1)] * 2, [], threads=2)
 
 
 def test_there_are_as_many_parts_as_threads_of_torch_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,9 @@ def read_states(
             return read
 
         parts = [reading(number) for number in range(len(groups))]
-        states = torch.cat(run_side_by_side(parts, [batch.embeds for batch in batches], threads), dim=1)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        embeds = [batch.embeds for batch in batches]
+        states = torch.cat(run_side_by_side(parts, embeds, trained, threads), dim=1)
     targets = torch.cat([batch.targets[r, c] for batch, r, c in zip(batches, rows_in_group, columns, strict=True)])
     order = torch.cat(rows).argsort(stable=True)
     return States(states[:, order], torch.cat(rows)[order], targets[order])
