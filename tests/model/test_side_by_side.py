@@ -17,7 +17,7 @@ from esmerge.model import imitation
 from esmerge.model.attach import detach, init_lora
 from esmerge.model.imitation import Taught, answer_and_imitation_loss, answer_places, in_shares, read_states
 from esmerge.model.prompt_encoder import PromptEncoder
-from esmerge.model.side_by_side import run_side_by_side, threads_for_parts
+from esmerge.model.side_by_side import MOST, run_side_by_side, threads_for_parts
 
 CPU = torch.device("cpu")
 
@@ -104,7 +104,8 @@ def test_the_order_of_sequences_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.allclose(states[0].states, states[1].states, atol=1e-5)
 
 
-def test_parts_run_at_the_same_time_with_a_thread_of_torch_each() -> None:
+@pytest.mark.parametrize(("threads_of_torch", "share"), [(1, 1), (2, 1), (5, 2)])
+def test_parts_run_at_the_same_time_with_their_share_of_the_threads_of_torch(threads_of_torch: int, share: int) -> None:
     meeting = threading.Barrier(2, timeout=30)
 
     def part(value: Tensor) -> Tensor:
@@ -112,8 +113,13 @@ def test_parts_run_at_the_same_time_with_a_thread_of_torch_each() -> None:
         return value * torch.get_num_threads()
 
     before = torch.get_num_threads()
-    outputs = run_side_by_side([part, part], [torch.tensor(1.0), torch.tensor(2.0)], [], threads=2)
-    assert [float(output.detach()) for output in outputs] == [1.0, 2.0] and torch.get_num_threads() == before
+    try:
+        torch.set_num_threads(threads_of_torch)
+        outputs = run_side_by_side([part, part], [torch.tensor(1.0), torch.tensor(2.0)], [], threads=2)
+        assert torch.get_num_threads() == threads_of_torch
+    finally:
+        torch.set_num_threads(before)
+    assert [float(output) for output in outputs] == [share, 2.0 * share]
 
 
 @pytest.mark.parametrize("needs_gradients", [True, False])
@@ -128,6 +134,8 @@ def test_what_fails_in_a_part_is_raised(needs_gradients: bool) -> None:
 def test_there_are_as_many_parts_as_threads_of_torch_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert threads_for_parts(CPU) == 3 and threads_for_parts(torch.device("cuda")) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert threads_for_parts(CPU) == MOST
 
 
 @given(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +20,8 @@ from esmerge.core.errors import AdapterError
 from esmerge.core.names import layer_of
 from esmerge.model.linear_layers import routed_layers
 from esmerge.storage.tensor_digest import tensors_digest
+
+_ACTING: ContextVar[torch.Tensor | None] = ContextVar("positions at which adapters act", default=None)
 
 
 def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str | None], None]:
@@ -69,13 +71,8 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def masked_adapters(model: nn.Module) -> Iterator[Callable[[torch.Tensor], AbstractContextManager[None]]]:
-    """Adapters can be made to act at some positions alone; at the others the backbone is bare.
-
-    Yields:
-        From 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile, to what makes it hold for a
-        while, in the thread that asks for it.
-    """
+def maskable_adapters(model: nn.Module) -> Iterator[None]:
+    """While this is open, ``adapters_at`` says for each thread at which positions adapters act."""
 
     def masked(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
         where = _ACTING.get()
@@ -85,17 +82,19 @@ def masked_adapters(model: nn.Module) -> Iterator[Callable[[torch.Tensor], Abstr
         linear.register_forward_hook(masked) for _, layer in _lora_layers(model) for linear in layer.lora_A.values()
     ]
     try:
-        yield _acting_at
+        yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-_ACTING: ContextVar[torch.Tensor | None] = ContextVar("positions at which adapters act", default=None)
-
-
 @contextmanager
-def _acting_at(where: torch.Tensor) -> Iterator[None]:
+def adapters_at(where: torch.Tensor | None) -> Iterator[None]:
+    """Maskable adapters act at some positions alone for a while, in this thread; at the others the backbone is bare.
+
+    Args:
+        where: 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile; None: everywhere.
+    """
     token = _ACTING.set(where)
     try:
         yield

@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +21,9 @@ from torch.nn import functional
 
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
-from esmerge.model.attach import masked_adapters, without_adapters
+from esmerge.model.attach import adapters_at, maskable_adapters, without_adapters
 from esmerge.model.prompt_encoder import IGNORED, Batch, EncodedPrompt, PromptEncoder
-from esmerge.model.side_by_side import Part, run_side_by_side, threads_for_parts
+from esmerge.model.side_by_side import run_side_by_side, threads_for_parts
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
 RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
@@ -184,43 +186,64 @@ def read_states(
         places: positions of each sequence, ascending.
         in_place: for each sequence, whether adapters act on its entities alone; None: on everything.
     """
-    model = prompt_encoder.backbone.model
+    model, lengths = prompt_encoder.backbone.model, [len(item.ids) for item in encoded]
     ragged = RAGGED_ON_CPU if model.device.type == "cpu" else RAGGED
-    threads, lengths = threads_for_parts(model.device), [len(item.ids) for item in encoded]
-    groups = in_shares(groups_by_length(lengths, ragged), lengths, threads)[::-1]  # the longest sequences first
-    batches = [prompt_encoder.collate([encoded[index] for index in group]) for group in groups]
-    device = batches[0].mask.device
-    rows, rows_in_group, columns = (
-        [torch.tensor(numbers, device=device) for numbers in lists]
-        for lists in (
-            [[index for index in group for _ in places[index]] for group in groups],
-            [[row for row, index in enumerate(group) for _ in places[index]] for group in groups],
-            [[place for index in group for place in places[index]] for group in groups],
-        )
-    )
-
-    with masked_adapters(model) if in_place is not None else nullcontext() as acting:
-
-        def reading(number: int) -> Part:
-            batch, where = batches[number], (rows_in_group[number], columns[number])
-            entities_only = [in_place is not None and in_place[index] for index in groups[number]]
-
-            def read(embeds: Tensor) -> Tensor:
-                with acting(_acting(batch, entities_only)) if acting and any(entities_only) else nullcontext():
-                    hidden = model.get_decoder()(
-                        inputs_embeds=embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
-                    ).hidden_states
-                return torch.stack([state[where] for state in hidden[1:]])
-
-            return read
-
-        parts = [reading(number) for number in range(len(groups))]
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        embeds = [batch.embeds for batch in batches]
+    threads = threads_for_parts(model.device)
+    longest_first = in_shares(groups_by_length(lengths, ragged), lengths, threads)[::-1]
+    groups = [_group(prompt_encoder, encoded, places, in_place, indices) for indices in longest_first]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with maskable_adapters(model) if in_place is not None else nullcontext():
+        parts = [partial(_states_of, model, group) for group in groups]
+        embeds = [group.batch.embeds for group in groups]
         states = torch.cat(run_side_by_side(parts, embeds, trained, threads), dim=1)
-    targets = torch.cat([batch.targets[r, c] for batch, r, c in zip(batches, rows_in_group, columns, strict=True)])
-    order = torch.cat(rows).argsort(stable=True)
-    return States(states[:, order], torch.cat(rows)[order], targets[order])
+    rows, targets = (torch.cat(parts) for parts in ([g.rows for g in groups], [g.targets() for g in groups]))
+    order = rows.argsort(stable=True)
+    return States(states[:, order], rows[order], targets[order])
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Sequences of like length, and the positions of which the states are asked for.
+
+    Attributes:
+        rows: of each position its sequence's number among all, (positions,).
+        where: of each position its row and column in the batch.
+        acting: where adapters act, (B, T); None: everywhere.
+    """
+
+    batch: Batch
+    rows: Tensor
+    where: tuple[Tensor, Tensor]
+    acting: Tensor | None
+
+    def targets(self) -> Tensor:
+        """Token that is predicted at each position."""
+        return self.batch.targets[self.where]
+
+
+def _group(
+    prompt_encoder: PromptEncoder,
+    encoded: Sequence[EncodedPrompt],
+    places: Sequence[Sequence[int]],
+    in_place: Sequence[bool] | None,
+    indices: Sequence[int],
+) -> _Group:
+    """The sequences of some indices; the other arguments are those of ``read_states``."""
+    batch = prompt_encoder.collate([encoded[index] for index in indices])
+    positions = [(index, row, place) for row, index in enumerate(indices) for place in places[index]]
+    rows, rows_in_batch, columns = torch.tensor(positions, device=batch.mask.device).reshape(-1, 3).unbind(dim=1)
+    entities_only = [in_place is not None and in_place[index] for index in indices]
+    acting = _acting(batch, entities_only) if any(entities_only) else None
+    return _Group(batch, rows, (rows_in_batch, columns), acting)
+
+
+def _states_of(model: Any, group: _Group, embeds: Tensor) -> Tensor:
+    """Hidden states after every layer at a group's positions, (layers, positions, hidden)."""
+    with adapters_at(group.acting):
+        hidden = model.get_decoder()(
+            inputs_embeds=embeds, attention_mask=group.batch.mask, use_cache=False, output_hidden_states=True
+        ).hidden_states
+    return torch.stack([state[group.where] for state in hidden[1:]])
 
 
 def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Parts of a batch that pass through a model side by side, each in a Python thread with one thread of torch's own.
+"""Parts of a batch that pass through a model side by side, each in a Python thread with its share of torch's threads.
 
 A small backbone's operations are short: two threads that share each of them gain a fifth, two that each have half of
 the sequences nearly double the pace. Gradients are those of one pass after the other, within rounding.
@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST = 4  # Python threads: more would wait for each other's Python; torch's own threads are shared out among them
 Part = Callable[[Tensor], Tensor]
 """From a part's inputs to what the model makes of them; must not depend on what another thread sets."""
 
 
 def threads_for_parts(device: torch.device) -> int:
-    """How many parts may run side by side: as many as torch has threads, on a CPU."""
-    return torch.get_num_threads() if device.type == "cpu" and _hidden_states_are_kept_apart() else 1
+    """How many parts run side by side: on a CPU as many as torch has threads, up to ``MOST``."""
+    return min(MOST, torch.get_num_threads()) if device.type == "cpu" and _hidden_states_are_kept_apart() else 1
 
 
 def run_side_by_side(
@@ -91,12 +92,13 @@ def _sum(shares: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return _pool_of(os.getpid(), threads)  # a process that was forked has none of the threads
+    share = max(1, torch.get_num_threads() // threads)
+    return _pool_of(os.getpid(), threads, share)  # a process that was forked has none of the threads
 
 
 @cache
-def _pool_of(process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, "part", initializer=torch.set_num_threads, initargs=(1,))
+def _pool_of(process: int, threads: int, share: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "part", initializer=torch.set_num_threads, initargs=(share,))
 
 
 @cache
