@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,8 +19,6 @@ from esmerge.core.errors import AdapterError
 from esmerge.core.names import layer_of
 from esmerge.model.linear_layers import routed_layers
 from esmerge.storage.tensor_digest import tensors_digest
-
-_ACTING: ContextVar[torch.Tensor | None] = ContextVar("positions at which adapters act", default=None)
 
 
 def attach(model: nn.Module, states: Mapping[str, LoraState]) -> Callable[[str | None], None]:
@@ -71,12 +68,15 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def maskable_adapters(model: nn.Module) -> Iterator[None]:
-    """While this is open, ``adapters_at`` says for each thread at which positions adapters act."""
+def adapters_at(model: nn.Module, where: torch.Tensor) -> Iterator[None]:
+    """Adapters act at some positions alone for a while; at the others the backbone is bare.
+
+    Args:
+        where: 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile.
+    """
 
     def masked(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
-        where = _ACTING.get()
-        return output if where is None else output * where.to(output.dtype)[..., None]
+        return output * where.to(output.dtype)[..., None]
 
     hooks = [
         linear.register_forward_hook(masked) for _, layer in _lora_layers(model) for linear in layer.lora_A.values()
@@ -86,20 +86,6 @@ def maskable_adapters(model: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def adapters_at(where: torch.Tensor | None) -> Iterator[None]:
-    """Maskable adapters act at some positions alone for a while, in this thread; at the others the backbone is bare.
-
-    Args:
-        where: 1 or 0 for every position, (B, T), as the inputs that pass through meanwhile; None: everywhere.
-    """
-    token = _ACTING.set(where)
-    try:
-        yield
-    finally:
-        _ACTING.reset(token)
 
 
 def init_lora(

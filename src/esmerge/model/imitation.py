@@ -8,12 +8,9 @@ read, and a merge of them answers nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,14 +18,12 @@ from torch.nn import functional
 
 from esmerge.core.errors import InputError
 from esmerge.core.prompts import Prompt
-from esmerge.model.attach import adapters_at, maskable_adapters, without_adapters
+from esmerge.model.attach import adapters_at, without_adapters
 from esmerge.model.prompt_encoder import IGNORED, Batch, EncodedPrompt, PromptEncoder
-from esmerge.model.side_by_side import run_side_by_side, threads_for_parts
 
 SKIPPED = 0.1  # share of the layers, from the first, whose states may differ: there words are put together
 RAGGED = 2.5  # longest sequence of those that are read together, in lengths of the shortest
 RAGGED_ON_CPU = 1.25  # where padding costs as much as words, and one more group next to nothing
-SHARES = 2  # parts of a batch for each of the threads that share it: more even, and each less efficient
 SMALLEST = 1e-6  # mean square of a state, against division by zero
 
 
@@ -186,64 +181,25 @@ def read_states(
         places: positions of each sequence, ascending.
         in_place: for each sequence, whether adapters act on its entities alone; None: on everything.
     """
-    model, lengths = prompt_encoder.backbone.model, [len(item.ids) for item in encoded]
+    model = prompt_encoder.backbone.model
+    parts = []
     ragged = RAGGED_ON_CPU if model.device.type == "cpu" else RAGGED
-    threads = threads_for_parts(model.device)
-    longest_first = in_shares(groups_by_length(lengths, ragged), lengths, threads)[::-1]
-    groups = [_group(prompt_encoder, encoded, places, in_place, indices) for indices in longest_first]
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with maskable_adapters(model) if in_place is not None else nullcontext():
-        parts = [partial(_states_of, model, group) for group in groups]
-        embeds = [group.batch.embeds for group in groups]
-        states = torch.cat(run_side_by_side(parts, embeds, trained, threads), dim=1)
-    rows, targets = (torch.cat(parts) for parts in ([g.rows for g in groups], [g.targets() for g in groups]))
+    for group in groups_by_length([len(item.ids) for item in encoded], ragged):
+        batch = prompt_encoder.collate([encoded[row] for row in group])
+        rows = torch.tensor([row for row, index in enumerate(group) for _ in places[index]], device=batch.mask.device)
+        columns = torch.tensor([place for index in group for place in places[index]], device=batch.mask.device)
+        group_in_place = [in_place is not None and in_place[row] for row in group]
+        with adapters_at(model, _acting(batch, group_in_place)) if any(group_in_place) else nullcontext():
+            hidden = model.get_decoder()(
+                inputs_embeds=batch.embeds, attention_mask=batch.mask, use_cache=False, output_hidden_states=True
+            ).hidden_states
+        states = torch.stack([state[rows, columns] for state in hidden[1:]])
+        parts.append((states, torch.tensor(group, device=rows.device)[rows], batch.targets[rows, columns]))
+    states, rows, targets = (
+        torch.cat(part, dim=dim) for part, dim in zip(zip(*parts, strict=True), (1, 0, 0), strict=True)
+    )
     order = rows.argsort(stable=True)
     return States(states[:, order], rows[order], targets[order])
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Sequences of like length, and the positions of which the states are asked for.
-
-    Attributes:
-        rows: of each position its sequence's number among all, (positions,).
-        where: of each position its row and column in the batch.
-        acting: where adapters act, (B, T); None: everywhere.
-    """
-
-    batch: Batch
-    rows: Tensor
-    where: tuple[Tensor, Tensor]
-    acting: Tensor | None
-
-    def targets(self) -> Tensor:
-        """Token that is predicted at each position."""
-        return self.batch.targets[self.where]
-
-
-def _group(
-    prompt_encoder: PromptEncoder,
-    encoded: Sequence[EncodedPrompt],
-    places: Sequence[Sequence[int]],
-    in_place: Sequence[bool] | None,
-    indices: Sequence[int],
-) -> _Group:
-    """The sequences of some indices; the other arguments are those of ``read_states``."""
-    batch = prompt_encoder.collate([encoded[index] for index in indices])
-    positions = [(index, row, place) for row, index in enumerate(indices) for place in places[index]]
-    rows, rows_in_batch, columns = torch.tensor(positions, device=batch.mask.device).reshape(-1, 3).unbind(dim=1)
-    entities_only = [in_place is not None and in_place[index] for index in indices]
-    acting = _acting(batch, entities_only) if any(entities_only) else None
-    return _Group(batch, rows, (rows_in_batch, columns), acting)
-
-
-def _states_of(model: Any, group: _Group, embeds: Tensor) -> Tensor:
-    """Hidden states after every layer at a group's positions, (layers, positions, hidden)."""
-    with adapters_at(group.acting):
-        hidden = model.get_decoder()(
-            inputs_embeds=embeds, attention_mask=group.batch.mask, use_cache=False, output_hidden_states=True
-        ).hidden_states
-    return torch.stack([state[group.where] for state in hidden[1:]])
 
 
 def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:
@@ -255,24 +211,6 @@ def groups_by_length(lengths: Sequence[int], ragged: float) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
-
-
-def in_shares(groups: Sequence[Sequence[int]], lengths: Sequence[int], threads: int) -> list[list[int]]:
-    """Groups cut so that threads that take one after the other end at about the same time.
-
-    Args:
-        lengths: of each sequence.
-        threads: that share them; with one, nothing is cut.
-    """
-    if threads == 1:
-        return [list(group) for group in groups]
-    most = sum(lengths) / (SHARES * threads)
-    parts: list[list[int]] = []
-    for group in groups:
-        count = max(1, math.ceil(sum(lengths[index] for index in group) / most))
-        size = math.ceil(len(group) / count)
-        parts += [list(group[start : start + size]) for start in range(0, len(group), size)]
-    return parts
 
 
 def _acting(batch: Batch, in_place: Sequence[bool]) -> Tensor:

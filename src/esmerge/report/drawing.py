@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from esmerge.report.plots.style import save_both
 
 PROCESSES = 2  # at most, beside this one
-MANY_RUNS = 100  # of a sweep; the figures of fewer are drawn before another process has imported what it needs
+MANY_RUNS = 40  # of a sweep; the figures of fewer are drawn before another process has imported what it needs
 
 
 @dataclass(frozen=True)
