@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from esmerge.core.errors import InputError
@@ -274,7 +274,13 @@ def test_a_denial_before_a_lone_label_never_leaves_that_label(
     choice: tuple[str, tuple[str, ...]], denial: str, case, dress: str, before: str
 ) -> None:
     label, labels = choice
+    assume(denial.rstrip(":").casefold() != label.casefold())  # "False: False" says one thing twice
     assert parse_answer(before + case(f"{denial} {dress.format(label)}"), labels) != label
+
+
+def test_a_label_that_is_said_twice_is_that_label() -> None:
+    assert parse_answer("False: False", TRUTH) == "False"
+    assert parse_answer("No: no", ("Yes", "No")) == "No"
 
 
 @given(
