@@ -15,7 +15,7 @@ from esmerge.experiment.config import read_sweep
 PACKAGE = Path(__file__).parents[1] / "src" / "esmerge"
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 CARRYING = {"joblib", "joblib.externals.loky"}
-CARRIERS = {"cpu_count", "get_reusable_executor"}  # to processes of ours; they read no file
+CARRIERS = {"cpu_count", "ProcessPoolExecutor"}  # to processes of ours; they read no file
 CALLS = {
     "eval",
     "exec",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 
 from esmerge.report import build, drawing
@@ -18,6 +21,10 @@ from esmerge.report.tidy.accuracies import methods_table
 
 def failing_figure(table: pd.DataFrame) -> Figure:
     raise ValueError(f"a table of {len(table)} rows cannot be drawn")
+
+
+def process_number(table: None) -> Figure:
+    raise ValueError(os.getpid())
 
 
 def nothing() -> None:
@@ -32,7 +39,8 @@ def test_many_runs_on_several_cores_are_drawn_beside(
     runs: int, cores: int, expected: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drawing, "cpu_count", lambda: cores)
-    assert type(drawers(runs, nothing)) is expected
+    with drawers(runs, nothing) as place:
+        assert type(place) is expected
 
 
 def test_other_processes_write_the_same_bytes(one_seed: Path, tmp_path: Path) -> None:
@@ -64,3 +72,26 @@ def test_a_figure_that_fails_fails_the_report(place: Callable[[], Drawers], tmp_
     figure = place().begin(Sketch(failing_figure, pd.DataFrame({"a": [1, 2]}), tmp_path / "figure"))
     with pytest.raises(ValueError, match="a table of 2 rows cannot be drawn"):
         figure.paths()
+
+
+def test_what_draws_and_what_joblib_runs_are_apart(one_seed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "MANY_RUNS", 1)
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
+    workers = set()
+    for _ in range(2):  # joblib's processes after a report, and a report after joblib's processes
+        assert build.build_report(one_seed).paths
+        workers |= set(Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(20)))
+    assert os.getpid() not in workers and len(workers) <= 2  # the second time, those of the first
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_processes_end_with_the_report(failed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "cpu_count", lambda: 2)
+    with suppress(KeyboardInterrupt), drawers(MANY_RUNS, nothing) as place:
+        with pytest.raises(ValueError, match=r"^\d+$") as told:
+            place.begin(Sketch(process_number, None, tmp_path / "figure")).paths()
+        if failed:
+            raise KeyboardInterrupt
+    assert int(str(told.value)) != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(str(told.value)), 0)

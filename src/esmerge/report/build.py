@@ -12,7 +12,7 @@ from esmerge.core.errors import StoreError
 from esmerge.evaluation.power import minimum_detectable
 from esmerge.report.cards import write_cards
 from esmerge.report.costs import cost_lines, tuned_lines, write_costs
-from esmerge.report.drawing import drawers
+from esmerge.report.drawing import Drawers, drawers
 from esmerge.report.figures import write_figures
 from esmerge.report.load import load_sweep
 from esmerge.report.page.write import write_page
@@ -67,7 +67,11 @@ def build_report(folder: Path | str) -> Report:
     runs = len(run_folders(folder))
     if not runs and read_plan(Path(folder)) is None:
         raise StoreError(f"{folder} holds no run of a sweep: give the folder that holds the runs, outputs/NAME")
-    beside = drawers(runs, first=_nothing)
+    with drawers(runs, first=_nothing) as beside:
+        return _build(folder, beside)
+
+
+def _build(folder: Path | str, beside: Drawers) -> Report:
     stored, collected = store_results(folder)
     paths, sweep = [stored], load_sweep(folder, collected)
     figures = write_figures(sweep, beside)  # drawn beside what follows

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from joblib import cpu_count
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from matplotlib.figure import Figure
 
 from esmerge.report.plots.style import save_both
@@ -66,13 +67,18 @@ class OtherProcesses:
     """
 
     def __init__(self, processes: int, first: Callable[[], None]) -> None:
-        self._executor = get_reusable_executor(max_workers=processes)
+        # not joblib's reusable ones: its launcher fails in a program where those were begun by anything else
+        self._executor = ProcessPoolExecutor(max_workers=processes)
         for _ in range(processes):
             self._executor.submit(first)
 
     def begin(self, sketch: Sketch) -> Drawing:
         """See ``Drawers``."""
         return _Beside(self._executor.submit(sketch.write))
+
+    def end(self, *, at_once: bool) -> None:
+        """End the processes: at once, or when all figures are drawn."""
+        self._executor.shutdown(wait=True, kill_workers=at_once)
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,9 @@ class _Beside:
         return paths
 
 
-def drawers(runs: int, first: Callable[[], None]) -> Drawers:
-    """Where the figures of a report are drawn.
+@contextmanager
+def drawers(runs: int, first: Callable[[], None]) -> Iterator[Drawers]:
+    """Where the figures of a report are drawn; what draws them has ended when the ``with`` statement has.
 
     Args:
         runs: of the sweep.
@@ -101,5 +108,12 @@ def drawers(runs: int, first: Callable[[], None]) -> Drawers:
     """
     cores = cpu_count()  # that may be used; this process needs one itself
     if runs < MANY_RUNS or cores == 1:
-        return ThisProcess()
-    return OtherProcesses(min(PROCESSES, cores - 1), first)
+        yield ThisProcess()
+        return
+    others = OtherProcesses(min(PROCESSES, cores - 1), first)
+    try:
+        yield others
+    except BaseException:
+        others.end(at_once=True)  # nobody will see the other figures
+        raise
+    others.end(at_once=False)
