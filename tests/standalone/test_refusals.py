@@ -77,6 +77,13 @@ def test_a_backbone_may_go_by_other_names(name: str, llama: World, plan: Planned
     assert plan(experts={**llama.experts, "prot": other}).depth == 3
 
 
+def test_another_backbone_in_a_folder_of_the_same_name(llama: World, plan: Planned, tmp_path: Path) -> None:
+    finetuned = save_backbone(tmp_path / llama.backbone.name, seed=1)
+    other = changed(llama.experts["prot"], tmp_path / "other", base_model_name_or_path=str(finetuned))
+    with pytest.raises(AdapterError, match=r"'prot' was trained on .*, the backbone is .*allow_other_base=true"):
+        plan(experts={**llama.experts, "prot": other})
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [

@@ -17,10 +17,10 @@ from esmerge.specialists.families.custom.backbone import (
     load_backbone,
     load_tokenizer,
     located,
-    names_of,
     read_config,
     skeleton,
 )
+from esmerge.specialists.families.custom.base_model import is_base_model
 from esmerge.specialists.families.custom.holding import check_resident
 from esmerge.specialists.families.custom.source import BackboneSource, LoadedBackbone, backbone_source
 
@@ -126,6 +126,7 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_backbone(tmp_path / "backbone")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": "owner/Model"}))
-    assert names_of(str(folder)) == {str(folder), "owner/Model"} and names_of("owner/Other") == {"owner/Other"}
+    assert all(is_base_model(name, str(folder)) for name in (str(folder), "owner/Model", "owner/backbone"))
+    assert not is_base_model("owner/Other", str(folder)) and is_base_model("owner/Other", "owner/Other")
     monkeypatch.chdir(tmp_path)
     assert located("backbone") == str(folder) and located("owner/Other") == "owner/Other"

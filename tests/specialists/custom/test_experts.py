@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.core.errors import AdapterError
 from esmerge.core.lazy import LazyMapping
-from esmerge.specialists.families.custom.backbone import same_model
+from esmerge.specialists.families.custom.base_model import is_base_model, same_weights
 from esmerge.specialists.families.custom.experts import completed, missing_modules
 
 ROOT = "base_model.model.model.layers"
@@ -50,4 +55,40 @@ def test_whole_experts_stay_as_they_are_and_nothing_is_read() -> None:
     ],
 )
 def test_names_of_one_model(name: str, other: str, same: bool) -> None:
-    assert same_model(name, other) == same_model(other, name) == same
+    assert is_base_model(name, other) == is_base_model(other, name) == same
+
+
+def checkpoint(folder: Path, *shards: dict[str, torch.Tensor]) -> str:
+    folder.mkdir(parents=True)
+    for number, tensors in enumerate(shards):
+        save_file(tensors, folder / f"model-{number}.safetensors")
+    return str(folder)
+
+
+def weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {f"layers.{number}.weight": torch.randn(5, 4, generator=generator) for number in range(40)}
+
+
+def test_weights_of_folders_decide_whether_they_are_one_model(tmp_path: Path) -> None:
+    first, whole = checkpoint(tmp_path / "a" / "checkpoint-500", weights()), weights()
+    halves = [dict(list(whole.items())[:7]), dict(list(whole.items())[7:])]
+    assert is_base_model(first, checkpoint(tmp_path / "sharded", *halves))
+    assert is_base_model(first, checkpoint(tmp_path / "copy", {key: value.bfloat16() for key, value in whole.items()}))
+    other = checkpoint(tmp_path / "b" / "checkpoint-500", weights(seed=1))
+    (Path(other) / "config.json").write_text(json.dumps({"_name_or_path": first}))
+    assert not is_base_model(first, other)
+
+
+def test_names_decide_where_there_are_no_weights_to_compare(tmp_path: Path) -> None:
+    first, second = checkpoint(tmp_path / "a" / "model", weights()), checkpoint(tmp_path / "b" / "model", weights(1))
+    (tmp_path / "b" / "model" / "model-0.safetensors").write_bytes(b"short")  # whoever loads it says so
+    assert same_weights(Path(first), Path(second)) is None and is_base_model(first, second)
+    assert not is_base_model(first, checkpoint(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("change", [lambda tensor: tensor + 0.001, lambda tensor: tensor[:, :3].contiguous()])
+def test_a_later_checkpoint_has_other_weights(change: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path) -> None:
+    first = checkpoint(tmp_path / "a", weights())
+    second = checkpoint(tmp_path / "b", {name: change(tensor) for name, tensor in weights().items()})
+    assert same_weights(Path(first), Path(second)) is False

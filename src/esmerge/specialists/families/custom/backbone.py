@@ -27,8 +27,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from esmerge.adapters.lora import some
-from esmerge.core.errors import ConfigError, InputError
-from esmerge.core.json_lines import read_json_object
+from esmerge.core.errors import ConfigError
 from esmerge.core.paths import user_path
 from esmerge.model.backbone import Backbone
 from esmerge.model.linear_layers import replace_conv1d, separate_experts
@@ -193,30 +192,6 @@ def _refuse_random(name: str, model: PreTrainedModel, missing: set[str]) -> set[
 
         head.register_forward_pre_hook(refuse)
     return missing & of_head
-
-
-def names_of(name: str) -> set[str]:
-    """What the backbone may be called in an adapter's config: its path or id, and the name its own config gives."""
-    path = Path(name) / "config.json"
-    if not path.is_file():
-        return {name}
-    try:
-        recorded = read_json_object(path).get("_name_or_path")
-    except InputError:
-        recorded = None
-    return {name, *([recorded] if recorded else [])}
-
-
-def same_model(first: str, second: str) -> bool:
-    """Whether two names may be of one model: equal but for folders, owners, letter case and the hub's cache layout."""
-    return first == second or _plain(first) == _plain(second)
-
-
-def _plain(name: str) -> str:
-    for part in reversed(Path(name).parts):
-        if part.startswith("models--"):
-            return part.rpartition("--")[2].lower()
-    return Path(os.path.abspath(name) if Path(name).exists() else name).name.lower()
 
 
 def _load(name: str, trusted: bool, load: Callable[[], Loaded]) -> Loaded:

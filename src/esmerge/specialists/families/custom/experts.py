@@ -15,7 +15,8 @@ from esmerge.core.errors import AdapterError
 from esmerge.core.paths import user_path
 from esmerge.model.backbone import decoder_layers
 from esmerge.model.linear_layers import linear_layers
-from esmerge.specialists.families.custom.backbone import located, names_of, read_config, same_model
+from esmerge.specialists.families.custom.backbone import located, read_config
+from esmerge.specialists.families.custom.base_model import is_base_model
 from esmerge.specialists.families.custom.naming import check_mixtures, under_own_names
 from esmerge.specialists.families.custom.settings import CustomSettings
 
@@ -140,9 +141,8 @@ def _zeros(entry: ModuleHeader) -> LoraFactors:
 
 
 def _check_bases(experts: Mapping[str, LoraState], backbone: str, trusted: bool) -> None:
-    allowed = names_of(backbone)
     for expert, state in experts.items():
-        if state.base_model and not any(same_model(state.base_model, name) for name in allowed):
+        if state.base_model and not is_base_model(state.base_model, backbone):
             read_config(backbone, trusted)  # of a backbone that does not exist another message says so
             raise AdapterError(
                 f"expert {expert!r} was trained on {state.base_model} (base_model_name_or_path), the backbone is "
