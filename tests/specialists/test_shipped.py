@@ -13,8 +13,10 @@ from tests.conftest import make_specialists
 from esmerge.core.errors import ConfigError, StoreError
 from esmerge.experiment.weights import write_weights
 from esmerge.specialists import stage_store
-from esmerge.specialists.shipped import CARD
+from esmerge.specialists.shipped import CARD, ShippedStages
 from esmerge.specialists.specialists import Exam, Specialists
+from esmerge.storage.cache import digest
+from esmerge.storage.files import write_json
 
 STAGES = {"textbook-alignment", "textbook-backbone", "textbook-encoder", "textbook-specialist"}
 
@@ -124,6 +126,19 @@ def test_other_settings_train_what_depends_on_them_and_say_so_in_one_line(
     assert len(lines) == (1 if kinds else 0) and all(message in line for line in lines)
     make_specialists(tmp_path / "cache", override)
     assert "is trained now" not in capsys.readouterr().err, "the cache has it"
+
+
+def test_a_stage_stands_for_the_settings_that_its_card_lists(shipped: Path) -> None:
+    card = json.loads((shipped / CARD).read_text())
+    stage = card["stages"]["textbook-specialist"]["cell"]
+    other = {**stage["settings"], "init": 7}
+    assert ShippedStages(shipped).find("textbook-specialist", "cell", other) is None
+    stage["stands_for"] = [{"settings": {"init": 7}, "because": "a test says so"}]
+    write_json(shipped / CARD, {**card, "checksum": digest({key: card[key] for key in card if key != "checksum"})})
+    found = ShippedStages(shipped)
+    for settings in (stage["settings"], other):
+        assert found.find("textbook-specialist", "cell", settings) == shipped / "textbook-specialist" / "cell"
+    assert found.find("textbook-specialist", "cell", {**other, "seed": 9}) is None
 
 
 def test_other_seeds_train_and_say_which_are_shipped(

@@ -1,7 +1,9 @@
 """Trained stages that come with the program: found by what made them, and checked before they are used.
 
 A folder of them holds ``card.json`` beside one folder per stage. A stage fits where every setting is the one that made
-it; code and versions of libraries do not count, since its weights are what makes later numbers the same everywhere.
+it; code and versions of libraries do not count, since its weights are what makes later numbers the same everywhere. It
+also fits settings that the card lists under ``stands_for``, each with the reason: lessons of the same tables, say, of
+which a later version of the program leaves a few answers out.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from esmerge.core.errors import StoreError
 from esmerge.storage.cache import digest
@@ -63,13 +66,13 @@ class ShippedStages:
         return card
 
     def find(self, kind: str, name: str, settings: Mapping[str, object]) -> Path | None:
-        """The folder of a stage that these settings made; None if there is none.
+        """The folder of a stage that these settings made, or that stands for them; None if there is none.
 
         Raises:
             StoreError: a file of it is absent or changed.
         """
         entry = self._entry(kind, name)
-        if entry is None or digest(entry["settings"]) != digest(settings):
+        if entry is None or digest(settings) not in map(digest, _fitting(entry)):
             return None
         folder = self.folder / kind / name
         for file, checksum in entry["files"].items():
@@ -89,7 +92,7 @@ class ShippedStages:
         named = ", ".join(f"{key}={current.get(key)}, shipped {shipped.get(key)}" for key in names[:MOST_NAMED])
         return named + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
-    def _entry(self, kind: str, name: str) -> dict[str, dict[str, str]] | None:
+    def _entry(self, kind: str, name: str) -> dict[str, Any] | None:
         stages = self.card["stages"]
         return stages.get(kind, {}).get(name) if isinstance(stages, dict) else None
 
@@ -101,6 +104,11 @@ def checked_in(stage: Stage, folder: Path) -> dict[str, object]:
         "settings": stage.settings,
         "files": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
     }
+
+
+def _fitting(entry: Mapping[str, Any]) -> list[dict[str, object]]:
+    """The settings that a stage of the card fits."""
+    return [entry["settings"], *({**entry["settings"], **other["settings"]} for other in entry.get("stands_for", ()))]
 
 
 def _flat(settings: object, start: str = "") -> Iterator[tuple[str, str]]:

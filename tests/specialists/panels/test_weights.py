@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, cast
 
+import pytest
 from tests.conftest import composed
+from tests.tasks.golden import DATA
 
 from esmerge.core.paths import WEIGHTS
 from esmerge.core.schema import choose, plain
 from esmerge.specialists.api import SPECIALISTS
 from esmerge.specialists.families.panels.exams import LEAST_ACCURACY, LEAST_GAIN
+from esmerge.specialists.families.panels.family import read_lessons, wordings_of
+from esmerge.specialists.families.panels.planning import lessons_digest, texts_digest
 from esmerge.specialists.families.panels.settings import PanelSpecialistsSettings
 from esmerge.specialists.shipped import ShippedStages
 
 FOLDER = WEIGHTS / "smollm2" / "seed0"
 
 
-def defaults() -> PanelSpecialistsSettings:
-    raw = plain(composed("specialists=smollm2", "suite=smollm2", "benchmark.root=tables"))
+def defaults(root: str = "tables") -> PanelSpecialistsSettings:
+    raw = plain(composed("specialists=smollm2", "suite=smollm2", f"specialists.root={root}", "benchmark.root=tables"))
     return cast(PanelSpecialistsSettings, choose(SPECIALISTS, raw["specialists"], "specialists").settings)
 
 
@@ -41,6 +45,18 @@ def test_every_lesson_was_learnt_and_the_adapter_carries_it() -> None:
     exam = cast(dict[str, Any], ShippedStages(FOLDER).card["exam"])
     assert exam["passed"] and all(exam["figures"][name] >= least for name, least in exam["required"].items())
     assert {LEAST_ACCURACY, LEAST_GAIN} <= set(exam["required"].values())
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real tables (../shared/data) are not here")
+def test_lessons_of_the_real_tables_are_those_that_the_shipped_specialists_fit() -> None:
+    shipped, settings = ShippedStages(FOLDER), defaults(str(DATA))
+    lessons = read_lessons(settings, seed=0)
+    texts = {"texts": texts_digest(wordings_of([lesson for taught in lessons.values() for lesson in taught]))}
+    stages = cast(dict[str, dict[str, Any]], shipped.card["stages"])["panels-perceiver"]
+    for expert, taught in lessons.items():
+        perceived = {"lessons": lessons_digest(taught)}
+        current = {**stages[expert]["settings"], "data": [perceived, perceived | texts]}
+        assert shipped.find("panels-perceiver", expert, current), f"the {expert} specialist would be trained again"
 
 
 def test_they_are_small() -> None:

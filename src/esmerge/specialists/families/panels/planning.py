@@ -138,7 +138,7 @@ class Planner:
             lessons_encoder(modality, choice.features(), lessons, settings.encoder, hidden, seed),
             lessons_task(lessons, settings.encoder, seed),
             aligned,
-            {"lessons": self._digest(expert)},
+            {"lessons": lessons_digest(self.lessons[expert])},
         )
 
     def specialist(self, index: int, expert: str, evaluate: Evaluate = lambda adapter: {}) -> AdapterPlan:
@@ -149,7 +149,10 @@ class Planner:
             self.lessons[expert][0].modality,
             curriculum.batch,
             self.seed if settings.shared_init else self.seed + 1000 * index,
-            {"lessons": self._digest(expert), "texts": digest([asdict(item) for item in self.wordings])},
+            {
+                "lessons": lessons_digest(self.lessons[expert]),
+                "texts": digest([asdict(item) for item in self.wordings]),
+            },
             evaluate,
             curriculum.loss,
         )
@@ -169,8 +172,15 @@ class Planner:
             *(self.settings, self.lessons[expert], self.wordings, self.backbone, self.seed), f"{stage}-{expert}"
         )
 
-    def _digest(self, expert: str) -> str:
-        return digest([asdict(lesson) for lesson in self.lessons[expert]])
+
+def lessons_digest(lessons: Sequence[Lesson]) -> str:
+    """Of what lessons teach and examine: what decides a specialist beside its settings."""
+    return digest([asdict(lesson) for lesson in lessons])
+
+
+def texts_digest(wordings: Sequence[Wording]) -> str:
+    """Of what text-only sequences are drawn from."""
+    return digest([asdict(wording) for wording in wordings])
 
 
 def _spread(lesson: Lesson, count: int) -> list[Pair]:
