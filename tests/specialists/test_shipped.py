@@ -135,10 +135,10 @@ def test_a_stage_stands_for_the_settings_that_its_card_lists(shipped: Path) -> N
     assert ShippedStages(shipped).find("textbook-specialist", "cell", other) is None
     stage["stands_for"] = [{"settings": {"init": 7}, "because": "a test says so"}]
     write_json(shipped / CARD, {**card, "checksum": digest({key: card[key] for key in card if key != "checksum"})})
-    found = ShippedStages(shipped)
+    changed = ShippedStages(shipped)
     for settings in (stage["settings"], other):
-        assert found.find("textbook-specialist", "cell", settings) == shipped / "textbook-specialist" / "cell"
-    assert found.find("textbook-specialist", "cell", {**other, "seed": 9}) is None
+        assert changed.find("textbook-specialist", "cell", settings) == shipped / "textbook-specialist" / "cell"
+    assert changed.find("textbook-specialist", "cell", {**other, "seed": 9}) is None
 
 
 def test_other_seeds_train_and_say_which_are_shipped(
