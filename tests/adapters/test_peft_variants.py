@@ -56,6 +56,27 @@ def assert_same(adapter: LoraState, expected: LoraState) -> None:
     assert all(torch.equal(tensor, expected.tensors()[key]) for key, tensor in adapter.tensors().items())
 
 
+def test_patterns_written_for_a_compiled_model_are_observed(plain: Path, tmp_path: Path) -> None:
+    folder = rewritten(
+        plain, tmp_path / "compiled", lambda key: key.replace("base_model.model.", "base_model.model._orig_mod.", 1)
+    )
+    config = json.loads((folder / "adapter_config.json").read_text())
+    patterns = {"_orig_mod.model.layers.0.self_attn.q_proj": 64, r"^model\.layers\.1\.self_attn\.q_proj": 8}
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": patterns}))
+    header = open_adapter(folder, "compiled").header
+    assert header[FIRST].scale == 32 and header[FIRST.replace("0", "1")].scale == 4
+    assert header[FIRST.replace("self_attn.q", "mlp.up")].scale == 3
+
+
+def test_an_adapter_called_as_the_expert_comes_before_the_default_one(plain: Path) -> None:
+    named = shutil.copytree(plain, plain.parent / "mol")
+    save_file({key: 2 * tensor for key, tensor in load_file(plain / WEIGHTS).items()}, named / WEIGHTS)
+    shutil.move(named, plain / "mol")
+    assert_same(load_adapter(plain, "mol"), load_adapter(plain / "mol", "x"))
+    default = load_adapter(plain, "prot").tensors()
+    assert all(torch.equal(2 * default[key], tensor) for key, tensor in load_adapter(plain, "mol").tensors().items())
+
+
 @pytest.mark.parametrize(
     ("rename", "note"),
     [

@@ -43,6 +43,14 @@ def test_quoted_values_are_read_as_they_are(value: str) -> None:
     assert read_by_hydra(quoted("out", value)) == value
 
 
+@pytest.mark.parametrize("start", ["", "+", "specialists.", "+specialists."])
+def test_an_expert_that_is_given_twice_is_refused(start: str) -> None:
+    words = [f"{start}experts.mol=a", "experts.prot=b", "out=c", f"{start}experts.mol=d", "out=e"]
+    with pytest.raises(ConfigError, match=r"experts\.mol is given 2 times: give each adapter a name of its own"):
+        readable(words)
+    assert readable(words[1:]) == words[1:]
+
+
 def test_blanks_around_a_value_are_refused_and_those_inside_are_not() -> None:
     with pytest.raises(ConfigError, match="blanks around a value: quote it, 'out=\"/t/a \"'"):
         readable(["out=/t/a "])

@@ -35,6 +35,18 @@ def test_spans_hold_exactly_the_entities_tokens(ours: PromptEncoder) -> None:
     assert words[item.spans[1].stop :] == [";", "yes", "?"]
 
 
+def test_padding_and_words_that_the_backbone_has_no_row_for() -> None:
+    encoder = prompt_encoder()
+    tokenizer, rows = encoder.backbone.tokenizer, encoder.backbone.vocabulary_rows
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id >= rows
+    batch = encoder.batch([("drug : yes",), ("drug",)])  # padding is masked, so that what stands there does not matter
+    assert batch.mask.sum() < batch.mask.numel() and torch.isfinite(batch.embeds).all()
+    tokenizer.add_tokens(["unheard"])
+    with pytest.raises(InputError, match=rf"'drug : unheard'.* reads 'unheard' as token \d+, .* embeddings of {rows}"):
+        encoder.encode([("drug : unheard",)])
+
+
 def test_soft_tokens_stand_in_their_span_and_words_keep_their_embeddings(ours: PromptEncoder) -> None:
     longer = ("drug : not at all ", Entity("molecule", "c1ccccc1"), " ;")
     segments: list[Prompt] = [("drug : ", MOLECULE, " ; no"), longer]

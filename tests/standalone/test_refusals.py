@@ -227,8 +227,13 @@ def test_folders_that_are_in_the_way(ask: Callable, llama: World, tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is not replaced"):
         ask(f"out={tmp_path / 'file'}", "overwrite=true")
-    with pytest.raises(ConfigError, match="would replace experts.mol=.*, which is read"):
+    with pytest.raises(ConfigError, match="would replace experts.mol=.*, which is used"):
         ask(f"out={llama.experts['mol']}", "overwrite=true")
+    probe = shutil.copy(llama.probe, tmp_path / "out")
+    with pytest.raises(ConfigError, match="would replace probe file=.*, which is used"):
+        ask(f"probe.file={probe}", "overwrite=true")
+    with pytest.raises(ConfigError, match="would replace cache=.*, which is used"):
+        ask(f"cache={tmp_path / 'out' / 'cache'}", "overwrite=true")
 
 
 def test_backbones_that_cannot_be_used(plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any) -> None:

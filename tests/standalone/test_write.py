@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -27,7 +28,8 @@ from esmerge.adapters.lora import LoraFactors, LoraState
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.calibration.api import STATISTICS
 from esmerge.core.compose import compose_choice
-from esmerge.core.errors import InputError, StoreError
+from esmerge.core.errors import ConfigError, InputError, StoreError
+from esmerge.experiment.context import forget_specialists
 from esmerge.experiment.standalone import write
 from esmerge.experiment.standalone.plan import MergePlan
 from esmerge.experiment.standalone.terminal import show_result
@@ -128,6 +130,67 @@ def test_an_encoder_of_the_users_stands_where_the_text_stood(
     with pytest.raises(InputError, match=r"eyes:crooked of 'mol' made \(2, 7\) of 'CCO': expected \(tokens, 16\)"):
         carry_out(plan(*QUICK, f"experts.mol={{path: {path}, encoder: eyes:crooked}}", f"out={tmp_path / 'no'}"))
     assert not (tmp_path / "no").exists()
+
+
+def test_an_encoder_whose_weights_changed_is_asked_again(
+    plan: Planned, llama: World, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "weighted.py").write_text(
+        "from pathlib import Path\n"
+        "import torch\n"
+        "def encode(texts):\n"
+        "    weight = float(Path(__file__).with_name('weight').read_text())\n"
+        "    return [torch.arange(16.0).sin()[None] * weight * len(text) for text in texts]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = (*QUICK, f"experts.mol={{path: {llama.experts['mol']}, encoder: weighted:encode}}")
+
+    def coefficients(name: str, *more: str) -> torch.Tensor:
+        carry_out(plan(*words, f"out={tmp_path / name}", *more))
+        return load_file(tmp_path / name / "coefficients.safetensors")["mol.layer"]
+
+    results = []
+    for number, weight in enumerate(("0.1", "3.0")):
+        (tmp_path / "weight").write_text(weight)
+        kept = [coefficients(f"{turn}{number}", f"cache={tmp_path / 'cache'}") for turn in ("first", "again")]
+        assert torch.equal(kept[0], coefficients(f"fresh{number}")) and torch.equal(*kept)
+        results.append(kept[0])
+    assert not torch.equal(*results)
+
+
+def test_a_start_token_that_changed_makes_other_prompts(plan: Planned, llama: World, tmp_path: Path) -> None:
+    backbone = shutil.copytree(llama.backbone, tmp_path / "other")
+    words = (*QUICK, f"backbone={backbone}", "allow_other_base=true", f"cache={tmp_path / 'cache'}")
+    results = []
+    for name, start in (("first", "<bos>"), ("second", None)):
+        config = json.loads((backbone / "tokenizer_config.json").read_text())
+        (backbone / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": start}))
+        forget_specialists()  # as in another process
+        carry_out(plan(*words, f"out={tmp_path / name}"))
+        results.append(load_file(tmp_path / name / "coefficients.safetensors")["mol.layer"])
+    assert not torch.equal(*results)
+    (backbone / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<start>"}))
+    forget_specialists()
+    with pytest.raises(ConfigError, match="begins a prompt with '<start>', token 330, and there are embeddings of 330"):
+        carry_out(plan(*words, f"out={tmp_path / 'third'}"))
+
+
+def test_what_is_peculiar_about_an_adapters_folder_is_said(plan: Planned, llama: World, tmp_path: Path) -> None:
+    other = shutil.copytree(llama.experts["prot"], tmp_path / "other")
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps({**config, "use_spectral_lora": True, "future": None}))
+    for name in ("non_lora_trainables.bin", "optimizer.pt", "training_args.bin"):
+        (other / name).write_bytes(b"")
+    expected = ["settings that are not known here: use_spectral_lora=True", "leaves out: non_lora_trainables.bin"]
+    merge_plan = plan(experts={**llama.experts, "prot": other})
+    told = [remark for name, remark in merge_plan.remarks() if name == "prot"]
+    assert len(told) == 2 and all(part in remark for part, remark in zip(expected, told, strict=True)), told
+    assert not [remark for name, remark in merge_plan.remarks() if name == "mol"]
+
+
+def test_one_adapter_given_to_two_experts_is_warned_of(plan: Planned, llama: World) -> None:
+    with pytest.warns(UserWarning, match="experts mol and prot are one adapter, .*: is one of the paths wrong?"):
+        plan(experts={"mol": llama.experts["mol"], "prot": llama.experts["mol"]})
 
 
 def test_the_card_says_what_was_merged(plan: Planned, llama: World, tmp_path: Path) -> None:

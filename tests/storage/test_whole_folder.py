@@ -26,6 +26,16 @@ def adapter(value: float) -> LoraState:
     return LoraState(dict.fromkeys(MODULES, factors))
 
 
+def test_a_link_leads_to_the_folder_that_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
+    for value in (1.0, 2.0):  # the link dangles, then leads to a folder
+        save_adapter(adapter(value), tmp_path / "link")
+        assert load_adapter(tmp_path / "link", "a").modules[MODULES[0]].a[0, 0] == value
+    assert (tmp_path / "link").is_symlink() and [path.name for path in (tmp_path / "disk").iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
 def write_for_ever(folder: Path) -> None:
     for number in range(10**6):
         save_adapter(adapter(float(number)), folder)

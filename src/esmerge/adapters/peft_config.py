@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,23 @@ REFUSED = {
     "velora_config": "VeLoRA changes the forward pass",
     "monteclora_config": "MonteCLoRA samples its factors",
 }
+# Options that say how an adapter was trained, or what is observed elsewhere; the last row is of trainers.
+HARMLESS = (
+    *(
+        "peft_type",
+        "task_type",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "auto_mapping",
+        "peft_version",
+    ),
+    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "bias", "fan_in_fan_out", "lora_dropout"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "init_lora_weights"),
+    *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config", "ensure_weight_tying"),
+    *("megatron_config", "megatron_core", "qalora_group_size"),
+    *("lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "unsloth_fixed", "enable_lora", "merge_weights"),
+)
 NO_FINE_TUNE = ("alora_invocation_tokens", "arrow_config", "monteclora_config")  # whose update depends on the input
 LARGEST_RANK = 2**20  # wider than any layer
 LARGEST_ALPHA = 1e30  # beyond, a scale times a factor is infinite in float32
@@ -64,11 +81,22 @@ def read_config(folder: Path, name: str, allowed: Collection[str] = ()) -> dict[
     return config
 
 
-def rank_and_scale(config: Mapping[str, Any], module: str) -> tuple[int, float]:
-    """A module's rank, and its scale alpha / rank (alpha / sqrt(rank) for rsLoRA), patterns observed."""
-    path = module.removeprefix(PREFIX)
-    rank = int(_matching(config.get("rank_pattern"), path, config["r"]))
-    alpha = float(_matching(config.get("alpha_pattern"), path, config["lora_alpha"]))
+def unknown_settings(config: Mapping[str, Any]) -> list[str]:
+    """Settings, as ``name=value``, that are set and that no PEFT known here has: what they do is not known."""
+    known = {*REFUSED, *HARMLESS}
+    return [f"{key}={shown(value)}" for key, value in config.items() if key not in known and value]
+
+
+def rank_and_scale(config: Mapping[str, Any], module: str, stored: str | None = None) -> tuple[int, float]:
+    """A module's rank, and its scale alpha / rank (alpha / sqrt(rank) for rsLoRA), patterns observed.
+
+    Args:
+        stored: the module's name in the file, where parts of it that a wrapper added were left out: patterns that were
+            written for a wrapped model name them.
+    """
+    paths = [name.removeprefix(PREFIX) for name in dict.fromkeys((stored or module, module))]
+    rank = int(_matching(config.get("rank_pattern"), paths, config["r"]))
+    alpha = float(_matching(config.get("alpha_pattern"), paths, config["lora_alpha"]))
     return rank, alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
 
 
@@ -156,11 +184,12 @@ def _is_alpha(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < abs(value) <= LARGEST_ALPHA
 
 
-def _matching(patterns: Mapping[str, float] | None, path: str, default: float) -> float:
-    """PEFT's rule: the first pattern that matches the path's end at a dot, as a regular expression."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", path):
-            return value
+def _matching(patterns: Mapping[str, float] | None, paths: Sequence[str], default: float) -> float:
+    """PEFT's rule: the first pattern that matches the path's end at a dot, as a regular expression; path by path."""
+    for path in paths:
+        for pattern, value in (patterns or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", path):
+                return value
     return default
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,6 +13,7 @@ from esmerge.core.errors import AdapterError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 INDEX = WEIGHTS + ".index.json"
+OF_TRAINERS = re.compile(r"adapter_model|training_args|optimizer|scheduler|rng_state|scaler|pytorch_model_fsdp")
 SHARD = re.compile(r"adapter_model-(\d+)-of-(\d+)\.safetensors")
 
 Stored = tuple[tuple[int, ...], str]
@@ -23,22 +24,34 @@ def adapter_folder(folder: str | Path, name: str) -> Path:
     """The folder itself, or the one below it that holds the adapter.
 
     PEFT saves every adapter that is not called ``default`` into a subfolder of that name; trainers save checkpoints so.
-    The only adapter below is taken, or of several the one that is called as the expert is.
+    The one that is called as the expert is is taken, else the folder's own, else the only one below.
 
     Raises:
         AdapterError: there is no adapter, or there are several and none is called so; the message lists them.
     """
     folder = Path(folder).expanduser()
+    if (folder / name / CONFIG).is_file():
+        return folder / name
     if (folder / CONFIG).is_file() or not folder.is_dir():
         return folder
     below = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
-    named = [path for path in below if path.name == name]
-    if len(below) > 1 and not named:
+    if len(below) > 1:
         names = ", ".join(path.name for path in below)
         raise AdapterError(
             f"adapter {name!r}: {folder} holds several adapters, {names}: give the folder of one, such as {below[0]}"
         )
-    return (named or below or [folder])[0]
+    return (below or [folder])[0]
+
+
+def files_beside(folder: Path, used: Collection[Path]) -> list[str]:
+    """Names of other weights in an adapter's folder: what a trainer saved beside the adapter and a merge leaves out."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in (".bin", ".pt", ".pth", ".safetensors")
+        and path not in used
+        and not OF_TRAINERS.match(path.name)
+    )
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:

@@ -17,8 +17,16 @@ from esmerge.adapters.lora import (
     factor_name,
     finite_when_read,
 )
-from esmerge.adapters.peft_config import plain_config, rank_and_scale, read_config
-from esmerge.adapters.peft_files import CONFIG, WEIGHTS, Stored, adapter_folder, read_headers, weight_files
+from esmerge.adapters.peft_config import plain_config, rank_and_scale, read_config, unknown_settings
+from esmerge.adapters.peft_files import (
+    CONFIG,
+    WEIGHTS,
+    Stored,
+    adapter_folder,
+    files_beside,
+    read_headers,
+    weight_files,
+)
 from esmerge.adapters.peft_keys import factor_keys
 from esmerge.adapters.reader import TensorFiles
 from esmerge.core.errors import AdapterError
@@ -49,11 +57,13 @@ def open_adapter(folder: str | Path, name: str) -> LoraState:
     """
     folder = adapter_folder(folder, name)
     config = read_config(folder, name)
-    tensors = read_headers(weight_files(folder, name), name)
+    paths = weight_files(folder, name)
+    tensors = read_headers(paths, name)
     keys = factor_keys({key: stored for key, (_, stored) in tensors.items()}, name)
     stored = {plain: tensors[key][1] for plain, key in keys.stored.items()}
     modules = sorted(keys.modules, key=natural)
-    header = {module: _module_header(module, stored, rank_and_scale(config, module), name) for module in modules}
+    facts = {module: rank_and_scale(config, module, keys.written(module)) for module in modules}
+    header = {module: _module_header(module, stored, facts[module], name) for module in modules}
     files = TensorFiles({plain: (tensors[key][0], key) for plain, key in keys.stored.items()})
 
     def read(module: str) -> LoraFactors:
@@ -61,7 +71,12 @@ def open_adapter(folder: str | Path, name: str) -> LoraState:
         return LoraFactors(a, b, header[module].scale)
 
     factors = LazyModules(header, read, header, kept_open=files.kept_open)
-    notes = {"left out of its names": ", ".join(keys.wrappers)} if keys.wrappers else {}
+    remarks = {
+        "left out of its names": keys.wrappers,
+        "settings that are not known here": unknown_settings(config),
+        "weights beside it, which a merge leaves out": files_beside(folder, paths),
+    }
+    notes = {remark: ", ".join(values) for remark, values in remarks.items() if values}
     return finite_when_read(LoraState(factors, config.get("base_model_name_or_path"), notes), name)
 
 

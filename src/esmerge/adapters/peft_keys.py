@@ -39,6 +39,12 @@ class FactorKeys:
     modules: tuple[str, ...]
     wrappers: tuple[str, ...]
 
+    def written(self, module: str) -> str:
+        """A module's name in the files, with the parts that a wrapper added."""
+        match = FACTOR.fullmatch(PARALLEL.sub("", self.stored[factor_name(module, "A")]))
+        assert match is not None
+        return match["module"]
+
 
 def factor_keys(header: Mapping[str, Stored], name: str) -> FactorKeys:
     """The factors of a file under the names that PEFT gives them.

@@ -19,6 +19,7 @@ from esmerge.core.paths import CONF, user_path
 HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")  # which Hydra makes, and takes ~ for a folder's name in
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 SWEEP = re.compile(r"(choice|shuffle|sort)\(")  # what Hydra's grammar makes several values of, beside a plain list
+NAMED = re.compile(r"\+*((specialists\.)?(experts|encoders)\.[^.=]+)=")  # what has a name of the user's own
 TEXTS = re.compile(  # settings whose values are texts, whatever they look like
     r"\+*(out|tuned|part|targets|checkpoint|adapter|coefficients(\.layer|\.element)?|(coefficients\.)?roles\.\w+|cache|backbone(\.path)?|folder|outputs|sweep"
     r"|tracking\.(folder|project|entity)|hydra\.(run|sweep)\.dir"
@@ -38,14 +39,23 @@ def readable(words: Sequence[str]) -> list[str]:
     """The words, with texts that look like numbers quoted and ``~`` expanded where Hydra makes the folder.
 
     Raises:
-        ConfigError: a word that Hydra cannot read, or reads as something else, with its quoted form.
+        ConfigError: a word that Hydra cannot read, or reads as something else, with its quoted form; or one expert's
+            adapter that is given twice, of which Hydra would drop the first.
     """
+    _check_names_once(words)
     several = any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in words)
     before = ["", *words]  # an option's value is no override
     return [
         _readable(word, several) if "=" in word and not word.startswith("-") and option not in WITH_VALUE else word
         for word, option in zip(words, before, strict=False)
     ]
+
+
+def _check_names_once(words: Sequence[str]) -> None:
+    keys = [match[1] for word in words if (match := NAMED.match(word))]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"{key} is given {keys.count(key)} times: give each adapter a name of its own")
 
 
 def _readable(word: str, several: bool) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from esmerge.adapters.peft_files import adapter_folder
 from esmerge.core.compose import compose_choices
 from esmerge.core.errors import BenchError, StoreError
 from esmerge.core.paths import user_path
@@ -22,6 +23,7 @@ from esmerge.experiment.context import forget_specialists
 from esmerge.experiment.plan import RunSpec
 from esmerge.experiment.records import describe_benchmark
 from esmerge.experiment.suite import load_suite
+from esmerge.specialists.families.custom.encoders import source_file
 from esmerge.specialists.families.custom.settings import CustomSettings
 from esmerge.storage.cache import digest
 from esmerge.storage.files import file_sha256
@@ -182,8 +184,14 @@ def specialist_files(spec: RunSpec) -> dict[Path, str]:
         return checkpoint | lesson_tables(settings)
     files = _checkpoint(settings.source().path, "specialists.backbone")
     for name, expert in settings.described().items():
-        folder = user_path(expert.path, f"experts.{name}")
+        folder = adapter_folder(user_path(expert.path, f"experts.{name}"), name)
         files |= {path: f"the adapter of {name}" for pattern in ADAPTER_FILES for path in folder.glob(pattern)}
+        if expert.encoder and (source := source_file(expert.encoder)):
+            files[source] = f"the encoder of {name}"
+    owners = {expert.modality or name: expert.path for name, expert in settings.described().items()}
+    for modality, node in settings.encoders.items():
+        weights = _checkpoint(node.get("path") or owners[modality], f"encoders.{modality}")
+        files |= {path: f"the encoder of {modality}" for path in weights if path not in files}
     if settings.pool is not None:
         files[user_path(settings.pool, "specialists.pool")] = "the pool"
     return files

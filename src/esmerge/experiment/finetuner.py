@@ -13,6 +13,7 @@ from esmerge.baselines.finetuning import finetune, finetune_together
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
+from esmerge.experiment.encoder_samples import encoder_samples
 from esmerge.merging.ops.space import combine_deltas, equal_weights
 from esmerge.specialists.soft_tokens.stages import ADAPTER
 from esmerge.specialists.stage_store import StageStore
@@ -36,7 +37,7 @@ class FineTuner:
             state = finetune(specialists, benchmark.train, benchmark.name, seed, scratch)
             save_adapter(state, folder / ADAPTER)
 
-        settings = {"name": benchmark.name, "train": _digest(benchmark)}
+        settings = {"name": benchmark.name, "train": _digest(benchmark)} | self._samples(benchmark)
         return self._stored(benchmark.name, settings, closure_digest(finetune), make)
 
     def average_finetuned(self, benchmark: Benchmark) -> LoraState:
@@ -48,7 +49,7 @@ class FineTuner:
             state = finetune(specialists, benchmark.train, benchmark.name, seed, scratch, start)
             save_adapter(state, folder / ADAPTER)
 
-        settings = {"name": benchmark.name, "train": _digest(benchmark), "start": "average"}
+        settings = {"name": benchmark.name, "train": _digest(benchmark), "start": "average"} | self._samples(benchmark)
         return self._stored(f"average, {benchmark.name}", settings, closure_digest(finetune, combine_deltas), make)
 
     def multitask(self, suite: Sequence[Benchmark]) -> LoraState:
@@ -60,8 +61,13 @@ class FineTuner:
             state = finetune_together(specialists, examples, seed, scratch)
             save_adapter(state, folder / ADAPTER)
 
-        settings = {"together": {benchmark.name: _digest(benchmark) for benchmark in suite if benchmark.train}}
+        together: dict[str, object] = {entry.name: _digest(entry) for entry in suite if entry.train}
+        settings = {"together": together} | self._samples(*suite)
         return self._stored("multitask", settings, closure_digest(finetune_together), make)
+
+    def _samples(self, *suite: Benchmark) -> dict[str, object]:
+        prompts = [example.prompt for benchmark in suite for example in benchmark.train]
+        return dict(encoder_samples(self.context.specialists, prompts))
 
     def _stored(
         self, name: str, settings: Mapping[str, object], code: str, make: Callable[[Path, Path], None]

@@ -15,6 +15,7 @@ from esmerge.core.timing import stage
 from esmerge.evaluation.predictions import generated_frame, predictions_frame
 from esmerge.experiment.config import Compute
 from esmerge.experiment.context import ExperimentContext
+from esmerge.experiment.encoder_samples import encoder_samples
 from esmerge.model.attach import adapter_digest
 from esmerge.model.generation import generate
 from esmerge.model.scoring import score
@@ -60,6 +61,7 @@ class Predictor:
             "prompts": repr([(example.prompt, example.labels) for example in benchmark.test]),
             "batch_size": self.compute.batch_size,
             **self.compute.scoring_overrides(),
+            **encoder_samples(self.context.specialists, [example.prompt for example in benchmark.test]),
         }
 
         def make(folder: Path) -> None:

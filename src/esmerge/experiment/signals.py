@@ -16,6 +16,7 @@ from esmerge.core.prompts import Prompt
 from esmerge.core.schema import Selection
 from esmerge.core.timing import stage
 from esmerge.experiment.context import ExperimentContext
+from esmerge.experiment.encoder_samples import encoder_samples
 from esmerge.probe.prompts import check_probe
 from esmerge.probe.stored import (
     distance_settings,
@@ -61,6 +62,7 @@ class Probe:
             "specialists": self.context.specialists.fingerprint,
             "prompts": repr(list(self.prompts)),
             "batch_size": self.batch_size,
+            **encoder_samples(self.context.specialists, self.prompts),
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,8 +52,22 @@ class Backbone:
 
     @property
     def padding_id(self) -> int:
-        """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked."""
-        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        """An id to fill padding and soft-token positions with; what it is does not matter, since both are masked.
+
+        A tokenizer may have been given a token for padding that the embeddings have no row for.
+        """
+        padding: int | None = self.tokenizer.pad_token_id
+        return padding if padding is not None and padding < self.vocabulary_rows else 0
+
+    @property
+    def vocabulary_rows(self) -> int:
+        """Rows of the input embeddings: ids from here on stand for nothing that the backbone knows."""
+        return len(self.embeddings())
+
+    def known_ids(self, ids: Iterable[int]) -> set[int]:
+        """Those of some ids that can be embedded: tokens with a row of their own, and placeholders."""
+        placeholders = set() if self.placeholders is None else set(self.placeholders.ids.values())
+        return {index for index in ids if index < self.vocabulary_rows or index in placeholders}
 
     def placeholder_id(self, modality: str) -> int:
         """The id that stands where a modality's soft tokens go: its placeholder's, or padding."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from esmerge.core.devices import moved
-from esmerge.core.errors import InputError
+from esmerge.core.errors import InputError, shown
 from esmerge.core.prompts import Answer, Entity, Prompt
 from esmerge.model.backbone import Backbone
 from esmerge.model.encoder import ModalityEncoder
@@ -70,10 +70,25 @@ class PromptEncoder:
         self._token_ids: dict[str, list[int]] = {}
 
     def tokens(self, text: str) -> list[int]:
-        """Ids of a segment of text."""
+        """Ids of a segment of text.
+
+        Raises:
+            InputError: the backbone has no embedding for one of its tokens.
+        """
         if text not in self._token_ids:
-            self._token_ids[text] = self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids: list[int] = self.backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._check_known(ids, text)
+            self._token_ids[text] = ids
         return self._token_ids[text]
+
+    def _check_known(self, ids: Sequence[int], text: str) -> None:
+        if strangers := sorted(set(ids) - self.backbone.known_ids(ids)):
+            token = self.backbone.tokenizer.convert_ids_to_tokens(strangers[0])
+            raise InputError(
+                f"{shown(text)}: the tokenizer reads {token!r} as token {strangers[0]}, and the backbone has "
+                f"embeddings of {self.backbone.vocabulary_rows} tokens: give the tokenizer that belongs to it, or a "
+                "backbone with resized embeddings"
+            )
 
     def encode(self, sequences: Sequence[Prompt]) -> list[EncodedPrompt]:
         """Render sequences; each encoder sees all its entities at once.

@@ -18,12 +18,13 @@ PARTIAL, OLD, LOCK = ".partial", ".old", ".lock"
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a hidden folder beside ``folder`` to be filled; it takes its place if the block ends without an error.
 
-    A folder that is there already is replaced. What killed writers left beside it is removed; a folder that a living
-    process is filling is not, since that process holds its lock.
+    A folder that is there already is replaced; of a link, the folder that it leads to. What killed writers left beside
+    it is removed; a folder that a living process is filling is not, since that process holds its lock.
 
     Raises:
         OSError: nothing can be written there.
     """
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(folder)
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex}{PARTIAL}"

@@ -17,6 +17,7 @@ from tests.standalone.tiny import command, save_backbone, train_experts, write_p
 import esmerge.cli.merge
 from esmerge.cli.overrides import with_paths
 from esmerge.core.errors import ConfigError
+from esmerge.experiment.context import forget_specialists
 from esmerge.experiment.standalone.plan import plan_merge
 from esmerge.experiment.standalone.request import read_request
 from esmerge.specialists.families.custom.backbone import skeleton
@@ -136,3 +137,25 @@ def test_a_plan_says_what_it_runs_on(arguments: list[str], tmp_path: Path) -> No
         read_request(composed(*with_paths([*arguments, "backbone.trust_remote_code=true"]), config="merge"))
     )
     assert plan.depth == 3 and plan.backbone == str(tmp_path / "backbone") and torch.is_grad_enabled()
+
+
+HOOKED = """
+    def __init__(self, config):
+        super().__init__(config)
+        self.model.layers[1].register_forward_pre_hook(lambda layer, inputs: (inputs[0].tanh(), *inputs[1:]))
+"""
+
+
+def test_other_code_around_the_same_weights_is_another_backbone(
+    arguments: list[str], merge: Callable, tmp_path: Path
+) -> None:
+    words = [*arguments, "backbone.trust_remote_code=true", f"cache={tmp_path / 'cache'}", "overwrite=true"]
+    results = []
+    for code in (MODELING, MODELING + HOOKED):
+        (tmp_path / "backbone" / "modeling_other.py").write_text(code)
+        for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+            del sys.modules[name]  # as in another process
+        forget_specialists()
+        merge(*words)
+        results.append(load_file(tmp_path / "out" / "coefficients.safetensors")["mol.layer"])
+    assert not torch.equal(*results)

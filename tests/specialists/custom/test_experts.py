@@ -80,6 +80,17 @@ def test_weights_of_folders_decide_whether_they_are_one_model(tmp_path: Path) ->
     assert not is_base_model(first, other)
 
 
+def test_every_kind_of_tensor_is_compared_whatever_the_depth(tmp_path: Path) -> None:
+    names = [
+        f"layers.{layer}.{kind}" for layer in range(32) for kind in ("q", "k", "v", "o", "gate", "up", "down", "a", "b")
+    ]
+    tensors = {name: torch.ones(2, 2) for name in [*names, "embed", "head", "norm"]}
+    first = checkpoint(tmp_path / "a", tensors)
+    for kind in ("q", "v", "gate", "down"):
+        others = {name: tensor + 1 if name.endswith(f".{kind}") else tensor for name, tensor in tensors.items()}
+        assert same_weights(Path(first), Path(checkpoint(tmp_path / kind, others))) is False
+
+
 def test_names_decide_where_there_are_no_weights_to_compare(tmp_path: Path) -> None:
     first, second = checkpoint(tmp_path / "a" / "model", weights()), checkpoint(tmp_path / "b" / "model", weights(1))
     (tmp_path / "b" / "model" / "model-0.safetensors").write_bytes(b"short")  # whoever loads it says so

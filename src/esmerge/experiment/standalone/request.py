@@ -169,13 +169,20 @@ def _check_probe(request: StandaloneRequest) -> None:
 
 
 def _check_inputs_stay(request: StandaloneRequest) -> None:
-    """Refuse to write over, or into, what is read."""
+    """Refuse to write over, or into, what is read, and over the cache."""
     out = request.output.folder.resolve()
     inputs = {f"experts.{name}": expert.path for name, expert in request.experts.described().items()}
     encoders = {f"encoders.{name}": str(node["path"]) for name, node in request.experts.encoders.items()}
-    for key, path in {**inputs, **encoders, "backbone": request.experts.source().path}.items():
+    others = {
+        "backbone": request.experts.source().path,
+        "cache": request.spec.sweep.cache,
+        **{f"coefficients.{key}": getattr(request.output.coefficients, key) for key in ("layer", "element")},
+        **({what: str(path) for what, path in request.probe.settings.source_files().items()} if request.probe else {}),
+    }
+    for key, path in {**inputs, **encoders, **{key: path for key, path in others.items() if path}}.items():
         folder = user_path(path, key)
-        if folder.exists() and (out == folder.resolve() or out in folder.resolve().parents):
+        is_used = folder.exists() or key == "cache"
+        if is_used and (out == folder.resolve() or out in folder.resolve().parents):
             raise ConfigError(
-                f"out={request.output.out} would replace {key}={path}, which is read: give another folder"
+                f"out={request.output.out} would replace {key}={path}, which is used: give another folder"
             )

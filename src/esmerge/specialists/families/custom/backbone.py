@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,11 +35,14 @@ from esmerge.model.linear_layers import replace_conv1d, separate_experts
 from esmerge.model.placeholders import TokenSettings, set_placeholders
 from esmerge.specialists.families.custom.holding import check_resident, holding, keep_differentiable
 from esmerge.specialists.families.custom.source import LoadedBackbone
+from esmerge.storage.files import file_sha256
 from esmerge.storage.tensor_digest import tensors_digest
 
 Loaded = TypeVar("Loaded")
 OF_THE_COPY = ("_name_or_path", "transformers_version")  # keys of a config that say nothing of what the model computes
 OF_A_CALL = ("truncation", "padding")  # what a tokenizer remembers of its last call
+BEGINNING = "begins with"  # no word and no rule of a tokenizer
+DYNAMIC_MODULES = "transformers_modules"  # the package that transformers makes of a backbone's own files
 
 
 def located(name: str) -> str:
@@ -130,10 +134,16 @@ def load_backbone(
     if source.on_one_device:
         typing.cast(nn.Module, model).to(device)
     weights = {key: weight for key, weight in model.named_parameters() if key not in random_head}
-    fingerprint = tensors_digest(weights, [_shape(model), _wording(tokenizer)])
+    fingerprint = tensors_digest(weights, [_shape(model), _wording(tokenizer), *own_code(model)])
     replace_conv1d(model)
     separate_experts(model, adapted)
-    return Backbone(model, tokenizer, name, fingerprint, placeholders)
+    backbone = Backbone(model, tokenizer, name, fingerprint, placeholders)
+    if backbone.start_id is not None and not backbone.known_ids([backbone.start_id]):
+        raise ConfigError(
+            f"backbone={name}: its tokenizer begins a prompt with {tokenizer.bos_token!r}, token {backbone.start_id}, "
+            f"and there are embeddings of {backbone.vocabulary_rows} tokens: give the tokenizer that belongs to it"
+        )
+    return backbone
 
 
 def _shape(model: PreTrainedModel) -> dict[str, object]:
@@ -143,11 +153,22 @@ def _shape(model: PreTrainedModel) -> dict[str, object]:
 
 
 def _wording(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """How a tokenizer cuts texts: its words and, where it is a fast one, its rules."""
+    """How a tokenizer makes a prompt: its words, if it is a fast one its rules, and the token that begins a prompt."""
     if not tokenizer.is_fast:
-        return dict(tokenizer.get_vocab())
+        return {**tokenizer.get_vocab(), BEGINNING: tokenizer.bos_token_id}
     rules: dict[str, object] = json.loads(tokenizer.backend_tokenizer.to_str())
-    return {key: value for key, value in rules.items() if key not in OF_A_CALL}
+    return {**{key: value for key, value in rules.items() if key not in OF_A_CALL}, BEGINNING: tokenizer.bos_token_id}
+
+
+def own_code(model: nn.Module) -> list[str]:
+    """Hashes of the Python files that a backbone brought, sorted; none where transformers has its architecture."""
+    modules = {type(part).__module__ for part in model.modules()}
+    folders = {
+        Path(file).parent
+        for name in modules
+        if name.partition(".")[0] == DYNAMIC_MODULES and (file := sys.modules[name].__file__)
+    }
+    return sorted(file_sha256(path) for folder in folders for path in folder.glob("*.py"))
 
 
 def _load_weights(source: LoadedBackbone, dtype: str | torch.dtype, device: str) -> tuple[PreTrainedModel, set[str]]:

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from esmerge.core.finite import all_finite
 from esmerge.specialists.api import Context
 from esmerge.specialists.soft_tokens.released import ReleasedEncoder
 from esmerge.specialists.soft_tokens.stored import StoredEncoder
+from esmerge.storage.tensor_digest import tensors_digest
+
+SAMPLED = 4  # entities by which an encoder is told from what it was
 
 Encode = Callable[[Sequence[str]], Sequence[object]]
 """Texts -> embeddings of each, (tokens, hidden), as long as the backbone's own input embeddings are."""
@@ -38,6 +41,17 @@ class EntryPointEncoder:
     entry: str
     function: Encode
     hidden: int
+    _samples: dict[tuple[str, ...], str] = field(default_factory=dict, init=False, repr=False)
+
+    def sample(self, values: Sequence[str]) -> str:
+        """A hash of the soft tokens of the first few of some texts: the weights and helpers that a function reads are
+        known to it alone, and work done with others must not be reused. Errors as of ``encode``.
+        """
+        chosen = tuple(dict.fromkeys(values))[:SAMPLED]
+        if chosen not in self._samples:
+            tokens = {value: tokens for value, tokens in zip(chosen, self.encode(chosen), strict=True)}
+            self._samples[chosen] = tensors_digest(tokens)
+        return self._samples[chosen]
 
     def encode(self, values: Sequence[str]) -> list[Tensor]:
         """Soft tokens of each text, (tokens, hidden) each.
@@ -78,10 +92,20 @@ def entry_point(entry: str) -> Encode:
     return function
 
 
+def source_file(entry: str) -> Path | None:
+    """The file that an encoder's function stands in; None for one that is built in.
+
+    Raises:
+        ConfigError: there is no such function.
+    """
+    file = inspect.getsourcefile(inspect.unwrap(entry_point(entry)))
+    return Path(file) if file else None
+
+
 def source_digest(entry: str) -> str:
     """A hash of the file that an encoder's function stands in, so that work done with another version is not reused."""
-    file = inspect.getsourcefile(inspect.unwrap(entry_point(entry)))
-    return hashlib.sha256(Path(file).read_bytes() if file else entry.encode()).hexdigest()[:16]
+    file = source_file(entry)
+    return hashlib.sha256(file.read_bytes() if file else entry.encode()).hexdigest()[:16]
 
 
 def stored_encoders(released: Mapping[str, ReleasedEncoder], hidden: int, context: Context) -> dict[str, StoredEncoder]:

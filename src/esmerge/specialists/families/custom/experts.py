@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from esmerge.adapters.header import ModuleHeader
 from esmerge.adapters.lora import PREFIX, LazyModules, LoraFactors, LoraState, is_zero, some
+from esmerge.adapters.peft_files import adapter_folder
 from esmerge.adapters.peft_folder import natural, open_adapter
 from esmerge.core.errors import AdapterError
 from esmerge.core.paths import user_path
@@ -33,9 +36,22 @@ def open_experts(settings: CustomSettings) -> dict[str, LoraState]:
         name: open_adapter(user_path(expert.path, f"experts.{name}"), name)
         for name, expert in settings.described().items()
     }
+    _warn_of_twins(settings)
     if not settings.allow_other_base:
         _check_bases(experts, located(settings.source().path), settings.source().trust_remote_code)
     return experts
+
+
+def _warn_of_twins(settings: CustomSettings) -> None:
+    folders: dict[Path, list[str]] = {}
+    for name, expert in settings.described().items():
+        folder = adapter_folder(user_path(expert.path, f"experts.{name}"), name).resolve()
+        folders.setdefault(folder, []).append(name)
+    for folder, names in folders.items():
+        if len(names) > 1:
+            warnings.warn(
+                f"experts {' and '.join(names)} are one adapter, {folder}: is one of the paths wrong?", stacklevel=3
+            )
 
 
 def untrained(experts: Mapping[str, LoraState]) -> list[str]:
