@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from esmerge.adapters import peft_folder as adapter_io
 from esmerge.adapters import reader
 from esmerge.adapters.lora import LoraFactors, LoraState
+from esmerge.adapters.peft_config import check_settings
 from esmerge.adapters.peft_folder import load_adapter, open_adapter, save_adapter
 from esmerge.core.errors import AdapterError
 from esmerge.core.lazy import LazyMapping
@@ -161,6 +162,18 @@ def test_more_than_plain_lora_is_refused_by_name(tmp_path: Path, changes: dict, 
     edit_config(tmp_path / "adapter", **changes)
     with pytest.raises(AdapterError, match=f"'mine' is not plain LoRA and cannot be merged: {named}"):
         load_adapter(tmp_path / "adapter", "mine")
+
+
+def test_settings_are_checked_wherever_they_stand() -> None:
+    config, file = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "modules_to_save": ["head"]}, Path("hub/config.json")
+    check_settings(config, "mol", file, allowed=("modules_to_save",))
+    for changes, message in (
+        ({}, "whole modules were trained"),
+        ({"modules_to_save": None, "r": 0}, r"adapter 'mol': hub/config\.json says 'r': 0, expected a whole number"),
+        ({"peft_type": "VERA"}, "is of type 'VERA'"),
+    ):
+        with pytest.raises(AdapterError, match=message):
+            check_settings({**config, **changes}, "mol", file)
 
 
 def test_configs_that_say_too_little_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,12 @@ from transformers import AutoModelForCausalLM
 
 from esmerge.adapters.peft_folder import load_adapter
 from esmerge.core.errors import AdapterError, BenchError, ConfigError
+from esmerge.experiment.extraction.configs import compare_configs, differing_settings
 from esmerge.experiment.extraction.plan import ExtractionPlan, plan_extraction
 from esmerge.experiment.extraction.request import read_extraction
+from esmerge.experiment.extraction.terminal import show_comparison
 from esmerge.experiment.extraction.write import ExtractionResult, extract
+from esmerge.specialists.families.custom.backbone import read_config
 
 Change = Callable[[str, Tensor], Tensor]
 LAYERS = 3
@@ -199,6 +203,130 @@ def test_a_language_model_inside_a_larger_one(backbone: Path, tmp_path: Path) ->
     result = extracted(backbone, tuned, "part=llama_decoder.", "rank=3")
     assert result.residual() < 1e-5
     assert "1 tensors outside of `llama_decoder.…` stay" in (result.folder / "README.md").read_text()
+
+
+def rewrite_config(folder: Path, **changes: object) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+ROTARY = {"rope_theta": 500.0, "rope_type": "default"}
+
+
+def test_another_computation_is_listed_and_refused(backbone: Path, tmp_path: Path) -> None:
+    tuned = rewrite_config(
+        tuned_folder(backbone, tmp_path / "tuned", low_rank),
+        rope_parameters=ROTARY,
+        rms_norm_eps=0.1,
+        hidden_act="gelu",
+    )
+    with pytest.raises(AdapterError, match=r"what is not extracted, 3 in all") as refusal:
+        planned(backbone, tuned)
+    assert "config.json: rope_parameters.rope_theta (500.0 in place of 10000.0)" in str(refusal.value)
+    assert "config.json: hidden_act ('gelu' in place of 'silu')" in str(refusal.value)
+
+
+def test_another_computation_that_is_left_out_is_said(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = rewrite_config(tuned_folder(backbone, tmp_path / "tuned", low_rank), rms_norm_eps=0.1)
+    plan = planned(backbone, tuned, "leave_out=true", "rank=3")
+    show_comparison(plan)
+    line = "left out: config.json: rms_norm_eps (0.1 in place of 1e-06)"
+    assert line in capsys.readouterr().out
+    result = extract(plan)
+    assert line in (result.folder / "README.md").read_text()
+    table = pd.read_csv(result.folder / "extraction.csv").set_index("tensor")
+    row = table.loc["config.json: rms_norm_eps"]
+    assert row["remark"] == "0.1 in place of 1e-06" and row["residual"] == 1 and np.isnan(row["norm"])
+
+
+def test_settings_that_change_no_answer_are_passed_over(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
+    said = {"_name_or_path": "me/mine", "torch_dtype": "bfloat16", "use_cache": False, "architectures": ["LlamaModel"]}
+    rewrite_config(tuned, **said, eos_token_id=[1, 3], max_position_embeddings=64, attention_dropout=0.1)
+    config = json.loads((tuned / "config.json").read_text())
+    for key in ("rms_norm_eps", "attention_bias", "rope_parameters"):  # which are the defaults
+        del config[key]
+    (tuned / "config.json").write_text(json.dumps({**config, "rope_theta": 10000.0, "rope_scaling": None}))
+    assert not planned(backbone, tuned).all_left_out
+
+
+def test_a_fine_tune_without_a_config_is_told(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank)
+    (tuned / "config.json").unlink()
+    with pytest.raises(AdapterError, match=r"config\.json \(absent\)"):
+        planned(backbone, tuned)
+    (tuned / "config.json").write_text("[]")
+    with pytest.raises(AdapterError, match=r"config\.json is a list.*copy or download it again"):
+        planned(backbone, tuned)
+
+
+def test_of_a_larger_model_the_language_models_settings_are_compared(backbone: Path, tmp_path: Path) -> None:
+    tuned = tuned_folder(backbone, tmp_path / "tuned", low_rank, prefix="llama_decoder.")
+    inner = json.loads((tuned / "config.json").read_text())
+    encoder = {"model_type": "esm", "hidden_act": "gelu", "rope_theta": 3.0}
+    whole = {"model_type": "protein_and_text", "esm_config": encoder}
+    (tuned / "config.json").write_text(json.dumps({**whole, "llama_config": inner}))
+    assert not planned(backbone, tuned, "part=llama_decoder.").all_left_out
+    (tuned / "config.json").write_text(json.dumps({**whole, "llama_config": {**inner, "hidden_act": "gelu"}}))
+    with pytest.raises(AdapterError, match=r"config\.json: llama_config\.hidden_act \('gelu' in place of 'silu'\)"):
+        planned(backbone, tuned, "part=llama_decoder.")
+    (tuned / "config.json").write_text(json.dumps({**whole, "llm": "a hub id"}))
+    with pytest.raises(AdapterError, match=r"config\.json \(says of no llama how it computes\)"):
+        planned(backbone, tuned, "part=llama_decoder.")
+
+
+def test_another_architecture_of_the_same_names_is_a_difference(backbone: Path, tmp_path: Path) -> None:
+    tuned = rewrite_config(tuned_folder(backbone, tmp_path / "tuned", low_rank), model_type="mistral", sliding_window=8)
+    changes = planned(backbone, tuned, "leave_out=true").settings_left_out
+    assert {name: change.remark for name, change in changes.items()} == {
+        "config.json: model_type": "'mistral' in place of 'llama'",
+        "config.json: sliding_window": "8 in place of nothing",
+    }
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3", "mixtral", "qwen3"])
+def test_a_config_is_like_itself_in_every_family(kind: str, tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path / kind, kind)
+    assert not compare_configs(read_config(str(folder)), folder, folder)
+
+
+def test_settings_that_do_not_load_are_compared_as_they_are_written(backbone: Path, tmp_path: Path) -> None:
+    tuned = rewrite_config(tuned_folder(backbone, tmp_path / "tuned", low_rank), rms_norm_eps="small")
+    changes = compare_configs(read_config(str(backbone)), backbone, tuned)
+    assert changes == {"config.json: rms_norm_eps": "'small' in place of 1e-06"}
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "expected"),
+    [
+        ({"eps": 1}, {"eps": 1.0}, {}),
+        (
+            {"eps": 1, "act": "silu"},
+            {"act": "gelu"},
+            {"eps": "nothing in place of 1", "act": "'gelu' in place of 'silu'"},
+        ),
+        ({}, {"window": 4, "other": None}, {"window": "4 in place of nothing"}),
+        (
+            {"rope": {"theta": 1.0, "deep": {"x": 1}}},
+            {"rope": {"deep": {"x": 2}, "theta": 1}},
+            {"rope.deep.x": "2 in place of 1"},
+        ),
+        ({"text": {"dtype": "a", "use_cache": True}}, {"text": {"dtype": "b"}}, {}),
+        ({"resid_pdrop": 0.1, "vocab_size": 5, "id2label": {"0": "a"}}, {"vocab_size": 6}, {}),
+        ({"max_position_embeddings": 4}, {"max_position_embeddings": 8}, {}),
+        (
+            {"rope": {"rope_type": "dynamic"}, "max_position_embeddings": 4},
+            {"rope": {"rope_type": "dynamic", "type": "dynamic"}, "max_position_embeddings": 8},
+            {"max_position_embeddings": "8 in place of 4"},
+        ),
+        ({"rope_scaling": {"type": "linear"}}, {"rope_scaling": {"type": "linear"}}, {}),
+    ],
+)
+def test_settings_that_differ(base: dict[str, Any], tuned: dict[str, Any], expected: dict[str, str]) -> None:
+    assert differing_settings(base, tuned) == expected
 
 
 @pytest.mark.parametrize(

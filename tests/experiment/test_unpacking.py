@@ -135,6 +135,80 @@ def test_a_hugging_face_folder_whose_config_says_the_scale(backbone: Path, tmp_p
         unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}", "release.alpha=16", "overwrite=true")
 
 
+def hub_folder(backbone: Path, folder: Path, config: Mapping[str, object]) -> Path:
+    """The molecule specialist as a Hugging Face folder with this config."""
+    folder.mkdir()
+    tensors = {name: tensor.contiguous() for name, tensor in mol_llama(backbone).items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def lora_config(**options: object) -> dict[str, object]:
+    return {"model_type": "mol_llama", "llm_config": {"lora_config": {"r": 8, "lora_alpha": 32, **options}}}
+
+
+def scales(folder: Path) -> dict[str, float]:
+    """Module's path -> scale."""
+    header = load_adapter(folder, "unpacked").header
+    return {module.removeprefix("base_model.model."): facts.scale for module, facts in header.items()}
+
+
+def test_rank_stabilised_lora_of_a_model_config(backbone: Path, tmp_path: Path) -> None:
+    folder = hub_folder(backbone, tmp_path / "hub", lora_config(use_rslora=True, alpha_pattern={"head": 4}))
+    found = scales(unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}"))
+    assert list(found.values()) == pytest.approx([32 / 8**0.5] * 21)
+
+
+def test_patterns_of_a_model_config(backbone: Path, tmp_path: Path) -> None:
+    alphas = {r"^model\.layers\.0\.self_attn\.q_proj": 16, "layers.1.mlp.up_proj": 64, r"^llm\.model\.norm": 2}
+    folder = hub_folder(
+        backbone, tmp_path / "hub", lora_config(r=4, rank_pattern={"_proj": 8, ".*": 8}, alpha_pattern=alphas)
+    )
+    overrides = ("release=mol_llama", "release.rank=null", f"checkpoint={folder}")
+    found = scales(unpacked(backbone, tmp_path, *overrides))
+    assert found.pop("model.layers.0.self_attn.q_proj") == 2.0 and found.pop("model.layers.1.mlp.up_proj") == 8.0
+    assert len(found) == 19 and set(found.values()) == {4.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"use_dora": True}, r"'checkpoint' is not plain LoRA .*use_dora=True"),
+        ({"bias": "all"}, "biases of the backbone were trained"),
+        ({"init_lora_weights": "pissa"}, "the backbone was edited"),
+        ({"peft_type": "ADALORA"}, "is of type 'ADALORA'"),
+        ({"lora_alpha": None}, r"config\.json does not say lora_alpha"),
+        ({"r": 8.5}, r"config\.json says 'r': 8\.5, expected a whole number"),
+        ({"alpha_pattern": {"(": 4}}, "which is no regular expression"),
+    ],
+)
+def test_settings_of_a_model_config_that_are_not_plain_lora(
+    backbone: Path, tmp_path: Path, options: Mapping[str, object], message: str
+) -> None:
+    folder = hub_folder(backbone, tmp_path / "hub", lora_config(**options))
+    with pytest.raises(AdapterError, match=message):
+        unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}")
+
+
+def test_modules_trained_beside_the_factors_have_their_own_place(backbone: Path, tmp_path: Path) -> None:
+    folder = hub_folder(backbone, tmp_path / "hub", lora_config(modules_to_save=["llm_proj"], bias="none"))
+    assert set(scales(unpacked(backbone, tmp_path, "release=mol_llama", f"checkpoint={folder}")).values()) == {4.0}
+
+
+def test_several_settings_of_a_model_config_must_agree(backbone: Path, tmp_path: Path) -> None:
+    same = {"peft": {"r": 8, "lora_alpha": 32.0, "use_rslora": None, "rank_pattern": {}, "use_dora": False}}
+    unused = {"other": {"r": None, "lora_alpha": None}}
+    folder = hub_folder(backbone, tmp_path / "hub", {**lora_config(), **same, **unused})
+    overrides = ("release=mol_llama", f"checkpoint={folder}")
+    assert set(scales(unpacked(backbone, tmp_path, *overrides)).values()) == {4.0}
+    other = {"peft": {"r": 8, "lora_alpha": 32, "use_rslora": True, "alpha_pattern": {"q_proj": 4}}}
+    (folder / "config.json").write_text(json.dumps({**lora_config(), **other}))
+    listing = r"r=8, lora_alpha=32\.0 and r=8, lora_alpha=32\.0, use_rslora=True, alpha_pattern=\{'q_proj': 4\}"
+    with pytest.raises(AdapterError, match=listing):
+        unpacked(backbone, tmp_path, *overrides, "overwrite=true")
+
+
 class Protein(nn.Module):
     """Encoder, adapter and language model by the names that the protein release gives them."""
 

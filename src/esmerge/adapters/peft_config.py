@@ -69,6 +69,19 @@ def read_config(folder: Path, name: str, allowed: Collection[str] = ()) -> dict[
         config = read_json_object(path)
     except InputError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from error
+    check_settings(config, name, path, allowed)
+    return config
+
+
+def check_settings(config: Mapping[str, Any], name: str, path: Path, allowed: Collection[str] = ()) -> None:
+    """Refuse settings of adapter ``name``, which stand in ``path``, that are not those of plain LoRA.
+
+    Args:
+        allowed: options of ``REFUSED`` that the caller sees to itself.
+
+    Raises:
+        AdapterError: they are not LoRA, do not say rank and alpha, or are of more than plain LoRA.
+    """
     if config.get("peft_type") != "LORA":
         raise AdapterError(
             f"adapter {name!r} is of type {shown(config.get('peft_type'))}: only LORA adapters can be merged"
@@ -78,7 +91,6 @@ def read_config(folder: Path, name: str, allowed: Collection[str] = ()) -> dict[
         raise AdapterError(f"adapter {name!r}: {path} does not say {' and '.join(absent)}, so its scale is unknown")
     _refuse_unmergeable(config, name, allowed)
     _check_numbers(config, f"adapter {name!r}: {path}")
-    return config
 
 
 def unknown_settings(config: Mapping[str, Any]) -> list[str]:

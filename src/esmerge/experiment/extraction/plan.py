@@ -1,4 +1,4 @@
-"""What changed between a backbone and its full fine-tune: compared tensor by tensor, before any factor is computed."""
+"""What changed between a backbone and its full fine-tune: configs and tensors, before any factor is computed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from esmerge.core.errors import AdapterError
 from esmerge.core.finite import all_finite
 from esmerge.core.paths import user_path
 from esmerge.core.progress import tracked
+from esmerge.experiment.extraction.configs import compare_configs
 from esmerge.experiment.extraction.request import Extraction
 from esmerge.model.backbone import decoder_layers
-from esmerge.specialists.families.custom.backbone import located, skeleton
+from esmerge.specialists.families.custom.backbone import located, read_config, skeleton
 from esmerge.specialists.families.custom.naming import completing
 from esmerge.specialists.families.custom.placement import weight_placements
 from esmerge.specialists.families.custom.source import BackboneSource
@@ -28,10 +29,11 @@ from esmerge.storage.usable import check_folder
 
 @dataclass(frozen=True)
 class Change:
-    """How far a tensor moved.
+    """How far a tensor moved, or how a setting differs.
 
     Attributes:
-        norm: Frobenius norm of the difference; NaN where only one checkpoint has the tensor, or the shapes differ.
+        norm: Frobenius norm of the difference; NaN where only one checkpoint has the tensor, the shapes differ, or it
+            is a setting.
         base_norm: of the backbone's tensor.
         remark: what is peculiar about it, in words.
     """
@@ -57,6 +59,7 @@ class ExtractionPlan:
         tuned: the fine-tune's, of the language model alone.
         modules: module -> where its weight stands, of those that changed and are extracted; in the backbone's order.
         left_out: tensor -> its change, of those that changed and are not.
+        settings_left_out: setting of config.json -> how the fine-tune's is another; no factor holds it.
     """
 
     backbone: str
@@ -65,6 +68,12 @@ class ExtractionPlan:
     tuned: Checkpoint
     modules: Mapping[str, Placement]
     left_out: Mapping[str, Change]
+    settings_left_out: Mapping[str, Change]
+
+    @property
+    def all_left_out(self) -> dict[str, Change]:
+        """Every difference that the adapter does not hold: of settings, then of tensors."""
+        return {**self.settings_left_out, **self.left_out}
 
     def weights(self, module: str) -> tuple[Tensor, Tensor]:
         """A module's weight in the backbone and in the fine-tune, (out_features, in_features) each."""
@@ -73,10 +82,11 @@ class ExtractionPlan:
 
 
 def plan_extraction(source: BackboneSource, settings: Extraction) -> ExtractionPlan:
-    """Compare the checkpoints.
+    """Compare the checkpoints and their configs.
 
     Raises:
-        AdapterError: a checkpoint cannot be read, nothing changed, or something changed that is not extracted.
+        AdapterError: a checkpoint or config cannot be read, no layer changed, or something differs that is not
+            extracted.
         ConfigError: the backbone cannot be built.
         StoreError: the folder cannot be written.
     """
@@ -89,6 +99,7 @@ def plan_extraction(source: BackboneSource, settings: Extraction) -> ExtractionP
     _check_names(base, tuned, settings)
     for checkpoint in (base, tuned):
         checkpoint.check_plain(placement.tensor for placement in placements.values())
+    settings_left_out = _settings_left_out(source, backbone, base, settings)
     with base.kept_open(), tuned.kept_open():
         changes = dict(_changes(base, tuned))
     changed = {module for module, placed in placements.items() if _is_whole(changes.get(placed.tensor))}
@@ -96,8 +107,9 @@ def plan_extraction(source: BackboneSource, settings: Extraction) -> ExtractionP
     modules = {module: placed for module, placed in placements.items() if module in chosen}
     extracted = {placement.tensor for placement in modules.values()}
     left_out = {name: change for name, change in changes.items() if name not in extracted}
-    _check_rest(left_out, modules, settings)
-    return ExtractionPlan(backbone, settings, base, tuned, modules, left_out)
+    plan = ExtractionPlan(backbone, settings, base, tuned, modules, left_out, settings_left_out)
+    _check_rest(plan)
+    return plan
 
 
 def _targets(
@@ -142,6 +154,15 @@ def _check_names(base: Checkpoint, tuned: Checkpoint, settings: Extraction) -> N
     )
 
 
+def _settings_left_out(
+    source: BackboneSource, backbone: str, base: Checkpoint, settings: Extraction
+) -> dict[str, Change]:
+    """What the fine-tune computes otherwise by its config, whatever its weights are."""
+    config = read_config(backbone, source.trust_remote_code)
+    differences = compare_configs(config, base.folder, settings.tuned_folder, settings.part)
+    return {name: Change(math.nan, math.nan, remark) for name, remark in differences.items()}
+
+
 def _changes(base: Checkpoint, tuned: Checkpoint) -> Iterator[tuple[str, Change]]:
     """Every tensor that is not the same in both, in the backbone's order, then those that were added."""
     names = [*base.stored, *(name for name in tuned.stored if name not in base.stored)]
@@ -164,8 +185,9 @@ def _is_whole(change: Change | None) -> bool:
     return change is not None and not change.remark
 
 
-def _check_rest(left_out: Mapping[str, Change], modules: Mapping[str, Placement], settings: Extraction) -> None:
-    if not modules:
+def _check_rest(plan: ExtractionPlan) -> None:
+    settings, left_out = plan.settings, plan.all_left_out
+    if not plan.modules:
         raise AdapterError(
             f"tuned={settings.tuned} has the backbone's weights in every linear layer that is extracted: is it the "
             "fine-tune, or an adapter of its own beside the backbone?"

@@ -16,7 +16,7 @@ def show_comparison(plan: ExtractionPlan, console: Console | None = None) -> Non
     lines = [
         f"{settings.tuned_folder} beside {plan.backbone}",
         f"{len(plan.modules)} linear layers changed; factors of rank {settings.rank} to {settings.folder}",
-        *(f"left out: {name} ({describe(change)})" for name, change in plan.left_out.items()),
+        *(f"left out: {name} ({describe(change)})" for name, change in plan.all_left_out.items()),
     ]
     if plan.tuned.others:
         lines.append(f"{len(plan.tuned.others)} tensors do not begin with {settings.part} and stay where they are")

@@ -23,7 +23,7 @@ from esmerge.core.devices import moved
 from esmerge.core.errors import StoreError
 from esmerge.core.names import layer_of
 from esmerge.core.progress import progress
-from esmerge.experiment.extraction.plan import ExtractionPlan
+from esmerge.experiment.extraction.plan import ExtractionPlan, describe
 from esmerge.merging.ops.low_rank import factorise
 from esmerge.model.threads import use_threads
 from esmerge.storage.disk import disk_message
@@ -109,7 +109,7 @@ def extract(plan: ExtractionPlan) -> ExtractionResult:
 
 
 def report(plan: ExtractionPlan, losses: Mapping[str, Loss]) -> pd.DataFrame:
-    """One row for each extracted module, then one for each tensor that changed and was left out.
+    """One row for each extracted module, then one for each setting and each tensor that changed and was left out.
 
     ``norm`` is of the update, ``relative_norm`` over the backbone's weight, ``residual`` the share of ``norm`` that the
     factors do not hold: 1 for what was left out.
@@ -127,7 +127,7 @@ def report(plan: ExtractionPlan, losses: Mapping[str, Loss]) -> pd.DataFrame:
         }
         for module, loss in losses.items()
     ]
-    for tensor, change in plan.left_out.items():
+    for tensor, change in plan.all_left_out.items():
         columns = {"module": "", "layer": "", "rank": 0, "norm": change.norm, "relative_norm": change.relative}
         rows.append({"tensor": tensor, **columns, "residual": 1.0, "remark": change.remark or "left out"})
     return pd.DataFrame(rows)
@@ -150,6 +150,7 @@ def _card(plan: ExtractionPlan, result: ExtractionResult) -> str:
         f"- extracted from `{settings.tuned_folder}` by truncated SVD of its weights minus those of `{plan.backbone}`",
         f"- rank {settings.rank}; {result.residual():.3g} of the updates' norm is not in the factors",
         f"- {len(plan.left_out)} tensors that changed were left out; {REPORT} lists every module and tensor",
+        *(f"- left out: {name} ({describe(change)})" for name, change in plan.settings_left_out.items()),
     ]
     if plan.tuned.others:
         lines.append(f"- {len(plan.tuned.others)} tensors outside of `{settings.part}…` stay in the fine-tune's folder")
