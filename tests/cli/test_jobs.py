@@ -133,6 +133,10 @@ def test_a_search_without_a_trial_that_ran_ends_with_one_line_and_a_report(
             "tuning.objective='cross_modal': expected all or one of retention, the families of molecule_class: add "
             "tuning.objective=all",
         ),
+        (
+            [*VALIDATION, "method=ties", "tuning=validation", "tuning.objective=all"],
+            "would be chosen on the questions that are reported",
+        ),
     ],
 )
 def test_a_search_that_could_not_find_anything_is_refused(

@@ -15,6 +15,7 @@ from tests.specialists.tiny_language_model import write_tables
 from tests.standalone.tiny import save_backbone, train_experts, write_probe
 
 import esmerge.experiment.changes
+from esmerge.core import compose
 from esmerge.experiment.changes import CurrentData, specialist_files
 from esmerge.experiment.config import read_sweep
 from esmerge.experiment.plan import RunSpec, plan_runs
@@ -113,6 +114,51 @@ def test_a_table_that_holds_the_same_is_compared_once_and_nothing_is_made_again(
     sweep(monkeypatch, place)
     assert len(readings) == 2, "a damaged note says nothing, so that the table is compared"
     assert stamps(place) == before and "made again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        ("label_values: [inactive, active]", "label_values: [active, inactive]", "the right answers"),
+        ("split: random", "split: cold_drug", "the questions"),
+        ("split: random", "split: random\nlimit: 24", "the questions"),
+    ],
+)
+def test_another_config_of_a_benchmark_in_a_suite_makes_every_run_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: str, after: str, what: str
+) -> None:
+    (place / "mine" / "suite").mkdir()
+    (place / "mine" / "suite" / "own.yaml").write_text("name: own\nbenchmarks: [assay]\n", encoding="utf-8")
+    words = (*[word for word in FLOORS if word != "benchmark=assay"], "suite=own", "benchmark.root=tables")
+    places = (f"cache={place}/cache", f"hydra.sweep.dir={place}/sweep")
+
+    def told() -> list[str]:
+        assert run_sweep(monkeypatch, "-m", "--config-dir", f"{place}/mine", *words, *places) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "changed since; made again" in line]
+
+    assert told() == [] and told() == []
+    (place / "mine" / "benchmark" / "assay.yaml").write_text(CONFIG.replace(before, after), encoding="utf-8")
+    monkeypatch.setattr(compose, "_COMPOSED", {})  # as in another process
+    lines = told()
+    assert len(lines) == 2 and all(f"{what} of assay" in line for line in lines) and told() == []
+
+
+@pytest.mark.parametrize("way", ["link", "path", "parent"])
+def test_a_table_is_watched_wherever_it_lies(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    disk = place / "disk"
+    disk.mkdir()
+    write_table(disk)
+    (place / "tables" / "set").symlink_to(disk)
+    (disk / "round").symlink_to(place / "tables")
+    table = {"link": "set/assay.csv", "path": str(disk / "assay.csv"), "parent": "../disk/assay.csv"}[way]
+    (place / "mine" / "benchmark" / "assay.yaml").write_text(CONFIG.replace("assay.csv", table), encoding="utf-8")
+    sweep(monkeypatch, place)
+    capsys.readouterr()
+    write_table(disk, flipped=True)
+    sweep(monkeypatch, place)
+    assert capsys.readouterr().err.count("the table of assay changed since; made again") == 2
 
 
 def test_a_table_that_is_gone_leaves_what_is_done(

@@ -31,6 +31,12 @@ def test_without_shots_a_name_says_nothing_of_them(overrides: list[str]) -> None
     assert not any("shot" in name for name in names(*overrides))
 
 
+def test_a_whole_number_and_the_same_float_are_one_setting() -> None:
+    runs = [names("method=task_arithmetic", f"method.scale={value}")[-1] for value in ("1", "1.0", "0.5")]
+    assert runs[0] == runs[1] != runs[2]
+    assert names("method=ties", "method.scale=1") == names("method=ties", "method.scale=1.0")
+
+
 def test_a_run_is_another_one_where_a_suite_says_what_its_panels_perceive() -> None:
     runs = [
         set(names("suite=panels", *overrides))

@@ -131,6 +131,17 @@ def test_every_way_of_asking_is_kept_on_its_own(tmp_path: Path) -> None:
     assert len(folders(tmp_path)) == 4
 
 
+def test_answers_from_the_cache_are_held_against_the_right_answers_of_today(tmp_path: Path) -> None:
+    question_set = questions()
+    before = predictor(tmp_path).predict(None, question_set)
+    others = tuple(replace(example, answer=2 - example.answer) for example in question_set.test)
+    after = predictor(tmp_path).predict(None, replace(question_set, test=others))
+    assert len(folders(tmp_path)) == 1, "what a model answers does not depend on what is right"
+    assert before["label"].tolist() == [("no", "not at all", "yes")[i % 3] for i in range(len(others))]
+    assert after["label"].tolist() == [("yes", "not at all", "no")[i % 3] for i in range(len(others))]
+    pd.testing.assert_frame_equal(after.drop(columns="label"), before.drop(columns="label"))
+
+
 def test_an_adapter_writes_what_it_writes(tmp_path: Path) -> None:
     writer = predictor(tmp_path, "compute.scoring=generate")
     bare, adapted = (writer.predict(state, questions()) for state in (None, writer.context.specialists.adapters["mol"]))

@@ -50,6 +50,19 @@ def test_shots_tell_rows_apart_in_plain_words(tmp_path: Path) -> None:
     assert sorted(row.title for row in load_sweep(tmp_path).rows) == ["Base model (0-shot)", "Base model (3-shot)"]
 
 
+def test_no_seed_counts_twice_in_a_row(tmp_path: Path) -> None:
+    for number, shots in enumerate((None, 0, 3)):  # the first two say the same
+        config = {"benchmark": {"name": "x", "shots": shots}}
+        add_run(tmp_path, f"base_{number}", "base", 0.5 + 0.1 * number, config=config, n=20)
+    rows = load_sweep(tmp_path).rows
+    assert all(list(row.runs) == ["0"] for row in rows)
+    assert sorted(row.title for row in rows) == [
+        "Base model (0-shot)",
+        "Base model (0-shot, base_1)",
+        "Base model (3-shot)",
+    ]
+
+
 def test_what_differs_from_the_published_questions_is_gathered_over_runs(tmp_path: Path) -> None:
     for method, limit in {"base": None, "average": 20, "ties": 30}.items():
         add_run(tmp_path, method, method, 0.5, n=20, terms={"limit": limit, "split": "published"})

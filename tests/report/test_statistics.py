@@ -34,6 +34,13 @@ def test_published_means_appear_where_all_their_parts_are(tmp_path: Path) -> Non
     assert [column.name for column in columns(load_sweep(tmp_path / "some"))] == ["human"]
 
 
+def test_a_family_may_be_called_as_a_published_mean(tmp_path: Path) -> None:
+    suite = {"a": ("A", "molecule_protein"), "b": ("B", "molecule_protein")}
+    add_run(tmp_path, "base", "base", 0.5, n=20, suite=suite)
+    (column,) = headline(load_sweep(tmp_path))
+    assert column.name == "molecule_protein_mean" and column.benchmarks == ("a", "b")
+
+
 def test_a_mean_is_plain_over_benchmarks_with_an_interval_of_its_parts(tmp_path: Path) -> None:
     rates = {"drug_protein": 0.5, "drug_cell": 0.9, "drug_drug": 1.0, "molecule_class": 1.0, "cell_lineage": 1.0}
     add_run(tmp_path, "base", "base", rates, n=400)

@@ -65,6 +65,10 @@ def plan_job(config: DictConfig) -> tuple[Sweep, list[RunSpec]]:
     specs = plan_runs(sweep)
     if sweep.split == "validation" or any(spec.tuned for spec in specs):
         check_objective(sweep.tuning.objective, families(sweep.suite.benchmarks, sweep.benchmark))
+    if sweep.split == "validation" and any(spec.tuned for spec in specs):
+        raise ConfigError(
+            "split=validation with tuning: settings would be chosen on the questions that are reported; say split=test"
+        )
     return sweep, specs
 
 

@@ -57,11 +57,13 @@ def metric_rows(
     answers = read_answers(predictions, labels)
     point = point_values(answers)
     resampled, shares = bootstrap_values(answers, seed, resamples), share_intervals(answers)
+    parsed = int((answers.predicted < answers.classes).sum())
     rows: list[dict[str, str | float]] = []
     for metric in METRICS:
         interval = shares[metric] if metric in shares else _percentiles(resampled[metric])
         low, high = interval if np.isfinite(point[metric]) else (np.nan, np.nan)
-        rows.append({"metric": metric, "value": point[metric], "ci_low": low, "ci_high": high, "n": len(answers.truth)})
+        n = parsed if metric.endswith("_parsed") else len(answers.truth)
+        rows.append({"metric": metric, "value": point[metric], "ci_low": low, "ci_high": high, "n": n})
     return rows
 
 

@@ -34,7 +34,7 @@ def predictions_frame(benchmark: Benchmark, scores: Scores) -> pd.DataFrame:
     column = np.ones(len(predicted), dtype=int) if len(labels) == 2 else predicted
     frame = pd.DataFrame(
         {
-            **_ids_and_labels(benchmark),
+            **ids_and_labels(benchmark),
             "prediction": [labels[index] for index in predicted],
             "score": shares[np.arange(len(predicted)), column],
             "raw_answer": [_printable(text) for text in scores.greedy],
@@ -53,7 +53,7 @@ def generated_frame(benchmark: Benchmark, texts: Sequence[str]) -> pd.DataFrame:
     parsed = [parse_answer(text, labels, _ending(example)) for text, example in zip(texts, benchmark.test, strict=True)]
     frame = pd.DataFrame(
         {
-            **_ids_and_labels(benchmark),
+            **ids_and_labels(benchmark),
             "prediction": parsed,
             "score": np.nan,
             "raw_answer": list(map(_printable, texts)),
@@ -62,7 +62,8 @@ def generated_frame(benchmark: Benchmark, texts: Sequence[str]) -> pd.DataFrame:
     return frame.assign(**{f"score:{label}": np.nan for label in labels})
 
 
-def _ids_and_labels(benchmark: Benchmark) -> dict[str, list[str]]:
+def ids_and_labels(benchmark: Benchmark) -> dict[str, list[str]]:
+    """The columns ``id`` and ``label`` of a benchmark's test examples: what says which answer is right."""
     labels = [label.strip() for label in benchmark.labels]
     return {
         "id": [example.id for example in benchmark.test],

@@ -18,6 +18,7 @@ from esmerge.core.errors import BenchError, StoreError
 from esmerge.core.paths import user_path
 from esmerge.core.progress import say
 from esmerge.core.prompts import Benchmark
+from esmerge.evaluation.predictions import ids_and_labels
 from esmerge.experiment.config import Sweep
 from esmerge.experiment.context import forget_specialists
 from esmerge.experiment.plan import RunSpec
@@ -33,7 +34,11 @@ from esmerge.tracking.store import RunFolder
 FOLDERS = ("root", "seen")  # settings of benchmarks that name a folder with what is read
 ADAPTER_FILES = ("adapter_config.json", "adapter_model*")
 LONGEST_NAME = 255  # of a file, in bytes; a longer text names none
-CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.bin", "*.gguf", "*.whl", "*.model")
+CHECKPOINT_FILES = (
+    *("*.json", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.whl", "*.model"),
+    *("*.txt", "*.jinja", "*.py"),  # merges of a tokenizer, templates of chats, code of the checkpoint's own
+)
+CONFIGS = "benchmark configs"  # beside the folders, whose names are absolute paths
 
 Stamp = list[int]
 """Size in bytes, and the times of the last change of content and of the entry, in ns: equal ones mean one file."""
@@ -54,7 +59,8 @@ class Inputs:
 
     Attributes:
         files: path -> note.
-        folders: path of a folder with tables -> digest of the stamps of all files in it.
+        folders: path of a folder with tables -> digest of the stamps of all files in it, and of tables elsewhere;
+            ``CONFIGS`` -> digest of the benchmarks' configs.
     """
 
     files: Mapping[str, FileNote] = field(default_factory=dict)
@@ -111,10 +117,12 @@ class CurrentData:
         return [*changed, *benchmarks]
 
     def _stamps(self, sweep: Sweep) -> dict[str, str]:
-        for folder in table_folders(sweep):
-            if folder not in self._folders:
-                self._folders[folder] = digest([[str(path), _stamp(path)] for path in _files_below(folder)])
-        return {_name(folder): self._folders[folder] for folder in table_folders(sweep)}
+        nodes, places = benchmark_nodes(sweep), [*table_folders(sweep), *tables_elsewhere(sweep)]
+        for place in places:
+            if place not in self._folders:
+                files = _files_below(place) if place.is_dir() else [place]
+                self._folders[place] = digest([[str(path), _stamp(path)] for path in files])
+        return {CONFIGS: digest(nodes)} | {_name(place): self._folders[place] for place in places}
 
     def _changed_benchmarks(self, spec: RunSpec, run: RunFolder) -> list[str]:
         try:
@@ -131,6 +139,8 @@ class CurrentData:
                 changed.append(f"the table of {benchmark.name}")
             elif before.get("n") != now["n"] or before.get("questions") not in (None, self._questions_of(benchmark)):
                 changed.append(f"the questions of {benchmark.name}")
+            elif _other_answers(run, benchmark):
+                changed.append(f"the right answers of {benchmark.name}")
         return changed
 
     def _suite(self, sweep: Sweep) -> tuple[Benchmark, ...]:
@@ -156,12 +166,27 @@ def make_again(spec: RunSpec, run: RunFolder, changed: Iterable[str]) -> None:
     run.discard()
 
 
+def benchmark_nodes(sweep: Sweep) -> dict[str, Mapping[str, object]]:
+    """Name -> config of each benchmark that is asked, as its file has it; settings of all of them are not in it."""
+    if (own := sweep.benchmark.get("name")) is not None:
+        return {str(own): sweep.benchmark}
+    return {str(name): node for name, node in compose_choices("benchmark", sweep.suite.benchmarks).items()}
+
+
 def table_folders(sweep: Sweep) -> list[Path]:
     """The folders that the suite's tables, and lists of what specialists have seen, are read from."""
-    shared = sweep.benchmark
-    nodes = [] if shared.get("name") else compose_choices("benchmark", sweep.suite.benchmarks).values()
+    shared, nodes = sweep.benchmark, benchmark_nodes(sweep).values()
     named = {(key, shared.get(key) or node.get(key)) for node in [shared, *nodes] for key in FOLDERS}
     return sorted({user_path(str(value), f"benchmark.{key}") for key, value in named if value})
+
+
+def tables_elsewhere(sweep: Sweep) -> list[Path]:
+    """Files that benchmarks name and that lie outside these folders."""
+    folders = table_folders(sweep)
+    texts = {text for node in benchmark_nodes(sweep).values() for text in _texts(node) if text and "\n" not in text}
+    paths = {folder / text for folder in folders for text in texts if len(text.encode()) <= LONGEST_NAME}
+    inside = {folder.resolve() for folder in folders}
+    return sorted(path for path in paths if path.is_file() and not inside & set(path.resolve().parents))
 
 
 def probe_files(spec: RunSpec) -> dict[Path, str]:
@@ -261,7 +286,19 @@ def _stamp(path: Path) -> Stamp:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
+def _other_answers(run: RunFolder, benchmark: Benchmark) -> bool:
+    """Whether a run's answers were held against other right ones, or are to other questions."""
+    answers = run.read_predictions(benchmark.name)
+    if answers is None:
+        return False
+    return any(answers[column].astype(str).tolist() != values for column, values in ids_and_labels(benchmark).items())
+
+
 def _files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted; links to files are followed."""
-    paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if path.is_file())
+    """All files below a folder, sorted; links are followed, each folder once."""
+    files, seen = list[Path](), set[str]()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in seen]
+        files += [Path(parent) / name for name in names]
+    return sorted(path for path in files if path.is_file())

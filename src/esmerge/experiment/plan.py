@@ -191,13 +191,24 @@ def experts_of(sweep: Sweep) -> list[str]:
     return list(sweep.specialists.settings.experts)
 
 
+def as_typed(node: Mapping[str, object], settings: object) -> dict[str, object]:
+    """A config's values with a whole number as a float where the setting is one, so that 1 and 1.0 are one setting."""
+    return {key: _as_typed(value, getattr(settings, key, None)) for key, value in node.items()}
+
+
+def _as_typed(value: object, setting: object) -> object:
+    if isinstance(value, Mapping):
+        return as_typed(value, setting)
+    return float(value) if isinstance(setting, float) and isinstance(value, int) and value == setting else value
+
+
 def _config(
     sweep: Sweep, method: Selection, node: dict[str, object], space: str | None, tuned: bool
 ) -> dict[str, object]:
     info: MethodInfo = method.entry.info
     config = {
         "specialists": sweep.raw["specialists"],
-        "method": node,
+        "method": as_typed(node, method.settings),
         "merge_space": space,
         "seed": sweep.seed,
         "suite": sweep.raw["suite"],

@@ -12,7 +12,7 @@ from esmerge.adapters.dense import Update
 from esmerge.core.errors import NumberError
 from esmerge.core.prompts import Benchmark
 from esmerge.core.timing import stage
-from esmerge.evaluation.predictions import generated_frame, predictions_frame
+from esmerge.evaluation.predictions import generated_frame, ids_and_labels, predictions_frame
 from esmerge.experiment.config import Compute
 from esmerge.experiment.context import ExperimentContext
 from esmerge.experiment.encoder_samples import encoder_samples
@@ -74,7 +74,8 @@ class Predictor:
 
         with stage("scoring"):
             folder = self.context.cache.folder("predictions", key, make)
-            return read_table(folder / "predictions.csv", numbers=("score",))
+            predictions = read_table(folder / "predictions.csv", numbers=("score",))
+        return predictions.assign(**ids_and_labels(benchmark))  # what is right is no part of what a model answered
 
     def _answer(self, adapter: Update | None, benchmark: Benchmark, journal: Journal) -> pd.DataFrame:
         compute, specialists = self.compute, self.context.specialists

@@ -231,10 +231,12 @@ def _rows(
         for run, seed in zip(group_runs["run"], group_runs["seed"], strict=True):
             values = {key: setting(same_axes[run], key) or "?" for key in telling}
             settings = tuple(_setting(key, value) for key, value in values.items())
-            in_world[settings] = tuple(_setting(key, values[key]) for key in telling if key not in worlds.settings)
+            short_settings = tuple(_setting(key, values[key]) for key in telling if key not in worlds.settings)
+            if seed in groups.get(settings, {}):  # nothing that is shown tells them apart, and no seed counts twice
+                settings, short_settings = (*settings, run), (*short_settings, run)
+            in_world[settings] = short_settings
             order[settings] = [_order(value) for value in values.values()]
-            runs_of = groups.setdefault(settings, {})
-            runs_of[seed if seed not in runs_of else f"{seed} ({run})"] = run
+            groups.setdefault(settings, {})[seed] = run
         for settings, by_seed in sorted(groups.items(), key=lambda group: order[group[0]]):
             space, fine = named["merge_space"], named["granularity"]
             record = records[next(iter(by_seed.values()))]
