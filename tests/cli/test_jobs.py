@@ -133,10 +133,6 @@ def test_a_search_without_a_trial_that_ran_ends_with_one_line_and_a_report(
             "tuning.objective='cross_modal': expected all or one of retention, the families of molecule_class: add "
             "tuning.objective=all",
         ),
-        (
-            [*VALIDATION, "method=ties", "tuning=validation", "tuning.objective=all"],
-            "would be chosen on the questions that are reported",
-        ),
     ],
 )
 def test_a_search_that_could_not_find_anything_is_refused(
@@ -144,6 +140,14 @@ def test_a_search_that_could_not_find_anything_is_refused(
 ) -> None:
     code = sweep(monkeypatch, tmp_path / "s", *SEARCH, *overrides, "granularity.tau=interval(0.1,0.5)")
     assert message in code and "\n" not in code and not (tmp_path / "s").exists()
+
+
+def test_settings_are_not_tuned_on_the_questions_that_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("method=ties", "split=validation", "tuning=validation", "tuning.objective=all")
+    refused = sweep(monkeypatch, tmp_path / "s", *words)
+    assert refused and "would be chosen on the questions that are reported" in f"{refused} {capsys.readouterr()}"
 
 
 def test_a_search_without_a_range_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
