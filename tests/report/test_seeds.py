@@ -95,9 +95,9 @@ def test_a_benchmark_that_fewer_seeds_were_asked_is_ranked_by_itself(tmp_path: P
     assert seed_notes(sweep) == {} and len(ranked_rows(sweep, sweep.rows, ["y"])) == 2
 
 
-def test_a_seed_that_was_run_twice_counts_once(tmp_path: Path) -> None:
+def test_a_seed_that_was_run_twice_makes_two_rows(tmp_path: Path) -> None:
     for name in ("average_a", "average_b"):
         add_run(tmp_path, name, "average", 0.6, n=20, suite=TWO)
     add_run(tmp_path, "ties", "ties", 0.7, n=20, suite=TWO)
     sweep = load_sweep(tmp_path)
-    assert [len(row.runs) for row in sweep.rows] == [2, 1] and seed_notes(sweep) == {}
+    assert [len(row.runs) for row in sweep.rows] == [1, 1, 1] and seed_notes(sweep) == {}

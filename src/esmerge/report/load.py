@@ -60,8 +60,8 @@ class Row:
 
     @property
     def seeds(self) -> frozenset[str]:
-        """What its means are over; a seed that was run twice counts once."""
-        return frozenset(name.split(" ")[0] for name in self.runs)
+        """What its means are over."""
+        return frozenset(self.runs)
 
 
 @dataclass(frozen=True)
