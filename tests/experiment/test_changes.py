@@ -16,8 +16,9 @@ from tests.standalone.tiny import save_backbone, train_experts, write_probe
 
 import esmerge.experiment.changes
 from esmerge.core import compose
-from esmerge.experiment.changes import CurrentData, specialist_files
+from esmerge.experiment.changes import CurrentData
 from esmerge.experiment.config import read_sweep
+from esmerge.experiment.input_files import specialist_files
 from esmerge.experiment.plan import RunSpec, plan_runs
 from esmerge.tracking.results import run_folders
 from esmerge.tracking.store import RunFolder

@@ -32,20 +32,12 @@ REFUSED = {
 }
 # Options that say how an adapter was trained, or what is observed elsewhere; the last row is of trainers.
 HARMLESS = (
-    *(
-        "peft_type",
-        "task_type",
-        "base_model_name_or_path",
-        "revision",
-        "inference_mode",
-        "auto_mapping",
-        "peft_version",
-    ),
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"),
     *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "bias", "fan_in_fan_out", "lora_dropout"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "init_lora_weights"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config", "ensure_weight_tying"),
-    *("megatron_config", "megatron_core", "qalora_group_size"),
-    *("lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "unsloth_fixed", "enable_lora", "merge_weights"),
+    *("megatron_config", "megatron_core", "qalora_group_size", "peft_version"),
+    *("lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "unsloth_fixed"),
 )
 NO_FINE_TUNE = ("alora_invocation_tokens", "arrow_config", "monteclora_config")  # whose update depends on the input
 LARGEST_RANK = 2**20  # wider than any layer
